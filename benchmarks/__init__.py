@@ -1,0 +1,1 @@
+"""Measurements of the instrument itself: each module writes a page of docs/."""

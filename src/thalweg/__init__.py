@@ -1,0 +1,23 @@
+"""thalweg: how interpretable a network's units are, and how that changes with its strength."""
+
+from thalweg.errors import ThalwegError
+from thalweg.ladder import Ladder, Layer, Rung
+from thalweg.observers import Observer
+from thalweg.run import Run, open_run
+from thalweg.stimuli import Images, Splits
+from thalweg.survey import survey
+from thalweg.training import Classifier
+
+__all__ = [
+    "Classifier",
+    "Images",
+    "Ladder",
+    "Layer",
+    "Observer",
+    "Run",
+    "Rung",
+    "Splits",
+    "ThalwegError",
+    "open_run",
+    "survey",
+]

@@ -1,0 +1,178 @@
+"""The command line: it parses, calls and prints; all else happens elsewhere."""
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from thalweg.errors import ThalwegError, unknown
+from thalweg.settings import Settings
+
+app = typer.Typer(
+    help="How interpretable are a network's units, and how does that change with its strength?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+STAGES = {
+    "embed": "observers look at the stimuli",
+    "train": "models are trained",
+    "measure": "units are recorded and scored",
+    "tables": "tables are put together",
+    "shape": "curves are judged",
+    "report": "the report is written",
+}
+
+
+class Shown:
+    """A survey's progress as bars on the terminal."""
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Callable[[], None]]:
+        """A stage of so many tasks: yields what to call when one is done."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:32}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Bars(*columns, console=err, disable=total == 0) as bars:
+            task = bars.add_task(STAGES.get(name, name), total=total)
+            yield lambda: bars.advance(task)
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        err.print(text, markup=False)
+
+
+def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each field of the settings, in place of its `**settings`."""
+    own = [one for one in inspect.signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    made = []
+    for one in fields(Settings):
+        repeated = one.name == "observer"
+        kind = list[str] if repeated else one.type
+        default = list(Settings.observer) if repeated else one.default
+        names = [f"--{one.name.replace('_', '-')}"]
+        option = typer.Option(
+            *names, help=one.metadata["help"], show_default=default is not None and one.name != "cache"
+        )
+        made.append(
+            inspect.Parameter(
+                one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+            )
+        )
+    command.__signature__ = inspect.Signature([*own, *made])  # type: ignore[attr-defined]
+    return command
+
+
+@app.command()
+@settings_as_options
+def survey(
+    ladder: Annotated[list[str], typer.Argument(metavar="LADDER...", help="Ladders; see `thalweg list ladders`.")],
+    out_: Annotated[Path | None, typer.Option("--out", help="Run directory; runs/LADDER by default.")] = None,
+    **settings: Any,
+) -> None:
+    """Measure every unit of every model of some ladders and draw their curves.
+
+    Interrupted, it goes on where it stopped when the same command is given again.
+    """
+    import thalweg
+
+    shown = Shown()
+    try:
+        run = thalweg.survey(*ladder, out=out_, progress=shown, **settings)
+        with shown.stage("report", 1) as advance:
+            path = run.report()
+            advance()
+    except KeyboardInterrupt:
+        shown.say("interrupted; nothing is lost: give the same command again to go on")
+        os._exit(130)  # worker processes in the middle of a task are not waited for
+    for name, verdicts in run.verdict.items():
+        for word, verdict in verdicts.items():
+            out.print(f"[bold]{name}, {word}:[/bold] ", end="")
+            out.print(verdict["sentence"], markup=False)
+    out.print(f"report: {path}", markup=False)
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    out_: Annotated[Path | None, typer.Option("--out", help="The file to write; DIR/report.html by default.")] = None,
+) -> None:
+    """Write the report of a finished run again."""
+    from thalweg.run import open_run
+
+    out.print(f"report: {open_run(directory).report(out_)}", markup=False)
+
+
+@app.command()
+def shape(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file with a row per model.")],
+    strength: Annotated[str, typer.Option(help="Column of the strength.", metavar="COL")],
+    score: Annotated[str, typer.Option(help="Column of the score.", metavar="COL")],
+    se: Annotated[str | None, typer.Option(help="Column of the score's standard error.", metavar="COL")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column that names the configuration of replicates.", metavar="COL")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated null distributions.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record.")] = False,
+) -> None:
+    """Decide the shape of any curve of score against strength: valley, hump, increasing, decreasing, flat, or cannot
+    tell.
+    """
+    from thalweg.shape import judge_table, read_table
+
+    verdict = judge_table(read_table(table), strength=strength, score=score, se=se, group=group, seed=seed)
+    if as_json:
+        print(json.dumps(verdict.to_record(), indent=1, allow_nan=False))
+    else:
+        out.print(verdict.sentence, markup=False)
+
+
+@app.command(name="list")
+def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measures", help="What to list.")]) -> None:
+    """List the ladders, observers or measures there are."""
+    from thalweg.ladders import LADDERS
+    from thalweg.measures import MEASURES
+    from thalweg.observers import OBSERVERS
+
+    def first(function: Callable[..., Any]) -> str:
+        return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+
+    listed = {
+        "ladders": [(one.name, f"{len(one.rungs)} rungs", one.description) for one in LADDERS.values()],
+        "observers": [(one.name, "control" if one.control else "", one.sees) for one in OBSERVERS.values()],
+        "measures": [(one.name, one.headline, first(one.function)) for one in MEASURES.values()],
+    }
+    if what not in listed:
+        raise unknown("list", what, listed)
+    table = Table(box=None, show_header=False)
+    for row in listed[what]:
+        table.add_row(*row)
+    out.print(table)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one message on standard error and exit code 2, without a
+    traceback.
+    """
+    try:
+        app()
+    except ThalwegError as mistake:
+        err.print("[bold red]error:[/bold red] ", end="")
+        err.print(str(mistake), markup=False)
+        sys.exit(2)

@@ -1,0 +1,18 @@
+"""The ladders that ship."""
+
+from thalweg.errors import unknown
+from thalweg.ladder import Ladder
+from thalweg.ladders.mnist import mnist
+
+LADDERS = {ladder.name: ladder for ladder in (mnist,)}
+
+
+def find(name: str) -> Ladder:
+    """The ladder of this name.
+
+    Raises:
+        ThalwegError: there is none; near names are offered.
+    """
+    if name not in LADDERS:
+        raise unknown("ladder", name, LADDERS)
+    return LADDERS[name]

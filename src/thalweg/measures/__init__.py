@@ -1,0 +1,162 @@
+"""Measures: functions from a unit's data to one number, each declaring what the number means.
+
+A measure is a plain function; the decorator lists it and returns it unchanged. It asks for its inputs by naming its
+parameters:
+
+- `evidence`: answers of the observer that compares whole stimuli, by band
+- `single`: answers of the observer with capacity 1, by band
+- `by_capacity`: answers for each capacity
+- `undecided`: by band, the pairs of queries that low-level statistics can't decide
+- `activations`, `embeddings`: values on the shared random sample, and the observer's embedding of its stimuli
+- `class_means`, `class_errors`: the mean value for each class, and its standard error
+
+and returns a `Score`, or several by band (`Scores`) where `MEAN` is the headline. Measures that ask for nothing an
+observer makes are computed once.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.stats import norm
+from torch import Tensor
+
+from thalweg.errors import unknown
+from thalweg.observers import Evidence
+
+MEAN = "mean"  # the band that stands for the mean over a measure's bands
+ALPHA = 0.05
+Z = float(norm.ppf(1 - ALPHA / 2))
+NO_QUERIES = "no queries in the band"
+DECIDED = "decided by low-level statistics"
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A number for each unit with its 95 % interval, how many queries it rests on, and why it is missing where it
+    is.
+    """
+
+    value: Float[Tensor, " unit"]
+    low: Float[Tensor, " unit"]
+    high: Float[Tensor, " unit"]
+    n: Int[Tensor, " unit"]
+    note: str = ""  # the reason of a missing value
+
+
+Scores = Mapping[tuple[str, str], Score]  # by (band, capacity)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a reader must know before reading a number: its name is the function's name."""
+
+    function: Callable[..., Any]
+    version: int  # goes up when values change, not when code does
+    unit: str
+    range: tuple[float, float]
+    chance: float | None
+    higher_is: str
+    cite: str
+    essential: bool = False  # asked of control observers and of exchanged halves too
+    headline: str = ""  # the word that the report uses for it, if it is a headline
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The inputs it asks for."""
+        return tuple(inspect.signature(self.function).parameters)
+
+
+MEASURES: dict[str, Measure] = {}
+
+
+def measure(**declaration: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare a function as a measure and list it; the function itself is returned unchanged."""
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        if function.__name__ in MEASURES:
+            raise ValueError(f"two measures are called {function.__name__!r}")
+        MEASURES[function.__name__] = Measure(function, **declaration)
+        return function
+
+    return declare
+
+
+def find(name: str) -> Measure:
+    """The measure of this name.
+
+    Raises:
+        ThalwegError: there is none; near names are offered.
+    """
+    if name not in MEASURES:
+        raise unknown("measure", name, MEASURES)
+    return MEASURES[name]
+
+
+def wilson(
+    share: Float[Tensor, "*unit"], n: Float[Tensor, "*unit"]
+) -> tuple[Float[Tensor, "*unit"], Float[Tensor, "*unit"]]:
+    """Wilson's 95 % interval of a proportion seen in n independent trials.
+
+    Centre (p + z^2/2n) / (1 + z^2/n), half-width z / (1 + z^2/n) sqrt(p(1-p)/n + z^2/4n^2) (Wilson 1927).
+    """
+    scale = 1 + Z**2 / n
+    centre = (share + Z**2 / (2 * n)) / scale
+    half = Z / scale * (share * (1 - share) / n + Z**2 / (4 * n**2)).clamp_min(0).sqrt()
+    return centre - half, centre + half
+
+
+def proportion_correct(
+    evidence: Evidence, pairs: Bool[Tensor, "unit high low"] | None = None, *, least: int = 1, note: str = NO_QUERIES
+) -> Score:
+    """The share of pairs (one high, one low query) in which the high query has the larger evidence; ties count half.
+
+    Over all pairs this is the area under the ROC curve. `pairs` restricts it to some; fewer than `least` give NaN. The
+    variance is DeLong's (DeLong, DeLong & Clarke-Pearson 1988), in the form that also covers a subset of pairs: with
+    psi = 1, 1/2 or 0 for a pair and M pairs, a query's influence is the sum of (psi - value) over its pairs / M, and
+    the variance is the sum over both sides of m/(m-1) times the squared influences. The interval is Wilson's with the
+    effective number of trials value (1 - value) / variance, or the smaller side's number of queries where the variance
+    is 0: so it stays inside [0, 1] and is no point at 1.
+    """
+    high, low = evidence.high[:, :, None], evidence.low[:, None, :]
+    there = ~(high.isnan() | low.isnan())  # (unit, high, low)
+    if pairs is not None:
+        there = there & pairs
+    wins = (high > low).float() + 0.5 * (high == low)
+    count = there.sum((1, 2))
+    value = (wins * there).sum((1, 2)) / count
+    influence = (wins - value[:, None, None]) * there / count[:, None, None]
+    sides = [there.any(2).sum(1), there.any(1).sum(1)]  # queries taking part: (unit), (unit)
+    variance = torch.stack(
+        [influence.sum(axis).square().sum(1) * m / (m - 1).clamp_min(1) for axis, m in zip((2, 1), sides, strict=True)]
+    ).sum(0)
+    smaller = torch.minimum(*sides).float()
+    trials = torch.where(variance > 1e-9, value * (1 - value) / variance, smaller).clamp(min=1)
+    lower, upper = wilson(value, trials)
+    keep = count >= least
+    value, lower, upper = (torch.where(keep, number, torch.nan) for number in (value, lower, upper))
+    return Score(value, lower, upper, torch.where(keep, sides[0] + sides[1], 0), note)
+
+
+def mean_of(*scores: Score) -> Score:
+    """The mean of several bands' scores; NaN where any is. Bands share no query, so their variances add.
+
+    Each side of the interval is combined by itself (the method of variance estimates recovery, Zou & Donner 2008).
+    """
+    value = torch.stack([score.value for score in scores]).mean(0)
+    below = torch.stack([score.value - score.low for score in scores]).square().sum(0).sqrt() / len(scores)
+    above = torch.stack([score.high - score.value for score in scores]).square().sum(0).sqrt() / len(scores)
+    there = ~value.isnan()
+    n = torch.stack([score.n for score in scores]).sum(0)
+    return Score(value, value - below, value + above, torch.where(there, n, 0), scores[0].note)
+
+
+from thalweg.measures import class_selectivity, mis, monosemanticity, two_choice, two_choice_single  # noqa: E402, F401

@@ -1,0 +1,397 @@
+"""One streaming pass over stimuli that keeps, of every unit of every layer at once, only what measures need.
+
+Kept are the k highest and k lowest stimuli with their values, the values on one random sample of stimuli that all units
+share, the count, sum and sum of squares, the number of non-finite values, and the sums of the values times given
+statistics of the stimuli (labels, low-level image statistics). So memory depends on units and k, not on stimuli, and
+everything merges: the recordings of disjoint sets of stimuli merge, in any order, into the recording of their union.
+
+The idea that makes it exact is the *key*. A value (float32) and its stimulus are packed into one 64-bit integer whose
+order is the order of the values, ties broken by a seeded scrambling of the stimulus's id. The k highest stimuli of a
+unit are then the k largest integers, whatever the batches, the shards or their order, and an unpacked key gives back
+both value and id. Most values cannot be among the k: a batch is first compared with each unit's k-th value, and the few
+that pass are the only ones packed.
+
+Limits: values are compared as float32; ids must lie below 2^32.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Float32, Float64, Int, Int64
+from torch import Tensor, nn
+
+from thalweg.errors import ThalwegError, unknown
+from thalweg.ladder import Layer
+from thalweg.stimuli import Images
+
+EMPTY = torch.iinfo(torch.int64).min  # the key of no stimulus: below every other
+MASK = 0xFFFFFFFF
+NEURONS, RANDOM = "neurons", "random"  # the bases a pass can read; the rotated twin is the random one
+
+
+@dataclass(frozen=True)
+class Scramble:
+    """A seeded one-to-one map of 32-bit ids, so that equal values are ordered at random yet the id can be had back."""
+
+    factor: int
+    shift: int
+
+    @classmethod
+    def seeded(cls, seed: int) -> "Scramble":
+        """The scramble of this seed; the factor is odd, which makes the multiplication invertible."""
+        generator = torch.Generator().manual_seed(seed)
+        factor, shift = torch.randint(1 << 28, 1 << 31, (2,), generator=generator).tolist()
+        return cls(factor | 1, shift)
+
+    def __call__(self, ids: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
+        """Scrambled ids."""
+        mixed = (ids * self.factor + self.shift) & MASK
+        mixed = mixed ^ (mixed >> 16)
+        return (mixed * 0x45D9F3B) & MASK
+
+    def invert(self, scrambled: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
+        """The ids that were scrambled."""
+        mixed = _multiply(scrambled, pow(0x45D9F3B, -1, 1 << 32))
+        mixed = mixed ^ (mixed >> 16)
+        return _multiply((mixed - self.shift) & MASK, pow(self.factor, -1, 1 << 32))
+
+
+def _multiply(numbers: Int64[Tensor, "*shape"], factor: int) -> Int64[Tensor, "*shape"]:
+    """Numbers times a factor modulo 2^32, in two steps of 16 bits so that 64 bits are enough."""
+    high = (numbers * (factor >> 16)) & MASK
+    return ((high << 16) + numbers * (factor & 0xFFFF)) & MASK
+
+
+def pack(values: Float32[Tensor, "*shape"], order: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
+    """Keys whose order is the order of the values, then of the scrambled ids.
+
+    The bits of a float32 grow with it if it is positive and fall if it is negative: flipping the low 31 bits of
+    negatives mends that.
+    """
+    bits = (values + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal 0.0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.long() << 32) | order
+
+
+def unpack(keys: Int64[Tensor, "*shape"]) -> tuple[Float32[Tensor, "*shape"], Int64[Tensor, "*shape"]]:
+    """The values and scrambled ids of keys; an empty key gives NaN."""
+    ordered = (keys >> 32).int()
+    values = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+    return torch.where(keys == EMPTY, torch.nan, values), keys & MASK
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What a pass keeps of the units of one layer in one basis."""
+
+    high_keys: Int64[Tensor, "unit k"]  # largest first
+    low_keys: Int64[Tensor, "unit k"]  # keys of the negated values, largest first: lowest value first
+    sample_keys: Int64[Tensor, " sample"]  # scrambled ids of the shared random sample, increasing
+    sample: Float32[Tensor, "sample unit"]
+    count: Int64[Tensor, " unit"]  # finite values only
+    nonfinite: Int64[Tensor, " unit"]
+    total: Float64[Tensor, " unit"]
+    squares: Float64[Tensor, " unit"]  # a double holds a float32's square exactly, so no running mean is needed
+    products: Mapping[str, Float64[Tensor, "statistic unit"]]
+    scramble: Scramble
+    size: int  # how many stimuli the shared sample may hold
+
+    @property
+    def k(self) -> int:
+        """How many of the highest and of the lowest stimuli are kept."""
+        return self.high_keys.shape[1]
+
+    def highest(self) -> tuple[Float32[Tensor, "unit k"], Int64[Tensor, "unit k"]]:
+        """Values and ids of the highest stimuli, highest first; NaN and -1 where there are fewer than k."""
+        return self._ends(self.high_keys, 1)
+
+    def lowest(self) -> tuple[Float32[Tensor, "unit k"], Int64[Tensor, "unit k"]]:
+        """Values and ids of the lowest stimuli, lowest first; NaN and -1 where there are fewer than k."""
+        return self._ends(self.low_keys, -1)
+
+    def _ends(self, keys: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+        values, order = unpack(keys)
+        return values * sign, torch.where(keys == EMPTY, -1, self.scramble.invert(order))
+
+    def sample_ids(self) -> Int64[Tensor, " sample"]:
+        """The ids of the shared random sample."""
+        return self.scramble.invert(self.sample_keys)
+
+    def mean(self) -> Float64[Tensor, " unit"]:
+        """The mean of the finite values."""
+        return self.total / self.count
+
+    def units(self, which: slice) -> "Recording":
+        """The recording of some of the units."""
+        return replace(
+            self,
+            high_keys=self.high_keys[which],
+            low_keys=self.low_keys[which],
+            sample=self.sample[:, which],
+            count=self.count[which],
+            nonfinite=self.nonfinite[which],
+            total=self.total[which],
+            squares=self.squares[which],
+            products={name: product[:, which] for name, product in self.products.items()},
+        )
+
+    def variance(self) -> Float64[Tensor, " unit"]:
+        """The population variance of the finite values; exactly 0 for a constant unit."""
+        spread = self.squares / self.count - self.mean() ** 2
+        constant = self.highest()[0][:, 0] == self.lowest()[0][:, 0]
+        return torch.where(constant, 0, spread.clamp_min(0))
+
+
+def to_tensors(recording: Recording) -> dict[str, Tensor]:
+    """The recording as named tensors, to be kept in a file."""
+    names = ("high_keys", "low_keys", "sample_keys", "sample", "count", "nonfinite", "total", "squares")
+    tensors: dict[str, Tensor] = {name: getattr(recording, name) for name in names}
+    tensors |= {f"products.{name}": product for name, product in recording.products.items()}
+    return tensors | {"settings": torch.tensor([recording.scramble.factor, recording.scramble.shift, recording.size])}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> Recording:
+    """The recording that was kept as named tensors."""
+    factor, shift, size = tensors["settings"].tolist()
+    fields = {name: tensor for name, tensor in tensors.items() if name != "settings" and "." not in name}
+    products = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith("products.")}
+    return Recording(**fields, products=products, scramble=Scramble(factor, shift), size=size)
+
+
+def merge(one: Recording, other: Recording) -> Recording:
+    """The recording of the union of two disjoint sets of stimuli.
+
+    Raises:
+        ValueError: the two were made with different settings, or of different units.
+    """
+    if (one.scramble, one.size, one.high_keys.shape) != (other.scramble, other.size, other.high_keys.shape):
+        raise ValueError("only recordings of the same units, made with the same seed, k and sample size, can be merged")
+    sample_keys = torch.cat([one.sample_keys, other.sample_keys])
+    first = sample_keys.argsort()[: one.size]
+    return Recording(
+        high_keys=torch.cat([one.high_keys, other.high_keys], 1).topk(one.k, 1).values,
+        low_keys=torch.cat([one.low_keys, other.low_keys], 1).topk(one.k, 1).values,
+        sample_keys=sample_keys[first],
+        sample=torch.cat([one.sample, other.sample])[first],
+        count=one.count + other.count,
+        nonfinite=one.nonfinite + other.nonfinite,
+        total=one.total + other.total,
+        squares=one.squares + other.squares,
+        products={name: product + other.products[name] for name, product in one.products.items()},
+        scramble=one.scramble,
+        size=one.size,
+    )
+
+
+class Extremes:
+    """The k largest keys of each unit, from batches of which most hold nothing new."""
+
+    def __init__(self, units: int, k: int, device: torch.device) -> None:
+        self.keys = torch.full((units, k), EMPTY, device=device)
+        self.bar = torch.full((units,), -torch.inf, device=device)  # the k-th value: what a newcomer must reach
+        self.waiting: list[tuple[Tensor, Tensor]] = []  # (unit, key) of those that reached it
+        self.patience = max(units * k // 2, 1)
+
+    def offer(self, values: Float32[Tensor, "batch unit"], order: Int64[Tensor, " batch"]) -> None:
+        """Let one batch compete; non-finite values must have been replaced by -inf, which never enters."""
+        row, unit = torch.nonzero((values >= self.bar) & (values > -torch.inf), as_tuple=True)
+        if len(row) == 0:
+            return
+        keys = pack(values[row, unit], order[row])
+        better = keys > self.keys[unit, -1]
+        self.waiting.append((unit[better], keys[better]))
+        if sum(len(unit) for unit, _ in self.waiting) > self.patience:
+            self.settle()
+
+    def settle(self) -> Int64[Tensor, "unit k"]:
+        """Bring the keys up to date, largest first, and return them."""
+        if self.waiting:
+            unit, keys = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
+            self.waiting = []
+            unit, order = unit.sort(stable=True, dim=0)
+            starts = torch.searchsorted(unit, torch.arange(len(self.keys), device=unit.device))
+            place = torch.arange(len(unit), device=unit.device) - starts[unit]
+            width = int(place.max()) + 1 if len(place) else 0
+            table = torch.full((len(self.keys), width), EMPTY, device=unit.device)
+            table[unit, place] = keys[order]
+            self.keys = torch.cat([self.keys, table], 1).topk(self.keys.shape[1], 1).values
+            full = self.keys[:, -1] != EMPTY
+            self.bar = torch.where(full, unpack(self.keys[:, -1])[0], -torch.inf)
+        return self.keys
+
+
+class Recorder:
+    """Collects the values of one layer's units, batch by batch, into a recording."""
+
+    def __init__(self, *, k: int, sample: int, scramble: Scramble, statistics: Mapping[str, Tensor]) -> None:
+        self.k, self.size, self.scramble, self.statistics = k, sample, scramble, statistics
+        self.started = False
+
+    def _start(self, units: int, device: torch.device) -> None:
+        self.high, self.low = Extremes(units, self.k, device), Extremes(units, self.k, device)
+        self.count, self.nonfinite = (torch.zeros(units, dtype=torch.int64, device=device) for _ in range(2))
+        self.total, self.squares = (torch.zeros(units, dtype=torch.float64, device=device) for _ in range(2))
+        self.products = {
+            name: torch.zeros(table.shape[1], units, dtype=torch.float64, device=device)
+            for name, table in self.statistics.items()
+        }
+        self.samples: list[tuple[Tensor, Tensor]] = []
+        self.sample_bar = MASK  # the largest scrambled id that may still enter the sample
+        self.started = True
+
+    def offer(self, values: Float[Tensor, "batch unit"], ids: Int64[Tensor, " batch"]) -> None:
+        """Take in the values of one batch of stimuli."""
+        values = values.detach().float()
+        if not self.started:
+            self._start(values.shape[1], values.device)
+        order = self.scramble(ids)
+        self._keep_sample(values, order)
+        clean, highs, lows = values, values, -values
+        if torch.isfinite(values.sum()):  # one pass settles the usual case
+            self.count += len(values)
+        else:
+            finite = values.isfinite()
+            self.count += finite.sum(0)
+            self.nonfinite += (~finite).sum(0)
+            clean = values.where(finite, 0)
+            highs, lows = values.where(finite, -torch.inf), (-values).where(finite, -torch.inf)
+        self.high.offer(highs, order)
+        self.low.offer(lows, order)
+        exact = clean.double()
+        self.total += exact.sum(0)
+        self.squares += torch.einsum("bu,bu->u", exact, exact)
+        for name, table in self.statistics.items():
+            self.products[name] += table[ids].to(exact).T @ exact
+
+    def _keep_sample(self, values: Tensor, order: Tensor) -> None:
+        """Keep the stimuli whose scrambled ids are the smallest of all: a random sample that merges."""
+        enters = order <= self.sample_bar
+        self.samples.append((order[enters], values[enters]))
+        if sum(len(order) for order, _ in self.samples) > 2 * self.size:
+            self.samples = [self._settle_sample()]
+            self.sample_bar = int(self.samples[0][0][-1])
+
+    def _settle_sample(self) -> tuple[Tensor, Tensor]:
+        order, values = (torch.cat(parts) for parts in zip(*self.samples, strict=True))
+        first = order.argsort()[: self.size]
+        return order[first], values[first]
+
+    def finish(self) -> Recording:
+        """The recording of all that was offered, on the CPU."""
+        order, sample = self._settle_sample()
+        return Recording(
+            high_keys=self.high.settle().cpu(),
+            low_keys=self.low.settle().cpu(),
+            sample_keys=order.cpu(),
+            sample=sample.cpu(),
+            count=self.count.cpu(),
+            nonfinite=self.nonfinite.cpu(),
+            total=self.total.cpu(),
+            squares=self.squares.cpu(),
+            products={name: product.cpu() for name, product in self.products.items()},
+            scramble=self.scramble,
+            size=self.size,
+        )
+
+
+def rotation(units: int, *, seed: int) -> Float[Tensor, "unit unit"]:
+    """A fixed random rotation: the orthogonal factor of a Gaussian matrix, signs set so that it is uniform (Mezzadri
+    2007).
+    """
+    gaussian = torch.randn(units, units, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    orthogonal, upper = torch.linalg.qr(gaussian)
+    uniform: Tensor = orthogonal * upper.diagonal().sign()
+    return uniform.float()
+
+
+def pooled(output: Float[Tensor, "batch unit *place"], pool: str) -> Float[Tensor, "batch unit"]:
+    """One value a unit: the maximum or the mean over the places, if the output has any."""
+    if output.ndim == 2:
+        return output
+    flat = output.flatten(2)
+    return flat.amax(2) if pool == "max" else flat.mean(2)
+
+
+@contextmanager
+def watching(model: nn.Module, layers: Sequence[Layer]) -> Iterator[dict[str, Tensor]]:
+    """A dictionary that holds the output of each layer after each forward pass, for as long as the context lasts.
+
+    Raises:
+        ThalwegError: a layer that the model does not have, or whose output is no tensor of shape (batch, unit, ...).
+    """
+    modules = dict(model.named_modules())
+    outputs: dict[str, Tensor] = {}
+
+    def hook(name: str) -> object:
+        def keep(_module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            if not isinstance(output, Tensor) or output.ndim < 2:
+                found = f"of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+                raise ThalwegError(f"layer {name!r} returned {found}; units need a tensor of shape (batch, unit, ...)")
+            outputs[name] = output
+
+        return modules[name].register_forward_hook(keep)
+
+    for layer in layers:
+        if layer.name not in modules:
+            raise unknown("layer of the model", layer.name, (name for name in modules if name))
+    handles = [hook(layer.name) for layer in layers]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()  # type: ignore[attr-defined]
+
+
+def record(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    stimuli: Images,
+    ids: Int[Tensor, " stimulus"],
+    *,
+    bases: Sequence[str] = (NEURONS,),
+    k: int = 64,
+    sample: int = 512,
+    seed: int = 0,
+    statistics: Mapping[str, Float[Tensor, "all statistic"]] | None = None,
+    batch_size: int = 250,
+    device: str = "cpu",
+) -> dict[tuple[str, str], Recording]:
+    """Record every unit of every layer, in each basis, over the stimuli with these ids in one pass: {(layer, basis):
+    recording}.
+
+    `statistics` holds tables with a row for each stimulus of the whole set, whose products with the values are summed.
+    The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled.
+
+    Raises:
+        ThalwegError: an unknown layer, or an output that does not fit the batch.
+    """
+    scramble = Scramble.seeded(seed)
+    tables = {name: table.to(device) for name, table in (statistics or {}).items()}
+    recorders = {
+        (layer.name, basis): Recorder(k=k, sample=sample, scramble=scramble, statistics=tables)
+        for layer in layers
+        for basis in bases
+    }
+    rotations: dict[str, Tensor] = {}
+    model = model.eval().to(device)
+    with torch.inference_mode(), watching(model, layers) as outputs:
+        for batch in ids.split(batch_size):
+            model(stimuli.batch(batch).to(device))
+            for place, layer in enumerate(layers):
+                output = outputs[layer.name]
+                if output.shape[0] != len(batch):
+                    raise ThalwegError(
+                        f"layer {layer.name!r} returned {output.shape[0]} rows for a batch of {len(batch)} stimuli; "
+                        "axis 0 must be the batch"
+                    )
+                for basis in bases:
+                    values = output
+                    if basis == RANDOM:
+                        if layer.name not in rotations:
+                            rotations[layer.name] = rotation(output.shape[1], seed=seed + 7919 * (place + 1)).to(device)
+                        passed_on = layer.nonlinearity(output) if layer.nonlinearity else output
+                        values = torch.einsum("bu...,uv->bv...", passed_on.float(), rotations[layer.name])
+                    recorders[layer.name, basis].offer(pooled(values, layer.pool), batch.to(device))
+    return {name: recorder.finish() for name, recorder in recorders.items()}

@@ -1,0 +1,218 @@
+"""From units to models and rungs: means with intervals.
+
+A model's score is the mean over its layers of the mean over their units, so each layer counts once however wide it is.
+Its interval comes from drawing each layer's units again (bootstrap, 95 % percentiles). A rung's score is the mean over
+its seeds; its interval draws seeds, then units. With three seeds the percentile interval is too narrow by a factor of
+up to sqrt(2/3): tests of shape use the seeds' variance instead.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from thalweg.measures import MEASURES
+from thalweg.tables import MODEL_KEY, SCORE_KEY, RunDirectory, read_frame, read_json
+
+if TYPE_CHECKING:
+    from thalweg.tasks import Model
+
+Numbers = NDArray[np.float64]
+PERCENTILES = (2.5, 97.5)
+BINS = 20  # of a headline's range, in the distribution of units
+
+
+@dataclass(frozen=True, eq=False)
+class ModelScores:
+    """One model's score for each measure, its bootstrap draws, and how many units it has and could measure."""
+
+    key: Mapping[str, object]
+    columns: pl.DataFrame  # (measure, observer, band, capacity)
+    score: Numbers  # (column)
+    draws: Numbers  # (resample, column)
+    units: int
+    measured: NDArray[np.int64]  # (column)
+    failed: int  # units that make no trial at all
+
+
+def model_scores(units: pl.DataFrame, *, resamples: int, seed: int) -> ModelScores:
+    """The scores of one model from its rows of the table of units."""
+    rows = units.filter(~pl.col("exchanged"))
+    columns = rows.select(SCORE_KEY).unique(maintain_order=True)
+    layer_scores, layer_draws, measured, count = [], [], np.zeros(len(columns), np.int64), 0
+    generator = np.random.default_rng(seed)
+    for (_depth,), layer in rows.sort("depth", maintain_order=True).group_by("depth", maintain_order=True):
+        values = _by_column(layer, len(columns))  # (unit, column)
+        there = ~np.isnan(values)
+        filled = np.where(there, values, 0)
+        with np.errstate(invalid="ignore"):
+            layer_scores.append(filled.sum(0) / there.sum(0))
+            weights = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), resamples).astype(float)
+            layer_draws.append((weights @ filled) / (weights @ there))
+        measured += there.sum(0)
+        count += len(values)
+    first = rows.select(MODEL_KEY).row(0, named=True)
+    dead = rows.filter(pl.col("note").is_in(["constant", "non-finite values"]))
+    return ModelScores(
+        first,
+        columns,
+        _mean(np.stack(layer_scores)),
+        _mean(np.stack(layer_draws)),
+        count,
+        measured,
+        dead.select("layer", "unit").n_unique() if len(dead) else 0,
+    )
+
+
+def _by_column(layer: pl.DataFrame, columns: int) -> Numbers:
+    """A layer's values as (unit, column): its rows hold the columns in the same order for every few units."""
+    ordered = layer.sort("unit", maintain_order=True)
+    return ordered["value"].to_numpy().astype(float).reshape(-1, columns)
+
+
+def _mean(numbers: Numbers) -> Numbers:
+    """The mean over axis 0 of what is not NaN; NaN where nothing is left."""
+    there = ~np.isnan(numbers)
+    with np.errstate(invalid="ignore"):
+        return np.where(there, numbers, 0).sum(0) / there.sum(0)  # type: ignore[no-any-return]
+
+
+def table(models: list[ModelScores], *, seed: int) -> pl.DataFrame:
+    """A row for each model and measure, and for each rung and measure with the seed missing."""
+    frames = [_frame(model, model.score, model.draws) for model in models]
+    for rung in _rungs(models):
+        draws = np.stack([model.draws for model in rung])  # (seed, resample, column)
+        generator = np.random.default_rng(seed)
+        chosen = generator.integers(len(rung), size=(draws.shape[1], len(rung)))
+        redrawn = np.stack([draws[chosen[:, place], np.arange(draws.shape[1])] for place in range(len(rung))])
+        together = _mean(np.stack([model.score for model in rung]))
+        whole = ModelScores(
+            {**rung[0].key, "seed": None},
+            rung[0].columns,
+            together,
+            _mean(redrawn),
+            sum(model.units for model in rung),
+            np.sum([model.measured for model in rung], axis=0),
+            sum(model.failed for model in rung),
+        )
+        frames.append(_frame(whole, whole.score, whole.draws))
+    return pl.concat(frames)
+
+
+def _rungs(models: list[ModelScores]) -> Iterator[list[ModelScores]]:
+    groups: dict[tuple[object, ...], list[ModelScores]] = {}
+    for model in models:
+        groups.setdefault(tuple(model.key[name] for name in MODEL_KEY if name != "seed"), []).append(model)
+    yield from groups.values()
+
+
+def _frame(model: ModelScores, score: Numbers, draws: Numbers) -> pl.DataFrame:
+    empty = np.isnan(draws).all(0)
+    low, high = np.where(empty, np.nan, np.nanpercentile(np.where(empty, 0, draws), PERCENTILES, axis=0))
+    key = [pl.lit(value, pl.Int32 if name == "seed" else pl.String).alias(name) for name, value in model.key.items()]
+    return model.columns.select(*key, *SCORE_KEY).with_columns(
+        pl.Series("score", score),
+        pl.Series("low", low),
+        pl.Series("high", high),
+        pl.lit(model.units, pl.Int32).alias("n_units"),
+        pl.Series("n_measured", model.measured, dtype=pl.Int32),
+        pl.lit(model.failed, pl.Int32).alias("n_failed"),
+        pl.Series("coverage", model.measured / max(1, model.units - model.failed)),
+    )
+
+
+HEADLINES = {measure.headline: name for name, measure in MEASURES.items() if measure.headline}
+PLAIN = "two_choice"
+
+
+def is_headline(observer: str) -> pl.Expr:
+    """Rows of the headline measures and of `two_choice`, over their bands, by the headline observer."""
+    return (
+        pl.col("measure").is_in([*HEADLINES.values(), PLAIN])
+        & (pl.col("band") == "mean")
+        & (pl.col("observer") == observer)
+    )
+
+
+def reliability(units: pl.DataFrame) -> pl.DataFrame:
+    """For each measure, the rank correlation over one model's units of its value with that of exchanged halves
+    (test-retest).
+    """
+    key = ["layer", "unit", *SCORE_KEY]
+    measures = [*HEADLINES.values(), PLAIN]
+    rows = units.filter(pl.col("measure").is_in(measures) & (pl.col("band") == "mean"))
+    both = rows.filter(~pl.col("exchanged")).join(rows.filter("exchanged"), on=key, suffix="_again")
+    both = both.filter(pl.col("value").is_not_nan() & pl.col("value_again").is_not_nan())
+    return both.group_by("measure").agg(
+        pl.corr("value", "value_again", method="spearman").fill_nan(None).alias("reliability"), pl.len().alias("n")
+    )
+
+
+def distributions(units: pl.DataFrame, observer: str) -> pl.DataFrame:
+    """How one model's units spread over a headline's range: counts in bins of equal width."""
+    rows = units.filter(~pl.col("exchanged") & is_headline(observer) & pl.col("value").is_not_nan())
+    place = (pl.col("value") * BINS).floor().clip(0, BINS - 1).cast(pl.Int32).alias("bin")
+    counted = rows.group_by([*MODEL_KEY, "measure", place]).agg(pl.len().cast(pl.Int32).alias("n"))
+    return counted.sort([*MODEL_KEY, "measure", "bin"])
+
+
+def missing(units: pl.DataFrame, observer: str) -> pl.DataFrame:
+    """How many of one model's units have no headline score, by reason."""
+    rows = units.filter(~pl.col("exchanged") & is_headline(observer) & pl.col("value").is_nan())
+    return (
+        rows.group_by([*MODEL_KEY, "measure", "note"]).agg(pl.len().cast(pl.Int32).alias("n")).sort("measure", "note")
+    )
+
+
+def gather(run: RunDirectory, models: Sequence["Model"]) -> dict[str, pl.DataFrame]:
+    """All tables of a run, by name, put together from the parts of its models."""
+    observer = models[0].watching[0].name
+    settings = models[0].settings
+    parts: dict[str, list[pl.DataFrame]] = {
+        name: [] for name in ("units", "models", "distributions", "missing", "gallery")
+    }
+    found = []
+    for model in models:
+        rows = read_frame(run / f"parts/{model.name}.parquet")
+        parts["units"].append(rows)
+        parts["gallery"].append(read_frame(run / f"parts/{model.name}-gallery.parquet"))
+        about = read_json(run / f"weights/{model.name}.json")
+        for (control,), units in rows.group_by("control", maintain_order=True):
+            scored = model_scores(units, resamples=settings.resamples, seed=settings.seed)
+            found.append(scored)
+            parts["models"].append(_model_row(model, str(control), about, scored, units, observer))
+            parts["distributions"].append(distributions(units, observer))
+            parts["missing"].append(missing(units, observer))
+    frames = {name: pl.concat(some, how="diagonal_relaxed") for name, some in parts.items()}
+    return frames | {"scores": table(found, seed=settings.seed)}
+
+
+def _model_row(
+    model: "Model", control: str, about: Mapping[str, Any], scored: ModelScores, units: pl.DataFrame, observer: str
+) -> pl.DataFrame:
+    """The row of the table of models: what the model is, how strong, how its training ended, and its headline
+    scores.
+    """
+    rows = _frame(scored, scored.score, scored.draws).filter(is_headline(observer))
+    again = dict(reliability(units).select("measure", "reliability").iter_rows())
+    words = {name: word for word, name in HEADLINES.items()} | {PLAIN: PLAIN}
+    headline: dict[str, Any] = {}
+    for row in rows.iter_rows(named=True):
+        word = words[row["measure"]]
+        headline |= {f"{word}": row["score"], f"{word}_low": row["low"], f"{word}_high": row["high"]}
+        headline |= {f"{word}_coverage": row["coverage"], f"{word}_reliability": again.get(row["measure"])}
+    order = [rung.name for rung in model.ladder.rungs].index(model.rung.name)
+    return pl.DataFrame(
+        {
+            **scored.key,
+            "order": order,
+            "modality": model.ladder.modality,
+            **about["untrained" if control == "untrained" else "trained"],
+            **headline,
+            "n_units": scored.units,
+            "n_failed": scored.failed,
+        }
+    )

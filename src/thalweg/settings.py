@@ -1,0 +1,77 @@
+"""What a survey can be told. The command line's options are made from these fields."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thalweg import strength
+from thalweg.errors import ThalwegError, unknown
+
+UNAFFECTING = ("workers", "device", "cache")  # settings that change no result
+QUICK_SEEDS = 2
+
+
+def _said(help_text: str, least: int | None = None) -> dict[str, Any]:
+    """What a field says of itself: a sentence, and the least value that makes sense."""
+    return {"help": help_text, "least": least}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a survey can be told."""
+
+    seeds: int | None = field(default=None, metadata=_said("Seeds for each rung; 3 by default, 2 with --quick.", 1))
+    quick: bool = field(default=False, metadata=_said("Fewer rungs and seeds: a first look."))
+    observer: tuple[str, ...] = field(
+        default=("image",), metadata=_said("Observer of the headline; more may stand beside it.")
+    )
+    strength: str = field(default="bits", metadata=_said("Strength axis of the headline."))
+    workers: int | None = field(default=None, metadata=_said("Worker processes; as many as cores by default.", 1))
+    device: str = field(default="auto", metadata=_said("auto, cpu or cuda."))
+    data: Path | None = field(default=None, metadata=_said("Folder with the stimuli, instead of the embedded ones."))
+    seed: int = field(default=0, metadata=_said("The one seed that every random choice comes from.", 0))
+    k: int = field(default=64, metadata=_said("Highest and lowest stimuli kept of each unit.", 30))
+    sample: int = field(default=512, metadata=_said("Size of the random sample of stimuli kept for all units.", 60))
+    resamples: int = field(default=1000, metadata=_said("Bootstrap draws for a model's interval.", 100))
+    cache: Path = field(
+        default=Path.home() / ".cache" / "thalweg",
+        metadata=_said("Folder that keeps observers' features between runs."),
+    )
+
+    @property
+    def seeds_each(self) -> int:
+        """Seeds for each rung."""
+        return self.seeds or (QUICK_SEEDS if self.quick else 3)
+
+    def check(self) -> "Settings":
+        """The same settings.
+
+        Raises:
+            ThalwegError: a value out of range, an unknown strength axis, or a device that is not there.
+        """
+        for name, one in self.__dataclass_fields__.items():
+            value, least = getattr(self, name), one.metadata.get("least")
+            if least is not None and value is not None and value < least:
+                raise ThalwegError(f"{name} is {value}; at least {least} was expected")
+        strength.check(self.strength)
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise unknown("device", self.device, ("auto", "cpu", "cuda"))
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ThalwegError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu")
+        return self
+
+    @property
+    def hardware(self) -> str:
+        """The device that models run on."""
+        return "cpu" if self.device == "cpu" or not torch.cuda.is_available() else "cuda"
+
+    def affecting(self) -> dict[str, Any]:
+        """The settings that results depend on, as plain values."""
+        found = {name: value for name, value in asdict(self).items() if name not in UNAFFECTING}
+        return found | {
+            "seeds": self.seeds_each,
+            "observer": list(self.observer),
+            "data": str(self.data) if self.data else None,
+        }

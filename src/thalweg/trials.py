@@ -1,0 +1,177 @@
+"""From recordings to trials: which stimuli explain a unit, and which pairs of new stimuli are asked about.
+
+References come from the recording of the reference half: the highest and lowest stimuli of each unit. Queries come from
+the recording of the query half, in graded bands. `extreme` pairs its nine highest with its nine lowest. The bands
+`v90`, `v75` and `v60` take, on each side, up to thirty stimuli whose values lie nearest to that fraction (and its
+complement) of the way from the mean of the low references to the mean of the high ones, and nearer to it than to the
+next band's: the bands never share a stimulus. Difficulty is graded by *value*; by percentile it would confuse
+difficulty with sparsity.
+
+Everything here is a pure function of two recordings, so trials are derived again, never stored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, Int64
+from torch import Tensor
+
+from thalweg.recording import Recording
+
+REFERENCES = 9  # a side, as in the published protocol (Zimmermann, Klein & Brendel 2023)
+MANY_REFERENCES = 30  # a side, to choose features from: nine were too few to find a planted one
+EXTREME = 9  # queries a side
+GRADED = 30  # queries a side, at most
+FRACTIONS = {"v90": 0.90, "v75": 0.75, "v60": 0.60}
+HALF_WIDTH = 0.075  # half the distance between two bands
+BANDS = ("extreme", *FRACTIONS)
+MATCH_WIDTH = 0.25  # of a unit's standard deviation: predictions nearer than this can't decide a pair
+LEAST_POOL = 4 * MANY_REFERENCES  # stimuli: two halves, two sides of references each
+
+Pairs = Mapping[str, Bool[Tensor, "unit high low"]]  # by band
+
+PLAIN, CONSTANT, NONFINITE = "", "constant", "non-finite values"
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """The queries of one band: ids of high and low stimuli, -1 where a unit has fewer."""
+
+    high: Int64[Tensor, "unit high"]
+    low: Int64[Tensor, "unit low"]
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """All trials of some units: references, most extreme first, and queries by band."""
+
+    high: Int64[Tensor, "unit reference"]
+    low: Int64[Tensor, "unit reference"]
+    queries: Mapping[str, Queries]
+    alive: Bool[Tensor, " unit"]  # has trials at all
+    notes: tuple[str, ...]  # why not, a note for each unit
+
+
+def exam(reference: Recording, query: Recording) -> Exam:
+    """The trials that two halves' recordings give each unit.
+
+    A unit that is constant on the references, or has non-finite values in either half, makes no trial.
+    """
+    high_values, high = (part[:, :MANY_REFERENCES] for part in reference.highest())
+    low_values, low = (part[:, :MANY_REFERENCES] for part in reference.lowest())
+    top, bottom = high_values[:, :REFERENCES].mean(1), low_values[:, :REFERENCES].mean(1)  # (unit)
+    failed = (reference.nonfinite > 0) | (query.nonfinite > 0)
+    alive = (top > bottom) & ~failed
+    values, ids = _candidates(query)
+    fraction = (values - bottom[:, None]) / (top - bottom)[:, None]  # (unit, candidate)
+    queries = {"extreme": Queries(query.highest()[1][:, :EXTREME], query.lowest()[1][:, :EXTREME])}
+    for band, goal in FRACTIONS.items():
+        queries[band] = Queries(_nearest(fraction, ids, goal), _nearest(fraction, ids, 1 - goal))
+    return Exam(
+        high=torch.where(alive[:, None], high, -1),
+        low=torch.where(alive[:, None], low, -1),
+        queries={
+            band: Queries(torch.where(alive[:, None], q.high, -1), torch.where(alive[:, None], q.low, -1))
+            for band, q in queries.items()
+        },
+        alive=alive,
+        notes=tuple(
+            NONFINITE if bad else PLAIN if good else CONSTANT
+            for bad, good in zip(failed.tolist(), alive.tolist(), strict=True)
+        ),
+    )
+
+
+def _candidates(query: Recording) -> tuple[Float[Tensor, "unit candidate"], Int64[Tensor, "unit candidate"]]:
+    """Values and ids of all that the query half kept of each unit, in the scrambled order, repeats as NaN."""
+    high_values, high = query.highest()
+    low_values, low = query.lowest()
+    units = len(high)
+    ids = torch.cat([high, low, query.sample_ids().expand(units, -1)], 1)
+    values = torch.cat([high_values, low_values, query.sample.T], 1)
+    order = torch.where(ids < 0, -1, query.scramble(ids.clamp_min(0)))
+    order, place = order.sort(1)
+    ids, values = ids.gather(1, place), values.gather(1, place)
+    repeat = torch.zeros_like(ids, dtype=torch.bool)
+    repeat[:, 1:] = order[:, 1:] == order[:, :-1]
+    return values.masked_fill(repeat | (ids < 0), torch.nan), ids
+
+
+def _nearest(
+    fraction: Float[Tensor, "unit candidate"], ids: Int64[Tensor, "unit candidate"], goal: float
+) -> Int64[Tensor, "unit query"]:
+    """Ids of the up to thirty candidates nearest to a fraction, -1 beyond the band's edge."""
+    distance = (fraction - goal).abs().nan_to_num(nan=torch.inf)
+    distance, place = distance.sort(dim=1, stable=True)
+    distance, place = distance[:, :GRADED], place[:, :GRADED]
+    return torch.where(distance < HALF_WIDTH, ids.gather(1, place), -1)
+
+
+def readout(
+    features: Float[Tensor, "stimulus feature"],
+    ids: Int64[Tensor, "unit query"],
+    weights: Float[Tensor, "unit feature way"],
+) -> Float[Tensor, "unit query way"]:
+    """Each unit's queries, read out linearly in one or several ways: sum over f of features[id, f] weights[unit, f,
+    way].
+
+    Absent queries (-1) give NaN. Units are taken a few at a time, so that what is gathered stays in the processor's
+    cache.
+    """
+    step = max(1, 4_000_000 // max(1, ids.shape[1] * features.shape[1]))
+    parts = [
+        torch.bmm(features[some.clamp_min(0)], weight)
+        for some, weight in zip(ids.split(step), weights.split(step), strict=True)
+    ]
+    return torch.cat(parts).masked_fill((ids < 0)[:, :, None], torch.nan)
+
+
+def undecided(
+    exam: Exam, reference: Recording, statistics: Float[Tensor, "stimulus statistic"], ids: Int[Tensor, " recorded"]
+) -> Pairs:
+    """For each band, the pairs of queries that low-level statistics can't decide.
+
+    A unit's values on the reference half (the stimuli `ids`) are regressed on the statistics and a constant, beta =
+    (X'X)^-1 X'v, where X'v is the recording's product "trivial"; a pair is kept if the predictions for its queries
+    differ by less than a quarter of the unit's standard deviation. Statistics are standardised first, and a ridge of
+    1e-6 keeps collinear ones harmless.
+    """
+    mean, spread = statistics[ids].mean(0), statistics[ids].std(0).clamp_min(1e-9)
+    design = ((statistics - mean) / spread).double()
+    sums = (reference.products["trivial"] - mean[:, None] * reference.total) / spread[:, None]  # (statistic, unit)
+    gram = design[ids].T @ design[ids] + 1e-6 * len(ids) * torch.eye(design.shape[1], dtype=torch.float64)
+    slopes = torch.linalg.solve(gram, sums) / reference.variance().sqrt()  # in the unit's standard deviations
+    weights = slopes.T.float()[:, :, None]
+    pairs = {}
+    for band, queries in exam.queries.items():
+        high, low = (readout(design.float(), side, weights)[:, :, 0] for side in (queries.high, queries.low))
+        pairs[band] = (high[:, :, None] - low[:, None, :]).abs() < MATCH_WIDTH
+    return pairs
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One question to be shown: which of two queries drives the unit more? Ids of stimuli; `high_first` says how to lay
+    them out.
+    """
+
+    unit: int
+    band: str
+    high_references: tuple[int, ...]
+    low_references: tuple[int, ...]
+    high_query: int
+    low_query: int
+    high_first: bool
+
+
+def draw(trials: Exam, unit: int, band: str, *, seed: int) -> Trial | None:
+    """One trial of a unit at random, or None if the band has no query on one side. No stimulus is in it twice."""
+    queries = trials.queries[band]
+    sides = [side[unit][side[unit] >= 0] for side in (queries.high, queries.low)]
+    if min(map(len, sides)) == 0:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    high, low = (int(side[torch.randint(len(side), (), generator=generator)]) for side in sides)
+    shown = [tuple(side[unit, :REFERENCES].tolist()) for side in (trials.high, trials.low)]
+    return Trial(unit, band, shown[0], shown[1], high, low, bool(torch.rand((), generator=generator) < 0.5))
