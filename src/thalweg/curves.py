@@ -4,20 +4,18 @@ rungs.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from thalweg import engine, strength, tables
 from thalweg.measures import MEAN
+from thalweg.progress import Stages
 from thalweg.scores import HEADLINES, PLAIN
 from thalweg.settings import Settings
 from thalweg.shape import judge
 from thalweg.tables import RunDirectory, digest
-
-if TYPE_CHECKING:
-    from thalweg.survey import Stages
 
 ALL = "all"
 Z = 1.959964
@@ -101,7 +99,7 @@ def _kinds(group: pl.DataFrame) -> list[str]:
     return [ALL, *kinds] if len(kinds) > 1 else [ALL]
 
 
-def judge_all(run: RunDirectory, settings: Settings, stages: "Stages") -> None:
+def judge_all(run: RunDirectory, settings: Settings, stages: Stages) -> None:
     """Judge every curve of a run and write shape.json, unless it is there already."""
     inputs = digest(tables.read_json(run / "steps/tables.json"), settings.strength)
     if not run.undone("shape", inputs):

@@ -1,7 +1,7 @@
 """One streaming pass over stimuli that keeps, of every unit of every layer at once, only what measures need.
 
 Kept are the k highest and k lowest stimuli with their values, the values on one random sample of stimuli that all units
-share, the count, sum and sum of squares, the number of non-finite values, and the sums of the values times given
+share, the count, mean and variance, the number of non-finite values, and the sums of the values times given
 statistics of the stimuli (labels, low-level image statistics). So memory depends on units and k, not on stimuli, and
 everything merges: the recordings of disjoint sets of stimuli merge, in any order, into the recording of their union.
 
@@ -92,8 +92,8 @@ class Recording:
     sample: Float32[Tensor, "sample unit"]
     count: Int64[Tensor, " unit"]  # finite values only
     nonfinite: Int64[Tensor, " unit"]
-    total: Float64[Tensor, " unit"]
-    squares: Float64[Tensor, " unit"]  # a double holds a float32's square exactly, so no running mean is needed
+    mean: Float64[Tensor, " unit"]  # of the finite values
+    deviations: Float64[Tensor, " unit"]  # sum of their squared differences from the mean
     products: Mapping[str, Float64[Tensor, "statistic unit"]]
     scramble: Scramble
     size: int  # how many stimuli the shared sample may hold
@@ -119,10 +119,6 @@ class Recording:
         """The ids of the shared random sample."""
         return self.scramble.invert(self.sample_keys)
 
-    def mean(self) -> Float64[Tensor, " unit"]:
-        """The mean of the finite values."""
-        return self.total / self.count
-
     def units(self, which: slice) -> "Recording":
         """The recording of some of the units."""
         return replace(
@@ -132,21 +128,20 @@ class Recording:
             sample=self.sample[:, which],
             count=self.count[which],
             nonfinite=self.nonfinite[which],
-            total=self.total[which],
-            squares=self.squares[which],
+            mean=self.mean[which],
+            deviations=self.deviations[which],
             products={name: product[:, which] for name, product in self.products.items()},
         )
 
     def variance(self) -> Float64[Tensor, " unit"]:
         """The population variance of the finite values; exactly 0 for a constant unit."""
-        spread = self.squares / self.count - self.mean() ** 2
         constant = self.highest()[0][:, 0] == self.lowest()[0][:, 0]
-        return torch.where(constant, 0, spread.clamp_min(0))
+        return torch.where(constant, 0, self.deviations / self.count)
 
 
 def to_tensors(recording: Recording) -> dict[str, Tensor]:
     """The recording as named tensors, to be kept in a file."""
-    names = ("high_keys", "low_keys", "sample_keys", "sample", "count", "nonfinite", "total", "squares")
+    names = ("high_keys", "low_keys", "sample_keys", "sample", "count", "nonfinite", "mean", "deviations")
     tensors: dict[str, Tensor] = {name: getattr(recording, name) for name in names}
     tensors |= {f"products.{name}": product for name, product in recording.products.items()}
     return tensors | {"settings": torch.tensor([recording.scramble.factor, recording.scramble.shift, recording.size])}
@@ -169,20 +164,39 @@ def merge(one: Recording, other: Recording) -> Recording:
     if (one.scramble, one.size, one.high_keys.shape) != (other.scramble, other.size, other.high_keys.shape):
         raise ValueError("only recordings of the same units, made with the same seed, k and sample size, can be merged")
     sample_keys = torch.cat([one.sample_keys, other.sample_keys])
+    count, mean, deviations = moments_of_union(
+        (one.count, one.mean, one.deviations), (other.count, other.mean, other.deviations)
+    )
     first = sample_keys.argsort()[: one.size]
     return Recording(
         high_keys=torch.cat([one.high_keys, other.high_keys], 1).topk(one.k, 1).values,
         low_keys=torch.cat([one.low_keys, other.low_keys], 1).topk(one.k, 1).values,
         sample_keys=sample_keys[first],
         sample=torch.cat([one.sample, other.sample])[first],
-        count=one.count + other.count,
+        count=count,
         nonfinite=one.nonfinite + other.nonfinite,
-        total=one.total + other.total,
-        squares=one.squares + other.squares,
+        mean=mean,
+        deviations=deviations,
         products={name: product + other.products[name] for name, product in one.products.items()},
         scramble=one.scramble,
         size=one.size,
     )
+
+
+Moments = tuple[Int64[Tensor, " unit"], Float64[Tensor, " unit"], Float64[Tensor, " unit"]]  # count, mean, deviations
+
+
+def moments_of_union(one: Moments, other: Moments) -> Moments:
+    """Count, mean and sum of squared deviations of two disjoint sets together, exact however far the values lie from
+    zero.
+
+    With d the difference of the means: mean = m1 + d n2 / n and deviations = s1 + s2 + d^2 n1 n2 / n (Chan, Golub &
+    LeVeque 1983).
+    """
+    count = one[0] + other[0]
+    share = other[0].double() / count.clamp_min(1)
+    difference = other[1] - one[1]
+    return count, one[1] + difference * share, one[2] + other[2] + difference.square() * one[0] * share
 
 
 class Extremes:
@@ -232,7 +246,7 @@ class Recorder:
     def _start(self, units: int, device: torch.device) -> None:
         self.high, self.low = Extremes(units, self.k, device), Extremes(units, self.k, device)
         self.count, self.nonfinite = (torch.zeros(units, dtype=torch.int64, device=device) for _ in range(2))
-        self.total, self.squares = (torch.zeros(units, dtype=torch.float64, device=device) for _ in range(2))
+        self.mean, self.deviations = (torch.zeros(units, dtype=torch.float64, device=device) for _ in range(2))
         self.products = {
             name: torch.zeros(table.shape[1], units, dtype=torch.float64, device=device)
             for name, table in self.statistics.items()
@@ -248,20 +262,21 @@ class Recorder:
             self._start(values.shape[1], values.device)
         order = self.scramble(ids)
         self._keep_sample(values, order)
-        clean, highs, lows = values, values, -values
-        if torch.isfinite(values.sum()):  # one pass settles the usual case
-            self.count += len(values)
-        else:
-            finite = values.isfinite()
-            self.count += finite.sum(0)
-            self.nonfinite += (~finite).sum(0)
-            clean = values.where(finite, 0)
+        finite = values.isfinite()
+        exact = values.double()
+        highs, lows = values, -values
+        count = torch.full_like(self.count, len(values))
+        if not finite.all():
+            count = finite.sum(0)
+            exact = exact.where(finite, 0)
             highs, lows = values.where(finite, -torch.inf), (-values).where(finite, -torch.inf)
+        self.nonfinite += len(values) - count
         self.high.offer(highs, order)
         self.low.offer(lows, order)
-        exact = clean.double()
-        self.total += exact.sum(0)
-        self.squares += torch.einsum("bu,bu->u", exact, exact)
+        mean = exact.sum(0) / count.clamp_min(1).double()
+        deviations = ((exact - mean) * finite).square().sum(0)
+        moments = (self.count, self.mean, self.deviations)
+        self.count, self.mean, self.deviations = moments_of_union(moments, (count, mean, deviations))
         for name, table in self.statistics.items():
             self.products[name] += table[ids].to(exact).T @ exact
 
@@ -288,8 +303,8 @@ class Recorder:
             sample=sample.cpu(),
             count=self.count.cpu(),
             nonfinite=self.nonfinite.cpu(),
-            total=self.total.cpu(),
-            squares=self.squares.cpu(),
+            mean=self.mean.cpu(),
+            deviations=self.deviations.cpu(),
             products={name: product.cpu() for name, product in self.products.items()},
             scramble=self.scramble,
             size=self.size,

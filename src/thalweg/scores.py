@@ -6,19 +6,15 @@ its seeds; its interval draws seeds, then units. With three seeds the percentile
 up to sqrt(2/3): tests of shape use the seeds' variance instead.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from thalweg.measures import MEASURES
-from thalweg.tables import MODEL_KEY, SCORE_KEY, RunDirectory, read_frame, read_json
-
-if TYPE_CHECKING:
-    from thalweg.tasks import Model
+from thalweg.tables import MODEL_KEY, SCORE_KEY
 
 Numbers = NDArray[np.float64]
 PERCENTILES = (2.5, 97.5)
@@ -82,7 +78,7 @@ def _mean(numbers: Numbers) -> Numbers:
 
 def table(models: list[ModelScores], *, seed: int) -> pl.DataFrame:
     """A row for each model and measure, and for each rung and measure with the seed missing."""
-    frames = [_frame(model, model.score, model.draws) for model in models]
+    frames = [frame(model, model.score, model.draws) for model in models]
     for rung in _rungs(models):
         draws = np.stack([model.draws for model in rung])  # (seed, resample, column)
         generator = np.random.default_rng(seed)
@@ -98,7 +94,7 @@ def table(models: list[ModelScores], *, seed: int) -> pl.DataFrame:
             np.sum([model.measured for model in rung], axis=0),
             sum(model.failed for model in rung),
         )
-        frames.append(_frame(whole, whole.score, whole.draws))
+        frames.append(frame(whole, whole.score, whole.draws))
     return pl.concat(frames)
 
 
@@ -109,7 +105,8 @@ def _rungs(models: list[ModelScores]) -> Iterator[list[ModelScores]]:
     yield from groups.values()
 
 
-def _frame(model: ModelScores, score: Numbers, draws: Numbers) -> pl.DataFrame:
+def frame(model: ModelScores, score: Numbers, draws: Numbers) -> pl.DataFrame:
+    """A row for each measure of a model, with intervals from its draws."""
     empty = np.isnan(draws).all(0)
     low, high = np.where(empty, np.nan, np.nanpercentile(np.where(empty, 0, draws), PERCENTILES, axis=0))
     key = [pl.lit(value, pl.Int32 if name == "seed" else pl.String).alias(name) for name, value in model.key.items()]
@@ -164,55 +161,4 @@ def missing(units: pl.DataFrame, observer: str) -> pl.DataFrame:
     rows = units.filter(~pl.col("exchanged") & is_headline(observer) & pl.col("value").is_nan())
     return (
         rows.group_by([*MODEL_KEY, "measure", "note"]).agg(pl.len().cast(pl.Int32).alias("n")).sort("measure", "note")
-    )
-
-
-def gather(run: RunDirectory, models: Sequence["Model"]) -> dict[str, pl.DataFrame]:
-    """All tables of a run, by name, put together from the parts of its models."""
-    observer = models[0].watching[0].name
-    settings = models[0].settings
-    parts: dict[str, list[pl.DataFrame]] = {
-        name: [] for name in ("units", "models", "distributions", "missing", "gallery")
-    }
-    found = []
-    for model in models:
-        rows = read_frame(run / f"parts/{model.name}.parquet")
-        parts["units"].append(rows)
-        parts["gallery"].append(read_frame(run / f"parts/{model.name}-gallery.parquet"))
-        about = read_json(run / f"weights/{model.name}.json")
-        for (control,), units in rows.group_by("control", maintain_order=True):
-            scored = model_scores(units, resamples=settings.resamples, seed=settings.seed)
-            found.append(scored)
-            parts["models"].append(_model_row(model, str(control), about, scored, units, observer))
-            parts["distributions"].append(distributions(units, observer))
-            parts["missing"].append(missing(units, observer))
-    frames = {name: pl.concat(some, how="diagonal_relaxed") for name, some in parts.items()}
-    return frames | {"scores": table(found, seed=settings.seed)}
-
-
-def _model_row(
-    model: "Model", control: str, about: Mapping[str, Any], scored: ModelScores, units: pl.DataFrame, observer: str
-) -> pl.DataFrame:
-    """The row of the table of models: what the model is, how strong, how its training ended, and its headline
-    scores.
-    """
-    rows = _frame(scored, scored.score, scored.draws).filter(is_headline(observer))
-    again = dict(reliability(units).select("measure", "reliability").iter_rows())
-    words = {name: word for word, name in HEADLINES.items()} | {PLAIN: PLAIN}
-    headline: dict[str, Any] = {}
-    for row in rows.iter_rows(named=True):
-        word = words[row["measure"]]
-        headline |= {f"{word}": row["score"], f"{word}_low": row["low"], f"{word}_high": row["high"]}
-        headline |= {f"{word}_coverage": row["coverage"], f"{word}_reliability": again.get(row["measure"])}
-    order = [rung.name for rung in model.ladder.rungs].index(model.rung.name)
-    return pl.DataFrame(
-        {
-            **scored.key,
-            "order": order,
-            "modality": model.ladder.modality,
-            **about["untrained" if control == "untrained" else "trained"],
-            **headline,
-            "n_units": scored.units,
-            "n_failed": scored.failed,
-        }
     )

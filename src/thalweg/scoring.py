@@ -20,7 +20,7 @@ from thalweg.recording import Recording, merge
 from thalweg.tables import UNITS
 from thalweg.trials import Exam, Pairs, exam, undecided
 
-CHUNK = 512  # units at a time: bounds memory
+CHUNK = 128  # units at a time: bounds memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class Inputs:
     def class_errors(self) -> Float[Tensor, "label unit"]:
         """The standard errors of the class means, from the variance within classes."""
         share = self._class_counts / self._class_counts.sum()
-        between = (share[:, None] * (self.class_means.double() - self.both.mean()).square()).sum(0)
+        between = (share[:, None] * (self.class_means.double() - self.both.mean).square()).sum(0)
         within = (self.both.variance() - between).clamp_min(0)
         return (within / self._class_counts[:, None]).sqrt().float()
 

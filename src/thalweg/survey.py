@@ -7,21 +7,20 @@ ends with the same bytes.
 
 import platform
 import resource
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from thalweg import curves, engine, ladders, observers, scores, tables
+from thalweg import curves, engine, gathering, ladders, observers, tables
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Ladder
 from thalweg.observers import Observer
+from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording import record
 from thalweg.run import Run
 from thalweg.settings import Settings
@@ -32,43 +31,6 @@ from thalweg.trials import LEAST_POOL
 
 PIECE = 250  # stimuli embedded at once: a fixed number, so that any number of workers gives the same bytes
 PACKAGES = ("thalweg", "torch", "numpy", "scipy", "scikit-image", "polars")
-
-
-class Progress(Protocol):
-    """Where a survey says what it does while it works."""
-
-    def stage(self, name: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-        """A stage of so many tasks; gives what to call when one is done."""
-
-    def say(self, text: str) -> None:
-        """One line for the user."""
-
-
-class Silent:
-    """Progress that says nothing."""
-
-    def stage(self, name: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-        """Nothing is shown."""
-        return nullcontext(lambda: None)
-
-    def say(self, text: str) -> None:
-        """Nothing is said."""
-
-
-class Stages:
-    """The seconds that each stage took, told to the progress as they pass."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str, total: int) -> Iterator[Callable[[], None]]:
-        """A stage of so many tasks."""
-        start = time.perf_counter()
-        with self.progress.stage(name, total) as advance:
-            yield advance
-        self.seconds[name] = round(self.seconds.get(name, 0) + time.perf_counter() - start, 2)
 
 
 def survey(
@@ -261,7 +223,7 @@ def _gather(run: RunDirectory, models: list[Model], stages: Stages) -> None:
     ]
     with stages("tables", 1) as advance:
         if run.undone("tables", inputs):
-            for name, frame in scores.gather(run, models).items():
+            for name, frame in gathering.gather(run, models).items():
                 tables.write_frame(run / f"{name}.parquet", frame)
             run.finish("tables", inputs, made)
         advance()

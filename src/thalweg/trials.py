@@ -17,16 +17,17 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from thalweg.recording import Recording
+from thalweg.recording import Recording, pack, unpack
 
 REFERENCES = 9  # a side, as in the published protocol (Zimmermann, Klein & Brendel 2023)
 MANY_REFERENCES = 30  # a side, to choose features from: nine were too few to find a planted one
 EXTREME = 9  # queries a side
 GRADED = 30  # queries a side, at most
-FRACTIONS = {"v90": 0.90, "v75": 0.75, "v60": 0.60}
-HALF_WIDTH = 0.075  # half the distance between two bands
-BANDS = ("extreme", *FRACTIONS)
+GRADES = {"v90": (0.825, 0.90, 0.975), "v75": (0.675, 0.75, 0.825), "v60": (0.525, 0.60, 0.675)}  # edge, middle, edge
+BANDS = ("extreme", *GRADES)
 MATCH_WIDTH = 0.25  # of a unit's standard deviation: predictions nearer than this can't decide a pair
+SHARED = 16  # different stimuli per query of a unit below which one matrix product is faster than gathering (measured)
+CACHED = 1_000_000  # numbers gathered at once
 LEAST_POOL = 4 * MANY_REFERENCES  # stimuli: two halves, two sides of references each
 
 Pairs = Mapping[str, Bool[Tensor, "unit high low"]]  # by band
@@ -66,8 +67,8 @@ def exam(reference: Recording, query: Recording) -> Exam:
     values, ids = _candidates(query)
     fraction = (values - bottom[:, None]) / (top - bottom)[:, None]  # (unit, candidate)
     queries = {"extreme": Queries(query.highest()[1][:, :EXTREME], query.lowest()[1][:, :EXTREME])}
-    for band, goal in FRACTIONS.items():
-        queries[band] = Queries(_nearest(fraction, ids, goal), _nearest(fraction, ids, 1 - goal))
+    for band, grade in GRADES.items():
+        queries[band] = Queries(_nearest(fraction, ids, grade), _nearest(1 - fraction, ids, grade))
     return Exam(
         high=torch.where(alive[:, None], high, -1),
         low=torch.where(alive[:, None], low, -1),
@@ -84,28 +85,29 @@ def exam(reference: Recording, query: Recording) -> Exam:
 
 
 def _candidates(query: Recording) -> tuple[Float[Tensor, "unit candidate"], Int64[Tensor, "unit candidate"]]:
-    """Values and ids of all that the query half kept of each unit, in the scrambled order, repeats as NaN."""
+    """Values and ids of all that the query half kept of each unit, each stimulus once: repeats have the value NaN."""
     high_values, high = query.highest()
     low_values, low = query.lowest()
-    units = len(high)
-    ids = torch.cat([high, low, query.sample_ids().expand(units, -1)], 1)
+    sample = query.sample_ids()
+    repeats = [torch.isin(high, sample), torch.isin(low, sample), torch.zeros(len(high), len(sample), dtype=torch.bool)]
+    if int(query.count.min()) < 2 * query.k:  # only then can a stimulus be among the highest and the lowest
+        repeats[1] |= (low[:, :, None] == high[:, None, :]).any(2)
+    ids = torch.cat([high, low, sample.expand(len(high), -1)], 1)
     values = torch.cat([high_values, low_values, query.sample.T], 1)
-    order = torch.where(ids < 0, -1, query.scramble(ids.clamp_min(0)))
-    order, place = order.sort(1)
-    ids, values = ids.gather(1, place), values.gather(1, place)
-    repeat = torch.zeros_like(ids, dtype=torch.bool)
-    repeat[:, 1:] = order[:, 1:] == order[:, :-1]
-    return values.masked_fill(repeat | (ids < 0), torch.nan), ids
+    return values.masked_fill(torch.cat(repeats, 1) | (ids < 0), torch.nan), ids
 
 
 def _nearest(
-    fraction: Float[Tensor, "unit candidate"], ids: Int64[Tensor, "unit candidate"], goal: float
+    fraction: Float[Tensor, "unit candidate"], ids: Int64[Tensor, "unit candidate"], grade: tuple[float, float, float]
 ) -> Int64[Tensor, "unit query"]:
-    """Ids of the up to thirty candidates nearest to a fraction, -1 beyond the band's edge."""
-    distance = (fraction - goal).abs().nan_to_num(nan=torch.inf)
-    distance, place = distance.sort(dim=1, stable=True)
-    distance, place = distance[:, :GRADED], place[:, :GRADED]
-    return torch.where(distance < HALF_WIDTH, ids.gather(1, place), -1)
+    """Ids of the up to thirty candidates nearest to a band's middle, -1 beyond its edges; ties as the recording broke
+    them.
+    """
+    least, middle, most = grade
+    closeness = torch.where((fraction >= least) & (fraction < most), -(fraction - middle).abs(), -torch.inf)
+    place = torch.arange(fraction.shape[1]).expand_as(ids)
+    closeness, place = unpack(pack(closeness, place).topk(min(GRADED, fraction.shape[1]), 1).values)
+    return torch.where(closeness > -torch.inf, ids.gather(1, place), -1)
 
 
 def readout(
@@ -116,15 +118,21 @@ def readout(
     """Each unit's queries, read out linearly in one or several ways: sum over f of features[id, f] weights[unit, f,
     way].
 
-    Absent queries (-1) give NaN. Units are taken a few at a time, so that what is gathered stays in the processor's
-    cache.
+    Absent queries (-1) give NaN. Where the units ask about few different stimuli, all of those are read out for every
+    unit in one matrix product; else each unit's own are gathered, a few units at a time, so that they stay in the
+    processor's cache.
     """
-    step = max(1, 4_000_000 // max(1, ids.shape[1] * features.shape[1]))
-    parts = [
-        torch.bmm(features[some.clamp_min(0)], weight)
-        for some, weight in zip(ids.split(step), weights.split(step), strict=True)
-    ]
-    return torch.cat(parts).masked_fill((ids < 0)[:, :, None], torch.nan)
+    there = ids.clamp_min(0)
+    asked, place = there.unique(return_inverse=True)
+    if len(asked) < SHARED * ids.shape[1]:
+        flat = weights.permute(0, 2, 1).flatten(0, 1)  # (unit x way, feature)
+        scores = (flat @ features[asked].T).unflatten(0, (len(ids), -1))  # (unit, way, asked)
+        found = scores.gather(2, place[:, None, :].expand(-1, weights.shape[2], -1)).transpose(1, 2)
+    else:
+        step = max(1, CACHED // (ids.shape[1] * features.shape[1]))
+        pairs = zip(there.split(step), weights.split(step), strict=True)
+        found = torch.cat([torch.bmm(features[some], weight) for some, weight in pairs])
+    return found.masked_fill((ids < 0)[:, :, None], torch.nan)
 
 
 def undecided(
@@ -139,7 +147,9 @@ def undecided(
     """
     mean, spread = statistics[ids].mean(0), statistics[ids].std(0).clamp_min(1e-9)
     design = ((statistics - mean) / spread).double()
-    sums = (reference.products["trivial"] - mean[:, None] * reference.total) / spread[:, None]  # (statistic, unit)
+    sums = (reference.products["trivial"] - mean[:, None] * reference.mean * reference.count) / spread[
+        :, None
+    ]  # (statistic, unit)
     gram = design[ids].T @ design[ids] + 1e-6 * len(ids) * torch.eye(design.shape[1], dtype=torch.float64)
     slopes = torch.linalg.solve(gram, sums) / reference.variance().sqrt()  # in the unit's standard deviations
     weights = slopes.T.float()[:, :, None]

@@ -114,9 +114,11 @@ def fully_connected(*widths: int) -> nn.Sequential:
     return nn.Sequential(*parts, nn.Linear(before, 10))
 
 
-def convolutional(*widths: int | str) -> nn.Sequential:
-    """Convolutions of three by three with these many channels, a rectifier after each; "pool" halves the image; a
-    linear read-out.
+def convolutional(*widths: int | str, everywhere: bool = False) -> nn.Sequential:
+    """Normalised convolutions of three by three with these many channels, rectified; "pool" halves the image.
+
+    The read-out is linear in the last channels' values at every place or, with `everywhere`, in each channel's maximum
+    over places, which is the value that is recorded of a unit.
     """
     parts: list[nn.Module] = []
     before, side = 1, 28
@@ -125,24 +127,12 @@ def convolutional(*widths: int | str) -> nn.Sequential:
             parts.append(nn.MaxPool2d(2))
             side //= 2
         else:
-            parts += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-            before = width
-    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(before * side * side, 10))
-
-
-def deep_convolutional(*widths: int | str) -> nn.Sequential:
-    """Normalised convolutions, read out linearly from each channel's maximum over places: the value that is recorded of
-    the unit.
-    """
-    parts: list[nn.Module] = []
-    before = 1
-    for width in widths:
-        if isinstance(width, str):
-            parts.append(nn.MaxPool2d(2))
-        else:
             parts += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
             before = width
-    return nn.Sequential(*parts, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(before, 10))
+    if everywhere:
+        parts.append(nn.AdaptiveMaxPool2d(1))
+        side = 1
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(before * side * side, 10))
 
 
 def _dense(*widths: int, quick: bool = True) -> Rung:
@@ -152,10 +142,10 @@ def _dense(*widths: int, quick: bool = True) -> Rung:
 
 
 def _conv(*widths: int | str, deep: bool = False, shift: int = 0, quick: bool = True) -> Rung:
-    build = partial(deep_convolutional if deep else convolutional, *widths)
+    build = partial(convolutional, *widths, everywhere=deep)
     channels = "-".join(str(width) for width in widths if not isinstance(width, str))
     name = f"{'deep' if deep else 'conv'}-{channels}{'-shifted' if shift else ''}"
-    train = Classifier(shift=shift, patience=6) if shift else None
+    train = Classifier(learning_rate=2e-3, shift=shift, patience=6) if shift else None
     return Rung(name, "convolutional", build, _before_rectifiers(build()), quick, train)
 
 
@@ -181,15 +171,14 @@ RUNGS = (
     _conv(2, "pool", "pool"),
     _conv(4, "pool", "pool", quick=False),
     _conv(8, "pool", "pool"),
-    _conv(16, "pool", "pool", quick=False),
+    _conv(2, "pool", 4, "pool", quick=False),
     _conv(4, "pool", 8, "pool"),
     _conv(8, "pool", 16, "pool", quick=False),
-    _conv(16, "pool", 32, "pool", quick=False),
+    _conv(4, "pool", 8, "pool", 16, "pool", quick=False),
     _conv(8, "pool", 16, "pool", 32, "pool"),
-    _conv(16, "pool", 32, "pool", 64, "pool", quick=False),
     _conv(8, "pool", 16, 16, "pool", 32, deep=True),
     _conv(8, "pool", 16, 16, "pool", 32, 32, deep=True, quick=False),
-    _conv(16, "pool", 32, 32, "pool", 64, 64, deep=True, quick=False),
+    _conv(12, "pool", 24, 24, "pool", 48, 48, deep=True, quick=False),
     _conv(16, "pool", 32, 32, "pool", 64, 64, deep=True, shift=2, quick=False),
 )
 

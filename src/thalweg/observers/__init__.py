@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from thalweg.errors import unknown
@@ -110,7 +110,7 @@ def combined(embeddings: Sequence[Float[Tensor, "stimulus _"]]) -> Float[Tensor,
     return torch.cat([weight * embedding for weight, embedding in zip(weights, embeddings, strict=True)], 1)
 
 
-def standardised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus feature"]:
+def standardised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus kept"]:
     """A dictionary's features with mean 0 and variance 1 over the pool; those that never vary are left out."""
     deviation = features.std(0)
     varies = deviation > 1e-6 * features.abs().amax(0).clamp_min(1e-30)
@@ -155,7 +155,7 @@ def answer(exam: Exam, embedding: Float[Tensor, "stimulus feature"]) -> Answers:
     The mean similarity to a set is the similarity to its mean: d(q) = e(q) . (mean of E+ - mean of E-).
     """
     weights = _mean(embedding, exam.high[:, :REFERENCES]) - _mean(embedding, exam.low[:, :REFERENCES])
-    return _by_band(exam, embedding, weights[:, :, None])[0]
+    return _by_band(exam, readout(embedding, _queries(exam), weights[:, :, None])[:, :, 0])
 
 
 def answer_by_features(
@@ -173,10 +173,21 @@ def answer_by_features(
     within = (_mean(squares, high) + _mean(squares, low)) / 2
     within -= (_mean(dictionary, high).square() + _mean(dictionary, low).square()) / 2
     within = within.clamp_min(0) + VARIANCE_FLOOR
-    rank = (difference.square() / within).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     weights = difference / within
-    ways = torch.stack([weights if c is None else weights.where(rank < c, 0) for c in capacities], 2)
-    return dict(zip(capacities, _by_band(exam, dictionary, ways), strict=True))
+    limited = [c for c in capacities if c is not None]
+    best = (difference.square() / within).topk(min(max(limited, default=1), difference.shape[1]), 1).indices
+    ids = _queries(exam)
+    values = dictionary[ids.clamp_min(0)[:, :, None], best[:, None, :]]  # (unit, query, feature)
+    sums = (values * weights.gather(1, best)[:, None, :]).cumsum(2).masked_fill((ids < 0)[:, :, None], torch.nan)
+    answers: dict[int | None, Answers] = {}
+    for c in capacities:
+        evidence = (
+            readout(dictionary, ids, weights[:, :, None])[:, :, 0]
+            if c is None
+            else sums[:, :, min(c, best.shape[1]) - 1]
+        )
+        answers[c] = _by_band(exam, evidence)
+    return answers
 
 
 def _mean(table: Float[Tensor, "stimulus feature"], ids: Tensor) -> Float[Tensor, "unit feature"]:
@@ -184,18 +195,16 @@ def _mean(table: Float[Tensor, "stimulus feature"], ids: Tensor) -> Float[Tensor
     return torch.nn.functional.embedding_bag(ids.clamp_min(0).contiguous(), table, mode="mean")
 
 
-def _by_band(exam: Exam, features: Tensor, weights: Float[Tensor, "unit feature way"]) -> list[Answers]:
-    """The read-out of every query of every band, gathered once, in each way."""
-    sides = [side for queries in exam.queries.values() for side in (queries.high, queries.low)]
-    scores = readout(features, torch.cat(sides, 1), weights)  # (unit, query, way)
-    pieces = scores.split([side.shape[1] for side in sides], 1)
-    return [
-        {
-            band: Evidence(pieces[2 * place][:, :, way], pieces[2 * place + 1][:, :, way])
-            for place, band in enumerate(exam.queries)
-        }
-        for way in range(weights.shape[2])
-    ]
+def _queries(exam: Exam) -> Int64[Tensor, "unit query"]:
+    """The queries of all bands side by side."""
+    return torch.cat([side for queries in exam.queries.values() for side in (queries.high, queries.low)], 1)
+
+
+def _by_band(exam: Exam, evidence: Float[Tensor, "unit query"]) -> Answers:
+    """The evidence for all queries, laid out by band again."""
+    sizes = [side.shape[1] for queries in exam.queries.values() for side in (queries.high, queries.low)]
+    sides = iter(evidence.split(sizes, 1))
+    return {band: Evidence(next(sides), next(sides)) for band in exam.queries}
 
 
 from thalweg.observers import images  # noqa: E402, F401  (its functions declare themselves here)

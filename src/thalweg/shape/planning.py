@@ -1,0 +1,103 @@
+"""What the data could have shown, and what it would take to show more.
+
+"Cannot tell" means little without the depth that these models could have told. The smallest detectable depth is the
+depth D of a symmetric valley with its bottom in the middle and both walls D high, straight in rank, that the
+order-restricted test finds four times in five with the same number of points, the same variances and the same kind of
+variance estimate. It is found by simulation: the same noise for every D, and a bisection.
+
+It is the power of the order test alone. The whole verdict also asks for the class weight and for stability, so with few
+models it needs more; benchmarks/shape_power.py measures how much.
+"""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from thalweg.shape.orders import Basis, Null, gains, null_of, simulate
+
+POWER = 0.8  # Cohen 1988's convention
+CURVES = 1000  # simulated valleys: the power is known to .013
+DEEPEST = 100.0  # standard deviations; a valley that is missed at this depth is missed at any
+MOST_RUNGS = 40  # the most rungs and seeds that a plan will ask for
+MOST_SEEDS = 100
+
+
+@lru_cache(maxsize=512)
+def detectable(null: Null, level: float) -> float | None:
+    """Smallest depth found with power .8 at this level, in units of the root mean variance; None if no depth is.
+
+    power(D) = share of curves D |2 i / (n - 1) - 1| + noise with both T / s^2 above their level quantiles under a
+    constant curve.
+    """
+    simulated = simulate(null)
+    bars = [float(np.quantile(simulated[i], 1.0 - level)) for i in (0, 1)]
+    rng = np.random.default_rng([null.seed, 1])
+    relative = np.array(null.relative)
+    n = len(relative)
+    noise = rng.standard_normal((CURVES, n)) * np.sqrt(relative)
+    walls = np.abs(np.linspace(-1.0, 1.0, n))
+    noise_scale = null.variance_draws(noise, np.random.default_rng([null.seed, 2]))
+
+    def power(depth: float) -> float:
+        score = noise + depth * walls
+        scale = noise_scale
+        if null.basis == "residuals":  # the only estimate that sees the curve
+            scale = null.variance_draws(score, np.random.default_rng([null.seed, 2]))
+        found = gains(score, relative)
+        return float(((found[0] / scale > bars[0]) & (found[1] / scale > bars[1])).mean())
+
+    if power(DEEPEST) < POWER:
+        return None
+    low, high = 0.0, 16.0 if power(16.0) >= POWER else DEEPEST
+    while high - low > 0.05:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+    return round(high, 3)
+
+
+def first_that(holds: Callable[[int], bool], low: int, high: int) -> int | None:
+    """Smallest integer in low..high for which a condition holds that stays true once it is; None if there is none."""
+    if low > high or not holds(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
+def even_null(n: int, basis: Basis, seeds: float, seed: int) -> Null:
+    """n rungs of equal variance, with `seeds` rows each where the basis is replicates."""
+    df = math.inf
+    if basis == "replicates":
+        df = max(1.0, float(round(n * (seeds - 1.0))))
+    elif basis == "residuals":
+        df = 0.0
+    return null_of(np.ones(n), basis=basis, df=df, draws=2000, seed=seed)
+
+
+def rungs_needed(
+    n: int, sd: float, basis: Basis, seeds: float, *, effect: float, level: float, seed: int
+) -> int | None:
+    """Fewest rungs of this scatter (`sd` of a point) that would show a valley `effect` deep; None if more than 40."""
+
+    def enough(rungs: int) -> bool:
+        depth = detectable(even_null(rungs, basis, seeds, seed), level)
+        return depth is not None and depth * sd <= effect
+
+    return first_that(enough, max(n, 4), MOST_RUNGS)
+
+
+def seeds_needed(n: int, sd_of_one: float, seeds: int, *, effect: float, level: float, seed: int) -> int | None:
+    """Fewest seeds a rung, if all scatter is between seeds, that would let n rungs show a valley `effect` deep; None if
+    more than 100.
+
+    A point of R seeds has the standard deviation `sd_of_one` / sqrt(R), estimated with n (R - 1) degrees of freedom.
+    """
+
+    def enough(each: int) -> bool:
+        depth = detectable(even_null(n, "replicates", float(each), seed), level)
+        return depth is not None and depth * sd_of_one / math.sqrt(each) <= effect
+
+    return first_that(enough, max(seeds, 2), MOST_SEEDS)

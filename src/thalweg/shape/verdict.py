@@ -1,0 +1,243 @@
+"""The verdict: the rule fixed beforehand, the record of everything it rests on, and the sentence that says it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+from thalweg.shape.companions import Companions, Thirds
+from thalweg.shape.families import FittedFamily
+
+Name = Literal["valley", "hump", "increasing", "decreasing", "flat", "cannot tell"]
+
+CLASS_WEIGHT = 0.5  # a turning curve must weigh more than all other classes together
+TELLING_APART = 4.0  # in AICc, "considerably less support" (Burnham & Anderson 2002, section 2.6)
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How deep the fitted valley is, or how high the hump, with a 95 % interval (at alpha .05)."""
+
+    shape: Literal["valley", "hump"]
+    value: float
+    low: float
+    high: float
+    strength_at_extremum: float
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """How far a point lies from the curve by chance."""
+
+    name: str
+    sd: float  # root mean variance of a point, in score units
+    df: float  # degrees of freedom of its estimate; infinite where it is taken as known
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The verdict under one assumption on the scatter."""
+
+    verdict: Name
+    p_valley: float
+    p_hump: float
+    p_decreasing: float
+    p_increasing: float
+    sd: float
+    df: float
+    valid: bool  # False: shown for comparison, no basis for a verdict
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The best order-restricted curve of one shape: a level at each distinct strength."""
+
+    shape: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the shape of a curve is, and everything that was weighed."""
+
+    verdict: Name
+    sentence: str
+    reason: str  # why it is `cannot tell`; empty otherwise
+    p: dict[str, float]  # valley, hump, increasing, decreasing, flat (equivalence)
+    p_holm: dict[str, float]  # valley with hump, increasing with decreasing
+    class_weights: dict[str, float]
+    depth: Depth | None  # of the valley or the hump, whichever has the smaller p, whatever the verdict
+    minimum_detectable_depth: float | None  # by the order test, power .8; None: no depth could have been detected
+    rungs_needed: (
+        int | None
+    )  # to detect `smallest_effect`; None: more than 40, or not asked because the verdict is clear
+    seeds_needed: int | None  # None: more than 100, or not asked
+    n_models: int  # configurations
+    n_points: int  # distinct strengths among them
+    n_rows: int
+    n_dropped: int
+    stable_without_each: bool  # the rule says the same without any one model, but for at most one
+    changes_without: tuple[str, ...]  # the models without which it says something else
+    sensitivity: dict[str, Sensitivity]
+    thirds: Thirds | None
+    companions: Companions | None
+    scatter: Scatter | None
+    best_family: FittedFamily | None
+    families_left_out: tuple[str, ...]
+    manner: str | None  # of a monotone verdict: exponential or logistic, where AICc tells it from a straight line
+    fit: Fit | None
+    smallest_effect: float
+    alpha: float
+    draws: int
+    seed: int
+
+    def to_record(self) -> dict[str, Any]:
+        """The verdict in plain Python types for JSON: tuples as lists, NaN and infinity as null."""
+        record = plain(self)
+        assert isinstance(record, dict)
+        return record
+
+
+def plain(value: object) -> Any:
+    """A value in the types that JSON has."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def decide(
+    *,
+    p_holm: Mapping[str, float],
+    p_flat: float,
+    depth_low: float,
+    class_weights: Mapping[str, float],
+    stable: bool,
+    alpha: float,
+) -> tuple[Name, str]:
+    """The rule, in order; also says why where it cannot tell.
+
+    1. valley, hump: order-restricted p < alpha after Holm, and the interval of its depth above 0, and a class weight
+       above one half, and the same verdict without any one model (but for at most one of them). Where the order test
+       sees a turn and any of the others fails, no monotone verdict is given either.
+    2. decreasing, increasing: monotone against flat, p < alpha after Holm, for one of the two directions only.
+    3. flat: equivalence, p < alpha.
+    4. else `cannot tell`.
+    """
+    turning: list[Name] = [shape for shape in ("valley", "hump") if p_holm[shape] < alpha]
+    if len(turning) == 2:
+        return "cannot tell", "the order test finds both a valley and a hump: the curve turns more than once"
+    for shape in turning:
+        weight = class_weights[shape]
+        failed = []
+        if not depth_low > 0:
+            failed.append("the interval of its depth reaches 0")
+        if not weight > CLASS_WEIGHT:
+            failed.append(f"its class weight is only {weight:.2f}")
+        if not stable:
+            failed.append("it depends on single models")
+        if failed:
+            return "cannot tell", f"the order test finds a {shape}, but {' and '.join(failed)}"
+        return shape, ""
+    sloping: list[Name] = [shape for shape in ("decreasing", "increasing") if p_holm[shape] < alpha]
+    if len(sloping) == 2:
+        return "cannot tell", "both a decrease and an increase stand out against flat, and no turn between them is sure"
+    if sloping:
+        return sloping[0], ""
+    if p_flat < alpha:
+        return "flat", ""
+    return "cannot tell", "no shape stands out, and the models scatter too much to call the curve flat"
+
+
+def manner(shape: str, families: tuple[FittedFamily, ...]) -> str | None:
+    """How a monotone curve bends: the best family of its class, if it beats the straight line by 4 in AICc.
+
+    A straight line that wins proves nothing, since with few models it wins by having fewer parameters: then None.
+    """
+    own = [f for f in families if f.shape == shape]
+    straight = [f for f in own if f.name.startswith("linear")]
+    if shape not in {"increasing", "decreasing"} or not straight or straight[0].aicc - own[0].aicc < TELLING_APART:
+        return None
+    return own[0].name.split()[0]
+
+
+def number(value: float) -> str:
+    """Two significant digits without an exponent."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.{max(0, 1 - math.floor(math.log10(abs(value))))}f}"
+
+
+def p_text(p: float) -> str:
+    """A p value to three digits."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def models(n: int) -> str:
+    """`1 model`, `2 models`."""
+    return f"{n} model{'' if n == 1 else 's'}"
+
+
+def turning_sentence(depth: Depth, p: float, weight: float, n: int, alpha: float) -> str:
+    """What is said of a valley or a hump."""
+    way, size = "falls to a lowest point and rises again", "depth"
+    if depth.shape == "hump":
+        way, size = "rises to a highest point and falls again", "height"
+    return (
+        f"A {depth.shape}: over {models(n)} the score {way} near strength {number(depth.strength_at_extremum)}; "
+        f"{size} {number(depth.value)} ({100 * (1 - alpha):g} % interval {number(depth.low)} to {number(depth.high)}), "
+        f"order-restricted {p_text(p)} after Holm, class weight {weight:.2f}."
+    )
+
+
+def monotone_sentence(
+    shape: str, p: float, ends: tuple[float, float], n: int, *, how: str | None, turn: Depth, p_turn: float
+) -> str:
+    """What is said of an increase or a decrease, with the turn that it leaves possible."""
+    kind = f" ({how})" if how else ""
+    size = "deep" if turn.shape == "valley" else "high"
+    possible = f", though a {turn.shape} up to {number(turn.high)} {size} is not excluded" if turn.high > 0 else ""
+    return (
+        f"{shape.capitalize()}{kind}: over {models(n)} the fitted score goes from {number(ends[0])} to "
+        f"{number(ends[1])} (monotone against flat, {p_text(p)} after Holm); no turn is supported ({turn.shape} "
+        f"{p_text(p_turn)}){possible}."
+    )
+
+
+def flat_sentence(p: float, effect: float, n: int) -> str:
+    """What is said of a flat curve."""
+    return f"Flat: no two of {models(n)} differ by {number(effect)} or more (equivalence test, {p_text(p)})."
+
+
+def uncertain_sentence(
+    reason: str,
+    n: int,
+    p: Mapping[str, float],
+    *,
+    detectable: float | None,
+    effect: float,
+    rungs: int | None,
+    seeds: int | None,
+    replicated: bool,
+) -> str:
+    """What is said when the data cannot tell: what they could have shown, and what would show the smallest effect."""
+    seen = ", ".join(f"{shape} {p_text(p[shape])}" for shape in ("valley", "hump"))
+    start = f"Cannot tell from {models(n)}: {reason}"
+    could = (
+        "no valley of any depth" if detectable is None else f"a valley {number(detectable)} deep, four times in five"
+    )
+    wanted = []
+    if rungs is not None:
+        wanted.append(f"{rungs} rungs")
+    if seeds is not None:
+        wanted.append(f"{seeds} seeds a rung{'' if replicated else ' (if seeds scatter as these models do)'}")
+    plan = f"would take about {' or '.join(wanted)}" if wanted else "would take more than 40 rungs or 100 seeds a rung"
+    if detectable is not None and detectable <= effect:
+        return f"{start} ({seen}); these models could have shown {could}."
+    return f"{start} ({seen}); these models could have shown {could}, and to see one of {number(effect)} {plan}."

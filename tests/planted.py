@@ -1,0 +1,74 @@
+"""Units whose truth is known, recorded and scored as a model's units are."""
+
+from functools import cache
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from thalweg import Images
+from thalweg.ladders import mnist
+from thalweg.observers import OBSERVERS, Observer, prepare
+from thalweg.recording import Recorder, Recording, Scramble
+from thalweg.scoring import Halves, Rows, Watcher, score_layer
+from thalweg.stimuli import halves
+
+
+def recordings(
+    values: Tensor, parts: Halves, statistics: dict[str, Tensor], *, k: int = 64, sample: int = 512
+) -> list[Recording]:
+    """The recordings of both halves of units with these values (stimulus, unit)."""
+    found = []
+    for ids in (parts.reference, parts.query):
+        recorder = Recorder(k=k, sample=sample, scramble=Scramble.seeded(0), statistics=statistics)
+        for some in ids.split(100):
+            recorder.offer(values[some], some)
+        found.append(recorder.finish())
+    return found
+
+
+def scored(values: Tensor, pool: Images, watchers: list[Watcher], statistics: Tensor) -> pl.DataFrame:
+    """The rows of the table of units for units with these values."""
+    parts = Halves(*halves(len(pool), seed=0))
+    one_hot = torch.nn.functional.one_hot(pool.labels.long(), len(pool.label_names)).float()
+    pair = recordings(values, parts, {"label": one_hot, "trivial": statistics})
+    rows = Rows()
+    constants = {"layer": "planted", "depth": 0, "pool": "max"}
+    score_layer(
+        *pair, halves=parts, watchers=watchers, statistics=statistics, labels=pool.labels, rows=rows, **constants
+    )
+    return rows.frame(ladder="l", rung="r", kind="k", seed=0, control="none", basis="neurons")
+
+
+@cache
+def digits() -> tuple[Images, dict[str, Tensor]]:
+    """The held-out digits and every observer's features of them."""
+    pool = mnist.splits(None, 0).pool
+    return pool, {one.name: one.features(pool) for one in OBSERVERS.values() if one.features}
+
+
+def watching(*names: str) -> list[Watcher]:
+    pool, features = digits()
+    return [Watcher(OBSERVERS[name], prepare(OBSERVERS[name], features, pool)) for name in names]
+
+
+def on_digits(values: Tensor, *names: str) -> pl.DataFrame:
+    pool, features = digits()
+    return scored(values, pool, watching(*names), features["trivial"])
+
+
+def value(rows: pl.DataFrame, measure: str, band: str = "mean", observer: str = "image", capacity: str = "") -> Tensor:
+    """A measure's values by unit."""
+    chosen = rows.filter(
+        (pl.col("measure") == measure)
+        & (pl.col("band") == band)
+        & (pl.col("observer") == observer)
+        & (pl.col("capacity") == capacity)
+        & ~pl.col("exchanged")
+    ).sort("unit")
+    assert len(chosen)
+    return torch.tensor(chosen["value"].to_list())
+
+
+def of_own(function: object) -> Observer:
+    return Observer("own", 1, function)  # type: ignore[arg-type]

@@ -1,0 +1,232 @@
+"""The streaming pass against brute force: any values, any batches, any shards, any order."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from thalweg import Images, Layer, ThalwegError
+from thalweg.recording import (
+    EMPTY,
+    Recorder,
+    Recording,
+    Scramble,
+    from_tensors,
+    merge,
+    pack,
+    pooled,
+    record,
+    rotation,
+    to_tensors,
+    unpack,
+    watching,
+)
+
+ODD = [0.0, -0.0, 1.0, -1.0, 1e-38, 3.4e38, float("inf"), -float("inf"), float("nan"), 2.0, 2.0, -7.25]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Tensor:
+    """Values of some stimuli for some units: many ties, constants, NaN and infinities."""
+    stimuli, units = draw(st.integers(1, 60)), draw(st.integers(1, 5))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    values = torch.randint(-4, 5, (stimuli, units), generator=generator).float()
+    values += torch.randn(stimuli, units, generator=generator) * draw(st.sampled_from([0.0, 1.0]))
+    for _ in range(draw(st.integers(0, 8))):
+        values[draw(st.integers(0, stimuli - 1)), draw(st.integers(0, units - 1))] = draw(st.sampled_from(ODD))
+    if draw(st.booleans()):
+        values[:, 0] = 3.0
+    return values
+
+
+def recorded(values: Tensor, ids: Tensor, *, batch: int, k: int = 4, sample: int = 7, seed: int = 0) -> Recording:
+    statistic = torch.arange(200.0)[:, None].cos()
+    recorder = Recorder(k=k, sample=sample, scramble=Scramble.seeded(seed), statistics={"trivial": statistic})
+    for rows in torch.arange(len(ids)).split(batch):
+        recorder.offer(values[ids[rows]], ids[rows])
+    return recorder.finish()
+
+
+def brute(values: Tensor, k: int, scramble: Scramble) -> tuple[list[list[int]], list[list[int]]]:
+    """Ids of the k highest and lowest stimuli of each unit, sorted one by one; ties by the larger scrambled id."""
+    order = scramble(torch.arange(len(values))).tolist()
+    highest, lowest = [], []
+    for unit in values.T.tolist():
+        finite = [i for i, value in enumerate(unit) if abs(value) < float("inf")]
+        highest.append(sorted(finite, key=lambda i, u=unit: (u[i], order[i]), reverse=True)[:k])
+        lowest.append(sorted(finite, key=lambda i, u=unit: (-u[i], order[i]), reverse=True)[:k])
+    return highest, lowest
+
+
+def kept(ids: Tensor) -> list[list[int]]:
+    return [[i for i in row if i >= 0] for row in ids.tolist()]
+
+
+def same(one: Recording, other: Recording) -> None:
+    for name, tensor in to_tensors(one).items():
+        again = to_tensors(other)[name]
+        if tensor.dtype == torch.float64:  # sums depend on the order of adding by a rounding error
+            scale = max(1.0, float(tensor.abs().max()))
+            torch.testing.assert_close(tensor / scale, again / scale, rtol=0, atol=1e-11)
+        else:
+            assert torch.equal(tensor.nan_to_num(nan=9e9), again.nan_to_num(nan=9e9)), name
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables(), st.integers(1, 70), st.integers(0, 2**31))
+def test_extremes_moments_and_sample_match_brute_force(values: Tensor, batch: int, seed: int):
+    ids = torch.arange(len(values))
+    recording = recorded(values, ids, batch=batch, seed=seed)
+    highest, lowest = brute(values, 4, Scramble.seeded(seed))
+    assert kept(recording.highest()[1]) == highest
+    assert kept(recording.lowest()[1]) == lowest
+    for unit, row in enumerate(highest):
+        assert recording.highest()[0][unit, : len(row)].tolist() == values[row, unit].tolist()
+    finite = values.isfinite()
+    assert recording.nonfinite.tolist() == (~finite).sum(0).tolist()
+    assert recording.count.tolist() == finite.sum(0).tolist()
+    clean = values.where(finite, 0).double()
+    scale = max(1.0, float(clean.abs().max()))
+    torch.testing.assert_close(recording.mean, clean.sum(0) / finite.sum(0).clamp_min(1))
+    centred = (clean - recording.mean).where(finite, 0)
+    torch.testing.assert_close(recording.deviations, centred.square().sum(0))
+    torch.testing.assert_close(
+        recording.products["trivial"][0] / scale, 1 / scale * (clean.T @ torch.arange(200.0).cos()[: len(ids)].double())
+    )
+    order = Scramble.seeded(seed)(ids)
+    assert recording.sample_ids().tolist() == order.argsort()[:7].tolist()
+    assert torch.equal(recording.sample.nan_to_num(nan=9e9), values[recording.sample_ids()].nan_to_num(nan=9e9))
+
+
+@settings(max_examples=100, deadline=None)
+@given(tables(), st.integers(1, 20), st.lists(st.integers(0, 2), min_size=60, max_size=60), st.permutations([0, 1, 2]))
+def test_shards_merge_into_the_whole_in_any_order(values: Tensor, batch: int, owner: list[int], order: list[int]):
+    owners = torch.tensor(owner[: len(values)])
+    shards = [torch.nonzero(owners == one).flatten() for one in order]
+    shards = [shard[torch.randperm(len(shard))] for shard in shards if len(shard)]
+    parts = [recorded(values, shard, batch=batch) for shard in shards]
+    whole = recorded(values, torch.arange(len(values)), batch=17)
+    left = parts[0]
+    for part in parts[1:]:
+        left = merge(left, part)
+    right = parts[-1]
+    for part in reversed(parts[:-1]):
+        right = merge(part, right)
+    same(left, whole)
+    same(right, whole)
+
+
+def test_merging_different_settings_is_refused():
+    values = torch.randn(10, 2)
+    with pytest.raises(ValueError, match="same seed"):
+        merge(recorded(values, torch.arange(5), batch=5), recorded(values, torch.arange(5, 10), batch=5, seed=1))
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=30))
+def test_keys_order_as_values_do_and_unpack_to_them(numbers: list[float]):
+    values = torch.tensor(numbers, dtype=torch.float32)
+    keys = pack(values, torch.zeros(len(values), dtype=torch.int64))
+    assert (keys > EMPTY).all()
+    assert torch.equal(keys[:, None] < keys[None], values[:, None] < values[None])
+    assert torch.equal(unpack(keys)[0], values)
+
+
+@given(st.integers(0, 2**31), st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50, unique=True))
+def test_scrambling_can_be_inverted(seed: int, numbers: list[int]):
+    ids = torch.tensor(numbers)
+    scramble = Scramble.seeded(seed)
+    assert len(scramble(ids).unique()) == len(ids)
+    assert torch.equal(scramble.invert(scramble(ids)), ids)
+
+
+def test_ties_are_broken_by_the_seed_not_by_the_order():
+    values = torch.zeros(100, 1)
+    first = [recorded(values, torch.arange(100), batch=10, seed=seed).highest()[1][0].tolist() for seed in (0, 1)]
+    backwards = recorded(values, torch.arange(99, -1, -1), batch=10, seed=0).highest()[1][0].tolist()
+    assert first[0] != first[1]
+    assert first[0] == backwards
+    assert max(first[0]) > 10  # not simply the first ones
+
+
+def test_recording_survives_its_file_format():
+    recording = recorded(torch.randn(30, 3), torch.arange(30), batch=8)
+    same(from_tensors(to_tensors(recording)), recording)
+
+
+def test_variance_is_exact_far_from_zero():
+    values = 1e6 + torch.randn(5000, 1, generator=torch.Generator().manual_seed(0))
+    recording = recorded(values, torch.arange(200), batch=50)
+    torch.testing.assert_close(recording.variance(), values[:200].double().var(0, correction=0), rtol=1e-4, atol=0)
+    assert recorded(torch.full((50, 1), 0.1), torch.arange(50), batch=7).variance().item() == 0
+
+
+def images(count: int) -> Images:
+    generator = torch.Generator().manual_seed(1)
+    return Images(
+        torch.randint(0, 256, (count, 1, 6, 6), generator=generator, dtype=torch.uint8),
+        torch.zeros(count, dtype=torch.int64),
+        ("one",),
+    )
+
+
+def test_a_model_is_recorded_at_every_layer_in_one_pass():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5))
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    stimuli = images(50)
+    layers = [Layer("0", "max", torch.relu), Layer("3")]
+    found = record(model, layers, stimuli, torch.arange(50), k=5, sample=50, bases=("neurons", "random"), batch_size=20)
+    assert len(calls) == 3
+    with torch.no_grad():
+        maps = model[0](stimuli.batch(slice(None)))
+        expected = {("0", "neurons"): maps.amax((2, 3)), ("3", "neurons"): model(stimuli.batch(slice(None)))}
+        turned = torch.einsum("bchw,cd->bdhw", maps.relu(), rotation(3, seed=7919))
+        expected["0", "random"] = turned.amax((2, 3))
+    for key, values in expected.items():
+        recording = found[key]
+        torch.testing.assert_close(recording.sample, values[recording.sample_ids()], rtol=1e-4, atol=1e-5)
+
+
+def test_rotation_is_orthogonal_and_fixed():
+    turned = rotation(40, seed=3)
+    torch.testing.assert_close(turned @ turned.T, torch.eye(40), rtol=0, atol=1e-5)
+    assert torch.equal(turned, rotation(40, seed=3))
+    assert not torch.equal(turned, rotation(40, seed=4))
+
+
+def test_pooling_takes_the_maximum_or_the_mean_over_places(generator):
+    maps = torch.randn(4, 3, 5, 5, generator=generator)
+    assert torch.equal(pooled(maps, "max"), maps.amax((2, 3)))
+    torch.testing.assert_close(pooled(maps, "mean"), maps.mean((2, 3)))
+    assert torch.equal(pooled(maps[..., 0, 0], "max"), maps[..., 0, 0])
+
+
+def test_an_unknown_layer_is_named_with_near_names():
+    model = nn.Sequential()
+    model.add_module("encoder", nn.Linear(36, 2))
+    with pytest.raises(ThalwegError, match=r"'encodr'.*'encoder'"):
+        record(model, [Layer("encodr")], images(4), torch.arange(4))
+
+
+@pytest.mark.parametrize(("answer", "said"), [(lambda x: (x, x), "tuple"), (lambda x: x.sum(), r"shape \(\)")])
+def test_an_output_that_holds_no_units_is_named(answer, said):
+    class Odd(nn.Module):
+        def forward(self, x: Tensor) -> object:
+            return answer(x)
+
+    with pytest.raises(ThalwegError, match=f"layer '0' returned.*{said}"):
+        record(nn.Sequential(Odd()), [Layer("0")], images(4), torch.arange(4))
+
+
+def test_rows_that_are_not_the_batch_are_named():
+    with pytest.raises(ThalwegError, match="144 rows for a batch of 4"):
+        record(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (144, 1))), [Layer("1")], images(4), torch.arange(4))
+
+
+def test_hooks_are_taken_away_even_after_an_error():
+    model = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(RuntimeError), watching(model, [Layer("0")]):
+        raise RuntimeError
+    assert not model[0]._forward_hooks
