@@ -34,12 +34,17 @@ def convnet(width: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, width, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(25 * width, 4))
 
 
-@pytest.fixture(scope="session")
-def tiny() -> Ladder:
+def tiny_ladder() -> Ladder:
     """Six rungs of two kinds that train in moments."""
     dense = [Rung(f"dense-{n}", "dense", partial(network, n), (Layer("1", "max", torch.relu),)) for n in (2, 4, 8)]
     convs = [Rung(f"conv-{n}", "conv", partial(convnet, n), (Layer("0", "max", torch.relu),)) for n in (2, 3, 4)]
-    return Ladder("tiny", (*dense, *convs), corners, Classifier(patience=2, most_epochs=6), "bright corners")
+    train = Classifier(learning_rate=0.02, patience=3, most_epochs=12)
+    return Ladder("tiny", (*dense, *convs), corners, train, "bright corners")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Ladder:
+    return tiny_ladder()
 
 
 @pytest.fixture

@@ -66,9 +66,9 @@ def kept(ids: Tensor) -> list[list[int]]:
 def same(one: Recording, other: Recording) -> None:
     for name, tensor in to_tensors(one).items():
         again = to_tensors(other)[name]
-        if tensor.dtype == torch.float64:  # sums depend on the order of adding by a rounding error
+        if tensor.dtype == torch.float64:  # sums depend on the batches by a float32's rounding
             scale = max(1.0, float(tensor.abs().max()))
-            torch.testing.assert_close(tensor / scale, again / scale, rtol=0, atol=1e-11)
+            torch.testing.assert_close(tensor / scale, again / scale, rtol=0, atol=1e-5)
         else:
             assert torch.equal(tensor.nan_to_num(nan=9e9), again.nan_to_num(nan=9e9)), name
 
@@ -88,12 +88,13 @@ def test_extremes_moments_and_sample_match_brute_force(values: Tensor, batch: in
     assert recording.count.tolist() == finite.sum(0).tolist()
     clean = values.where(finite, 0).double()
     scale = max(1.0, float(clean.abs().max()))
-    torch.testing.assert_close(recording.mean, clean.sum(0) / finite.sum(0).clamp_min(1))
+    torch.testing.assert_close(recording.mean, clean.sum(0) / finite.sum(0).clamp_min(1), rtol=1e-5, atol=1e-6 * scale)
     centred = (clean - recording.mean).where(finite, 0)
-    torch.testing.assert_close(recording.deviations, centred.square().sum(0))
     torch.testing.assert_close(
-        recording.products["trivial"][0] / scale, 1 / scale * (clean.T @ torch.arange(200.0).cos()[: len(ids)].double())
+        recording.deviations / scale**2, centred.square().sum(0) / scale**2, rtol=1e-5, atol=1e-6
     )
+    expected = clean.T @ torch.arange(200.0).cos()[: len(ids)].double()
+    torch.testing.assert_close(recording.products["trivial"][0] / scale, expected / scale, rtol=0, atol=1e-5)
     order = Scramble.seeded(seed)(ids)
     assert recording.sample_ids().tolist() == order.argsort()[:7].tolist()
     assert torch.equal(recording.sample.nan_to_num(nan=9e9), values[recording.sample_ids()].nan_to_num(nan=9e9))

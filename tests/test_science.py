@@ -1,5 +1,6 @@
 """Where the truth is known: planted units on real digits, and nulls that must stay nulls."""
 
+import copy
 import math
 
 import polars as pl
@@ -8,7 +9,10 @@ import torch
 from torch import Tensor
 
 from planted import digits, on_digits, value, watching
-from thalweg.recording import rotation
+from thalweg.ladders import mnist
+from thalweg.recording import pooled, rotation
+from thalweg.recording import watching as watching_layers
+from thalweg.training import Classifier
 
 NOISE_UNITS = 200
 
@@ -120,3 +124,28 @@ def test_standardised_parts_weigh_equally():
     both, one, other = ((part[left] * part[right]).sum(1) for part in (image, hog, deep))
     expected = one / one.std() + other / other.std()
     assert torch.corrcoef(torch.stack([both, expected]))[0, 1] > 0.999
+
+
+def test_deeper_layers_of_a_trained_convnet_stand_above_their_untrained_twins_on_both_headlines():
+    pool, features = digits()
+    splits = mnist.splits(None, 0)
+    rung = next(rung for rung in mnist.RUNGS if rung.name == "deep-8-16-16-32")
+    torch.manual_seed(0)
+    untrained = rung.build()
+    trained = copy.deepcopy(untrained)
+    Classifier(most_epochs=12)(trained, splits, 0)
+    deeper = rung.layers[-2:]
+    scores = {}
+    for name, model in (("trained", trained), ("untrained", untrained)):
+        outputs = []
+        with torch.inference_mode(), watching_layers(model.eval(), deeper) as found:
+            for ids in torch.arange(len(pool)).split(500):
+                model(pool.batch(ids))
+                outputs.append(torch.cat([pooled(found[layer.name], layer.pool) for layer in deeper], 1))
+        rows = on_digits(torch.cat(outputs), "image")
+        scores[name] = {
+            measure: value(rows, measure, capacity=capacity).nanmean()
+            for measure, capacity in (("two_choice_matched", ""), ("two_choice_single", "1"))
+        }
+    for measure in scores["trained"]:
+        assert scores["trained"][measure] > scores["untrained"][measure] + 0.02, scores

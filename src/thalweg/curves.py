@@ -2,6 +2,7 @@
 rungs.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ from thalweg.shape import judge
 from thalweg.tables import RunDirectory, digest
 
 ALL = "all"
+LEAST_COVERAGE = (
+    0.25  # a mean over fewer of a model's units is that of an unusual few: shown, but no verdict rests on it
+)
 Z = 1.959964
 
 
@@ -57,12 +61,15 @@ def judged(curve: Curve) -> dict[str, Any]:
 def curves(models: pl.DataFrame, table: pl.DataFrame, settings: Settings) -> Iterator[Curve]:
     """All curves that a report judges.
 
-    On the headline's strength axis: both headlines and `two_choice` for every observer, kind and control-free model,
-    and the bands for the headline's observer. On the other axes: the headlines.
+    On the headline's strength axis: both headlines and `two_choice`, for every observer and kind, and for the
+    headline's observer each band too. On the other axes: the headlines. Models of which less than a quarter of the
+    units could be measured have no score here.
     """
     observer = settings.observer[0]
     rows = table.filter(pl.col("seed").is_not_null() & (pl.col("control") == "none"))
     axes = models.filter(pl.col("control") == "none").select("ladder", "rung", "seed", "order", *strength.AXES)
+    enough = pl.col("coverage") >= LEAST_COVERAGE
+    rows = rows.with_columns(pl.when(enough).then("score").otherwise(math.nan).alias("score"))
     rows = rows.join(axes, on=["ladder", "rung", "seed"]).sort("order", "seed")
     measures = [*HEADLINES.values(), PLAIN]
     over_bands = pl.col("band") == MEAN

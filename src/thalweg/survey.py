@@ -196,7 +196,7 @@ def _do(
     reasons = {model.name: model.run.undone(f"{step}-{model.name}", inputs(model)) for model in models}
     for reason in {reason for reason in reasons.values() if reason.endswith("damaged")}:
         stages.progress.say(f"{reason}: derived again")
-    todo = [model for model in models if reasons[model.name]]
+    todo = [model for model in reversed(models) if reasons[model.name]]  # the last rungs cost most: they go first
     failures = []
     with stages(step, len(todo)) as advance:
         for place, failure in engine.run(task, todo, workers=models[0].settings.workers):

@@ -132,7 +132,8 @@ def readout(
         step = max(1, CACHED // (ids.shape[1] * features.shape[1]))
         pairs = zip(there.split(step), weights.split(step), strict=True)
         found = torch.cat([torch.bmm(features[some], weight) for some, weight in pairs])
-    return found.masked_fill((ids < 0)[:, :, None], torch.nan)
+    absent = (ids < 0)[:, :, None]
+    return torch.where(absent, torch.nan, found)
 
 
 def undecided(

@@ -1,0 +1,63 @@
+"""The pages of docs/measures: one for each measure, made from its declaration and its docstring.
+
+python -m thalweg.measures.pages docs/measures
+"""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+
+from thalweg.measures import MEASURES, Measure
+
+
+def page(measure: Measure) -> str:
+    """The page of one measure, as Markdown: what it asks, formula, edge cases, how it can mislead, declaration."""
+    module = inspect.getmodule(measure.function)
+    essay = inspect.cleandoc(module.__doc__ or "") if module else ""
+    first, *paragraphs = inspect.cleandoc(measure.function.__doc__ or "").split("\n\n")
+    sections = [f"# {measure.name}", _flow(first), "## Idea", _flow(essay), "## Formula and edge cases"]
+    for paragraph in paragraphs:
+        if paragraph.startswith("How it can mislead:"):
+            told = paragraph.removeprefix("How it can mislead:").strip()
+            sections += ["## How it can mislead", _flow(told[0].upper() + told[1:])]
+        elif paragraph.startswith("Raises:"):
+            sections += ["## Errors", _flow(re.sub(r"^Raises:\s*", "", paragraph))]
+        else:
+            sections.append(_flow(paragraph))
+    return "\n\n".join([*sections, "## Declaration", _declaration(measure)]) + "\n"
+
+
+def _flow(text: str) -> str:
+    """A paragraph on one line each, lists kept."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+def _declaration(measure: Measure) -> str:
+    low, high = measure.range
+    rows = {
+        "version": measure.version,
+        "unit": measure.unit,
+        "range": f"{low:g} to {high:g}",
+        "chance": "none: see the untrained twin" if measure.chance is None else f"{measure.chance:g}",
+        "higher is": measure.higher_is,
+        "headline": measure.headline or "no",
+        "asks for": ", ".join(f"`{name}`" for name in measure.needs),
+        "source": measure.cite,
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def write(folder: Path) -> None:
+    """Write every page, and an index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index = ["# Measures", "", "Made from the code by `python -m thalweg.measures.pages docs/measures`.", ""]
+    for measure in MEASURES.values():
+        (folder / f"{measure.name}.md").write_text(page(measure), encoding="utf-8")
+        first = _flow(inspect.cleandoc(measure.function.__doc__ or "").split("\n\n")[0])
+        index.append(f"- [{measure.name}]({measure.name}.md): {first}")
+    (folder / "README.md").write_text("\n".join(index) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

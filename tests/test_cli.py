@@ -1,0 +1,86 @@
+"""The command line as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+
+def thalweg(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from thalweg.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={"COLUMNS": "200", "PATH": "", "HOME": "/tmp"}
+    )
+
+
+def valley(path: Path) -> Path:
+    strength = [1.0, 2, 3, 4, 5, 6, 7, 8, 9] * 3
+    wobble = [0.004, -0.004, 0.0]
+    score = [0.9 - 0.3 * (1 - abs(x - 5) / 4) + wobble[(i // 9 + i) % 3] for i, x in enumerate(strength)]
+    pl.DataFrame({"loss": strength, "clear": score, "name": [f"m{int(x)}" for x in strength]}).write_csv(path)
+    return path
+
+
+def test_help_is_enough_to_start():
+    for command in ([], ["survey"], ["report"], ["shape"], ["list"]):
+        found = thalweg(*command, "--help")
+        assert found.returncode == 0
+        assert "Usage" in found.stdout
+    assert "LADDER" in thalweg("survey", "--help").stdout
+    for option in ("--out", "--seeds", "--quick", "--observer", "--strength", "--workers", "--device", "--data"):
+        assert option in thalweg("survey", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("ladders", ["mnist"]),
+        ("observers", ["image", "hog", "control"]),
+        ("measures", ["two_choice_matched", "predictable"]),
+    ],
+)
+def test_lists_name_what_there_is(what: str, names: list[str]):
+    found = thalweg("list", what)
+    assert found.returncode == 0
+    assert all(name in found.stdout for name in names)
+
+
+def test_a_shape_is_told_in_a_sentence_or_as_a_record(tmp_path: Path):
+    table = valley(tmp_path / "table.csv")
+    said = thalweg("shape", table, "--strength", "loss", "--score", "clear", "--group", "name")
+    assert said.returncode == 0
+    assert said.stdout.startswith("A valley")
+    record = json.loads(
+        thalweg("shape", table, "--strength", "loss", "--score", "clear", "--group", "name", "--json").stdout
+    )
+    assert record["verdict"] == "valley"
+    assert set(record["p"]) == {"valley", "hump", "increasing", "decreasing", "flat"}
+    assert {"class_weights", "depth", "minimum_detectable_depth", "n_models", "stable_without_each"} <= set(record)
+    assert record["n_models"] == 9
+
+
+MISTAKES = [
+    (["survey", "mnits"], "did you mean 'mnist'"),
+    (["survey", "mnist", "--observer", "hgo"], "did you mean 'hog'"),
+    (["survey", "mnist", "--strength", "acuracy"], "did you mean 'accuracy'"),
+    (["survey", "mnist", "--device", "gpu"], "no device is called 'gpu'"),
+    (["survey", "mnist", "--seeds", "0"], "at least 1"),
+    (["survey", "mnist", "--data", "/nowhere", "--out", "{tmp}/run"], "no file train-images-idx3-ubyte"),
+    (["list", "things"], "no list is called"),
+    (["report", "{tmp}/nothing"], "no such file"),
+    (["shape", "{tmp}/none.csv", "--strength", "a", "--score", "b"], "none.csv"),
+    (["shape", "{tmp}/table.csv", "--strength", "los", "--score", "clear"], "did you mean 'loss'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), MISTAKES, ids=lambda x: " ".join(x) if isinstance(x, list) else "")
+def test_a_mistake_is_one_message_and_no_traceback(tmp_path: Path, arguments: list[str], said: str):
+    valley(tmp_path / "table.csv")
+    found = thalweg(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert found.returncode == 2
+    assert said in found.stderr
+    assert "Traceback" not in found.stderr
+    assert found.stderr.startswith("error: ")
