@@ -1,7 +1,7 @@
 """What a survey of the digits costs, stage by stage: python -m benchmarks.survey [--quick] [--workers N]
 
-Runs a whole survey into a temporary folder, with nothing cached, writes its report, and prints the seconds of each stage
-and how they compare with the seconds of training.
+Runs a whole survey into a temporary folder, with nothing cached, writes its report, and prints the seconds of each
+stage and how they compare with the seconds of training.
 """
 
 import argparse

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from planted import digits, on_digits, value, watching
-from thalweg.ladders import mnist
+from thalweg.ladders.mnist import RUNGS, splits
 from thalweg.recording import pooled, rotation
 from thalweg.recording import watching as watching_layers
 from thalweg.training import Classifier
@@ -127,13 +127,13 @@ def test_standardised_parts_weigh_equally():
 
 
 def test_deeper_layers_of_a_trained_convnet_stand_above_their_untrained_twins_on_both_headlines():
-    pool, features = digits()
-    splits = mnist.splits(None, 0)
-    rung = next(rung for rung in mnist.RUNGS if rung.name == "deep-8-16-16-32")
+    pool, _ = digits()
+    parts = splits(None, 0)
+    rung = next(rung for rung in RUNGS if rung.name == "deep-8-16-16-32")
     torch.manual_seed(0)
     untrained = rung.build()
     trained = copy.deepcopy(untrained)
-    Classifier(most_epochs=12)(trained, splits, 0)
+    Classifier(most_epochs=12)(trained, parts, 0)
     deeper = rung.layers[-2:]
     scores = {}
     for name, model in (("trained", trained), ("untrained", untrained)):

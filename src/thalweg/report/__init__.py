@@ -1,0 +1,165 @@
+"""The report: a pure function from a finished run to one page that opens from a file, with no network.
+
+It formats and never computes: every number is in the run's tables already. The page holds its charts as data (`charts`,
+`figures`), the library that draws them once, its tables as text (`listings`) and its stimuli as pictures (`pictures`).
+What a user named is text everywhere and never markup. The same run makes the same bytes, so the page says nothing of
+time or machines.
+"""
+
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import jinja2
+import vl_convert
+
+from thalweg.report import charts, figures, listings, pictures, text
+from thalweg.report.charts import Figure
+from thalweg.report.figures import Ladder
+from thalweg.run import Run
+from thalweg.scores import HEADLINES
+from thalweg.strength import AXES
+from thalweg.tables import replacing
+
+__all__ = ["render", "write"]
+
+HERE = Path(__file__).parent
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+PICTURE_SCALE = 2  # pixels of a PNG file for each pixel of the chart
+
+
+Drawn = dict[Ladder, list[Figure]]
+
+
+def render(run: Run) -> str:
+    """The whole report of a run as one HTML page."""
+    return _page(run, _drawn(run))
+
+
+def write(run: Run, path: Path) -> Path:
+    """Write the report to a file, and its charts as SVG and PNG files into `figures/` beside it; return the path."""
+    drawn = _drawn(run)
+    for ladder, made in drawn.items():
+        for figure in made:
+            stem = path.parent / "figures" / _file_name(ladder, figure)
+            svg = vl_convert.vegalite_to_svg(charts.printed(figure), vl_version=VEGA_LITE)
+            png = vl_convert.svg_to_png(svg, scale=PICTURE_SCALE)
+            for ending, content in ((".svg", svg.encode()), (".png", png)):
+                with replacing(stem.with_name(stem.name + ending)) as beside:
+                    beside.write_bytes(content)
+    with replacing(path) as beside:
+        beside.write_text(_page(run, drawn), encoding="utf-8")
+    return path
+
+
+def _drawn(run: Run) -> Drawn:
+    return {ladder: figures.figures(ladder) for ladder in figures.ladders(run)}
+
+
+def _page(run: Run, drawn: Drawn) -> str:
+    """The page around the figures."""
+    sections = [_section(ladder, made, f"ladder-{place}") for place, (ladder, made) in enumerate(drawn.items(), 1)]
+    settings = run.record["settings"]
+    told = {
+        "title": f"thalweg: {', '.join(ladder.name for ladder in drawn)}",
+        "style": (HERE / "style.css").read_text(encoding="utf-8"),
+        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "library": _library(),
+        "chart_config": charts.config(legend=False),
+        "specifications": {
+            panel["id"]: panel["specification"]
+            for section in sections
+            for figure in section["figures"].values()
+            for panel in figure["panels"]
+        },
+        "axis": AXES[settings["strength"]],
+        "observer": settings["observer"][0],
+        "sentences": listings.sentences(run),
+        "headline_verdicts": listings.headline_verdicts(run),
+        "other_verdicts": listings.other_verdicts(run),
+        "sections": sections,
+        "command": text.command(run.record),
+        "about": listings.about(run),
+        "observers": listings.observers(run),
+        "measures": listings.measures(run),
+        "glossary": text.GLOSSARY,
+    }
+    return _environment().get_template("page.html.j2").render(told)
+
+
+def _file_name(ladder: Ladder, figure: Figure) -> str:
+    """A name for a figure's files, whatever the ladder is called."""
+    place = list(ladder.run.record["ladders"]).index(ladder.name) + 1
+    return f"{place}-{re.sub('[^A-Za-z0-9_-]+', '-', ladder.name).strip('-')[:40] or 'ladder'}-{figure.name}"
+
+
+@functools.cache
+def _library() -> str:
+    """The JavaScript of Vega, Vega-Lite and their embedding, with nothing in it that could end a script element."""
+    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
+    return library.replace("</script", r"<\/script").replace("<!--", r"\x3c!--")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
+    environment.policies["json.dumps_function"] = json.dumps
+    return environment
+
+
+def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
+    """All that the page shows of one ladder."""
+    told = ladder.run.record["ladders"][ladder.name]
+    return {
+        "id": anchor,
+        "name": ladder.name,
+        "description": told["description"],
+        "rungs": len(ladder.order),
+        "kinds": list(ladder.shapes),
+        "figures": {figure.name: _figure(figure, f"{anchor}-{figure.name}") for figure in made},
+        "basis": [listings.basis_sentence(ladder, word) for word in HEADLINES],
+        "twins": [listings.twins(ladder, word) for word in HEADLINES],
+        "gallery": pictures.gallery(ladder),
+        "models": listings.models(ladder, ["none"]),
+        "twin_models": listings.models(ladder, ["untrained", "rotated"]),
+        "endings": listings.endings(ladder),
+        "missing": listings.absent(ladder),
+    }
+
+
+def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
+    """A figure as the page needs it."""
+    shapes = dict(zip(charts.COLOURS, charts.CONTROL_SHAPES, strict=True))
+    return {
+        "id": anchor,
+        "title": figure.title,
+        "caption": figure.caption,
+        "small": figure.small,
+        "columns": figure.columns,
+        "controls": [
+            {"name": one, "shape": shapes[one] if figure.control_shapes else "circle", "filled": True}
+            if figure.control_shapes
+            else {"name": one, "shape": "line", "filled": True}
+            for one in figure.controls
+        ],
+        "kinds": [{"name": kind, "shape": shape} for kind, shape in (figure.kinds or {}).items()],
+        "panels": [
+            {
+                "id": f"{anchor}-{place}",
+                "title": panel.title,
+                "note": panel.note,
+                "summary": panel.summary,
+                "specification": charts.specification(panel),
+            }
+            for place, panel in enumerate(figure.panels, 1)
+        ],
+    }

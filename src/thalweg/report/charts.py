@@ -1,0 +1,383 @@
+"""The charts: Vega-Lite specifications made of rows, one small panel after another.
+
+A figure is a row of panels that the page lays out by itself, so that they fit a phone and a sheet of paper, and that
+are put together to one picture for a file. Colours are CSS variables: the page gives them their values for light and
+dark, `printed` those for paper. Every panel names its own parts; nothing is numbered by the library, so the same rows
+make the same bytes.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from thalweg.report.text import Number
+from thalweg.strength import AXES
+
+Row = Mapping[str, Any]
+Range = tuple[float | int, float | int]
+
+# Okabe & Ito's palette, safe for colour-blind readers; shapes and filling say the same again
+COLOURS = {"trained": "var(--trained)", "untrained": "var(--untrained)", "rotated": "var(--rotated)"}
+INK = {"ink": "var(--ink)", "faint": "var(--faint)", "grid": "var(--grid)"}
+PAPER = {
+    "--trained": "#0072B2",
+    "--untrained": "#D55E00",
+    "--rotated": "#009E73",
+    "--ink": "#1b1b1b",
+    "--faint": "#595959",
+    "--grid": "#dddddd",
+}
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+CONTROL_SHAPES = ("circle", "square", "triangle-up")
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+LOGARITHMIC = ("parameters", "compute")
+FORMATS = {"accuracy": ".0%", "parameters": "~s", "compute": ".0e"}
+HOVER_FORMATS = {"accuracy": ".1%", "parameters": ",.0f", "compute": ".2e"}
+SIDESTEP = 3.0  # pixels that twins are moved sideways, so that intervals do not hide each other
+SKETCH = ("simple models", "confused abstractions", "crisp abstractions")
+FILE_WIDTH = 320  # of a panel in a file
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One chart with its heading and a summary in words for readers who do not see it."""
+
+    title: str
+    summary: str
+    chart: alt.LayerChart
+    note: str = ""  # under the heading: mostly a verdict
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """Panels that belong together, with what a reader must know of them."""
+
+    name: str
+    title: str
+    caption: tuple[str, ...]
+    panels: tuple[Panel, ...]
+    controls: tuple[str, ...] = ()  # the legend
+    kinds: Mapping[str, str] | None = None  # kinds by shape, where points have their kind's shape
+    control_shapes: bool = False  # points have their control's shape
+    columns: int = 2
+    small: bool = False  # panels narrower than usual
+
+
+def config(*, legend: bool) -> dict[str, Any]:
+    """What all charts share; the page draws its own legends."""
+    return {
+        "background": "transparent",
+        "font": FONT,
+        "aria": False,
+        "view": {"stroke": None},
+        "axis": {
+            "labelColor": INK["faint"],
+            "titleColor": INK["faint"],
+            "gridColor": INK["grid"],
+            "domainColor": INK["faint"],
+            "tickColor": INK["faint"],
+            "titleFontWeight": "normal",
+            "labelFontSize": 11,
+            "titleFontSize": 11,
+            "labelLimit": 175,
+            "labelOverlap": True,
+        },
+        "axisX": {"grid": False},
+        "title": {"color": INK["ink"], "subtitleColor": INK["faint"], "fontSize": 12, "anchor": "start", "limit": 320},
+        "legend": {
+            "disable": not legend,
+            "labelColor": INK["ink"],
+            "titleColor": INK["ink"],
+            "orient": "bottom",
+            "symbolOpacity": 1,
+        },
+        "point": {"size": 42, "strokeWidth": 1.5},
+    }
+
+
+def specification(panel: Panel) -> dict[str, Any]:
+    """A panel for the page: as wide as its place."""
+    return _finished(panel.chart.properties(width="container"))
+
+
+def printed(figure: Figure) -> dict[str, Any]:
+    """A whole figure for a file, on white, with its legend."""
+    panels = [
+        panel.chart.properties(
+            width=FILE_WIDTH if not figure.small else FILE_WIDTH // 2,
+            title=alt.Title(panel.title, subtitle=panel.note) if panel.note else alt.Title(panel.title),
+        )
+        for panel in figure.panels
+    ]
+    whole = alt.concat(*panels, columns=figure.columns).resolve_scale(color="shared", shape="shared")
+    text = json.dumps({**_finished(whole), "config": config(legend=True) | {"background": "white"}})
+    for name, colour in PAPER.items():
+        text = text.replace(f"var({name})", colour)
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def _data(rows: Iterable[Row]) -> alt.InlineData:
+    """Rows as text for now: the library would copy and check them again and again."""
+    return alt.InlineData(values=json.dumps([dict(row) for row in rows], allow_nan=False))
+
+
+def _finished(chart: alt.LayerChart | alt.ConcatChart) -> dict[str, Any]:
+    """The specification, its rows as rows."""
+    made: dict[str, Any] = chart.to_dict(validate=False)
+    return made | {"datasets": {name: json.loads(rows) for name, rows in made["datasets"].items()}}
+
+
+def _colour(title: str | None = None) -> alt.Color:
+    domain = list(COLOURS)
+    return alt.Color("control:N", scale=alt.Scale(domain=domain, range=[COLOURS[one] for one in domain]), title=title)
+
+
+def _kind_shape(kinds: Mapping[str, str]) -> alt.Shape:
+    return alt.Shape("kind:N", scale=alt.Scale(domain=list(kinds), range=list(kinds.values())), title=None)
+
+
+def _by_coverage() -> alt.Opacity:
+    """The fewer units could be measured, the paler the point."""
+    return alt.Opacity("coverage:Q", scale=alt.Scale(domain=[0, 0.5], range=[0.3, 1], clamp=True), legend=None)
+
+
+def _control_shape() -> alt.Shape:
+    return alt.Shape("control:N", scale=alt.Scale(domain=list(COLOURS), range=list(CONTROL_SHAPES)), title=None)
+
+
+def shapes(kinds: Iterable[str]) -> dict[str, str]:
+    """A shape for each kind of rung."""
+    return {kind: SHAPES[place % len(SHAPES)] for place, kind in enumerate(kinds)}
+
+
+def domain(*columns: Sequence[Row], floor: float = 0.45) -> Range:
+    """The range of scores that panels share: from a step below the least that is shown, chance at the latest, to 1."""
+    least = [row[name] for rows in columns for row in rows for name in ("score", "low") if row.get(name) is not None]
+    return min([floor, *(math.floor(value * 20) / 20 for value in least)]), 1
+
+
+def _strength(axis: str, rows: Sequence[Row]) -> alt.X:
+    logarithmic = axis in LOGARITHMIC and all((row["strength"] or 0) > 0 for row in rows)
+    return alt.X(
+        "strength:Q",
+        title=AXES.get(axis, axis) + (" (logarithmic)" if logarithmic else ""),
+        scale=alt.Scale(type="log", nice=False, padding=12)
+        if logarithmic
+        else alt.Scale(zero=False, nice=False, padding=12),
+        axis=alt.Axis(format=FORMATS.get(axis, "~g"), tickCount=5, labelFlush=False),
+    )
+
+
+def _hover(axis: str, *, seed: bool) -> list[alt.Tooltip]:
+    strength = HOVER_FORMATS.get(axis, ".3f")
+    found = [
+        alt.Tooltip("rung:N", title="rung"),
+        alt.Tooltip("kind:N", title="kind"),
+        alt.Tooltip("control:N", title="model"),
+        alt.Tooltip("seed:N", title="seed"),
+        alt.Tooltip("score:Q", title="score", format=".3f"),
+        alt.Tooltip("low:Q", title="from", format=".3f"),
+        alt.Tooltip("high:Q", title="to", format=".3f"),
+        alt.Tooltip("coverage:Q", title="coverage", format=".0%"),
+        alt.Tooltip("n_units:Q", title="units", format=",d"),
+        alt.Tooltip("strength:Q", title=axis, format=strength),
+        alt.Tooltip("accuracy:Q", title="accuracy", format=".1%"),
+    ]
+    dropped = set() if seed else {"seed"}
+    if axis == "accuracy":
+        dropped.add("strength")
+    return [one for one in found if one["title"] not in dropped]
+
+
+def layered(layers: Sequence[alt.Chart], height: int) -> alt.LayerChart:
+    """Layers over each other, the last on top."""
+    return alt.LayerChart(layer=list(layers)).properties(height=height)
+
+
+def _reference(value: float | int, *, vertical: bool = False) -> alt.Chart:
+    rule = alt.Chart(_data([{}])).mark_rule(color=INK["faint"], strokeDash=[2, 3])
+    found: alt.Chart = rule.encode(x=alt.XDatum(value)) if vertical else rule.encode(y=alt.YDatum(value))
+    return found
+
+
+def chance_line(value: float | int) -> list[alt.Chart]:
+    """Chance, named."""
+    name = alt.Chart(_data([{}])).mark_text(
+        align="right", baseline="bottom", dx=-2, dy=-2, fontSize=10, color=INK["faint"], text="chance"
+    )
+    return [_reference(value), name.encode(x=alt.value("width"), y=alt.YDatum(value))]
+
+
+def curve(
+    rows: Sequence[Row],
+    *,
+    axis: str,
+    scale: Range,
+    score: str,
+    kinds: Mapping[str, str],
+    chance: Number = None,
+    verdict: Row | None = None,
+    height: int = 300,
+) -> alt.LayerChart:
+    """Scores against strength: a point with its interval for each rung and control, its seeds faintly, and the fitted
+    shape of the trained models (broken where the verdict does not rest on it).
+    """
+    x = _strength(axis, rows)
+    limits = alt.Scale(domain=list(scale), zero=False, nice=False, clamp=True)
+    y = alt.Y("score:Q", title=score, scale=limits, axis=alt.Axis(tickCount=6))
+    layers: list[alt.Chart] = chance_line(chance) if chance is not None else []
+    layers += _fitted(verdict, x, y)
+    for control in reversed(COLOURS):
+        own = [row for row in rows if row["control"] == control]
+        aside = list(COLOURS).index(control) * SIDESTEP * (-1 if control == "untrained" else 0.5)
+        layers += _series(own, x, y, axis=axis, kinds=kinds, aside=aside, faint=control != "trained")
+    layers += _sketch(verdict, x, y)
+    return layered(layers, height)
+
+
+def _series(
+    rows: Sequence[Row], x: alt.X, y: alt.Y, *, axis: str, kinds: Mapping[str, str], aside: float, faint: bool
+) -> list[alt.Chart]:
+    """One control's seeds, intervals and points."""
+    seeds = [row for row in rows if row["seed"] is not None and row["score"] is not None]
+    whole = [row for row in rows if row["seed"] is None and row["score"] is not None]
+    found = []
+    if seeds:
+        dots = alt.Chart(_data(seeds)).mark_circle(size=12, opacity=0.3, xOffset=aside)
+        found.append(dots.encode(x=x, y=y, color=_colour(), tooltip=_hover(axis, seed=True)))
+    if whole:
+        base = alt.Chart(_data(whole))
+        rules = base.mark_rule(opacity=0.35 if faint else 0.8, strokeWidth=1.2 if faint else 1.6, xOffset=aside)
+        found.append(rules.encode(x=x, y=alt.Y("low:Q", scale=y["scale"]), y2="high:Q", color=_colour()))
+        marks = base.mark_point(filled=not faint, xOffset=aside)
+        hover = _hover(axis, seed=False)
+        found.append(
+            marks.encode(x=x, y=y, color=_colour(), shape=_kind_shape(kinds), opacity=_by_coverage(), tooltip=hover)
+        )
+    return found
+
+
+def _fitted(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    if not verdict or not verdict.get("fit"):
+        return []
+    fit = verdict["fit"]
+    rows = [{"strength": a, "score": b} for a, b in zip(fit["x"], fit["y"], strict=True)]
+    dash = [5, 4] if verdict["verdict"] == "cannot tell" else [1, 0]
+    line = alt.Chart(_data(rows)).mark_line(color=INK["ink"], strokeWidth=1.6, opacity=0.75, strokeDash=dash)
+    return [line.encode(x=x, y=y)]
+
+
+def _sketch(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """The sketch's names at the walls and the bottom of a valley, only where the verdict is a valley."""
+    if not verdict or verdict["verdict"] != "valley" or not verdict.get("fit"):
+        return []
+    fit = verdict["fit"]
+    bottom = min(range(len(fit["y"])), key=lambda place: fit["y"][place])
+    places = ((0, "left", -14), (bottom, "center", 18), (len(fit["x"]) - 1, "right", -14))
+    return [
+        alt.Chart(_data([{"strength": fit["x"][at], "score": fit["y"][at], "name": name}]))
+        .mark_text(align=align, dy=dy, fontStyle="italic", fontSize=12, color=INK["ink"])  # type: ignore[arg-type]
+        .encode(x=x, y=y, text="name:N")
+        for name, (at, align, dy) in zip(SKETCH, places, strict=True)
+    ]
+
+
+def _rung_axis(order: Sequence[str], *, grid: bool = True) -> alt.Y:
+    return alt.Y(
+        "rung:N",
+        sort=list(order),
+        title=None,
+        scale=alt.Scale(domain=list(order), paddingInner=0.25),
+        axis=alt.Axis(grid=grid, ticks=False, labelOverlap=False),
+    )
+
+
+def by_rung(
+    rows: Sequence[Row],
+    order: Sequence[str],
+    *,
+    value: str,
+    title: str,
+    scale: Range,
+    line: Number = None,
+    number: str = ".3f",
+    spread: int = 22,
+) -> alt.LayerChart:
+    """A value for each rung, the weakest on top, its controls beside each other; an interval where rows have one."""
+    y, aside = _rung_axis(order), alt.YOffset("control:N", scale=alt.Scale(domain=list(COLOURS)))
+    x = alt.X(
+        f"{value}:Q",
+        title=title,
+        scale=alt.Scale(domain=list(scale), nice=False, zero=False, clamp=True),
+        axis=alt.Axis(tickCount=5, format="%" if number.endswith("%") else "~g"),
+    )
+    shown = [row for row in rows if row.get(value) is not None]
+    base = alt.Chart(_data(shown))
+    layers = [_reference(line, vertical=True)] if line is not None else []
+    if value == "score":
+        low = alt.X("low:Q", scale=x["scale"])
+        layers.append(base.mark_rule(strokeWidth=1.4).encode(x=low, x2="high:Q", y=y, yOffset=aside, color=_colour()))
+    hover = [
+        alt.Tooltip("rung:N", title="rung"),
+        alt.Tooltip("control:N", title="model"),
+        *([alt.Tooltip("seed:N", title="seed")] if any(row.get("seed") is not None for row in shown) else []),
+        alt.Tooltip(f"{value}:Q", title=title, format=number),
+        *([alt.Tooltip("low:Q", title="from", format=number)] if value == "score" else []),
+        *([alt.Tooltip("high:Q", title="to", format=number)] if value == "score" else []),
+        *([alt.Tooltip("coverage:Q", title="coverage", format=".0%")] if value == "score" else []),
+    ]
+    dots = base.mark_point(filled=True, size=34, opacity=0.95)
+    layers.append(dots.encode(x=x, y=y, yOffset=aside, color=_colour(), shape=_control_shape(), tooltip=hover))
+    return layered(layers, max(3, len(order)) * spread)
+
+
+def strips(rows: Sequence[Row], order: Sequence[str], *, control: str, title: str, least: float) -> alt.LayerChart:
+    """How units spread, a strip for each rung: the darker, the larger the share of its units."""
+    hover = [
+        alt.Tooltip("rung:N", title="rung"),
+        alt.Tooltip("from:Q", title="from", format=".2f"),
+        alt.Tooltip("to:Q", title="to", format=".2f"),
+        alt.Tooltip("share:Q", title="share of units", format=".1%"),
+        alt.Tooltip("n:Q", title="units", format=",d"),
+    ]
+    x = alt.X(
+        "from:Q", title=title, scale=alt.Scale(domain=[least, 1], nice=False), axis=alt.Axis(tickCount=5, format="~g")
+    )
+    shade = alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.03, 1]), legend=None)
+    bars = alt.Chart(_data(rows)).mark_rect(color=COLOURS[control], stroke=None)
+    strip = bars.encode(x=x, x2="to:Q", y=_rung_axis(order, grid=False), opacity=shade, tooltip=hover)
+    return layered([strip], max(3, len(order)) * 17)
+
+
+def capacity(rows: Sequence[Row], order: Sequence[str], *, scale: Range, chance: Number) -> alt.LayerChart:
+    """One rung's score by the number of features that the observer may use."""
+    x = alt.X(
+        "capacity:N",
+        sort=list(order),
+        title="features",
+        scale=alt.Scale(domain=list(order)),
+        axis=alt.Axis(labelAngle=0, labelOverlap=False),
+    )
+    limits = alt.Scale(domain=list(scale), nice=False, zero=False, clamp=True)
+    y = alt.Y("score:Q", title=None, scale=limits, axis=alt.Axis(tickCount=4))
+    hover = [
+        alt.Tooltip("rung:N", title="rung"),
+        alt.Tooltip("control:N", title="model"),
+        alt.Tooltip("capacity:N", title="features"),
+        alt.Tooltip("score:Q", title="score", format=".3f"),
+        alt.Tooltip("low:Q", title="from", format=".3f"),
+        alt.Tooltip("high:Q", title="to", format=".3f"),
+        alt.Tooltip("coverage:Q", title="coverage", format=".0%"),
+    ]
+    base = alt.Chart(_data([row for row in rows if row["score"] is not None]))
+    lines = base.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=_colour())
+    low = alt.Y("low:Q", scale=limits)
+    rules = base.mark_rule(opacity=0.3).encode(x=x, y=low, y2="high:Q", color=_colour())
+    dots = base.mark_point(filled=True, size=30, opacity=1)
+    layers = [_reference(chance)] if chance is not None else []
+    layers += [lines, rules, dots.encode(x=x, y=y, color=_colour(), shape=_control_shape(), tooltip=hover)]
+    return layered(layers, 130)

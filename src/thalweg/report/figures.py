@@ -1,0 +1,499 @@
+"""The figures of one ladder: which rows go into which panel, and what is said of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from altair import LayerChart
+
+from thalweg.curves import ALL
+from thalweg.measures import MEAN, MEASURES
+from thalweg.report import charts, rows
+from thalweg.report.charts import Figure, Panel, Row
+from thalweg.report.text import NONE, Number, decimal, listing, percent, signed
+from thalweg.run import Run
+from thalweg.scores import HEADLINES, PLAIN
+from thalweg.strength import AXES
+from thalweg.trials import BANDS
+
+TRAINED, UNTRAINED, ROTATED = "trained", "untrained", "rotated"
+SAME_PLACE = (
+    "Untrained and rotated twins stand at the strength of the trained model they are twins of (their own would be near "
+    "0, or the same), a few pixels to the side so that intervals do not hide each other."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """One ladder of a run, with what all its figures share."""
+
+    run: Run
+    name: str
+    axis: str
+    observer: str
+    observers: tuple[str, ...]
+    order: tuple[str, ...]  # rungs, the weakest first
+    kinds: Mapping[str, str]  # of each rung
+
+    @property
+    def shapes(self) -> dict[str, str]:
+        """A shape for each kind."""
+        return charts.shapes(dict.fromkeys(self.kinds.values()))
+
+    @property
+    def several_kinds(self) -> list[str]:
+        """The kinds, where there are several."""
+        return list(self.shapes) if len(self.shapes) > 1 else []
+
+    def verdict(
+        self, measure: str, *, kind: str = ALL, axis: str = "", observer: str = "", band: str = MEAN
+    ) -> Row | None:
+        """The record of a verdict on the trained models, if there is one."""
+        wanted = {
+            "ladder": self.name,
+            "kind": kind,
+            "control": "none",
+            "measure": measure,
+            "axis": axis or self.axis,
+            "observer": observer or self.observer,
+            "band": band,
+        }
+        return next((one for one in self.run.shape if all(one[name] == wanted[name] for name in wanted)), None)
+
+    def points(self, measure: str, *, axis: str = "", observer: str = "", band: str = MEAN) -> list[Row]:
+        """Scores of seeds and rungs with their twins'."""
+        found = rows.points(
+            self.run, self.name, axis or self.axis, measure=measure, observer=observer or self.observer, band=band
+        )
+        return list(rows.plain(found))
+
+
+def ladders(run: Run) -> Iterator[Ladder]:
+    """The ladders of a run."""
+    settings = run.record["settings"]
+    for name in run.record["ladders"]:
+        yield Ladder(
+            run=run,
+            name=name,
+            axis=settings["strength"],
+            observer=settings["observer"][0],
+            observers=tuple(one["name"] for one in run.record["observers"]),
+            order=tuple(rows.rung_order(run, name, settings["strength"])),
+            kinds=rows.kinds(run, name),
+        )
+
+
+def figures(ladder: Ladder) -> list[Figure]:
+    """All figures of a ladder, in the order of the page; those without anything to show are left out."""
+    made = [
+        headline_curves(ladder),
+        within_kinds(ladder),
+        rung_by_rung(ladder),
+        bands(ladder),
+        plain_and_matched(ladder),
+        by_observer(ladder),
+        by_axis(ladder),
+        by_capacity(ladder),
+        unit_spreads(ladder),
+        coverage(ladder),
+    ]
+    return [figure for figure in made if figure.panels]
+
+
+def score_title(measure: str) -> str:
+    """What a measure's axis says."""
+    return MEASURES[measure].unit if measure in MEASURES else measure
+
+
+def chance(measure: str) -> Number:
+    """A measure's chance level."""
+    return MEASURES[measure].chance if measure in MEASURES else None
+
+
+def verdict_note(verdict: Row | None) -> str:
+    """A verdict in few words."""
+    return f"verdict: {verdict['verdict']}" if verdict else "no verdict"
+
+
+def unscored(points: Sequence[Row]) -> str:
+    """Which rungs have no point, in words."""
+    lost = [row["rung"] for row in points if row["seed"] is None and row["control"] == TRAINED and row["score"] is None]
+    return f"No unit could be measured in {listing(lost)}, so there is no point." if lost else ""
+
+
+def told(points: Sequence[Row], verdict: Row | None, what: str) -> str:
+    """A curve in words: its ends, its twins' range, its verdict."""
+    parts = []
+    whole = [row for row in points if row["seed"] is None and row["score"] is not None]
+    for control in charts.COLOURS:
+        own = [row for row in whole if row["control"] == control]
+        if control == TRAINED and own:
+            ends = f"from {decimal(own[0]['score'])} at the weakest ({own[0]['rung']}) to {decimal(own[-1]['score'])}"
+            parts.append(f"trained {ends} at the strongest ({own[-1]['rung']}) of {len(own)} rungs")
+        elif own:
+            values = [row["score"] for row in own]
+            parts.append(f"{control} {decimal(min(values))} to {decimal(max(values))}")
+    says = verdict["sentence"] if verdict else "No verdict."
+    return f"{what}: {'; '.join(parts) or 'no scores'}. {says}"
+
+
+def _controls(points: Sequence[Row], *controls: str) -> list[Row]:
+    return [row for row in points if row["control"] in controls]
+
+
+def headline_curves(ladder: Ladder) -> Figure:
+    """THE curve: both headlines against strength."""
+    shown = {word: ladder.points(measure) for word, measure in HEADLINES.items()}
+    scale = charts.domain(*shown.values())
+    panels = []
+    for word, points in shown.items():
+        verdict = ladder.verdict(HEADLINES[word])
+        chart = charts.curve(
+            points,
+            axis=ladder.axis,
+            scale=scale,
+            score=f"{word}: {score_title(HEADLINES[word])}",
+            kinds=ladder.shapes,
+            chance=chance(HEADLINES[word]),
+            verdict=verdict,
+            height=340,
+        )
+        panels.append(Panel(word, told(points, verdict, word), chart, verdict_note(verdict)))
+    caption = (
+        f"Each point is a rung with its 95 % interval, each dot a seed; a point is pale where few of the rung's "
+        f"units could be measured. {SAME_PLACE}",
+        "The line is the best curve of the shape that the verdict names, fitted to the trained rungs; where the "
+        "verdict is cannot tell it is broken, and shows the shape of smallest p only.",
+        *dict.fromkeys(note for points in shown.values() if (note := unscored(points))),
+    )
+    return Figure(
+        "curve",
+        "Interpretability against strength",
+        caption,
+        tuple(panels),
+        controls=(TRAINED, UNTRAINED, ROTATED),
+        kinds=ladder.shapes,
+    )
+
+
+def within_kinds(ladder: Ladder) -> Figure:
+    """The same within each kind of rungs, where there are several."""
+    panels = []
+    for kind in ladder.several_kinds:
+        for word, measure in HEADLINES.items():
+            every = ladder.points(measure)
+            points = [row for row in every if row["kind"] == kind]
+            verdict = ladder.verdict(measure, kind=kind)
+            chart = charts.curve(
+                points,
+                axis=ladder.axis,
+                scale=charts.domain(every),
+                score=f"{word}: {score_title(measure)}",
+                kinds=ladder.shapes,
+                chance=chance(measure),
+                verdict=verdict,
+                height=240,
+            )
+            what = f"{word} within {kind}"
+            panels.append(Panel(f"{kind}: {word}", told(points, verdict, what), chart, verdict_note(verdict)))
+    return Figure(
+        "kinds",
+        "Within each kind",
+        (
+            "A curve over all kinds mixes what strength does with what the kind of network does; here is each kind by "
+            "itself.",
+        ),
+        tuple(panels),
+        controls=(TRAINED, UNTRAINED, ROTATED),
+        kinds=ladder.shapes,
+    )
+
+
+def rung_by_rung(ladder: Ladder) -> Figure:
+    """Each rung's score beside its twins', and the differences."""
+    panels: list[Panel] = []
+    for word, measure in HEADLINES.items():
+        points = [row for row in ladder.points(measure) if row["seed"] is None]
+        differences = [
+            {"rung": one["rung"], "control": control, "difference": one[f"minus_{control}"]}
+            for one in twins(ladder, measure)
+            for control in (UNTRAINED, ROTATED)
+        ]
+        values = [abs(row["difference"]) for row in differences if row["difference"] is not None]
+        reach = max([0.1, *values]) * 1.08
+        scores = charts.by_rung(
+            points,
+            ladder.order,
+            value="score",
+            title=f"{word}: {score_title(measure)}",
+            scale=charts.domain(points),
+            line=chance(measure),
+        )
+        gaps = charts.by_rung(
+            differences,
+            ladder.order,
+            value="difference",
+            title="trained minus twin",
+            scale=(-reach, reach),
+            line=0,
+            number="+.3f",
+        )
+        panels += [
+            Panel(f"{word}: score", told(points, None, f"{word} of each rung, with intervals"), scores),
+            Panel(f"{word}: trained minus twin", _gaps_told(differences, word), gaps),
+        ]
+    caption = (
+        "Rungs in the order of their strength, the weakest on top. Right of the line, trained units score above their "
+        "twin. Units differ in coverage between twins; the numbers are in the table below.",
+    )
+    return Figure(
+        "twins",
+        "Rung by rung, beside its twins",
+        caption,
+        tuple(panels),
+        controls=(TRAINED, UNTRAINED, ROTATED),
+        control_shapes=True,
+    )
+
+
+def _gaps_told(differences: Sequence[Row], word: str) -> str:
+    parts = []
+    for control in (UNTRAINED, ROTATED):
+        own = [row["difference"] for row in differences if row["control"] == control and row["difference"] is not None]
+        if own:
+            above = sum(value > 0 for value in own)
+            parts.append(
+                f"minus {control} {signed(min(own))} to {signed(max(own))}, above 0 in {above} of {len(own)} rungs"
+            )
+    return f"{word}, trained {'; trained '.join(parts) or NONE}."
+
+
+def twins(ladder: Ladder, measure: str) -> list[dict[str, Any]]:
+    """Each rung's score, its twins' and the differences."""
+    found = rows.points(ladder.run, ladder.name, ladder.axis, measure=measure, observer=ladder.observer)
+    return rows.twins(found)
+
+
+def _small_curve(ladder: Ladder, points: Sequence[Row], measure: str, verdict: Row | None, **more: Any) -> LayerChart:
+    options: dict[str, Any] = {"axis": ladder.axis, "score": score_title(measure), "height": 200} | more
+    return charts.curve(points, kinds=ladder.shapes, chance=chance(measure), verdict=verdict, **options)
+
+
+def bands(ladder: Ladder) -> Figure:
+    """The psychometric view: the same curve for easy and hard trials."""
+    shown = {
+        band: _controls([row for row in ladder.points(PLAIN, band=band) if row["seed"] is None], TRAINED, UNTRAINED)
+        for band in BANDS
+    }
+    shown = {band: points for band, points in shown.items() if points}
+    panels = []
+    for band, points in shown.items():
+        verdict = ladder.verdict(PLAIN, band=band)
+        chart = _small_curve(ladder, points, PLAIN, verdict, scale=charts.domain(*shown.values()))
+        panels.append(Panel(band, told(points, verdict, f"two_choice, band {band}"), chart, verdict_note(verdict)))
+    caption = (
+        "Easy trials saturate: in the band extreme most units are read without fault. Harder bands ask about stimuli "
+        "whose values lie closer together.",
+    )
+    return Figure(
+        "bands",
+        "Easy and hard trials",
+        caption,
+        tuple(panels),
+        controls=(TRAINED, UNTRAINED),
+        kinds=ladder.shapes,
+    )
+
+
+def plain_and_matched(ladder: Ladder) -> Figure:
+    """Score with and without the pairs that low-level statistics decide."""
+    panels = []
+    shown = {measure: ladder.points(measure) for measure in (PLAIN, HEADLINES["predictable"])}
+    for measure, points in shown.items():
+        verdict = ladder.verdict(measure)
+        chart = _small_curve(ladder, points, measure, verdict, scale=charts.domain(*shown.values()), height=260)
+        panels.append(Panel(measure, told(points, verdict, measure), chart, verdict_note(verdict)))
+    caption = (
+        "two_choice asks about all pairs of queries (bands extreme, v90 and v75); two_choice_matched only about those "
+        "that low-level statistics can't decide (v90 and v75). What untrained twins lose from left to right was never "
+        "an abstraction.",
+    )
+    return Figure(
+        "matched",
+        "With and without what low-level statistics decide",
+        caption,
+        tuple(panels),
+        controls=(TRAINED, UNTRAINED, ROTATED),
+        kinds=ladder.shapes,
+    )
+
+
+def by_observer(ladder: Ladder) -> Figure:
+    """Both headlines for every observer."""
+    controls = {one["name"] for one in ladder.run.record["observers"] if one["control"]}
+    panels = []
+    for observer in ladder.observers:
+        role = "headline" if observer == ladder.observer else "control" if observer in controls else "beside it"
+        for word, measure in HEADLINES.items():
+            points = [row for row in ladder.points(measure, observer=observer) if row["seed"] is None]
+            points = _controls(points, TRAINED, UNTRAINED)
+            if not points:
+                continue
+            verdict = ladder.verdict(measure, observer=observer)
+            scale = charts.domain(points, floor=0.4)
+            chart = _small_curve(ladder, points, measure, verdict, scale=scale, height=170)
+            what = f"{word}, observer {observer} ({role})"
+            panels.append(
+                Panel(f"{observer}: {word}", told(points, verdict, what), chart, f"{role}; {verdict_note(verdict)}")
+            )
+    caption = (
+        "Each observer sees only its own kind of unit. The headline's observer is first, then others, then controls, "
+        "which should not tell trained from untrained units, and what the observer called random scores is chance. "
+        "Vertical axes reach as far down as each panel needs.",
+    )
+    return Figure(
+        "observers",
+        "By observer",
+        caption,
+        tuple(panels),
+        controls=(TRAINED, UNTRAINED),
+        kinds=ladder.shapes,
+    )
+
+
+def by_axis(ladder: Ladder) -> Figure:
+    """Both headlines against every strength axis."""
+    panels = []
+    for axis in AXES:
+        for word, measure in HEADLINES.items():
+            every = [row for row in ladder.points(measure, axis=axis) if row["seed"] is None]
+            points = _controls(every, TRAINED, UNTRAINED)
+            if not points:
+                continue
+            verdict = ladder.verdict(measure, axis=axis)
+            chart = _small_curve(ladder, points, measure, verdict, axis=axis, scale=charts.domain(points), height=190)
+            what = f"{word} against {AXES[axis]}"
+            panels.append(Panel(f"{axis}: {word}", told(points, verdict, what), chart, verdict_note(verdict)))
+    caption = (
+        "A shape survives any increasing rescaling of an axis, but not another order of the models. Accuracy "
+        "saturates; parameters and compute are what a model costs, not what it can do.",
+    )
+    return Figure(
+        "axes", "By strength axis", caption, tuple(panels), controls=(TRAINED, UNTRAINED), kinds=ladder.shapes
+    )
+
+
+def by_capacity(ladder: Ladder) -> Figure:
+    """How many features an observer needs, rung by rung."""
+    every = rows.plain(rows.capacities(ladder.run, ladder.name, observer=ladder.observer))
+    order = [one for one in rows.CAPACITY_ORDER if any(row["capacity"] == one for row in every)]
+    panels = []
+    for rung in ladder.order:
+        own = [row for row in every if row["rung"] == rung]
+        if not own:
+            continue
+        chart = charts.capacity(own, order, scale=charts.domain(every), chance=chance("two_choice_capacity"))
+        told_ = "; ".join(
+            f"{control} "
+            + ", ".join(f"{row['capacity']}: {decimal(row['score'])}" for row in own if row["control"] == control)
+            for control in charts.COLOURS
+            if any(row["control"] == control for row in own)
+        )
+        panels.append(Panel(rung, f"Score of {rung} by number of features. {told_}.", chart, ladder.kinds[rung]))
+    caption = (
+        "The score of an observer that may use 1, 2, 5, 20 or all features of its dictionary, rungs from weak to "
+        "strong. "
+        "A crisp unit is near its full score at 1, a confused one needs many.",
+    )
+    return Figure(
+        "capacity",
+        "How many features it takes",
+        caption,
+        tuple(panels),
+        controls=(TRAINED, UNTRAINED, ROTATED),
+        control_shapes=True,
+        columns=4,
+        small=True,
+    )
+
+
+def unit_spreads(ladder: Ladder) -> Figure:
+    """How the units of each rung spread over a headline's range."""
+    panels = []
+    for word, measure in HEADLINES.items():
+        every = rows.plain(rows.spreads(ladder.run, ladder.name, measure))
+        least = min([0.5, *(row["from"] for row in every)])
+        for control in charts.COLOURS:
+            own = [row for row in every if row["control"] == control]
+            if own:
+                chart = charts.strips(own, ladder.order, control=control, title=word, least=least)
+                panels.append(Panel(f"{word}: {control}", _spread_told(own, word, control), chart))
+    caption = (
+        "A strip for each rung, the weakest on top: the stronger the colour, the larger the share of its units (all "
+        "layers and seeds together) in that part of the range. Units without a score are not in it; see coverage.",
+    )
+    return Figure(
+        "spread",
+        "How units spread",
+        caption,
+        tuple(panels),
+        columns=3,
+    )
+
+
+def _spread_told(own: Sequence[Row], word: str, control: str) -> str:
+    units = sum(row["n"] for row in own)
+    high = sum(row["n"] for row in own if row["from"] >= 0.9)
+    return f"Spread of {units} {control} units over the range of {word}: {percent(high / units)} of them from 0.9 up."
+
+
+def coverage(ladder: Ladder) -> Figure:
+    """Which share of units could be measured, and how well halves agree."""
+    points = [row for row in ladder.points(HEADLINES["predictable"]) if row["seed"] is None]
+    chart = charts.by_rung(
+        points, ladder.order, value="coverage", title="share of units", scale=(0, 1), number=".1%", spread=18
+    )
+    shown = [row["coverage"] for row in points if row["control"] == TRAINED and row["coverage"] is not None]
+    spoken = f"Coverage of trained rungs from {percent(min(shown))} to {percent(max(shown))}." if shown else "No units."
+    panels = [Panel("coverage of the headlines", spoken, chart)]
+    models = rows.plain(ladder.run.models.filter(ladder.run.models["ladder"] == ladder.name))
+    for word in HEADLINES:
+        seeds = [
+            {
+                "rung": one["rung"],
+                "seed": one["seed"],
+                "control": rows.CONTROLS[one["control"]],
+                "reliability": one.get(f"{word}_reliability"),
+            }
+            for one in models
+        ]
+        there = [row["reliability"] for row in seeds if row["reliability"] is not None]
+        if there:
+            least = min([0.0, *there])
+            chart = charts.by_rung(
+                seeds,
+                ladder.order,
+                value="reliability",
+                title="rank correlation",
+                scale=(least, 1),
+                line=0,
+                number=".2f",
+                spread=18,
+            )
+            spoken = f"Reliability of {word}, model by model: {decimal(min(there))} to {decimal(max(there))}."
+            panels.append(Panel(f"reliability of {word}", spoken, chart))
+    caption = (
+        "Coverage: the share of units that leave enough pairs of queries which low-level statistics can't decide; "
+        "where it is small, a rung's score is that of an unusual few.",
+        "Reliability: the rank correlation of the units' scores with those when reference and query half are "
+        "exchanged, a point for each model (missing where too few units have both).",
+    )
+    return Figure(
+        "coverage",
+        "Coverage and reliability",
+        caption,
+        tuple(panels) if points else (),
+        controls=(TRAINED, UNTRAINED, ROTATED),
+        control_shapes=True,
+        columns=3,
+    )

@@ -1,0 +1,351 @@
+"""The tables of the report: cells of text, each with the value that it is sorted by."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from thalweg.curves import ALL
+from thalweg.measures import MEASURES
+from thalweg.report import figures, rows
+from thalweg.report.charts import Row
+from thalweg.report.figures import ROTATED, TRAINED, UNTRAINED, Ladder
+from thalweg.report.text import (
+    NONE,
+    Number,
+    decimal,
+    interval,
+    listing,
+    meaning,
+    missing,
+    on_axis,
+    p_value,
+    percent,
+    sees,
+    signed,
+    whole,
+)
+from thalweg.run import Run
+from thalweg.scores import HEADLINES
+from thalweg.shape.verdict import models as count_of_models
+from thalweg.strength import AXES
+
+ABOVE, LEVEL, BELOW = "above", "not special", "below"
+FEW = 24  # characters that are not broken over lines
+SHAPES = ("valley", "hump", "increasing", "decreasing")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says, and what its column is sorted by."""
+
+    text: str
+    key: float | str = ""
+
+    @property
+    def number(self) -> bool:
+        """Whether it holds a number."""
+        return isinstance(self.key, float)
+
+    @property
+    def kind(self) -> str:
+        """How it is set: a number, a few words that stay on one line, or a sentence."""
+        return "number" if self.number else "few" if len(self.text) <= FEW else "sentence"
+
+    @property
+    def key_text(self) -> str:
+        """The value as JavaScript reads it."""
+        return "Infinity" if self.key == float("inf") else f"{self.key:.6g}" if self.number else str(self.key)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption for readers who do not see it."""
+
+    name: str
+    caption: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[Cell, ...], ...]
+
+
+def word(text: Any) -> Cell:
+    """A cell of text."""
+    said = NONE if text is None or text == "" else str(text)
+    return Cell(said, said)
+
+
+def number(value: Number, said: Callable[[Number], str]) -> Cell:
+    """A cell that holds a number; a missing one sorts last."""
+    return Cell(said(value), float("inf") if value is None or missing(value) else float(value))
+
+
+def estimate(row: Row | None) -> Cell:
+    """A score with its interval."""
+    if not row:
+        return Cell(NONE, float("inf"))
+    return Cell(interval(row["score"], row["low"], row["high"]), number(row["score"], decimal).key)
+
+
+def table(name: str, caption: str, lines: Iterable[dict[str, Cell]]) -> Table:
+    """A table from lines that name their columns, all the same ones."""
+    found = list(lines)
+    columns = tuple(found[0]) if found else ()
+    return Table(name, caption, columns, tuple(tuple(line.values()) for line in found))
+
+
+def verdict_line(one: Row) -> dict[str, Cell]:
+    """One verdict with what it rests on."""
+    depth, lost = one["depth"], one["changes_without"]
+    stable = "yes" if one["stable_without_each"] else "no"
+    size = f"{depth['shape']} {interval(depth['value'], depth['low'], depth['high'])}" if depth else NONE
+    return {
+        "ladder": word(one["ladder"]),
+        "kind": word(one["kind"]),
+        "measure": word(one["headline"] or one["measure"]),
+        "verdict": word(one["verdict"]),
+        **{f"p {shape}": number(one["p_holm"].get(shape), p_value) for shape in SHAPES},
+        "p flat": number(one["p"].get("flat"), p_value),
+        "best turn, its depth or height": Cell(size, depth["value"] if depth else float("inf")),
+        "least depth to be seen": number(one["minimum_detectable_depth"], decimal),
+        "n models": number(one["n_models"], whole),
+        "stable without each": word(f"{stable}; changes without {listing(lost)}" if lost else stable),
+        "by scatter": word("; ".join(f"{name}: {each['verdict']}" for name, each in one["sensitivity"].items())),
+    }
+
+
+def headline_verdicts(run: Run) -> Table:
+    """The verdicts on the headlines, over all kinds and within each."""
+    lines = [verdict_line(one) for one in run.shape if one["headline"]]
+    return table("verdicts", "Verdicts on the headlines", [_without_ladder(run, line) for line in lines])
+
+
+def _without_ladder(run: Run, line: dict[str, Cell]) -> dict[str, Cell]:
+    return line if len(run.record["ladders"]) > 1 else {name: cell for name, cell in line.items() if name != "ladder"}
+
+
+def other_verdicts(run: Run) -> Table:
+    """All other verdicts: by observer, band and strength axis."""
+    lines = []
+    for one in run.shape:
+        if not one["headline"]:
+            about = {name: word(one[name]) for name in ("observer", "band", "axis")}
+            line = verdict_line(one)
+            line = {name: line[name] for name in ("ladder", "kind", "measure")} | about | line
+            lines.append(_without_ladder(run, line))
+    return table("other-verdicts", "Verdicts by observer, band and strength axis", lines)
+
+
+def sentences(run: Run) -> list[dict[str, Any]]:
+    """For each ladder and headline: the verdict over all kinds in one sentence, and those within each kind."""
+    found = []
+    for ladder in run.record["ladders"]:
+        for name, measure in HEADLINES.items():
+            own = [one for one in run.shape if one["ladder"] == ladder and one["headline"] == name]
+            overall = next((one for one in own if one["kind"] == ALL), None)
+            within = [one for one in own if one["kind"] != ALL]
+            found.append(
+                {
+                    "ladder": ladder,
+                    "headline": name,
+                    "measure": measure,
+                    "verdict": overall["verdict"] if overall else "none",
+                    "sentence": overall["sentence"] if overall else "No curve of this headline was judged.",
+                    "within": within,
+                    "mixed": bool(
+                        overall
+                        and within
+                        and overall["verdict"] != "cannot tell"
+                        and all(one["verdict"] != overall["verdict"] for one in within)
+                    ),
+                }
+            )
+    return found
+
+
+def beside_rotation(row: Row) -> str:
+    """Where a rung's neurons stand beside their rotation, by intervals that do or do not overlap; an interval without
+    width, that of a single unit, says nothing.
+    """
+    own, rotated = row.get(TRAINED), row.get(ROTATED)
+    if not own or not rotated or any(missing(one[end]) for one in (own, rotated) for end in ("low", "high")):
+        return NONE
+    if own["low"] == own["high"] or rotated["low"] == rotated["high"]:
+        return NONE
+    if own["low"] > rotated["high"]:
+        return ABOVE
+    return BELOW if own["high"] < rotated["low"] else LEVEL
+
+
+def twins(ladder: Ladder, headline: str) -> Table:
+    """Each rung's score, its twins' and the differences."""
+    lines = []
+    for row in figures.twins(ladder, HEADLINES[headline]):
+        own = {control: row.get(control) for control in (TRAINED, UNTRAINED, ROTATED)}
+        lines.append(
+            {
+                "rung": word(row["rung"]),
+                "kind": word(row["kind"]),
+                ladder.axis: number(row["strength"], lambda value: on_axis(ladder.axis, value)),
+                "trained": estimate(own[TRAINED]),
+                "coverage": number((own[TRAINED] or {}).get("coverage"), percent),
+                "untrained": estimate(own[UNTRAINED]),
+                "trained − untrained": number(row["minus_untrained"], signed),
+                "rotated": estimate(own[ROTATED]),
+                "coverage, rotated": number((own[ROTATED] or {}).get("coverage"), percent),
+                "trained − rotated": number(row["minus_rotated"], signed),
+                "beside rotation": word(beside_rotation(row)),
+            }
+        )
+    return table(f"twins-{headline}", f"{headline}: trained rungs beside their twins", lines)
+
+
+def basis_sentence(ladder: Ladder, headline: str) -> str:
+    """On how many rungs the basis of neurons is special, in words."""
+    said = {row["rung"]: beside_rotation(row) for row in figures.twins(ladder, HEADLINES[headline])}
+    named = {place: [rung for rung, one in said.items() if one == place] for place in (ABOVE, LEVEL, BELOW)}
+    total = sum(map(len, named.values()))
+    if not total:
+        return f"{headline}: no rung can be compared with its rotation."
+    above = f" ({listing(named[ABOVE])})" if named[ABOVE] else ""
+    sentence = f"{headline}: neurons stand above their rotation on {len(named[ABOVE])} of {total} rungs{above}."
+    if named[LEVEL]:
+        sentence += f" On {len(named[LEVEL])} they do not: this basis is not special there, as far as these units show."
+    if named[BELOW]:
+        sentence += f" On {len(named[BELOW])} they stand below it ({listing(named[BELOW])})."
+    return sentence
+
+
+def models(ladder: Ladder, controls: Sequence[str]) -> Table:
+    """The models of a ladder: what they are, how strong, how training ended, and their scores."""
+    found = rows.plain(
+        ladder.run.models.filter((pl.col("ladder") == ladder.name) & pl.col("control").is_in(controls)).sort(
+            "order", "control", "seed"
+        )
+    )
+    has = set(found[0]) if found else set()
+    lines = []
+    for one in found:
+        line = {"rung": word(one["rung"]), "kind": word(one["kind"]), "seed": number(one["seed"], whole)}
+        if len(controls) > 1:
+            line["model"] = word(rows.CONTROLS[one["control"]])
+        line |= {axis: number(one[axis], _said(axis)) for axis in AXES if axis in has}
+        for name, said in TRAINING.items():
+            if name in has:
+                line[name.replace("_", " ")] = number(one[name], said)
+        if len({one.get("stopped") for one in found}) > 1:
+            line["stopped because"] = word(one["stopped"])
+        for name in HEADLINES:
+            line[name] = estimate({"score": one[name], "low": one[f"{name}_low"], "high": one[f"{name}_high"]})
+            line[f"coverage, {name}"] = number(one[f"{name}_coverage"], percent)
+            line[f"reliability, {name}"] = number(one[f"{name}_reliability"], decimal)
+        line["units"] = number(one["n_units"], whole)
+        line["units without trials"] = number(one["n_failed"], whole)
+        lines.append(line)
+    who = "twins" if len(controls) > 1 else "models"
+    return table(who, f"The {'untrained and rotated twins' if who == 'twins' else 'trained models'}", lines)
+
+
+TRAINING: dict[str, Callable[[Number], str]] = {
+    "epochs": whole,
+    "train_examples": whole,
+    "train_loss": lambda value: decimal(value, 3),
+    "validation_loss": lambda value: decimal(value, 3),
+    "pool_loss": lambda value: decimal(value, 3),
+}
+
+
+def _said(axis: str) -> Callable[[Number], str]:
+    return lambda value: decimal(value, 3) if axis == "accuracy" else on_axis(axis, value)
+
+
+def endings(ladder: Ladder) -> str:
+    """How training ended, counted."""
+    if "stopped" not in ladder.run.models.columns:
+        return ""
+    trained = ladder.run.models.filter((pl.col("ladder") == ladder.name) & (pl.col("control") == "none"))
+    counted = trained.group_by("stopped").len().sort("len", "stopped", descending=[True, False])
+    said = [f"{reason or 'not said'} ({count_of_models(count)})" for reason, count in counted.iter_rows()]
+    return "; ".join(said)
+
+
+def absent(ladder: Ladder) -> Table:
+    """How many units have no score, and why."""
+    order = {measure: place for place, measure in enumerate(MEASURES)}
+    found = rows.absent(ladder.run, ladder.name).to_dicts()
+    controls = [*rows.CONTROLS.values()]
+    reasons: dict[tuple[str, str], dict[str, Row]] = {}
+    for one in found:
+        reasons.setdefault((one["measure"], one["note"]), {})[one["control"]] = one
+    lines = []
+    for (measure, note), by_control in sorted(reasons.items(), key=lambda item: (order.get(item[0][0], 99), item[0])):
+        rungs = {rung for one in by_control.values() for rung in one["which"]}
+        lines.append(
+            {
+                "measure": word(measure),
+                "reason": word(note),
+                **{f"units, {one}": number(by_control.get(one, {}).get("n", 0), whole) for one in controls},
+                "in rungs": number(len(rungs), whole),
+            }
+        )
+    return table("missing", "Units without a score, by reason", lines)
+
+
+def observers(run: Run) -> Table:
+    """Who answered, and what each sees."""
+    headline = run.record["settings"]["observer"][0]
+    return table(
+        "observers",
+        "The observers",
+        (
+            {
+                "observer": word(one["name"]),
+                "version": number(one["version"], whole),
+                "role": word("headline" if one["name"] == headline else "control" if one["control"] else "beside it"),
+                "sees": word(sees(one["name"])),
+            }
+            for one in run.record["observers"]
+        ),
+    )
+
+
+def measures(run: Run) -> Table:
+    """What each measure of the run means."""
+    there = set(run.scores["measure"].unique())
+    order = [name for name in MEASURES if name in there] + sorted(there - set(MEASURES))
+    lines = []
+    for name in order:
+        one = MEASURES.get(name)
+        reach = f"{one.range[0]:g} to {one.range[1]:g}".replace("-", "−") if one else NONE
+        lines.append(
+            {
+                "measure": word(name),
+                "version": number(one.version if one else None, whole),
+                "headline": word(one.headline if one else None),
+                "meaning": word(meaning(name)),
+                "range": word(reach),
+                "chance": number(one.chance if one else None, lambda value: NONE if value is None else f"{value:g}"),
+                "more is": word(one.higher_is if one else None),
+                "source": word(one.cite if one else None),
+            }
+        )
+    return table("measures", "The measures", lines)
+
+
+def about(run: Run) -> dict[str, list[tuple[str, str]]]:
+    """What the numbers rest on: settings, stimuli with their hashes, versions."""
+    record, stimuli = run.record, []
+    for name, one in record["ladders"].items():
+        counts = ", ".join(f"{whole(count)} {part}" for part, count in one["stimuli"].items())
+        stimuli += [(name, counts), (f"{name}, hash", one["data_hash"])]
+    return {
+        "Settings": [(name, _value(value)) for name, value in record["settings"].items()],
+        "Stimuli": stimuli,
+        "Versions": [(name, str(value)) for name, value in record["versions"].items()],
+    }
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "none" if value is None else {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

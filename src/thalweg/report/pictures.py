@@ -1,0 +1,74 @@
+"""The gallery as the page shows it: for each rung three units with the stimuli that drive them, and one trial."""
+
+import base64
+from typing import Any
+
+import polars as pl
+
+from thalweg.report.figures import Ladder
+from thalweg.report.text import decimal, listing
+from thalweg.scores import HEADLINES
+
+PLACES = ("best", "median", "worst")
+WORDS = {measure: word for word, measure in HEADLINES.items()}
+
+
+def gallery(ladder: Ladder) -> list[dict[str, Any]]:
+    """The rungs from weak to strong, each with its units; of several seeds, the first is shown."""
+    every = ladder.run.gallery.filter(pl.col("ladder") == ladder.name)
+    found = []
+    for rung in ladder.order:
+        own = every.filter(pl.col("rung") == rung)
+        if own.is_empty():
+            continue
+        own = own.filter(pl.col("seed") == own["seed"].min())
+        units = _units(own)
+        summary = ", ".join(f"{unit['places']} {unit['score']}" for unit in units)
+        found.append(
+            {"rung": rung, "kind": ladder.kinds[rung], "seed": own["seed"][0], "units": units, "summary": summary}
+        )
+    return found
+
+
+def _units(shown: pl.DataFrame) -> list[dict[str, Any]]:
+    """The best, median and worst unit; one that has several of these places is shown once."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for place in PLACES:
+        rows = shown.filter(pl.col("place") == place)
+        if rows.is_empty():
+            continue
+        unit = found.setdefault((rows["layer"][0], rows["unit"][0]), _unit(rows) | {"places": []})
+        unit["places"].append(place)
+    return [unit | {"places": listing(unit["places"])} for unit in found.values()]
+
+
+def _unit(shown: pl.DataFrame) -> dict[str, Any]:
+    """One unit with its references and a trial."""
+    first = shown.row(0, named=True)
+    by_role = {role: shown.filter(pl.col("role") == role).sort("rank").to_dicts() for role in shown["role"].unique()}
+    queries = by_role.get("high query", []) + by_role.get("low query", [])
+    queries.sort(key=lambda query: not query["first"])
+    return {
+        "layer": first["layer"],
+        "unit": first["unit"],
+        "measure": WORDS.get(first["measure"], first["measure"]),
+        "score": decimal(first["value"]),
+        "high": [_picture(one, "a high reference") for one in by_role.get("high reference", [])],
+        "low": [_picture(one, "a low reference") for one in by_role.get("low reference", [])],
+        "trial": [
+            _picture(query, f"query {letter}") | {"letter": letter}
+            for letter, query in zip("AB", queries, strict=False)
+        ],
+        "answer": next(
+            (letter for letter, query in zip("AB", queries, strict=False) if query["role"] == "high query"), ""
+        ),
+    }
+
+
+def _picture(stimulus: dict[str, Any], what: str) -> dict[str, str]:
+    code = base64.b64encode(stimulus["png"] or b"").decode()
+    return {
+        "source": f"data:image/png;base64,{code}",
+        "alt": f"{what}, labelled {stimulus['label']}",
+        "label": str(stimulus["label"]),
+    }

@@ -1,0 +1,153 @@
+"""The rows that the report shows: joins, filters and orders of a run's tables, and nothing that is not in them.
+
+Two things look like computing and are not: a rung's place on the strength axis is the mean of its seeds' places, as in
+its verdict, and twins are set beside the trained model with the difference of the two scores.
+"""
+
+from typing import Any
+
+import polars as pl
+import polars.selectors as cs
+
+from thalweg.measures import MEAN
+from thalweg.run import Run
+from thalweg.scores import BINS
+
+CONTROLS = {"none": "trained", "untrained": "untrained", "rotated": "rotated"}  # as the report calls them
+CAPACITY_ORDER = ("1", "2", "5", "20", "all")
+DIGITS = 5
+WHOLE = -1  # the seed of a rung's row while tables are joined, for a missing seed joins nothing
+
+
+def plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain values, floats rounded for display, NaN as None."""
+    return frame.with_columns(cs.float().cast(pl.Float64).fill_nan(None).round(DIGITS)).to_dicts()
+
+
+def strengths(run: Run, ladder: str, axis: str) -> pl.DataFrame:
+    """Where the trained models of a ladder stand on a strength axis, and their accuracy: a row a seed."""
+    return run.models.filter((pl.col("ladder") == ladder) & (pl.col("control") == "none")).select(
+        "rung",
+        pl.col("seed").cast(pl.Int32),
+        pl.col(axis).cast(pl.Float64).alias("strength"),
+        pl.col("accuracy").cast(pl.Float64).alias("accuracy"),
+    )
+
+
+def places(seeds: pl.DataFrame) -> pl.DataFrame:
+    """Where rungs stand: at the mean of their seeds."""
+    return seeds.group_by("rung", maintain_order=True).agg(
+        pl.lit(WHOLE, pl.Int32).alias("seed"), pl.col("strength").mean(), pl.col("accuracy").mean()
+    )
+
+
+def points(
+    run: Run, ladder: str, axis: str, *, measure: str, observer: str, band: str = MEAN, capacity: str | None = None
+) -> pl.DataFrame:
+    """The scores of a ladder's seeds and rungs and of their twins, each at the strength of its *trained* model.
+
+    A rung stands at the mean strength of its seeds that have a score, as in its verdict; of all where none has. A row
+    has rung, kind, control (in words), seed (missing for a rung), strength, accuracy, score, low, high, coverage and
+    numbers of units; the weakest rung comes first.
+    """
+    keep = (
+        (pl.col("ladder") == ladder)
+        & (pl.col("measure") == measure)
+        & (pl.col("observer") == observer)
+        & (pl.col("band") == band)
+    )
+    if capacity is not None:
+        keep = keep & (pl.col("capacity") == capacity)
+    rows = run.scores.filter(keep).with_columns(pl.col("seed").cast(pl.Int32).fill_null(WHOLE))
+    seeds = strengths(run, ladder, axis)
+    scored = rows.filter((pl.col("control") == "none") & (pl.col("seed") != WHOLE) & pl.col("score").is_not_nan())
+    judged = seeds.join(scored, on=["rung", "seed"], how="semi")
+    others = seeds.join(judged, on="rung", how="anti")
+    along = pl.concat([seeds, places(judged), places(others)])
+    joined = rows.join(along, on=["rung", "seed"], how="left").with_columns(
+        pl.col("control").replace(CONTROLS),
+        pl.when(pl.col("seed") == WHOLE).then(None).otherwise(pl.col("seed")).alias("seed"),
+    )
+    order = [*CONTROLS.values()]
+    rank = pl.col("control").replace_strict(order, range(len(order)), default=len(order), return_dtype=pl.Int32)
+    return (
+        joined.with_columns(rank.alias("rank"))
+        .sort("strength", "rung", "rank", "seed", nulls_last=True)
+        .select(
+            "rung",
+            "kind",
+            "control",
+            "seed",
+            "strength",
+            "accuracy",
+            "score",
+            "low",
+            "high",
+            "coverage",
+            "n_units",
+            "n_measured",
+        )
+    )
+
+
+def rungs(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows of whole rungs among points."""
+    return frame.filter(pl.col("seed").is_null())
+
+
+def rung_order(run: Run, ladder: str, axis: str) -> list[str]:
+    """The ladder's rungs, the weakest first."""
+    return places(strengths(run, ladder, axis)).sort("strength", "rung", nulls_last=True)["rung"].to_list()
+
+
+def kinds(run: Run, ladder: str) -> dict[str, str]:
+    """The kind of each rung of a ladder, in the ladder's order."""
+    rows = run.models.filter(pl.col("ladder") == ladder).select("rung", "kind").unique(maintain_order=True)
+    return dict(rows.iter_rows())
+
+
+def twins(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """For each rung its score with interval and coverage, its twins', and the differences: trained minus twin."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in plain(rungs(frame)):
+        place = found.setdefault(row["rung"], {"rung": row["rung"], "kind": row["kind"], "strength": row["strength"]})
+        place[row["control"]] = row
+    for row in found.values():
+        for control in ("untrained", "rotated"):
+            pair = row.get("trained", {}).get("score"), row.get(control, {}).get("score")
+            row[f"minus_{control}"] = None if None in pair else round(pair[0] - pair[1], DIGITS)
+    return list(found.values())
+
+
+def capacities(run: Run, ladder: str, *, observer: str) -> pl.DataFrame:
+    """Each rung's score by the number of features that the observer may use."""
+    keep = (
+        (pl.col("ladder") == ladder)
+        & (pl.col("measure") == "two_choice_capacity")
+        & (pl.col("observer") == observer)
+        & pl.col("seed").is_null()
+    )
+    return run.scores.filter(keep).select(
+        "rung", pl.col("control").replace(CONTROLS), "capacity", "score", "low", "high", "coverage", "n_units"
+    )
+
+
+def spreads(run: Run, ladder: str, measure: str) -> pl.DataFrame:
+    """How the units of each rung (all seeds together) spread over a measure's range: the share of units in each bin."""
+    rows = run.distributions.filter((pl.col("ladder") == ladder) & (pl.col("measure") == measure))
+    counted = rows.group_by("rung", "control", "bin").agg(pl.col("n").sum())
+    share = (pl.col("n") / pl.col("n").sum().over("rung", "control")).alias("share")
+    return counted.with_columns(
+        share,
+        pl.col("control").replace(CONTROLS),
+        (pl.col("bin") / BINS).alias("from"),
+        ((pl.col("bin") + 1) / BINS).alias("to"),
+    ).sort("control", "rung", "bin")
+
+
+def absent(run: Run, ladder: str) -> pl.DataFrame:
+    """How many units have no score, by measure, reason and control, over all rungs and seeds."""
+    rows = run.missing.filter(pl.col("ladder") == ladder).with_columns(pl.col("control").replace(CONTROLS))
+    return rows.group_by("measure", "note", "control").agg(
+        pl.col("n").sum(), pl.col("rung").n_unique().alias("rungs"), pl.col("rung").unique().sort().alias("which")
+    )
