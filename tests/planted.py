@@ -10,7 +10,7 @@ from thalweg import Images
 from thalweg.ladders import mnist
 from thalweg.observers import OBSERVERS, Observer, prepare
 from thalweg.recording import Recorder, Recording, Scramble
-from thalweg.scoring import Halves, Rows, Watcher, score_layer
+from thalweg.scoring import Halves, Watcher, score_units
 from thalweg.stimuli import halves
 
 
@@ -32,12 +32,12 @@ def scored(values: Tensor, pool: Images, watchers: list[Watcher], statistics: Te
     parts = Halves(*halves(len(pool), seed=0))
     one_hot = torch.nn.functional.one_hot(pool.labels.long(), len(pool.label_names)).float()
     pair = recordings(values, parts, {"label": one_hot, "trivial": statistics})
-    rows = Rows()
-    constants = {"layer": "planted", "depth": 0, "pool": "max"}
-    score_layer(
-        *pair, halves=parts, watchers=watchers, statistics=statistics, labels=pool.labels, rows=rows, **constants
+    constants = {"ladder": "l", "rung": "r", "kind": "k", "seed": 0, "control": "none", "basis": "neurons"}
+    constants |= {"layer": "planted", "depth": 0, "pool": "max"}
+    units = pl.DataFrame({"unit": range(values.shape[1])}).with_columns(
+        pl.lit(v).alias(k) for k, v in constants.items()
     )
-    return rows.frame(ladder="l", rung="r", kind="k", seed=0, control="none", basis="neurons")
+    return score_units(*pair, units, halves=parts, watchers=watchers, statistics=statistics, labels=pool.labels)
 
 
 @cache

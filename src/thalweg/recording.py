@@ -184,6 +184,22 @@ def merge(one: Recording, other: Recording) -> Recording:
     )
 
 
+def beside(recordings: Sequence[Recording]) -> Recording:
+    """The units of several recordings of the same stimuli beside each other, as if they were of one layer."""
+    first = recordings[0]
+    return replace(
+        first,
+        high_keys=torch.cat([one.high_keys for one in recordings]),
+        low_keys=torch.cat([one.low_keys for one in recordings]),
+        sample=torch.cat([one.sample for one in recordings], 1),
+        count=torch.cat([one.count for one in recordings]),
+        nonfinite=torch.cat([one.nonfinite for one in recordings]),
+        mean=torch.cat([one.mean for one in recordings]),
+        deviations=torch.cat([one.deviations for one in recordings]),
+        products={name: torch.cat([one.products[name] for one in recordings], 1) for name in first.products},
+    )
+
+
 Moments = tuple[Int64[Tensor, " unit"], Float64[Tensor, " unit"], Float64[Tensor, " unit"]]  # count, mean, deviations
 
 

@@ -124,23 +124,22 @@ class Rows:
     first: list[int] = field(default_factory=list)
 
     def add(self, score: Score, notes: tuple[str, ...], first: int, **constants: Any) -> None:
-        """One number for each of some units, of which the first is unit `first`."""
+        """One number for each of some units, of which the first stands at `first` among all."""
         self.scores.append(score)
         self.notes.append(notes)
         self.first.append(first)
         self.constants.append(constants)
 
-    def frame(self, **everywhere: Any) -> pl.DataFrame:
-        """All rows as one table in the schema of units."""
+    def frame(self, units: pl.DataFrame) -> pl.DataFrame:
+        """All rows as one table in the schema of units; `units` says of each unit what the rows don't."""
         lengths = [len(score.value) for score in self.scores]
         which = np.repeat(np.arange(len(lengths)), lengths)  # the score that each row belongs to
-        rows = pl.DataFrame(self.constants)[which].with_columns(
-            *(pl.lit(value).alias(name) for name, value in everywhere.items()),
+        place = np.concatenate([np.arange(n) + at for n, at in zip(lengths, self.first, strict=True)])
+        rows = pl.concat([pl.DataFrame(self.constants)[which], units[place]], how="horizontal").with_columns(
             *(
                 pl.Series(name, torch.cat([getattr(score, name) for score in self.scores]).numpy())
                 for name in ("value", "low", "high", "n")
             ),
-            pl.Series("unit", np.concatenate([np.arange(n) + at for n, at in zip(lengths, self.first, strict=True)])),
             pl.Series("unit_note", [note for notes in self.notes for note in notes]),
             pl.Series("score_note", [score.note for score in self.scores])[which],
         )
@@ -149,50 +148,49 @@ class Rows:
         return rows.with_columns(note).select(pl.col(name).cast(dtype) for name, dtype in UNITS.items())
 
 
-def score_layer(
+def score_units(
     reference: Recording,
     query: Recording,
+    units: pl.DataFrame,
     *,
     halves: Halves,
     watchers: Sequence[Watcher],
     statistics: Float[Tensor, "stimulus statistic"],
     labels: Int[Tensor, " stimulus"],
-    rows: Rows,
-    **constants: Any,
-) -> None:
-    """Take every measure of every unit of one layer, with each observer, and add the rows.
+) -> pl.DataFrame:
+    """Take every measure of every unit with each observer: the rows of the table of units.
 
-    The first observer is the headline's: its essential measures are also taken with the halves exchanged. Control
-    observers are asked the essential measures only.
+    `units` has a row for each unit of the recordings, which may be of many layers beside each other: ladder, rung,
+    layer and whatever else the table says of it. The first observer is the headline's: its essential measures are also
+    taken with the halves exchanged. Control observers are asked the essential measures only.
     """
-    for units in chunks(len(reference.count)):
-        one, other = reference.units(units), query.units(units)
+    rows = Rows()
+    for some in chunks(len(units)):
+        one, other = reference.units(some), query.units(some)
         for exchanged in (False, True):
             parts = (other, one, halves.exchanged()) if exchanged else (one, other, halves)
             trials = exam(parts[0], parts[1])
             pairs = undecided(trials, parts[0], statistics, parts[2].reference)
-            asked = watchers[:1] if exchanged else [None, *watchers]
-            for watcher in asked:
+            for watcher in watchers[:1] if exchanged else [None, *watchers]:
                 inputs = Inputs(*parts, statistics, labels, trials, pairs, watcher)
                 for measure in _measures(watcher, exchanged):
-                    scores = _take(measure, inputs)
-                    for (band, capacity), score in scores.items():
+                    for (band, capacity), score in _take(measure, inputs).items():
                         rows.add(
                             score,
                             trials.notes,
-                            units.start,
+                            some.start,
                             measure=measure.name,
                             measure_version=measure.version,
                             observer=watcher.observer.name if watcher else "",
                             band=band,
                             capacity=capacity,
                             exchanged=exchanged,
-                            **constants,
                         )
+    return rows.frame(units)
 
 
 def chunks(units: int) -> Iterator[slice]:
-    """The units of a layer, some at a time."""
+    """All units, some at a time."""
     for start in range(0, units, CHUNK):
         yield slice(start, min(start + CHUNK, units))
 

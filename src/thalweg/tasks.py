@@ -20,9 +20,9 @@ from thalweg.gallery import gallery
 from thalweg.ladder import Ladder, Rung
 from thalweg.measures import MEASURES
 from thalweg.observers import Observer, prepare
-from thalweg.recording import NEURONS, RANDOM, Recording, record, to_tensors
+from thalweg.recording import NEURONS, RANDOM, Recording, beside, record, to_tensors
 from thalweg.scores import HEADLINES
-from thalweg.scoring import Halves, Rows, Watcher, score_layer
+from thalweg.scoring import Halves, Watcher, score_units
 from thalweg.settings import Settings
 from thalweg.stimuli import Images, Splits, halves
 from thalweg.tables import RunDirectory, digest, identity
@@ -115,22 +115,21 @@ def measure_model(model: Model) -> str:
         watchers, statistics = _watchers(model, pool)
         trained = model.build()
         trained.load_state_dict(tables.read_tensors(model.run / f"weights/{model.name}.safetensors"))
-        recordings = {
+        found = {
             **_record(trained, model, parts, statistics, {"none": NEURONS, "rotated": RANDOM}),
             **_record(model.build(), model, parts, statistics, {"untrained": NEURONS}),
         }
-        frames = {
-            control: _score(recordings[control], control, model, parts, watchers, statistics) for control in CONTROLS
-        }
+        recordings = {control: found[control] for control in CONTROLS}
+        rows = _score(recordings, model, parts, watchers, statistics)
     except ThalwegError as wrong:
         return str(wrong)
     except Exception:
         return traceback.format_exc(limit=-3)
     outputs = [_keep(recordings[control], model, control) for control in CONTROLS]
     outputs += [f"parts/{model.name}.parquet", f"parts/{model.name}-gallery.parquet"]
-    tables.write_frame(model.run / outputs[-2], pl.concat(frames.values()))
+    tables.write_frame(model.run / outputs[-2], rows)
     shown = gallery(
-        frames["none"],
+        rows.filter(pl.col("control") == "none"),
         recordings["none"],
         pool,
         measure=HEADLINES["predictable"],
@@ -197,30 +196,40 @@ def _record(
     }
 
 
+def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
+    """What the table of units says of each unit of a model and its twins, in the order of their recordings."""
+    frames = []
+    for control, layers in recordings.items():
+        for depth, layer in enumerate(model.rung.layers):
+            units = pl.int_range(len(layers[layer.name][0].count), eager=True).alias("unit").to_frame()
+            told = {
+                "ladder": model.ladder.name,
+                "rung": model.rung.name,
+                "kind": model.rung.kind,
+                "seed": model.seed,
+                "control": control,
+                "layer": layer.name,
+                "depth": depth,
+                "pool": layer.pool,
+                "basis": CONTROLS[control],
+            }
+            frames.append(units.with_columns(pl.lit(value).alias(name) for name, value in told.items()))
+    return pl.concat(frames)
+
+
 def _score(
-    recordings: Layers, control: str, model: Model, parts: Halves, watchers: list[Watcher], statistics: Tensor
+    recordings: Mapping[str, Layers], model: Model, parts: Halves, watchers: list[Watcher], statistics: Tensor
 ) -> pl.DataFrame:
-    """The rows of the table of units for one model and control."""
-    rows = Rows()
-    for depth, layer in enumerate(model.rung.layers):
-        score_layer(
-            *recordings[layer.name],
-            halves=parts,
-            watchers=watchers,
-            statistics=statistics,
-            labels=model.splits.pool.labels,
-            rows=rows,
-            layer=layer.name,
-            depth=depth,
-            pool=layer.pool,
-        )
-    return rows.frame(
-        ladder=model.ladder.name,
-        rung=model.rung.name,
-        kind=model.rung.kind,
-        seed=model.seed,
-        control=control,
-        basis=CONTROLS[control],
+    """The rows of the table of units for a model and its twins, all scored together."""
+    pairs = [layers[layer.name] for layers in recordings.values() for layer in model.rung.layers]
+    return score_units(
+        beside([reference for reference, _ in pairs]),
+        beside([query for _, query in pairs]),
+        _units(recordings, model),
+        halves=parts,
+        watchers=watchers,
+        statistics=statistics,
+        labels=model.splits.pool.labels,
     )
 
 
