@@ -107,8 +107,7 @@ def _rungs(models: list[ModelScores]) -> Iterator[list[ModelScores]]:
 
 def frame(model: ModelScores, score: Numbers, draws: Numbers) -> pl.DataFrame:
     """A row for each measure of a model, with intervals from its draws."""
-    empty = np.isnan(draws).all(0)
-    low, high = np.where(empty, np.nan, np.nanpercentile(np.where(empty, 0, draws), PERCENTILES, axis=0))
+    low, high = _interval(draws)
     key = [pl.lit(value, pl.Int32 if name == "seed" else pl.String).alias(name) for name, value in model.key.items()]
     return model.columns.select(*key, *SCORE_KEY).with_columns(
         pl.Series("score", score),
@@ -123,6 +122,16 @@ def frame(model: ModelScores, score: Numbers, draws: Numbers) -> pl.DataFrame:
 
 HEADLINES = {measure.headline: name for name, measure in MEASURES.items() if measure.headline}
 PLAIN = "two_choice"
+
+
+def _interval(draws: Numbers) -> Numbers:
+    """The percentiles of each column's draws that are not NaN; NaN where none is left."""
+    gaps = np.isnan(draws)
+    ends = np.percentile(np.where(gaps, 0, draws), PERCENTILES, axis=0)
+    for column in np.flatnonzero(gaps.any(0)):  # few: columns of which some draws hold no measured unit
+        kept = draws[~gaps[:, column], column]
+        ends[:, column] = np.percentile(kept, PERCENTILES) if len(kept) else np.nan
+    return ends
 
 
 def is_headline(observer: str) -> pl.Expr:

@@ -130,11 +130,12 @@ def proportion_correct(
     variance is 0, and with Student's quantile for m - 1 in place of z: so it stays inside [0, 1] and is no point at 1.
     Measured coverage: .93 to .98.
     """
-    high, low = evidence.high[:, :, None], evidence.low[:, None, :]
-    there = (~high.isnan() & ~low.isnan()).float()  # (unit, high, low)
+    asked = [(~side.isnan()).float() for side in (evidence.high, evidence.low)]
+    there = asked[0][:, :, None] * asked[1][:, None, :]  # (unit, high, low)
     if pairs is not None:
         there *= pairs
-    wins = ((high > low).float() + (high >= low)) * there / 2
+    high, low = evidence.high.nan_to_num(), evidence.low.nan_to_num()
+    wins = (high[:, :, None] - low[:, None, :]).sign_().add_(1).mul_(0.5).mul_(there)
     count = there.sum((1, 2))
     value = wins.sum((1, 2)) / count
     variance, sides = torch.zeros_like(value), []
