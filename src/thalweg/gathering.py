@@ -17,56 +17,66 @@ from thalweg.scores import (
     reliability,
     table,
 )
-from thalweg.tables import RunDirectory, read_frame, read_json
-from thalweg.tasks import Model
+from thalweg.tables import MODEL_KEY, RunDirectory, read_frame, read_json
+from thalweg.tasks import CONTROLS, Model
 
 
 def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame]:
     """All tables of a run, by name, put together from the parts of its models."""
     observer = models[0].watching[0].name
     settings = models[0].settings
-    parts: dict[str, list[pl.DataFrame]] = {
-        name: [] for name in ("units", "models", "distributions", "missing", "gallery")
-    }
-    found = []
-    for model in models:
-        rows = read_frame(run / f"parts/{model.name}.parquet")
-        parts["units"].append(rows)
-        parts["gallery"].append(read_frame(run / f"parts/{model.name}-gallery.parquet"))
+    parts = [read_frame(run / f"parts/{model.name}.parquet") for model in models]
+    units = pl.concat(parts)
+    again = _again(units)
+    scored, rows = [], []
+    for model, part in zip(models, parts, strict=True):
         about = read_json(run / f"weights/{model.name}.json")
-        for (control,), units in rows.group_by("control", maintain_order=True):
-            scored = model_scores(units, resamples=settings.resamples, seed=settings.seed)
-            found.append(scored)
-            parts["models"].append(_model_row(model, str(control), about, scored, units, observer))
-            parts["distributions"].append(distributions(units, observer))
-            parts["missing"].append(missing(units, observer))
-    frames = {name: pl.concat(some, how="diagonal_relaxed") for name, some in parts.items()}
-    return frames | {"scores": table(found, seed=settings.seed)}
+        for control in CONTROLS:
+            found = model_scores(part.filter(control=control), resamples=settings.resamples, seed=settings.seed)
+            scored.append(found)
+            rows.append(
+                _model_row(model, about["untrained" if control == "untrained" else "trained"], found, again, observer)
+            )
+    return {
+        "units": units,
+        "models": pl.concat(rows, how="diagonal_relaxed"),
+        "scores": table(scored, seed=settings.seed),
+        "distributions": distributions(units, observer),
+        "missing": missing(units, observer),
+        "gallery": pl.concat([read_frame(run / f"parts/{model.name}-gallery.parquet") for model in models]),
+    }
+
+
+def _again(units: pl.DataFrame) -> dict[tuple[Any, ...], float | None]:
+    """The test-retest reliability, by model and measure."""
+    found = reliability(units).select(*MODEL_KEY, "measure", "reliability")
+    return {tuple(row[:-1]): row[-1] for row in found.iter_rows()}
 
 
 def _model_row(
-    model: Model, control: str, about: Mapping[str, Any], scored: ModelScores, units: pl.DataFrame, observer: str
+    model: Model,
+    about: Mapping[str, Any],
+    scored: ModelScores,
+    again: Mapping[tuple[Any, ...], float | None],
+    observer: str,
 ) -> pl.DataFrame:
-    """The row of the table of models: what the model is, how strong, how its training ended, and its headline
-    scores.
-    """
-    rows = frame(scored, scored.score, scored.draws).filter(is_headline(observer))
-    again = dict(reliability(units).select("measure", "reliability").iter_rows())
+    """The row of the table of models: what it is, how strong, how its training ended, and its headline scores."""
     words = {name: word for word, name in HEADLINES.items()} | {PLAIN: PLAIN}
     headline: dict[str, Any] = {}
-    for row in rows.iter_rows(named=True):
+    for row in frame(scored, scored.score, scored.draws).filter(is_headline(observer)).iter_rows(named=True):
         word = words[row["measure"]]
         headline |= {f"{word}": row["score"], f"{word}_low": row["low"], f"{word}_high": row["high"]}
-        headline |= {f"{word}_coverage": row["coverage"], f"{word}_reliability": again.get(row["measure"])}
+        key = (*scored.key.values(), row["measure"])
+        headline |= {f"{word}_coverage": row["coverage"], f"{word}_reliability": again.get(key)}
     order = [rung.name for rung in model.ladder.rungs].index(model.rung.name)
     return pl.DataFrame(
         {
             **scored.key,
             "order": order,
             "modality": model.ladder.modality,
-            **about["untrained" if control == "untrained" else "trained"],
+            **about,
             **headline,
             "n_units": scored.units,
             "n_failed": scored.failed,
         }
-    )
+    ).cast({"seed": pl.Int32})

@@ -144,21 +144,21 @@ def is_headline(observer: str) -> pl.Expr:
 
 
 def reliability(units: pl.DataFrame) -> pl.DataFrame:
-    """For each measure, the rank correlation over one model's units of its value with that of exchanged halves
+    """For each measure, the rank correlation over each model's units of its value with that of exchanged halves
     (test-retest).
     """
-    key = ["layer", "unit", *SCORE_KEY]
+    key = [*MODEL_KEY, "layer", "unit", *SCORE_KEY]
     measures = [*HEADLINES.values(), PLAIN]
     rows = units.filter(pl.col("measure").is_in(measures) & (pl.col("band") == "mean"))
     both = rows.filter(~pl.col("exchanged")).join(rows.filter("exchanged"), on=key, suffix="_again")
     both = both.filter(pl.col("value").is_not_nan() & pl.col("value_again").is_not_nan())
-    return both.group_by("measure").agg(
+    return both.group_by(*MODEL_KEY, "measure").agg(
         pl.corr("value", "value_again", method="spearman").fill_nan(None).alias("reliability"), pl.len().alias("n")
     )
 
 
 def distributions(units: pl.DataFrame, observer: str) -> pl.DataFrame:
-    """How one model's units spread over a headline's range: counts in bins of equal width."""
+    """How the units of each model spread over a headline's range: counts in bins of equal width."""
     rows = units.filter(~pl.col("exchanged") & is_headline(observer) & pl.col("value").is_not_nan())
     place = (pl.col("value") * BINS).floor().clip(0, BINS - 1).cast(pl.Int32).alias("bin")
     counted = rows.group_by([*MODEL_KEY, "measure", place]).agg(pl.len().cast(pl.Int32).alias("n"))
@@ -166,8 +166,10 @@ def distributions(units: pl.DataFrame, observer: str) -> pl.DataFrame:
 
 
 def missing(units: pl.DataFrame, observer: str) -> pl.DataFrame:
-    """How many of one model's units have no headline score, by reason."""
+    """How many units of each model have no headline score, by reason."""
     rows = units.filter(~pl.col("exchanged") & is_headline(observer) & pl.col("value").is_nan())
     return (
-        rows.group_by([*MODEL_KEY, "measure", "note"]).agg(pl.len().cast(pl.Int32).alias("n")).sort("measure", "note")
+        rows.group_by([*MODEL_KEY, "measure", "note"])
+        .agg(pl.len().cast(pl.Int32).alias("n"))
+        .sort([*MODEL_KEY, "measure", "note"])
     )
