@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from thalweg import Classifier, Images, Ladder, Layer, Rung, Splits
 
+torch.set_num_threads(1)  # tests run in several processes
+
 
 def blobs(count: int, *, seed: int) -> Images:
     """Images of 12 by 12 pixels with a bright square in one of four corners, the class, over noise."""

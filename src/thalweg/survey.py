@@ -63,6 +63,7 @@ def survey(
     run = RunDirectory(Path(out) if out else Path("runs") / "-".join(ladder.name for ladder in chosen))
     with run.locked():
         stages = Stages(progress or Silent())
+        run.sweep()
         _agree(run, chosen, told)
         models = [model for ladder in chosen for model in _prepare(run, ladder, told, watching, stages)]
         _do("train", train_model, models, Model.train_inputs, stages)

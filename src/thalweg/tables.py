@@ -179,9 +179,10 @@ class RunDirectory:
         finally:
             lock.release()
 
-    def done(self, step: str, inputs: str) -> bool:
-        """Whether the step was finished from the same inputs and every file it made is still whole."""
-        return not self.undone(step, inputs)
+    def sweep(self) -> None:
+        """Remove what a killed process was writing when it died."""
+        for part in self.path.rglob(".*.part"):
+            part.unlink(missing_ok=True)
 
     def undone(self, step: str, inputs: str) -> str:
         """Why a step must be done, or nothing: it never was, its inputs changed, or a file is missing or damaged."""

@@ -2,9 +2,9 @@
 
 from thalweg.errors import unknown
 from thalweg.ladder import Ladder
-from thalweg.ladders.mnist import mnist
+from thalweg.ladders import mnist
 
-LADDERS = {ladder.name: ladder for ladder in (mnist,)}
+LADDERS = {ladder.name: ladder for ladder in (mnist.LADDER,)}
 
 
 def find(name: str) -> Ladder:

@@ -182,7 +182,7 @@ RUNGS = (
     _conv(16, "pool", 32, 32, "pool", 64, 64, deep=True, shift=2, quick=False),
 )
 
-mnist = Ladder(
+LADDER = Ladder(
     name="mnist",
     rungs=RUNGS,
     splits=splits,
