@@ -43,11 +43,12 @@ class Classifier:
         torch.manual_seed(seed)  # dropout
         optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate)
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter faster for convolutions on a CPU
+        device = str(next(model.parameters()).device)
         best, kept, since, epoch = math.inf, {}, 0, 0
         while since < self.patience and epoch < self.most_epochs:
             epoch += 1
             self._epoch(model, splits.train, optimiser, generator)
-            loss = evaluate(model, splits.validation)["loss"]
+            loss = evaluate(model, splits.validation, device=device)["loss"]
             improved = loss < best - IMPROVEMENT
             since = 0 if improved else since + 1
             if improved:
@@ -57,7 +58,7 @@ class Classifier:
             "epochs": epoch,
             "stopped": "validation loss stopped improving" if since >= self.patience else "most epochs reached",
             "train_examples": epoch * len(splits.train),
-            "train_loss": evaluate(model, splits.train)["loss"],
+            "train_loss": evaluate(model, splits.train, device=device)["loss"],
             "validation_loss": best,
             "last_validation_loss": loss,
         }
@@ -66,10 +67,11 @@ class Classifier:
         self, model: nn.Module, images: Images, optimiser: torch.optim.Optimizer, generator: torch.Generator
     ) -> None:
         model.train()
+        device = next(model.parameters()).device
         for which in torch.randperm(len(images), generator=generator).split(self.batch_size):
             optimiser.zero_grad()
             batch = shifted(images.batch(which), self.shift, generator)
-            loss = nn.functional.cross_entropy(model(batch), images.labels[which].long())
+            loss = nn.functional.cross_entropy(model(batch.to(device)), images.labels[which].long().to(device))
             if not loss.isfinite():
                 raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
             loss.backward()

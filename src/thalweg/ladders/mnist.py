@@ -172,7 +172,7 @@ RUNGS = (
     _conv(4, "pool", "pool", quick=False),
     _conv(8, "pool", "pool"),
     _conv(2, "pool", 4, "pool", quick=False),
-    _conv(4, "pool", 8, "pool"),
+    _conv(4, "pool", 8, "pool", quick=False),
     _conv(8, "pool", 16, "pool", quick=False),
     _conv(4, "pool", 8, "pool", 16, "pool", quick=False),
     _conv(8, "pool", 16, "pool", 32, "pool"),
