@@ -234,6 +234,15 @@ def places_where(mask: Bool[Tensor, "batch unit"]) -> tuple[Int64[Tensor, " foun
     return found // mask.shape[1], found % mask.shape[1]
 
 
+def largest(keys: Int64[Tensor, "row key"], k: int) -> Int64[Tensor, "row k"]:
+    """The k largest of each row, in any order; NumPy's partition is several times faster than a sorted top-k on a
+    CPU.
+    """
+    if keys.device.type != "cpu":
+        return keys.topk(k, 1).values
+    return torch.from_numpy(np.partition(keys.numpy(), keys.shape[1] - k, axis=1)[:, keys.shape[1] - k :].copy())
+
+
 class Extremes:
     """The k largest keys of each unit's values and of its negated values, from batches of which most hold little new.
 
@@ -244,7 +253,8 @@ class Extremes:
 
     def __init__(self, units: int, k: int, device: torch.device) -> None:
         self.units, self.k = units, k
-        self.keys = torch.full((2 * units, k), EMPTY, device=device)
+        self.keys = torch.full((2 * units, k), EMPTY, device=device)  # in any order
+        self.least = torch.full((2 * units,), EMPTY, device=device)  # the least of each row's keys
         self.waiting: list[tuple[Tensor, Tensor]] = []  # (row, key) of newcomers
         self.middle, self.reach = (torch.zeros(units, device=device) for _ in range(2))
         self.full = False  # every row has k keys
@@ -262,7 +272,7 @@ class Extremes:
             sides.append((torch.where(high, unit + self.units, unit), torch.where(high, -value, value)))
         for row, signed in sides:
             keys = pack(signed, order[stimulus])
-            new = keys > self.keys[row, -1]
+            new = keys > self.least[row]
             self.waiting.append((row[new], keys[new]))
         if sum(len(row) for row, _ in self.waiting) > self.units * self.k:
             self.settle()
@@ -285,10 +295,11 @@ class Extremes:
             self._take(table)
 
     def _take(self, newcomers: Int64[Tensor, "row newcomer"]) -> None:
-        self.keys = torch.cat([self.keys, newcomers], 1).topk(self.k, 1).values
-        self.full = bool((self.keys[:, -1] != EMPTY).all())
+        self.keys = largest(torch.cat([self.keys, newcomers], 1), self.k)
+        self.least = self.keys.amin(1)
+        self.full = bool((self.least != EMPTY).all())
         if self.full:
-            high, low = unpack(self.keys[:, -1])[0].split(self.units)
+            high, low = unpack(self.least)[0].split(self.units)
             self.middle = high / 2 - low / 2  # the low side's values are negated
             slack = 1e-6 * (self.middle.abs() + high.abs() + low.abs())
             self.reach = (high / 2 + low / 2 - slack).clamp_min(0)
@@ -381,7 +392,7 @@ class Recorder:
         """The recording of all that was offered, on the CPU."""
         order, sample = self._settle_sample()
         self.extremes.settle()
-        high, low = self.extremes.keys.cpu().split(self.extremes.units)
+        high, low = self.extremes.keys.sort(descending=True).values.cpu().split(self.extremes.units)
         return Recording(
             high_keys=high.contiguous(),
             low_keys=low.contiguous(),
