@@ -1,11 +1,11 @@
 """The shape of a curve: properties of its tests, and what they must say where the truth is known."""
 
 import json
-from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 import pytest
+from benchmarks.shape_power import TRUTHS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
@@ -31,15 +31,6 @@ from thalweg.shape.planning import detectable, even_null, rungs_needed, seeds_ne
 from thalweg.shape.rungs import Points, bases, points_of, rungs_of
 from thalweg.shape.verdict import decide, number
 
-TRUTHS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {  # x from 0 to 1, a drop of d
-    "flat": lambda x, d: 0 * x,
-    "linear": lambda x, d: d * (1 - x),
-    "expdec": lambda x, d: d * np.exp(-5 * x),
-    "expdec_fast": lambda x, d: d * np.exp(-12 * x),
-    "logistic": lambda x, d: d / (1 + np.exp((x - 0.35) / 0.1)),
-    "valley": lambda x, d: d * np.abs(2 * x - 1),
-    "valley_asym": lambda x, d: np.where(x < 0.3, d * (0.3 - x) / 0.3, 0.6 * d * (x - 0.3) / 0.7),
-}
 MONOTONE = ("flat", "linear", "expdec", "expdec_fast", "logistic")
 
 

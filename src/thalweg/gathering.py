@@ -63,7 +63,7 @@ def _model_row(
     """The row of the table of models: what it is, how strong, how its training ended, and its headline scores."""
     words = {name: word for word, name in HEADLINES.items()} | {PLAIN: PLAIN}
     headline: dict[str, Any] = {}
-    for row in frame(scored, scored.score, scored.draws).filter(is_headline(observer)).iter_rows(named=True):
+    for row in frame(scored).filter(is_headline(observer)).iter_rows(named=True):
         word = words[row["measure"]]
         headline |= {f"{word}": row["score"], f"{word}_low": row["low"], f"{word}_high": row["high"]}
         key = (*scored.key.values(), row["measure"])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from thalweg.measures import MEASURES
 from thalweg.tables import MODEL_KEY, SCORE_KEY
+from thalweg.trials import CONSTANT, NONFINITE
 
 Numbers = NDArray[np.float64]
 PERCENTILES = (2.5, 97.5)
@@ -51,7 +52,7 @@ def model_scores(units: pl.DataFrame, *, resamples: int, seed: int) -> ModelScor
         measured += there.sum(0)
         count += len(values)
     first = rows.select(MODEL_KEY).row(0, named=True)
-    dead = rows.filter(pl.col("note").is_in(["constant", "non-finite values"]))
+    dead = rows.filter(pl.col("note").is_in([CONSTANT, NONFINITE]))
     return ModelScores(
         first,
         columns,
@@ -78,7 +79,7 @@ def _mean(numbers: Numbers) -> Numbers:
 
 def table(models: list[ModelScores], *, seed: int) -> pl.DataFrame:
     """A row for each model and measure, and for each rung and measure with the seed missing."""
-    frames = [frame(model, model.score, model.draws) for model in models]
+    frames = [frame(model) for model in models]
     for rung in _rungs(models):
         draws = np.stack([model.draws for model in rung])  # (seed, resample, column)
         generator = np.random.default_rng(seed)
@@ -94,7 +95,7 @@ def table(models: list[ModelScores], *, seed: int) -> pl.DataFrame:
             np.sum([model.measured for model in rung], axis=0),
             sum(model.failed for model in rung),
         )
-        frames.append(frame(whole, whole.score, whole.draws))
+        frames.append(frame(whole))
     return pl.concat(frames)
 
 
@@ -105,12 +106,12 @@ def _rungs(models: list[ModelScores]) -> Iterator[list[ModelScores]]:
     yield from groups.values()
 
 
-def frame(model: ModelScores, score: Numbers, draws: Numbers) -> pl.DataFrame:
+def frame(model: ModelScores) -> pl.DataFrame:
     """A row for each measure of a model, with intervals from its draws."""
-    low, high = _interval(draws)
+    low, high = _interval(model.draws)
     key = [pl.lit(value, pl.Int32 if name == "seed" else pl.String).alias(name) for name, value in model.key.items()]
     return model.columns.select(*key, *SCORE_KEY).with_columns(
-        pl.Series("score", score),
+        pl.Series("score", model.score),
         pl.Series("low", low),
         pl.Series("high", high),
         pl.lit(model.units, pl.Int32).alias("n_units"),

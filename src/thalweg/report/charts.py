@@ -172,6 +172,16 @@ def _strength(axis: str, rows: Sequence[Row]) -> alt.X:
     )
 
 
+def _score_hover() -> list[alt.Tooltip]:
+    """A score with its interval and coverage."""
+    return [
+        alt.Tooltip("score:Q", title="score", format=".3f"),
+        alt.Tooltip("low:Q", title="from", format=".3f"),
+        alt.Tooltip("high:Q", title="to", format=".3f"),
+        alt.Tooltip("coverage:Q", title="coverage", format=".0%"),
+    ]
+
+
 def _hover(axis: str, *, seed: bool) -> list[alt.Tooltip]:
     strength = HOVER_FORMATS.get(axis, ".3f")
     found = [
@@ -179,10 +189,7 @@ def _hover(axis: str, *, seed: bool) -> list[alt.Tooltip]:
         alt.Tooltip("kind:N", title="kind"),
         alt.Tooltip("control:N", title="model"),
         alt.Tooltip("seed:N", title="seed"),
-        alt.Tooltip("score:Q", title="score", format=".3f"),
-        alt.Tooltip("low:Q", title="from", format=".3f"),
-        alt.Tooltip("high:Q", title="to", format=".3f"),
-        alt.Tooltip("coverage:Q", title="coverage", format=".0%"),
+        *_score_hover(),
         alt.Tooltip("n_units:Q", title="units", format=",d"),
         alt.Tooltip("strength:Q", title=axis, format=strength),
         alt.Tooltip("accuracy:Q", title="accuracy", format=".1%"),
@@ -368,10 +375,7 @@ def capacity(rows: Sequence[Row], order: Sequence[str], *, scale: Range, chance:
         alt.Tooltip("rung:N", title="rung"),
         alt.Tooltip("control:N", title="model"),
         alt.Tooltip("capacity:N", title="features"),
-        alt.Tooltip("score:Q", title="score", format=".3f"),
-        alt.Tooltip("low:Q", title="from", format=".3f"),
-        alt.Tooltip("high:Q", title="to", format=".3f"),
-        alt.Tooltip("coverage:Q", title="coverage", format=".0%"),
+        *_score_hover(),
     ]
     base = alt.Chart(_data([row for row in rows if row["score"] is not None]))
     lines = base.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=_colour())
