@@ -1,11 +1,14 @@
-# Two commands: `make survey` draws the curve, `make test` checks everything.
+# `make survey` draws the curve of the digits, `make ladders` those of digits, words and sums, `make test` checks everything.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: survey test format clean
+.PHONY: survey ladders test format clean
 
 survey: .venv/survey
 	$(BIN)/thalweg survey mnist --out runs/mnist
+
+ladders: .venv/ladders
+	$(BIN)/thalweg survey mnist words addition --out runs/ladders
 
 test: .venv/test
 	$(BIN)/ruff format --check .
@@ -19,6 +22,10 @@ format: .venv/test
 
 .venv/survey: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[mnist,deep]'
+	touch $@
+
+.venv/ladders: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]'
 	touch $@
 
 .venv/test: pyproject.toml constraints.txt | .venv/bin/python

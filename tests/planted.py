@@ -8,10 +8,16 @@ from torch import Tensor
 
 from thalweg import Images
 from thalweg.ladders import mnist
-from thalweg.observers import OBSERVERS, Observer, prepare
+from thalweg.observers import OBSERVERS, Observer, Seen, look, prepare
 from thalweg.recording import Recorder, Recording, Scramble
-from thalweg.scoring import Halves, Watcher, score_units
-from thalweg.stimuli import halves
+from thalweg.scoring import Halves, Watcher, known, score_units
+from thalweg.stimuli import Source, Stimuli, halves
+
+
+def any_halves(count: int) -> Halves:
+    """So many stimuli in two halves, at random."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return Halves(order[: count // 2].sort().values, order[count // 2 :].sort().values)
 
 
 def recordings(
@@ -27,34 +33,35 @@ def recordings(
     return found
 
 
-def scored(values: Tensor, pool: Images, watchers: list[Watcher], statistics: Tensor) -> pl.DataFrame:
+def scored(values: Tensor, pool: Stimuli, watchers: list[Watcher], low_level: Tensor) -> pl.DataFrame:
     """The rows of the table of units for units with these values."""
-    parts = Halves(*halves(len(pool), seed=0))
-    one_hot = torch.nn.functional.one_hot(pool.labels.long(), len(pool.label_names)).float()
-    pair = recordings(values, parts, {"label": one_hot, "trivial": statistics})
+    parts = Halves(*halves(pool, seed=0))
+    facts = known(pool, low_level)
+    pair = recordings(values, parts, facts.tables())
     constants = {"ladder": "l", "rung": "r", "kind": "k", "seed": 0, "control": "none", "basis": "neurons"}
     constants |= {"layer": "planted", "depth": 0, "pool": "max"}
     units = pl.DataFrame({"unit": range(values.shape[1])}).with_columns(
         pl.lit(v).alias(k) for k, v in constants.items()
     )
-    return score_units(*pair, units, halves=parts, watchers=watchers, statistics=statistics, labels=pool.labels)
+    return score_units(*pair, units, halves=parts, watchers=watchers, known=facts)
 
 
 @cache
-def digits() -> tuple[Images, dict[str, Tensor]]:
-    """The held-out digits and every observer's features of them."""
-    pool = mnist.splits(None, 0).pool
-    return pool, {one.name: one.features(pool) for one in OBSERVERS.values() if one.features}
+def digits() -> tuple[Images, dict[str, Seen]]:
+    """The held-out digits and what every observer sees of them."""
+    pool = mnist.splits(Source(), 0).pool
+    sources = [one for one in OBSERVERS.values() if one.features and one.fits("image")]
+    return pool, {one.name: look(one, pool) for one in sources}
 
 
 def watching(*names: str) -> list[Watcher]:
-    pool, features = digits()
-    return [Watcher(OBSERVERS[name], prepare(OBSERVERS[name], features, pool)) for name in names]
+    pool, seen = digits()
+    return [Watcher(OBSERVERS[name], prepare(OBSERVERS[name], seen, pool)) for name in names]
 
 
 def on_digits(values: Tensor, *names: str) -> pl.DataFrame:
-    pool, features = digits()
-    return scored(values, pool, watching(*names), features["trivial"])
+    pool, seen = digits()
+    return scored(values, pool, watching(*names), seen["trivial"]["features"])
 
 
 def value(rows: pl.DataFrame, measure: str, band: str = "mean", observer: str = "image", capacity: str = "") -> Tensor:

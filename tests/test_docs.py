@@ -14,6 +14,7 @@ def test_every_measure_has_the_page_that_the_code_makes(tmp_path: Path):
     write(tmp_path)
     made = {path.name: path.read_text() for path in tmp_path.iterdir()}
     kept = {path.name: path.read_text() for path in (DOCS / "measures").glob("*.md")}
+    del kept["text-observers.md"]  # made by its benchmark
     assert made == kept, "run: python -m thalweg.measures.pages docs/measures"
 
 

@@ -29,7 +29,16 @@ EVERY_MEASURE = [
     ("mis", "extreme", ""),
     ("monosemanticity", "", ""),
     ("class_selectivity", "", ""),
+    ("last_token_share", "", ""),
+    ("two_choice_matched_token", "mean", ""),
 ]
+
+
+class Tokened(Images):
+    """Images that count as ending in a token: how bright their first pixel is, in eight steps."""
+
+    def last_token(self) -> Tensor:
+        return self.pixels[:, 0, 0, 0].long() // 32
 
 
 class World:
@@ -41,7 +50,7 @@ class World:
         self.features = torch.randn(STIMULI, 12, generator=generator) + torch.nn.functional.one_hot(labels, 12)
         self.statistics = torch.randn(STIMULI, 3, generator=generator)
         pixels = torch.randint(0, 256, (STIMULI, 1, 4, 4), generator=generator).byte()
-        self.pool = Images(pixels, labels, ("a", "b", "c", "d"))
+        self.pool = Tokened(pixels, labels, ("a", "b", "c", "d"))
         weights = torch.randn(12, UNITS, generator=generator)
         self.values = self.features @ weights + 0.3 * torch.randn(STIMULI, UNITS, generator=generator)
 
@@ -57,7 +66,7 @@ def world() -> World:
 
 def taken(rows, row: tuple[str, str, str]) -> Tensor:
     name, band, capacity = row
-    return value(rows, name, band, "" if name == "class_selectivity" else "image", capacity)
+    return value(rows, name, band, "" if name in ("class_selectivity", "last_token_share") else "image", capacity)
 
 
 def test_every_measure_is_in_the_table():
@@ -83,7 +92,7 @@ def test_order_of_stimuli_does_not_matter(world: World, row, monkeypatch):
     place[order] = torch.arange(STIMULI)
     from thalweg.stimuli import halves
 
-    monkeypatch.setattr("planted.halves", lambda count, seed: tuple(place[half] for half in halves(count, seed=seed)))
+    monkeypatch.setattr("planted.halves", lambda pool, seed: tuple(place[half] for half in halves(pool, seed=seed)))
     after = taken(other.rows(world.values[order]), row)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5, equal_nan=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from thalweg import ThalwegError
+from thalweg import Source, ThalwegError
 from thalweg.ladders import mnist
 from thalweg.strength import entropy, evaluate, forward_flops
 from thalweg.training import Classifier, shifted
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_embedded_digits_are_split_once_by_seed():
-    one, again, other = mnist.splits(None, 0), mnist.splits(None, 0), mnist.splits(None, 1)
+    one, again, other = mnist.splits(Source(), 0), mnist.splits(Source(), 0), mnist.splits(Source(), 1)
     assert [len(part) for part in (one.train, one.validation, one.pool)] == [2000, 500, 2500]
     assert one.content_hash() == again.content_hash() != other.content_hash()
     everything = torch.cat([part.pixels for part in (one.train, one.validation, one.pool)]).flatten(1).float()
@@ -43,13 +43,13 @@ def test_embedded_digits_are_split_once_by_seed():
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("dotted", [False, True])
 def test_idx_files_are_read_plain_or_packed(folder: Path, packed: bool, dotted: bool):
-    expected = mnist.splits(folder, 0)
+    expected = mnist.splits(Source(folder), 0)
     for path in list(folder.iterdir()):
         content = path.read_bytes()
         path.unlink()
         name = path.name.replace("-idx", ".idx") if dotted else path.name
         (folder / (name + (".gz" if packed else ""))).write_bytes(gzip.compress(content) if packed else content)
-    found = mnist.splits(folder, 0)
+    found = mnist.splits(Source(folder), 0)
     assert [len(part) for part in (found.train, found.validation, found.pool)] == [110, 10, 60]
     assert found.content_hash() == expected.content_hash()
 
@@ -62,7 +62,7 @@ def test_idx_values_are_those_in_the_file(folder: Path):
 
 def wrong(folder: Path, said: str) -> None:
     with pytest.raises(ThalwegError, match=said):
-        mnist.splits(folder, 0)
+        mnist.splits(Source(folder), 0)
 
 
 def test_a_missing_file_is_named(folder: Path):
@@ -97,7 +97,7 @@ def test_images_and_labels_must_agree(folder: Path):
 
 
 def test_softmax_regression_and_a_convnet_are_as_strong_as_expected():
-    splits = mnist.splits(None, 0)
+    splits = mnist.splits(Source(), 0)
     found = {}
     for name in ("softmax", "conv-8-16"):
         rung = next(rung for rung in mnist.RUNGS if rung.name == name)
@@ -123,7 +123,7 @@ def test_every_rung_has_layers_and_the_ladder_has_enough_of_each_kind():
 
 
 def test_training_stops_when_the_validation_loss_has_stopped_improving_and_keeps_the_best():
-    splits = mnist.splits(None, 0)
+    splits = mnist.splits(Source(), 0)
     model = mnist.fully_connected(8)
     told = Classifier(patience=2, learning_rate=0.05)(model, splits, 0)
     assert told["stopped"] == "validation loss stopped improving"
@@ -132,7 +132,7 @@ def test_training_stops_when_the_validation_loss_has_stopped_improving_and_keeps
 
 
 def test_flops_of_softmax_regression_are_two_a_weight():
-    assert forward_flops(mnist.fully_connected(), mnist.splits(None, 0).pool) == 2 * 784 * 10
+    assert forward_flops(mnist.fully_connected(), mnist.splits(Source(), 0).pool) == 2 * 784 * 10
 
 
 def test_shifting_moves_a_batch_as_one(generator):

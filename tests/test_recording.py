@@ -1,5 +1,7 @@
 """The streaming pass against brute force: any values, any batches, any shards, any order."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from thalweg import Images, Layer, ThalwegError
 from thalweg.recording import (
+    BLOCK,
     EMPTY,
     Recorder,
     Recording,
@@ -40,11 +43,15 @@ def tables(draw: st.DrawFn) -> Tensor:
     return values
 
 
-def recorded(values: Tensor, ids: Tensor, *, batch: int, k: int = 4, sample: int = 7, seed: int = 0) -> Recording:
+def recorded(values: Tensor, ids: Tensor, *, batch: int, seed: int = 0, block: int = 1) -> Recording:
+    """A recording made batch by batch, each overwritten when it has been offered."""
     statistic = torch.arange(200.0)[:, None].cos()
-    recorder = Recorder(k=k, sample=sample, scramble=Scramble.seeded(seed), statistics={"trivial": statistic})
-    for rows in torch.arange(len(ids)).split(batch):
-        recorder.offer(values[ids[rows]], ids[rows])
+    recorder = Recorder(k=4, sample=7, scramble=Scramble.seeded(seed), statistics={"trivial": statistic})
+    with patch("thalweg.recording.BLOCK", block):
+        for rows in torch.arange(len(ids)).split(batch):
+            offered = values[ids[rows]]
+            recorder.offer(offered, ids[rows])
+            offered.fill_(9e9)
     return recorder.finish()
 
 
@@ -74,10 +81,10 @@ def same(one: Recording, other: Recording) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(tables(), st.integers(1, 70), st.integers(0, 2**31))
-def test_extremes_moments_and_sample_match_brute_force(values: Tensor, batch: int, seed: int):
+@given(tables(), st.integers(1, 70), st.sampled_from([1, BLOCK]), st.integers(0, 2**31))
+def test_extremes_moments_and_sample_match_brute_force(values: Tensor, batch: int, block: int, seed: int):
     ids = torch.arange(len(values))
-    recording = recorded(values, ids, batch=batch, seed=seed)
+    recording = recorded(values, ids, batch=batch, seed=seed, block=block)
     highest, lowest = brute(values, 4, Scramble.seeded(seed))
     assert kept(recording.highest()[1]) == highest
     assert kept(recording.lowest()[1]) == lowest
@@ -116,6 +123,25 @@ def test_shards_merge_into_the_whole_in_any_order(values: Tensor, batch: int, ow
         right = merge(part, right)
     same(left, whole)
     same(right, whole)
+
+
+@pytest.mark.parametrize(("batch", "share"), [(100, 1.0), (250, 0.3), (3000, 1.0)])
+def test_extremes_of_many_batches_match_a_sort(batch: int, share: float, generator):
+    values = torch.randn(3000, 150, generator=generator).mul(1 + torch.arange(150.0)).clamp_min(-200)
+    values[:, 0] = values[:, 0] > 0  # ties on both sides, on one, and nothing but ties
+    values[:, 1].clamp_(min=0)
+    values[:, 2] = -1.5
+    values[torch.rand(3000, generator=generator) > share, 3] = torch.nan
+    recorder = Recorder(k=20, sample=100, scramble=Scramble.seeded(5), statistics={})
+    for rows in torch.randperm(3000, generator=generator).split(batch):
+        recorder.offer(values[rows], rows)
+    recording, order = recorder.finish(), Scramble.seeded(5)(torch.arange(3000))
+    for ids, signed in ((recording.highest()[1], values), (recording.lowest()[1], -values)):
+        keys = pack(signed, order[:, None].expand_as(signed)).where(signed.isfinite(), EMPTY)
+        assert torch.equal(ids, keys.topk(20, 0).indices.T)
+    assert torch.equal(recording.sample_ids(), order.argsort()[:100])
+    assert torch.equal(recording.count, values.isfinite().sum(0))
+    torch.testing.assert_close(recording.mean, values.double().nanmean(0), rtol=1e-5, atol=1e-4)
 
 
 def test_merging_different_settings_is_refused():
@@ -188,6 +214,17 @@ def test_a_model_is_recorded_at_every_layer_in_one_pass():
     for key, values in expected.items():
         recording = found[key]
         torch.testing.assert_close(recording.sample, values[recording.sample_ids()], rtol=1e-4, atol=1e-5)
+
+
+def test_an_activation_in_place_does_not_alter_the_layer_before_it():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(inplace=True))
+    stimuli = images(30)
+    found = record(model, [Layer("1")], stimuli, torch.arange(30), k=5, sample=30)["1", "neurons"]
+    with torch.no_grad():
+        values = model[1](stimuli.batch(slice(None)).flatten(1))
+    torch.testing.assert_close(found.sample, values[found.sample_ids()])
+    assert (found.sample < 0).any()
 
 
 def test_rotation_is_orthogonal_and_fixed():

@@ -25,6 +25,8 @@ LOST = "</script><script>alert(3)</script>"  # a rung none of whose units could 
 OWN = "mine & <b>own</b>"  # an observer that is not thalweg's
 CONTROLS = ("none", "untrained", "rotated")
 BANDS = {"two_choice": ("extreme", "v90", "v75", "v60", "mean"), "two_choice_matched": ("v90", "v75", "mean")}
+HEADLINE = {HOSTILE: "image", QUOTED: "image"}
+TEXT = {"png": b"", "pieces": ["<b>a</b>", " &amp;", "\nend"], "values": [0.0, -1.0, 3.0]}
 NAN = float("nan")
 VALUES = ("score", "difference", "share", "coverage", "reliability")  # what a chart may show
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
@@ -70,7 +72,14 @@ class World:
 
     def model(self, key: dict, order: int, strength: float) -> dict:
         own = 0.0 if key["control"] == "untrained" else strength
-        row = {"order": order, "modality": "image", "bits": own, "accuracy": 0.1 + own / 5, "parameters": 10**order}
+        row = {
+            "order": order,
+            "modality": "image",
+            "bits": own,
+            "share": own / 4,
+            "accuracy": 0.1 + own / 5,
+            "parameters": 10**order,
+        }
         row |= {"compute": int(1e9 * own * 2**order), "stopped": "<u>done</u>", "epochs": 3}
         scored = {"": 0.7, "_low": 0.6, "_high": 0.8, "_coverage": 0.75, "_reliability": 0.5}
         row |= {f"{word}{part}": value for word in ("predictable", "crisp") for part, value in scored.items()}
@@ -104,8 +113,10 @@ class World:
         frames["gallery"] = pl.DataFrame(self.gallery())
         for name, frame in frames.items():
             tables.write_frame(path / f"{name}.parquet", frame)
-        judged = [one for one in curves.curves(models, frames["scores"], Settings()) if one.headline]
+        judged = [one for one in curves.curves(models, frames["scores"], Settings(), HEADLINE) if one.headline]
         tables.write_json(path / "shape.json", [curves.judged(one) for one in judged])
+        compared = [{"headline": "predictable", "sentence": "<b>no</b> telling"}]
+        tables.write_json(path / "comparison.json", compared)
         tables.write_json(path / "run.json", self.record())
         return open_run(path)
 
@@ -115,7 +126,8 @@ class World:
         return [
             {"ladder": ladder, "rung": rung, "seed": 0, "place": place, "layer": '<h1>"1"', "unit": unit}
             | {"measure": "two_choice_matched", "value": 0.9, "role": role, "rank": rank, "first": role == "low query"}
-            | {"stimulus": rank, "label": '"><svg onload=alert(4)>', "png": png(20 * rank)}
+            | {"stimulus": rank, "label": '"><svg onload=alert(4)>'}
+            | ({"png": png(20 * rank), "pieces": [], "values": []} if ladder == HOSTILE else TEXT)
             for ladder, rung in rungs
             for unit, place in enumerate(("best", "median", "worst"))
             for role, count in roles
@@ -124,12 +136,17 @@ class World:
 
     def record(self) -> dict:
         ladders = list(dict.fromkeys(row["ladder"] for row in self.models))
-        told = {"description": "made <em>up</em>", "data_hash": "0123456789abcdef", "stimuli": {"train": 1, "pool": 2}}
+        told: dict = {
+            "description": "made <em>up</em>",
+            "data_hash": "0123456789abcdef",
+            "stimuli": {"train": 1, "pool": 2},
+        }
         seen = [("image", False), ("hog", False), (OWN, False), ("random", True)]
+        told["observers"] = [{"name": name, "version": 1, "control": control} for name, control in seen]
+        told |= {"modality": "image", "strength": "held-out <bits>"}
         return {
             "settings": Settings().affecting() | {"observer": ["image", "hog", OWN]},
             "ladders": dict.fromkeys(ladders, told),
-            "observers": [{"name": name, "version": 1, "control": control} for name, control in seen],
             "versions": {"python": "3.11", "thalweg": "0.1.0"},
             "device": "cpu",
             "seconds": {"train": 12345.6},
@@ -336,9 +353,9 @@ def test_a_run_without_gallery_or_verdicts(small: Run, tmp_path: Path) -> None:
     ("ladders", "settings", "command"),
     [
         (["mnist"], {}, "thalweg survey mnist"),
-        (["mnist"], {"observer": ["image", "hog", "deep"]}, "thalweg survey mnist"),
+        (["mnist", "words"], {"data": ["words=a b"]}, "thalweg survey mnist words --data 'words=a b'"),
         (["mnist"], {"quick": True, "seeds": 2}, "thalweg survey mnist --quick"),
-        (["mnist"], {"seeds": 5, "data": "my digits"}, "thalweg survey mnist --seeds 5 --data 'my digits'"),
+        (["mnist"], {"seeds": 5, "data": ["my digits"]}, "thalweg survey mnist --seeds 5 --data 'my digits'"),
         (
             ["mnist"],
             {"observer": ["hog"], "strength": "compute"},

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from planted import digits, on_digits, value, watching
+from thalweg import Source
 from thalweg.ladders.mnist import RUNGS, splits
 from thalweg.recording import pooled, rotation
 from thalweg.recording import watching as watching_layers
@@ -128,7 +129,7 @@ def test_standardised_parts_weigh_equally():
 
 def test_the_deepest_layer_of_a_trained_convnet_stands_above_its_untrained_twin_on_both_headlines():
     pool, _ = digits()
-    parts = splits(None, 0)
+    parts = splits(Source(), 0)
     rung = next(rung for rung in RUNGS if rung.name == "deep-12-24-24-48-48")
     torch.manual_seed(0)
     untrained = rung.build()

@@ -248,7 +248,11 @@ def test_a_failing_model_loses_none_of_the_others(tmp_path: Path):
 
 def test_too_few_stimuli_are_named(tmp_path: Path):
     few = lambda data, seed: Splits(blobs(40, seed=0), blobs(40, seed=1), blobs(100, seed=2))  # noqa: E731
-    failing(one_rung(lambda: network(2), splits=few), tmp_path, "pool of 100 stimuli; the trials need at least 120")
+    failing(
+        one_rung(lambda: network(2), splits=few),
+        tmp_path,
+        "pool of 100 stimuli, 50 in its smaller half; the trials",
+    )
 
 
 def test_an_observer_that_returns_nonsense_is_named(tmp_path: Path, tiny: Ladder):

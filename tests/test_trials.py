@@ -6,15 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from planted import recordings
+from planted import any_halves, recordings
 from thalweg.observers import answer, answer_by_features, centred
 from thalweg.scoring import Halves
-from thalweg.stimuli import halves
 from thalweg.trials import BANDS, GRADES, Exam, draw, exam, readout, undecided
 
 
 def exam_of(values: Tensor, **kept: int) -> tuple[Exam, Halves]:
-    parts = Halves(*halves(len(values), seed=0))
+    parts = any_halves(len(values))
     return exam(*recordings(values, parts, {}, **kept)), parts
 
 
@@ -124,7 +123,7 @@ def test_reading_out_together_or_one_by_one_gives_the_same(generator, monkeypatc
 def test_pairs_are_undecided_where_predictions_from_statistics_agree(generator):
     statistics = torch.randn(700, 3, generator=generator)
     values = torch.stack([statistics[:, 0], torch.randn(700, generator=generator)], 1)
-    parts = Halves(*halves(700, seed=0))
+    parts = any_halves(700)
     reference, query = recordings(values, parts, {"trivial": statistics})
     pairs = undecided(exam(reference, query), reference, statistics, parts.reference)
     assert pairs["v90"][0].sum() == 0  # the statistic decides every pair

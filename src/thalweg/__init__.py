@@ -4,7 +4,7 @@ from thalweg.errors import ThalwegError
 from thalweg.ladder import Ladder, Layer, Rung
 from thalweg.observers import Observer
 from thalweg.run import Run, open_run
-from thalweg.stimuli import Images, Splits
+from thalweg.stimuli import Images, NumberPairs, Source, Splits, Windows
 from thalweg.survey import survey
 from thalweg.training import Classifier
 
@@ -13,11 +13,14 @@ __all__ = [
     "Images",
     "Ladder",
     "Layer",
+    "NumberPairs",
     "Observer",
     "Run",
     "Rung",
+    "Source",
     "Splits",
     "ThalwegError",
+    "Windows",
     "open_run",
     "survey",
 ]

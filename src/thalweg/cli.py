@@ -63,12 +63,12 @@ def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
     own = [one for one in inspect.signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
     made = []
     for one in fields(Settings):
-        repeated = one.name == "observer"
+        repeated = isinstance(one.default, tuple)
         kind = list[str] if repeated else one.type
-        default = list(Settings.observer) if repeated else one.default
+        default = list(one.default) if isinstance(one.default, tuple) else one.default
         names = [f"--{one.name.replace('_', '-')}"]
         option = typer.Option(
-            *names, help=one.metadata["help"], show_default=default is not None and one.name != "cache"
+            *names, help=one.metadata["help"], show_default=default not in (None, []) and one.name != "cache"
         )
         made.append(
             inspect.Parameter(
@@ -105,6 +105,9 @@ def survey(
         for word, verdict in verdicts.items():
             out.print(f"[bold]{name}, {word}:[/bold] ", end="")
             out.print(verdict["sentence"], markup=False)
+    for one in run.comparison:
+        out.print(f"[bold]all ladders, {one['headline']}:[/bold] ", end="")
+        out.print(one["sentence"], markup=False)
     out.print(f"report: {path}", markup=False)
 
 

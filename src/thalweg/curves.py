@@ -3,7 +3,7 @@ rungs.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ import polars as pl
 from thalweg import engine, strength, tables
 from thalweg.measures import MEAN
 from thalweg.progress import Stages
-from thalweg.scores import HEADLINES, PLAIN
+from thalweg.scores import HEADLINES, PLAIN, is_headline
 from thalweg.settings import Settings
-from thalweg.shape import judge
+from thalweg.shape import Models, compare, judge
 from thalweg.tables import RunDirectory, digest
 
 ALL = "all"
@@ -58,30 +58,28 @@ def judged(curve: Curve) -> dict[str, Any]:
     return {**{name: getattr(curve, name) for name in names}, **verdict.to_record()}
 
 
-def curves(models: pl.DataFrame, table: pl.DataFrame, settings: Settings) -> Iterator[Curve]:
+def curves(
+    models: pl.DataFrame, table: pl.DataFrame, settings: Settings, observers: Mapping[str, str]
+) -> Iterator[Curve]:
     """All curves that a report judges.
 
     On the headline's strength axis: both headlines and `two_choice`, for every observer and kind, and for the
-    headline's observer each band too. On the other axes: the headlines. Models of which less than a quarter of the
-    units could be measured have no score here.
+    headline's observer (one for each ladder) each band too. On the other axes: the headlines. Models of which less than
+    a quarter of the units could be measured have no score here.
     """
-    observer = settings.observer[0]
-    rows = table.filter(pl.col("seed").is_not_null() & (pl.col("control") == "none"))
-    axes = models.filter(pl.col("control") == "none").select("ladder", "rung", "seed", "order", *strength.AXES)
-    enough = pl.col("coverage") >= LEAST_COVERAGE
-    rows = rows.with_columns(pl.when(enough).then("score").otherwise(math.nan).alias("score"))
-    rows = rows.join(axes, on=["ladder", "rung", "seed"]).sort("order", "seed")
+    rows = _rows(models, table)
     measures = [*HEADLINES.values(), PLAIN]
     over_bands = pl.col("band") == MEAN
     words = {name: word for word, name in HEADLINES.items()}
-    chosen = pl.col("measure").is_in(measures) & (over_bands | (pl.col("observer") == observer))
+    by_headline = pl.col("observer") == pl.col("ladder").replace(observers)
+    chosen = pl.col("measure").is_in(measures) & (over_bands | by_headline)
     keys = ["ladder", *tables.SCORE_KEY]
     for axis in strength.AXES:
-        keep = chosen if axis == settings.strength else chosen & over_bands & (pl.col("observer") == observer)
+        keep = chosen if axis == settings.strength else chosen & over_bands & by_headline
         for (ladder, measure, observed, band, capacity), group in rows.filter(keep).group_by(keys, maintain_order=True):
             for kind in _kinds(group):
                 some = group if kind == ALL else group.filter(pl.col("kind") == kind)
-                is_headline = axis == settings.strength and observed == observer and band == MEAN
+                is_headline = axis == settings.strength and observed == observers[str(ladder)] and band == MEAN
                 yield Curve(
                     ladder=str(ladder),
                     kind=kind,
@@ -100,22 +98,66 @@ def curves(models: pl.DataFrame, table: pl.DataFrame, settings: Settings) -> Ite
                 )
 
 
+def _rows(models: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+    """The scores of trained models with their strengths; NaN where too few units could be measured."""
+    rows = table.filter(pl.col("seed").is_not_null() & (pl.col("control") == "none"))
+    axes = models.filter(pl.col("control") == "none")
+    axes = axes.select("ladder", "rung", "seed", "order", *strength.AXES, strength.SHARE)
+    enough = pl.col("coverage") >= LEAST_COVERAGE
+    rows = rows.with_columns(pl.when(enough).then("score").otherwise(math.nan).alias("score"))
+    return rows.join(axes, on=["ladder", "rung", "seed"]).sort("order", "seed")
+
+
+FIELDS = {"image": "vision", "text": "language", "pair": "sums"}  # what a modality's ladders are called in a comparison
+
+
+def comparisons(
+    models: pl.DataFrame,
+    table: pl.DataFrame,
+    settings: Settings,
+    observers: Mapping[str, str],
+    independent: Sequence[str],
+) -> list[dict[str, Any]]:
+    """For each headline, whether the ladders' curves have the same shape on the strength axis that they share.
+
+    Only ladders whose rungs are `independent` of each other take part: checkpoints of one run are not.
+    """
+    rows = _rows(models, table).filter(is_headline(observers) & pl.col("ladder").is_in(independent))
+    modalities = dict(models.select("ladder", "modality").unique().iter_rows())
+    found = []
+    for word, measure in HEADLINES.items():
+        own = {}
+        for (ladder,), some in rows.filter(measure=measure).group_by("ladder", maintain_order=True):
+            name = f"{FIELDS.get(modalities[ladder], modalities[ladder])} ({ladder})"
+            own[name] = Models(some[strength.SHARE].to_numpy(), some["score"].to_numpy(), some["rung"].to_list())
+        if len(own) > 1:
+            found.append({"headline": word, **compare(own, seed=settings.seed).to_record()})
+    return found
+
+
 def _kinds(group: pl.DataFrame) -> list[str]:
     """All rungs together, then each kind of which there are several."""
     kinds = group["kind"].unique(maintain_order=True).to_list()
     return [ALL, *kinds] if len(kinds) > 1 else [ALL]
 
 
-def judge_all(run: RunDirectory, settings: Settings, stages: Stages) -> None:
-    """Judge every curve of a run and write shape.json, unless it is there already."""
+def judge_all(
+    run: RunDirectory, settings: Settings, observers: Mapping[str, str], independent: Sequence[str], stages: Stages
+) -> None:
+    """Judge every curve of a run and write shape.json and comparison.json, unless they are there already.
+
+    `observers` are the headline's, by ladder; `independent` the ladders whose rungs are no checkpoints of one run.
+    """
     inputs = digest(tables.read_json(run / "steps/tables.json"), settings.strength)
     if not run.undone("shape", inputs):
         return
-    found = list(curves(tables.read_frame(run / "models.parquet"), tables.read_frame(run / "scores.parquet"), settings))
+    models, scores = (tables.read_frame(run / f"{name}.parquet") for name in ("models", "scores"))
+    found = list(curves(models, scores, settings, observers))
     with stages("shape", len(found)) as advance:
         records: dict[int, dict[str, Any]] = {}
         for place, record in engine.run(judged, found, workers=settings.workers):
             records[place] = record
             advance()
     tables.write_json(run / "shape.json", [records[place] for place in sorted(records)])
-    run.finish("shape", inputs, ["shape.json"])
+    tables.write_json(run / "comparison.json", comparisons(models, scores, settings, observers, independent))
+    run.finish("shape", inputs, ["shape.json", "comparison.json"])

@@ -2,18 +2,19 @@
 trial.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import polars as pl
 
 from thalweg.recording import Recording
 from thalweg.scores import PLAIN
-from thalweg.stimuli import Images
+from thalweg.stimuli import Stimuli
 from thalweg.trials import draw, exam
 
 PLACES = ("best", "median", "worst")
 BAND = "v75"  # of the trial that is shown
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "ladder": pl.String,
     "rung": pl.String,
     "seed": pl.Int32,
@@ -27,20 +28,27 @@ SCHEMA = {
     "first": pl.Boolean,  # of the two queries, the one that is shown first
     "stimulus": pl.Int32,
     "label": pl.String,
-    "png": pl.Binary,
+    "png": pl.Binary,  # of a picture
+    "pieces": pl.List(pl.String),  # of a text
+    "values": pl.List(pl.Float32),  # of the unit at each piece, where it has them
 }
+
+Trace = Callable[
+    [str, int, list[int]], list[list[float]]
+]  # (layer, unit, stimuli): its values along each, if it has any
 
 
 def gallery(
     units: pl.DataFrame,
     recordings: Mapping[str, tuple[Recording, Recording]],
-    pool: Images,
+    pool: Stimuli,
     *,
+    trace: Trace,
     measure: str,
     observer: str,
     seed: int,
 ) -> pl.DataFrame:
-    """The pictures of one model: `recordings` holds for each layer the reference and the query half's.
+    """What is to be shown of one model: `recordings` holds for each layer the reference and the query half's.
 
     Units are ranked by the measure; where no unit of the model has one, by `two_choice`.
     """
@@ -61,31 +69,39 @@ def gallery(
                 "place": place,
                 **shown,
             }
-            for shown in _shown(recordings[unit["layer"]], unit["unit"], pool, seed)
+            for shown in _shown(recordings[unit["layer"]], unit, pool, trace, seed)
         ]
     return pl.DataFrame(found, schema=SCHEMA)
 
 
-def _shown(halves: tuple[Recording, Recording], unit: int, pool: Images, seed: int) -> list[dict[str, object]]:
-    trials = exam(*(half.units(slice(unit, unit + 1)) for half in halves))
-    one = draw(trials, 0, BAND, seed=seed + unit) or draw(trials, 0, "extreme", seed=seed + unit)
+def _shown(
+    halves: tuple[Recording, Recording], unit: Mapping[str, Any], pool: Stimuli, trace: Trace, seed: int
+) -> list[dict[str, object]]:
+    at = halves[0].places.tolist().index(unit["unit"])
+    trials = exam(*(half.units(slice(at, at + 1)) for half in halves))
+    one = draw(trials, 0, BAND, seed=seed + at) or draw(trials, 0, "extreme", seed=seed + at)
     if one is None:
         return []
-    shown = [
-        ("high reference", one.high_references),
-        ("low reference", one.low_references),
-        ("high query", (one.high_query,)),
-        ("low query", (one.low_query,)),
+    roles = [
+        *(("high reference", rank, stimulus) for rank, stimulus in enumerate(one.high_references)),
+        *(("low reference", rank, stimulus) for rank, stimulus in enumerate(one.low_references)),
+        ("high query", 0, one.high_query),
+        ("low query", 0, one.low_query),
     ]
-    return [
-        {
-            "role": role,
-            "rank": rank,
-            "first": one.high_first == (role == "high query"),
-            "stimulus": stimulus,
-            "label": pool.label_names[int(pool.labels[stimulus])],
-            "png": pool.png(stimulus),
-        }
-        for role, stimuli in shown
-        for rank, stimulus in enumerate(stimuli)
-    ]
+    values = trace(unit["layer"], unit["unit"], [stimulus for _, _, stimulus in roles])
+    found: list[dict[str, object]] = []
+    for place, (role, rank, stimulus) in enumerate(roles):
+        shown = pool.show(stimulus)
+        found.append(
+            {
+                "role": role,
+                "rank": rank,
+                "first": one.high_first == (role == "high query"),
+                "stimulus": stimulus,
+                "label": shown.label,
+                "png": shown.png,
+                "pieces": list(shown.pieces),
+                "values": values[place] if values else [],
+            }
+        )
+    return found

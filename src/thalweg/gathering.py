@@ -1,16 +1,13 @@
 """The tables of a run, put together from what each model's task left behind."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import polars as pl
 
 from thalweg.scores import (
     HEADLINES,
     PLAIN,
-    ModelScores,
     distributions,
-    frame,
     is_headline,
     missing,
     model_scores,
@@ -18,65 +15,77 @@ from thalweg.scores import (
     table,
 )
 from thalweg.tables import MODEL_KEY, RunDirectory, read_frame, read_json
-from thalweg.tasks import CONTROLS, Model
+from thalweg.tasks import Model
 
 
 def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame]:
     """All tables of a run, by name, put together from the parts of its models."""
-    observer = models[0].watching[0].name
     settings = models[0].settings
+    observers = {model.ladder.name: model.watching[0].name for model in models}
     parts = [read_frame(run / f"parts/{model.name}.parquet") for model in models]
+    scored = [
+        model_scores(part.filter(control=control), resamples=settings.resamples, seed=settings.seed)
+        for model, part in zip(models, parts, strict=True)
+        for control in model.controls
+    ]
     units = pl.concat(parts)
-    again = _again(units)
-    scored, rows = [], []
-    for model, part in zip(models, parts, strict=True):
-        about = read_json(run / f"weights/{model.name}.json")
-        for control in CONTROLS:
-            found = model_scores(part.filter(control=control), resamples=settings.resamples, seed=settings.seed)
-            scored.append(found)
-            rows.append(
-                _model_row(model, about["untrained" if control == "untrained" else "trained"], found, again, observer)
-            )
+    scores = table(scored, seed=settings.seed)
     return {
         "units": units,
-        "models": pl.concat(rows, how="diagonal_relaxed"),
-        "scores": table(scored, seed=settings.seed),
-        "distributions": distributions(units, observer),
-        "missing": missing(units, observer),
+        "models": _models(run, models, scores, reliability(units), observers),
+        "scores": scores,
+        "distributions": distributions(units, observers),
+        "missing": missing(units, observers),
         "gallery": pl.concat([read_frame(run / f"parts/{model.name}-gallery.parquet") for model in models]),
     }
 
 
-def _again(units: pl.DataFrame) -> dict[tuple[Any, ...], float | None]:
-    """The test-retest reliability, by model and measure."""
-    found = reliability(units).select(*MODEL_KEY, "measure", "reliability")
-    return {tuple(row[:-1]): row[-1] for row in found.iter_rows()}
-
-
-def _model_row(
-    model: Model,
-    about: Mapping[str, Any],
-    scored: ModelScores,
-    again: Mapping[tuple[Any, ...], float | None],
-    observer: str,
+def _models(
+    run: RunDirectory,
+    models: Sequence[Model],
+    scores: pl.DataFrame,
+    again: pl.DataFrame,
+    observers: Mapping[str, str],
 ) -> pl.DataFrame:
-    """The row of the table of models: what it is, how strong, how its training ended, and its headline scores."""
-    words = {name: word for word, name in HEADLINES.items()} | {PLAIN: PLAIN}
-    headline: dict[str, Any] = {}
-    for row in frame(scored).filter(is_headline(observer)).iter_rows(named=True):
-        word = words[row["measure"]]
-        headline |= {f"{word}": row["score"], f"{word}_low": row["low"], f"{word}_high": row["high"]}
-        key = (*scored.key.values(), row["measure"])
-        headline |= {f"{word}_coverage": row["coverage"], f"{word}_reliability": again.get(key)}
+    """A row for each model and control: what it is, how strong, how its training ended, and its headline scores."""
+    rows = pl.concat([_told(run, model) for model in models], how="diagonal_relaxed")
+    rows = rows.cast({"seed": pl.Int32})
+    shown = scores.filter(is_headline(observers) & pl.col("seed").is_not_null())
+    shown = shown.join(again.drop("n"), on=[*MODEL_KEY, "measure"], how="left")
+    for word, measure in {**HEADLINES, PLAIN: PLAIN}.items():
+        own = shown.filter(measure=measure).select(
+            *MODEL_KEY,
+            pl.col("score").alias(word),
+            pl.col("low").alias(f"{word}_low"),
+            pl.col("high").alias(f"{word}_high"),
+            pl.col("coverage").alias(f"{word}_coverage"),
+            pl.col("reliability").alias(f"{word}_reliability"),
+        )
+        rows = rows.join(own, on=MODEL_KEY, how="left", maintain_order="left")
+    counts = scores.filter(pl.col("seed").is_not_null()).select(*MODEL_KEY, "n_units", "n_failed").unique()
+    return rows.join(counts, on=MODEL_KEY, how="left", maintain_order="left")
+
+
+def _told(run: RunDirectory, model: Model) -> pl.DataFrame:
+    """What training left to be said of a model and of each of its twins; the rotated one is the trained one's."""
+    about = read_json(run / f"weights/{model.name}.json")
     order = [rung.name for rung in model.ladder.rungs].index(model.rung.name)
+    key = {
+        "ladder": model.ladder.name,
+        "rung": model.rung.name,
+        "kind": model.rung.kind,
+        "seed": model.seed,
+    }
     return pl.DataFrame(
-        {
-            **scored.key,
-            "order": order,
-            "modality": model.ladder.modality,
-            **about,
-            **headline,
-            "n_units": scored.units,
-            "n_failed": scored.failed,
-        }
-    ).cast({"seed": pl.Int32})
+        [
+            {
+                **key,
+                "control": control,
+                "order": order,
+                "modality": model.ladder.modality,
+                **about["none" if control == "rotated" else control],
+            }
+            for control in model.controls
+        ],
+        infer_schema_length=None,
+    )

@@ -4,31 +4,38 @@ A `Ladder` is a list of rungs for one task. A `Rung` is one model configuration;
 every model has its untrained twin, and training happens apart. Nothing here runs anything.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
 
-from thalweg.stimuli import Splits
+from thalweg.stimuli import Source, Splits
 
-Pool = Literal["max", "mean"]
-Trainer = Callable[[nn.Module, Splits, int], Mapping[str, float | int | str]]
+Pool = Literal["max", "mean", "last"]
+Told = Mapping[str, float | int | str]
+Trainer = Callable[[nn.Module, Splits, int], Told]
+Course = Callable[[nn.Module, Splits, int, Sequence[int]], Iterator[Told]]
+Evaluate = Callable[..., Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A named place in a model whose output holds units on axis 1, and how that output becomes one value a unit.
+    """A named place in a model whose output holds units, and how that output becomes one value a unit.
 
-    `name` is the module's, as `model.named_modules()` spells it; its output is taken before the nonlinearity. Outputs
-    with more than two axes (batch, unit, place...) are pooled over the places. `nonlinearity` is what the model applies
-    next; only the rotated twin, which rotates what the model passes on, uses it.
+    `name` is the module's, as `model.named_modules()` spells it; its output is taken before the nonlinearity and holds
+    units on the axis `units`. The other axes but the first are places (pixels, tokens): `pool` takes their maximum,
+    their mean or the last, and leaves out the first `skip` of them. At most `most` units are measured, drawn by the
+    seed; 0 means all. `nonlinearity` is what the model applies next; only the rotated twin, which rotates what the
+    model passes on, uses it.
     """
 
     name: str
     pool: Pool = "max"
     nonlinearity: Callable[[Tensor], Tensor] | None = None
+    units: int = 1
+    skip: int = 0
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,8 @@ class Rung:
     one.
 
     `kind` groups rungs whose units are alike ("fully connected", "convolutional"): the verdict is given within each
-    kind too. `quick` rungs are the ones a quick survey takes.
+    kind too. `quick` rungs are the ones a quick survey takes. `checkpoint` says when the weights are taken where all
+    rungs are stages of one training run.
     """
 
     name: str
@@ -46,20 +54,29 @@ class Rung:
     layers: tuple[Layer, ...]
     quick: bool = True
     train: Trainer | None = None
+    checkpoint: int = 0
 
 
 @dataclass(frozen=True)
 class Ladder:
     """Rungs of one task, with the stimuli and the training they share.
 
-    `splits(data, seed)` returns the stimuli, from the user's files where `data` names any. `train(model, splits, seed)`
-    trains the model in place and returns what the tables should say of it (`epochs`, `stopped`, `examples`, losses);
-    loading weights into it is fine.
+    `splits(source, seed)` returns the stimuli, from the user's files where `source.path` names any. `train(model,
+    splits, seed)` trains the model in place and returns what the tables should say of it (`epochs`, `stopped`,
+    `train_examples`, losses); loading weights into it is fine. Where the rungs are checkpoints of one run,
+    `course(model, splits, seed, checkpoints)` trains it and yields the same at each checkpoint. `twins` are other ways
+    of training whose models are controls, by name (`memorising`). `evaluate(model, stimuli, device=...)` returns `loss`
+    (nats), `bits` above what the labels' frequencies alone say, `share` (bits as a share of all there are to be gained)
+    and `accuracy`; by default it is that of a classifier. `strength` says in words what a bit is here.
     """
 
     name: str
     rungs: tuple[Rung, ...]
-    splits: Callable[[Path | None, int], Splits]
-    train: Trainer
+    splits: Callable[[Source, int], Splits]
+    train: Trainer | None = None
     description: str = ""
     modality: str = "image"
+    course: Course | None = None
+    twins: Mapping[str, Trainer] = field(default_factory=dict)
+    evaluate: Evaluate | None = None
+    strength: str = "held-out bits above the label entropy"

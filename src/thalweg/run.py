@@ -56,6 +56,11 @@ class Run:
         return tables.read_json(self.path / "shape.json")  # type: ignore[no-any-return]
 
     @cached_property
+    def comparison(self) -> list[dict[str, Any]]:
+        """Whether ladders have the same shape: one for each headline and pair of ladders."""
+        return tables.read_json(self.path / "comparison.json")  # type: ignore[no-any-return]
+
+    @cached_property
     def record(self) -> dict[str, Any]:
         """Settings, versions, hashes, seconds and peak memory."""
         return tables.read_json(self.path / "run.json")  # type: ignore[no-any-return]

@@ -135,12 +135,12 @@ def _interval(draws: Numbers) -> Numbers:
     return ends
 
 
-def is_headline(observer: str) -> pl.Expr:
-    """Rows of the headline measures and of `two_choice`, over their bands, by the headline observer."""
+def is_headline(observers: Mapping[str, str]) -> pl.Expr:
+    """Rows of the headline measures and of `two_choice`, over their bands, by each ladder's headline observer."""
     return (
         pl.col("measure").is_in([*HEADLINES.values(), PLAIN])
         & (pl.col("band") == "mean")
-        & (pl.col("observer") == observer)
+        & (pl.col("observer") == pl.col("ladder").replace(observers))
     )
 
 
@@ -158,17 +158,17 @@ def reliability(units: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def distributions(units: pl.DataFrame, observer: str) -> pl.DataFrame:
+def distributions(units: pl.DataFrame, observers: Mapping[str, str]) -> pl.DataFrame:
     """How the units of each model spread over a headline's range: counts in bins of equal width."""
-    rows = units.filter(~pl.col("exchanged") & is_headline(observer) & pl.col("value").is_not_nan())
+    rows = units.filter(~pl.col("exchanged") & is_headline(observers) & pl.col("value").is_not_nan())
     place = (pl.col("value") * BINS).floor().clip(0, BINS - 1).cast(pl.Int32).alias("bin")
     counted = rows.group_by([*MODEL_KEY, "measure", place]).agg(pl.len().cast(pl.Int32).alias("n"))
     return counted.sort([*MODEL_KEY, "measure", "bin"])
 
 
-def missing(units: pl.DataFrame, observer: str) -> pl.DataFrame:
+def missing(units: pl.DataFrame, observers: Mapping[str, str]) -> pl.DataFrame:
     """How many units of each model have no headline score, by reason."""
-    rows = units.filter(~pl.col("exchanged") & is_headline(observer) & pl.col("value").is_nan())
+    rows = units.filter(~pl.col("exchanged") & is_headline(observers) & pl.col("value").is_nan())
     return (
         rows.group_by([*MODEL_KEY, "measure", "note"])
         .agg(pl.len().cast(pl.Int32).alias("n"))

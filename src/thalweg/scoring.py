@@ -17,9 +17,11 @@ from thalweg.errors import ThalwegError
 from thalweg.measures import MEASURES, Measure, Score
 from thalweg.observers import Answers, Observer, Prepared, answer, answer_by_features
 from thalweg.recording import Recording, merge
+from thalweg.stimuli import Stimuli
 from thalweg.tables import UNITS
-from thalweg.trials import Exam, Pairs, exam, undecided
+from thalweg.trials import Exam, Pairs, exam, group_means, undecided, undecided_by_group
 
+COMMON_TOKEN = 5  # windows of the pool that end in a token, for it to have a mean of its own
 CHUNK = 128  # units at a time: bounds memory
 
 
@@ -44,21 +46,57 @@ class Watcher:
 
 
 @dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of every stimulus of the pool."""
+
+    low_level: Float[Tensor, "stimulus statistic"]
+    labels: Int[Tensor, " stimulus"]
+    last_token: Int[Tensor, " stimulus"] | None = None  # codes of last tokens, those that are rare under one code
+
+    def tables(self) -> dict[str, Tensor]:
+        """The statistics whose products with the units' values a recording keeps."""
+        found = {"label": _indicators(self.labels), "trivial": self.low_level}
+        return found if self.last_token is None else {**found, "last_token": _indicators(self.last_token)}
+
+
+def _indicators(codes: Int[Tensor, " stimulus"]) -> Float[Tensor, "stimulus code"]:
+    return torch.nn.functional.one_hot(codes.long()).float()
+
+
+def known(pool: Stimuli, low_level: Float[Tensor, "stimulus statistic"]) -> Known:
+    """What is known of a pool: low-level statistics (standardised, with their squares), labels and last tokens."""
+    tokens = pool.last_token()
+    if tokens is not None:
+        counts = tokens.bincount()
+        common = (counts >= COMMON_TOKEN).nonzero().flatten()
+        code = torch.full((len(counts),), len(common))  # the code of all that are rare
+        code[common] = torch.arange(len(common))
+        tokens = code[tokens]
+    return Known(low_level, pool.labels, tokens)
+
+
+@dataclass(frozen=True, eq=False)
 class Inputs:
     """What measures may ask for of some units of one layer, each derived when it is first asked for."""
 
     reference: Recording
     query: Recording
     halves: Halves
-    statistics: Float[Tensor, "stimulus statistic"]
-    labels: Int[Tensor, " stimulus"]
+    known: Known
     exam: Exam
     undecided: Pairs
+    undecided_by_token: Pairs
     watcher: Watcher | None = None
 
     @cached_property
     def evidence(self) -> Answers:
-        """Answers of the observer, comparing whole stimuli."""
+        """Answers of the observer, comparing whole stimuli if it does, else by its one best feature."""
+        return self.single if self._view.embedding is None else self.cosines
+
+    @cached_property
+    def cosines(self) -> Answers:
+        """Answers of an observer that compares whole stimuli: differences of mean cosines."""
+        assert self._view.embedding is not None
         return answer(self.exam, self._view.embedding)
 
     @cached_property
@@ -87,12 +125,13 @@ class Inputs:
     @property
     def embeddings(self) -> Float[Tensor, "stimulus feature"]:
         """The observer's embedding of those stimuli."""
+        assert self._view.embedding is not None
         return self._view.embedding[torch.cat([self.reference.sample_ids(), self.query.sample_ids()])]
 
     @property
     def class_means(self) -> Float[Tensor, "label unit"]:
         """The mean value over the stimuli of each class; NaN for units that failed."""
-        sums = self.both.products["label"]
+        sums = self.both.products["label"][self._classes]
         return (sums / self._class_counts[:, None]).where(self.exam.alive, torch.nan).float()
 
     @property
@@ -105,7 +144,20 @@ class Inputs:
 
     @property
     def _class_counts(self) -> Tensor:
-        return self.labels.bincount().double()
+        return self.known.labels.bincount()[self._classes].double()
+
+    @property
+    def _classes(self) -> Tensor:
+        """Those that the pool has any stimuli of."""
+        return self.known.labels.bincount().nonzero().flatten()
+
+    @property
+    def token_share(self) -> Float[Tensor, " unit"]:
+        """The share of each unit's variance that the identity of the last token explains; NaN for units that failed."""
+        assert self.known.last_token is not None
+        recorded = torch.cat([self.halves.reference, self.halves.query])
+        share = group_means(self.both, self.known.last_token[recorded], "last_token").share
+        return share.where(self.exam.alive, torch.nan)
 
     @property
     def _view(self) -> Prepared:
@@ -155,8 +207,7 @@ def score_units(
     *,
     halves: Halves,
     watchers: Sequence[Watcher],
-    statistics: Float[Tensor, "stimulus statistic"],
-    labels: Int[Tensor, " stimulus"],
+    known: Known,
 ) -> pl.DataFrame:
     """Take every measure of every unit with each observer: the rows of the table of units.
 
@@ -170,10 +221,15 @@ def score_units(
         for exchanged in (False, True):
             parts = (other, one, halves.exchanged()) if exchanged else (one, other, halves)
             trials = exam(parts[0], parts[1])
-            pairs = undecided(trials, parts[0], statistics, parts[2].reference)
+            pairs = undecided(trials, parts[0], known.low_level, parts[2].reference)
+            by_token = (
+                pairs
+                if known.last_token is None
+                else undecided_by_group(trials, parts[0], known.last_token, parts[2].reference)
+            )
             for watcher in watchers[:1] if exchanged else [None, *watchers]:
-                inputs = Inputs(*parts, statistics, labels, trials, pairs, watcher)
-                for measure in _measures(watcher, exchanged):
+                inputs = Inputs(*parts, known, trials, pairs, by_token, watcher)
+                for measure in _measures(watcher, exchanged, known):
                     for (band, capacity), score in _take(measure, inputs).items():
                         rows.add(
                             score,
@@ -195,12 +251,20 @@ def chunks(units: int) -> Iterator[slice]:
         yield slice(start, min(start + CHUNK, units))
 
 
-def _measures(watcher: Watcher | None, exchanged: bool) -> list[Measure]:
+WHOLE = {"cosines", "embeddings"}  # what only an observer that compares whole stimuli can give
+ANSWERED = {"evidence", "single", "by_capacity"} | WHOLE
+BY_TOKEN = {"undecided_by_token", "token_share"}
+
+
+def _measures(watcher: Watcher | None, exchanged: bool, known: Known) -> list[Measure]:
     """Those that ask for an observer, or those that don't; only the essential ones of controls and of exchanged
-    halves.
+    halves; none that asks for what the stimuli or the observer lack.
     """
-    asks = {"evidence", "single", "by_capacity", "embeddings"}
-    found = [measure for measure in MEASURES.values() if bool(asks & set(measure.needs)) == (watcher is not None)]
+    found = [measure for measure in MEASURES.values() if bool(ANSWERED & set(measure.needs)) == (watcher is not None)]
+    lacking = set() if known.last_token is not None else set(BY_TOKEN)
+    lacking |= {"class_means"} if len(known.labels.unique()) == 1 else set()
+    lacking |= WHOLE if watcher is not None and watcher.view.embedding is None else set()
+    found = [measure for measure in found if not lacking & set(measure.needs)]
     if exchanged or (watcher is not None and watcher.observer.control):
         return [measure for measure in found if measure.essential]
     return found

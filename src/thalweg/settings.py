@@ -25,12 +25,22 @@ class Settings:
     seeds: int | None = field(default=None, metadata=_said("Seeds for each rung; 3 by default, 2 with --quick.", 1))
     quick: bool = field(default=False, metadata=_said("Fewer rungs and seeds: a first look."))
     observer: tuple[str, ...] = field(
-        default=("image",), metadata=_said("Observer of the headline; more may stand beside it.")
+        default=(),
+        metadata=_said(
+            "Observer of the headline, more beside it; by default image, text or fourier, as fits a ladder."
+        ),
     )
     strength: str = field(default="bits", metadata=_said("Strength axis of the headline."))
     workers: int | None = field(default=None, metadata=_said("Worker processes; as many as cores by default.", 1))
     device: str = field(default="auto", metadata=_said("auto, cpu or cuda."))
-    data: Path | None = field(default=None, metadata=_said("Folder with the stimuli, instead of the embedded ones."))
+    data: tuple[str, ...] = field(
+        default=(),
+        metadata=_said(
+            "File or folder with the stimuli, instead of the embedded ones; LADDER=PATH if there are several ladders."
+        ),
+    )
+    text_column: str | None = field(default=None, metadata=_said("Column of a table that holds its text."))
+    document_column: str | None = field(default=None, metadata=_said("Column that says which document a text is of."))
     seed: int = field(default=0, metadata=_said("The one seed that every random choice comes from.", 0))
     k: int = field(default=64, metadata=_said("Highest and lowest stimuli kept of each unit.", 30))
     sample: int = field(default=512, metadata=_said("Size of the random sample of stimuli kept for all units.", 60))
@@ -73,5 +83,5 @@ class Settings:
         return found | {
             "seeds": self.seeds_each,
             "observer": list(self.observer),
-            "data": str(self.data) if self.data else None,
+            "data": list(self.data),
         }

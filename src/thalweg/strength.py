@@ -1,9 +1,14 @@
 """How capable a model is: the axes a ladder can be ordered by.
 
-`bits` is the default: bits of task information above the label entropy, on held-out stimuli. It is the only axis on
-which different tasks and losses share a zero (a model that knows just the labels' frequencies has 0 bits). `accuracy`
-saturates; `parameters` and `compute` are what a model costs, not what it can do. A shape survives any increasing
-rescaling of an axis, but not a change of order.
+`bits` is the default: bits of task information above the label entropy, on held-out stimuli (of text: bits per byte
+above the unigram model). It is the only axis on which different tasks and losses share a zero: a model that knows just
+the labels' frequencies has 0 bits. `accuracy` saturates; `parameters` and `compute` are what a model costs, not what it
+can do. A shape survives any increasing rescaling of an axis, but not a change of order.
+
+`SHARE` is the axis that ladders of different tasks have in common: the bits as a share of all there are to be gained,
+the entropy that is left to whoever knows the labels' frequencies only. Its weakness: labels of digits and sums can be
+known for certain, and 1 can be reached; the next word can't, so a language model stays far below 1 however strong it
+is.
 """
 
 import math
@@ -13,14 +18,16 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from thalweg.errors import ThalwegError, unknown
-from thalweg.stimuli import Images
+from thalweg.stimuli import Stimuli
 
 AXES = {
-    "bits": "held-out bits above the label entropy",
+    "bits": "held-out bits above guessing by frequency",
     "accuracy": "held-out accuracy",
     "parameters": "trainable parameters",
     "compute": "training compute (FLOPs)",
 }
+
+SHARE = "share"
 
 
 def check(axis: str) -> str:
@@ -40,35 +47,39 @@ def entropy(labels: Tensor) -> float:
     return float(-(shares * shares.clamp_min(1e-300).log2()).sum())
 
 
-def evaluate(model: nn.Module, images: Images, *, batch_size: int = 250, device: str = "cpu") -> dict[str, float]:
-    """`loss` (nats), `bits` above the label entropy and `accuracy` of a classifier: bits = H(labels) - loss / ln 2.
+def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, device: str = "cpu") -> dict[str, float]:
+    """How well a classifier does: `loss` (nats), `bits` above the label entropy, their `share` of it, and `accuracy`.
+
+    bits = H(labels) - loss / ln 2; share = bits / H(labels).
 
     Raises:
         ThalwegError: logits that are not finite, or not of shape (batch, class).
     """
     model = model.eval().to(device)
     loss, right = 0.0, 0
+    all_labels = stimuli.labels.long()
     with torch.inference_mode():
-        for which in torch.arange(len(images)).split(batch_size):
-            logits = model(images.batch(which).to(device))
-            labels = images.labels[which].long().to(device)
-            if not isinstance(logits, Tensor) or logits.shape != (len(which), len(images.label_names)):
+        for which in torch.arange(len(stimuli)).split(batch_size):
+            logits = model(stimuli.batch(which).to(device))
+            labels = all_labels[which].to(device)
+            if not isinstance(logits, Tensor) or logits.shape != (len(which), len(stimuli.label_names)):
                 found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-                raise ThalwegError(
-                    f"the model returned {found}; logits of shape {(len(which), len(images.label_names))} were expected"
-                )
+                expected = (len(which), len(stimuli.label_names))
+                raise ThalwegError(f"the model returned {found}; logits of shape {expected} were expected")
             if not logits.isfinite().all():
                 raise ThalwegError(
                     "the model returned NaN or infinite logits; train it with a smaller learning rate or mend it"
                 )
             loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
-    loss /= len(images)
-    return {"loss": loss, "bits": entropy(images.labels) - loss / math.log(2), "accuracy": right / len(images)}
+    loss /= len(stimuli)
+    unknown_bits = entropy(all_labels)
+    bits = unknown_bits - loss / math.log(2)
+    return {"loss": loss, "bits": bits, SHARE: bits / max(unknown_bits, 1e-9), "accuracy": right / len(stimuli)}
 
 
-def forward_flops(model: nn.Module, images: Images) -> int:
+def forward_flops(model: nn.Module, stimuli: Stimuli) -> int:
     """Floating-point operations of one forward pass over one stimulus, counted by running it."""
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model.eval()(images.batch(slice(0, 1)))
+    with FlopCounterMode(display=False) as counter:  # with gradients: the counter's hooks fail on parameters without
+        model.eval()(stimuli.batch(slice(0, 1)))
     return int(counter.get_total_flops())

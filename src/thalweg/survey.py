@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from thalweg import curves, engine, gathering, ladders, observers, tables
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Ladder
-from thalweg.observers import Observer
+from thalweg.observers import Observer, Seen, look
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording import record
 from thalweg.run import Run
 from thalweg.settings import Settings
-from thalweg.stimuli import Images
+from thalweg.stimuli import Source, Stimuli, halves
 from thalweg.tables import RunDirectory, digest, identity
-from thalweg.tasks import Model, measure_model, train_model
+from thalweg.tasks import Model, measure_models, train_models
 from thalweg.trials import LEAST_POOL
 
 PIECE = 250  # stimuli embedded at once: a fixed number, so that any number of workers gives the same bytes
@@ -36,13 +35,15 @@ PACKAGES = ("thalweg", "torch", "numpy", "scipy", "scikit-image", "polars")
 def survey(
     *which: str | Ladder,
     out: str | Path | None = None,
-    observer: Sequence[str | Observer] | str | Observer = ("image",),
+    observer: Sequence[str | Observer] | str | Observer = (),
+    data: Sequence[str | Path] | str | Path = (),
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run:
     """Measure every unit of every model of some ladders, decide the shape of their curves, and return the run.
 
-    Ladders are named or given as records; so are observers, of which the first is the headline's. `out` is the run
+    Ladders are named or given as records; so are observers, of which the first that fits a ladder's modality is its
+    headline's. `data` names files of stimuli, as LADDER=PATH where there are several ladders. `out` is the run
     directory, by default `runs/` and the ladders' names. The other arguments are the fields of `Settings`.
 
     Raises:
@@ -57,28 +58,65 @@ def survey(
     for name in settings:
         if name not in Settings.__dataclass_fields__:
             raise unknown("setting", name, Settings.__dataclass_fields__)
-    watching = _watching([observer] if isinstance(observer, str | Observer) else list(observer))
-    asked = tuple(one.name for one in watching if not one.control)
-    told = Settings(**settings, observer=asked).check()
+    asked = [one if isinstance(one, Observer) else observers.find(one) for one in _several(observer)]
+    told = Settings(**settings, observer=tuple(one.name for one in asked), data=tuple(map(str, _several(data)))).check()
+    sources = _sources(chosen, told)
+    watching = {ladder.name: _watching(ladder, asked) for ladder in chosen}
     run = RunDirectory(Path(out) if out else Path("runs") / "-".join(ladder.name for ladder in chosen))
     with run.locked():
         stages = Stages(progress or Silent())
+        for modality in dict.fromkeys(ladder.modality for ladder in chosen):
+            if not asked and (taken := observers.default(modality).name) != observers.DEFAULTS.get(modality, taken):
+                stages.progress.say(
+                    f"observer {taken!r} takes the place of {observers.DEFAULTS[modality]!r}, "
+                    f"which needs: pip install 'thalweg[{modality}]'"
+                )
         run.sweep()
         _agree(run, chosen, told)
-        models = [model for ladder in chosen for model in _prepare(run, ladder, told, watching, stages)]
-        _do("train", train_model, models, Model.train_inputs, stages)
-        _do("measure", measure_model, models, Model.measure_inputs, stages)
+        models = [
+            model
+            for ladder in chosen
+            for model in _prepare(run, ladder, sources[ladder.name], told, watching[ladder.name], stages)
+        ]
+        _do("train", train_models, models, Model.train_inputs, stages)
+        _do("measure", measure_models, models, Model.measure_inputs, stages)
         _gather(run, models, stages)
-        curves.judge_all(run, told, stages)
+        headline = {ladder: some[0].name for ladder, some in watching.items()}
+        curves.judge_all(run, told, headline, [one.name for one in chosen if one.course is None], stages)
         tables.write_json(run / "run.json", _record(models, told, stages))
     return Run(run.path)
 
 
-def _watching(given: list[str | Observer]) -> tuple[Observer, ...]:
-    """The observers asked for, the headline's first, then their parts, then the controls."""
-    found = [one if isinstance(one, Observer) else observers.find(one) for one in given]
+def _several(given: Any) -> list[Any]:
+    """One thing or a sequence of things, as a list."""
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _sources(chosen: list[Ladder], told: Settings) -> dict[str, Source]:
+    """Where each ladder's stimuli come from.
+
+    Raises:
+        ThalwegError: a path that does not say for which of several ladders it is, or names one that is not surveyed.
+    """
+    paths: dict[str, Path] = {}
+    for given in told.data:
+        name, found, path = given.partition("=")
+        if not found:
+            if len(chosen) > 1:
+                raise ThalwegError(f"--data {given}: say for which ladder it is, as in {chosen[0].name}={given}")
+            name, path = chosen[0].name, given
+        if name not in {ladder.name for ladder in chosen}:
+            raise unknown("ladder of this survey", name, (ladder.name for ladder in chosen))
+        paths[name] = Path(path)
+    return {ladder.name: Source(paths.get(ladder.name), told.text_column, told.document_column) for ladder in chosen}
+
+
+def _watching(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
+    """A ladder's observers: those asked for that see its stimuli, or else the default; their parts, the controls."""
+    found = [one for one in asked if one.fits(ladder.modality)]
+    found = found or [observers.default(ladder.modality)]
     parts = [observers.find(part) for one in found for part in one.parts]
-    controls = [one for one in observers.OBSERVERS.values() if one.control]
+    controls = [one for one in observers.OBSERVERS.values() if one.control and one.fits(ladder.modality)]
     return tuple({one.name: one for one in [*found, *parts, *controls]}.values())
 
 
@@ -103,14 +141,16 @@ def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings) -> None:
 
 
 def _prepare(
-    run: RunDirectory, ladder: Ladder, told: Settings, watching: tuple[Observer, ...], stages: Stages
+    run: RunDirectory, ladder: Ladder, source: Source, told: Settings, watching: tuple[Observer, ...], stages: Stages
 ) -> list[Model]:
     """The ladder's models, after all that can be checked was, with the observers' features on disk."""
-    splits = ladder.splits(told.data, told.seed)
-    if len(splits.pool) < LEAST_POOL:
+    splits = ladder.splits(source, told.seed)
+    smaller = min(map(len, halves(splits.pool, seed=told.seed)))
+    if 2 * smaller < LEAST_POOL:
         raise ThalwegError(
-            f"ladder {ladder.name!r} has a pool of {len(splits.pool)} stimuli; the trials need at least {LEAST_POOL} "
-            "(thirty references on either side from one half of the pool, and queries from the other)"
+            f"ladder {ladder.name!r} has a pool of {len(splits.pool)} stimuli, {smaller} in its smaller half; the "
+            f"trials need at least {LEAST_POOL // 2} in each (thirty references on either side from one half, and "
+            "queries from the other)"
         )
     if len({rung.name for rung in ladder.rungs}) < len(ladder.rungs):
         raise ThalwegError(f"ladder {ladder.name!r} has two rungs of the same name")
@@ -134,44 +174,37 @@ def _prepare(
     return [replace(model, features=features) for model in models]
 
 
-def _embed(pool: Images, watching: tuple[Observer, ...], told: Settings, stages: Stages) -> dict[str, Path]:
+def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages: Stages) -> dict[str, Path]:
     """Files that hold the observers' feature vectors of the pool, from the cache where it has them."""
     content = pool.content_hash()
     sources = [one for one in watching if one.features]
     files = {
-        one.name: told.cache / f"{one.name}-{one.version}-{digest(identity(one.features), content)}.safetensors"
-        for one in sources
+        one.name: told.cache / f"{one.name}-{one.version}-{digest(_makes(one), content)}.safetensors" for one in sources
     }
     jobs = []
     for one in sources:
         if not _whole(files[one.name]):
             size = PIECE if one.piecewise else len(pool)
             jobs += [(one, pool.take(piece)) for piece in torch.arange(len(pool)).split(size)]
-    found: dict[int, Tensor] = {}
+    found: dict[int, Seen] = {}
     with stages("embed", len(jobs)) as advance:
-        for place, part in engine.run(_features, jobs, workers=told.workers):
+        for place, part in engine.run(_look, jobs, workers=told.workers):
             found[place] = part
             advance()
     for name in {one.name for one, _ in jobs}:
         parts = [found[place] for place, (one, _) in enumerate(jobs) if one.name == name]
-        tables.write_tensors(files[name], {"features": torch.cat(parts)})
+        tables.write_tensors(files[name], {what: torch.cat([part[what] for part in parts]) for what in parts[0]})
     return files
 
 
-def _features(job: tuple[Observer, Images]) -> Tensor:
-    """One observer's feature vectors of some stimuli."""
-    observer, stimuli = job
-    assert observer.features is not None
-    found = observer.features(stimuli)
-    if not isinstance(found, Tensor):
-        found = torch.as_tensor(found)
-    if found.ndim != 2 or len(found) != len(stimuli) or not found.isfinite().all():
-        raise ThalwegError(
-            f"observer {observer.name!r} must return one finite vector for each of {len(stimuli)} stimuli; it returned "
-            f"an array of shape {tuple(found.shape)}"
-            + ("" if found.isfinite().all() else " with NaN or infinite values")
-        )
-    return found.float()
+def _makes(one: Observer) -> list[str]:
+    """What an observer's vectors are made by."""
+    return [identity(function) for function in (one.features, one.dictionary) if function]
+
+
+def _look(job: tuple[Observer, Stimuli]) -> Seen:
+    """What one observer makes of some stimuli."""
+    return look(*job)
 
 
 def _whole(file: Path) -> bool:
@@ -184,7 +217,7 @@ def _whole(file: Path) -> bool:
 
 def _do(
     step: str,
-    task: Callable[[Model], str],
+    task: Callable[[list[Model]], str],
     models: list[Model],
     inputs: Callable[[Model], str],
     stages: Stages,
@@ -197,18 +230,29 @@ def _do(
     reasons = {model.name: model.run.undone(f"{step}-{model.name}", inputs(model)) for model in models}
     for reason in {reason for reason in reasons.values() if reason.endswith("damaged")}:
         stages.progress.say(f"{reason}: derived again")
-    todo = [model for model in reversed(models) if reasons[model.name]]  # the last rungs cost most: they go first
+    undone = [model for model in reversed(models) if reasons[model.name]]  # the last rungs cost most: they go first
+    todo = _together(undone) if step == "train" else [[model] for model in undone]
     failures = []
     with stages(step, len(todo)) as advance:
         for place, failure in engine.run(task, todo, workers=models[0].settings.workers):
             if failure:
-                failures.append(f"rung {todo[place].rung.name!r}, seed {todo[place].seed}: {failure}")
+                first = todo[place][0]
+                failures.append(f"ladder {first.ladder.name!r}, rung {first.rung.name!r}, seed {first.seed}: {failure}")
             advance()
     if failures:
         raise ThalwegError(
             f"{len(failures)} of {len(models)} models failed; the others are done and kept. "
             + "\n".join(sorted(failures)[:5])
         )
+
+
+def _together(models: list[Model]) -> list[list[Model]]:
+    """The models in groups that are trained at once: the checkpoints of one run, in order, or each by itself."""
+    groups: dict[tuple[str, ...], list[Model]] = {}
+    for model in models:
+        rung = "" if model.ladder.course else model.rung.name
+        groups.setdefault((model.ladder.name, rung, str(model.seed)), []).append(model)
+    return [sorted(group, key=lambda model: model.rung.checkpoint) for group in groups.values()]
 
 
 def _gather(run: RunDirectory, models: list[Model], stages: Stages) -> None:
@@ -238,12 +282,16 @@ def _record(models: list[Model], told: Settings, stages: Stages) -> dict[str, An
         "ladders": {
             model.ladder.name: {
                 "description": model.ladder.description,
+                "modality": model.ladder.modality,
+                "strength": model.ladder.strength,
+                "observers": [
+                    {"name": one.name, "version": one.version, "control": one.control} for one in model.watching
+                ],
                 "data_hash": model.data_hash,
                 "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},
             }
             for model in models
         },
-        "observers": [{"name": one.name, "version": one.version, "control": one.control} for one in models[0].watching],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "device": told.hardware,
         "seconds": stages.seconds,

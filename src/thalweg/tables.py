@@ -8,6 +8,7 @@
     missing.parquet         how many units of a rung have no number, and why
     gallery.parquet         the stimuli of the best, median and worst units of each rung, as PNG files
     shape.json              the verdict for each ladder, kind, measure, observer, band and strength axis
+    comparison.json         whether the ladders have the same shape, for each headline and pair of ladders
     weights/, recordings/   safetensors for each model
     parts/                  the rows of each model, which the tables are put together from
     steps/                  what each finished step was made from, and the hashes of what it made

@@ -4,9 +4,9 @@ again.
 
 import json
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from thalweg import strength, tables
 from thalweg.errors import ThalwegError
 from thalweg.gallery import gallery
-from thalweg.ladder import Ladder, Rung
+from thalweg.ladder import Ladder, Rung, Told, Trainer
 from thalweg.measures import MEASURES
 from thalweg.observers import Observer, prepare
-from thalweg.recording import NEURONS, RANDOM, Recording, beside, record, to_tensors
+from thalweg.recording import NEURONS, RANDOM, Recording, beside, record, to_tensors, watching
 from thalweg.scores import HEADLINES
-from thalweg.scoring import Halves, Watcher, score_units
+from thalweg.scoring import Halves, Known, Watcher, known, score_units
 from thalweg.settings import Settings
-from thalweg.stimuli import Images, Splits, halves
+from thalweg.stimuli import Splits, Stimuli, halves
 from thalweg.tables import RunDirectory, digest, identity
 
-CONTROLS = {"none": NEURONS, "untrained": NEURONS, "rotated": RANDOM}  # each with its basis
+BASES = {"rotated": RANDOM}  # of the controls; all others are read in the basis of their neurons
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
 
 
@@ -48,7 +48,22 @@ class Model:
     @property
     def name(self) -> str:
         """The name of its files."""
-        return f"{self.ladder.name}-{self.rung.name}-{self.seed}"
+        return f"{self.ladder.name}-{self.rung.name}-{self.seed}".replace(":", "-")
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """What is measured: the trained model ("none") and its twins."""
+        return ("none", "untrained", "rotated", *self.ladder.twins)
+
+    @property
+    def trainers(self) -> dict[str, Trainer]:
+        """How it is trained and how its twins are that are trained at all, by control; not for a course."""
+        trainer = self.rung.train or self.ladder.train
+        return {**({"none": trainer} if trainer else {}), **self.ladder.twins}
+
+    def weights(self, control: str) -> str:
+        """The name of the file of its weights in the run directory."""
+        return f"weights/{self.name}{'' if control == 'none' else f'-{control}'}.safetensors"
 
     def build(self) -> nn.Module:
         """The untrained model: the same weights whenever it is built."""
@@ -57,12 +72,13 @@ class Model:
 
     def train_inputs(self) -> str:
         """The hash of what its weights are made from."""
-        trainer = identity(self.rung.train or self.ladder.train)
-        return digest(version("thalweg"), str(self.build()), trainer, self.seed, self.settings.seed, self.data_hash)
+        ways = [self.rung.checkpoint, identity(self.ladder.course), identity(self.ladder.evaluate)]
+        ways += [(control, identity(trainer)) for control, trainer in self.trainers.items()]
+        return digest(version("thalweg"), str(self.build()), ways, self.seed, self.settings.seed, self.data_hash)
 
     def measure_inputs(self) -> str:
         """The hash of what its recordings and rows are made from."""
-        layers = [(layer.name, layer.pool, identity(layer.nonlinearity)) for layer in self.rung.layers]
+        layers = [(replace(layer, nonlinearity=None), identity(layer.nonlinearity)) for layer in self.rung.layers]
         watching = [(one.name, one.version, one.parts) for one in self.watching]
         features = sorted(file.name for file in self.features.values())
         measures = [(measure.name, measure.version) for measure in MEASURES.values()]
@@ -71,67 +87,106 @@ class Model:
         return digest(self.train_inputs(), layers, watching, features, measures, kept, self.rung.kind)
 
 
-def train_model(model: Model) -> str:
-    """Train a model and leave its weights and what is to be said of it; returns the reason of a failure, or nothing."""
+def train_models(models: Sequence[Model]) -> str:
+    """Train a model, or one run of which several models are checkpoints, and leave weights and what is to be said of
+    them; returns the reason of a failure, or nothing.
+    """
     try:
-        network = model.build().to(model.settings.hardware)
-        untrained = _strengths(network, model, {"train_examples": 0})
-        told = dict((model.rung.train or model.ladder.train)(network, model.splits, model.seed))
-        trained = _strengths(network, model, told)
+        for model, found in zip(models, _course(models), strict=True):
+            _keep_weights(model, found)
     except ThalwegError as wrong:
         return str(wrong)
     except Exception:
         return traceback.format_exc(limit=-3)
-    weights, about = f"weights/{model.name}.safetensors", f"weights/{model.name}.json"
-    tables.write_tensors(model.run / weights, {name: value.cpu() for name, value in network.state_dict().items()})
-    tables.write_json(model.run / about, {"trained": trained, "untrained": untrained})
-    model.run.finish(f"train-{model.name}", model.train_inputs(), [weights, about])
     return ""
 
 
-def _strengths(network: nn.Module, model: Model, told: Mapping[str, float | int | str]) -> dict[str, float | int | str]:
+Weights = dict[str, tuple[dict[str, Tensor], Told]]  # by control, with what the tables say of it
+
+
+def _course(models: Sequence[Model]) -> Iterator[Weights]:
+    """The weights of one model after another."""
+    first = models[0]
+    network = first.build().to(first.settings.hardware)
+    untrained = _strengths(network, first, {"train_examples": 0})
+    twins: Weights = {"untrained": ({}, untrained)}
+    for control, trainer in first.trainers.items():
+        twin = first.build().to(first.settings.hardware)
+        told = trainer(twin, first.splits, first.seed)
+        twins[control] = (_state(twin), _strengths(twin, first, told))
+    if first.ladder.course is None:
+        yield twins
+        return
+    checkpoints = [model.rung.checkpoint for model in models]
+    course = first.ladder.course(network, first.splits, first.seed, checkpoints)
+    for model, told in zip(models, course, strict=True):
+        yield {**twins, "none": (_state(network), _strengths(network, model, told))}
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def _keep_weights(model: Model, found: Weights) -> None:
+    outputs = [f"weights/{model.name}.json"]
+    for control, (state, _) in found.items():
+        if state:
+            outputs.append(model.weights(control))
+            tables.write_tensors(model.run / outputs[-1], state)
+    tables.write_json(model.run / outputs[0], {control: dict(told) for control, (_, told) in found.items()})
+    model.run.finish(f"train-{model.name}", model.train_inputs(), outputs)
+
+
+def _strengths(network: nn.Module, model: Model, told: Told) -> Told:
     """What the tables say of a model: its place on every strength axis, and how its training ended."""
     device = model.settings.hardware
-    found = strength.evaluate(network, model.splits.pool, device=device)
+    found = dict((model.ladder.evaluate or strength.evaluate)(network, model.splits.pool, device=device))
     forward = strength.forward_flops(network.to("cpu"), model.splits.pool)
     network.to(device)
     return {
         **told,
-        "pool_loss": found["loss"],
-        "bits": found["bits"],
-        "accuracy": found["accuracy"],
+        "pool_loss": found.pop("loss"),
+        **found,
         "parameters": sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         "compute": 3 * forward * int(told.get("train_examples", 0)),  # a backward pass costs two forward passes
     }
 
 
+def measure_models(models: Sequence[Model]) -> str:
+    """Measure one model after another; returns the reason of the first failure, or nothing."""
+    return next(filter(None, map(measure_model, models)), "")
+
+
 def measure_model(model: Model) -> str:
-    """Record a model, its untrained and its rotated twin, and score all units; returns the reason of a failure, or
-    nothing.
-    """
+    """Record a model and its twins, and score all units; returns the reason of a failure, or nothing."""
     try:
         pool = model.splits.pool
-        parts = Halves(*halves(len(pool), seed=model.settings.seed))
-        watchers, statistics = _watchers(model, pool)
-        trained = model.build()
-        trained.load_state_dict(tables.read_tensors(model.run / f"weights/{model.name}.safetensors"))
-        found = {
-            **_record(trained, model, parts, statistics, {"none": NEURONS, "rotated": RANDOM}),
-            **_record(model.build(), model, parts, statistics, {"untrained": NEURONS}),
-        }
-        recordings = {control: found[control] for control in CONTROLS}
-        rows = _score(recordings, model, parts, watchers, statistics)
+        parts = Halves(*halves(pool, seed=model.settings.seed))
+        watchers, facts = _watchers(model, pool)
+        found: dict[str, Layers] = {}
+        trained = nn.Module()
+        for control in model.controls:
+            if control != "rotated":
+                network = model.build()
+                if control != "untrained":
+                    network.load_state_dict(tables.read_tensors(model.run / model.weights(control)))
+                bases = {"none": NEURONS, "rotated": RANDOM} if control == "none" else {control: NEURONS}
+                trained = network if control == "none" else trained
+                found |= _record(network, model, parts, facts, bases)
+        recordings = {control: found[control] for control in model.controls}
+        rows = _score(recordings, model, parts, watchers, facts)
     except ThalwegError as wrong:
         return str(wrong)
     except Exception:
         return traceback.format_exc(limit=-3)
-    outputs = [_keep(recordings[control], model, control) for control in CONTROLS]
+    outputs = [_keep(recordings[control], model, control) for control in model.controls]
     outputs += [f"parts/{model.name}.parquet", f"parts/{model.name}-gallery.parquet"]
     tables.write_frame(model.run / outputs[-2], rows)
     shown = gallery(
         rows.filter(pl.col("control") == "none"),
         recordings["none"],
         pool,
+        trace=partial(_along, trained, model),
         measure=HEADLINES["predictable"],
         observer=model.watching[0].name,
         seed=model.settings.seed,
@@ -141,8 +196,19 @@ def measure_model(model: Model) -> str:
     return ""
 
 
-def _watchers(model: Model, pool: Images) -> tuple[list[Watcher], Tensor]:
-    """The observers with their views of the pool, and the pool's low-level statistics."""
+def _along(network: nn.Module, model: Model, layer: str, unit: int, stimuli: list[int]) -> list[list[float]]:
+    """A unit's value at each token of some stimuli; nothing where it has none."""
+    place = next(one for one in model.rung.layers if one.name == layer)
+    if model.splits.pool.modality != "text":
+        return []
+    with torch.inference_mode(), watching(network.eval(), [place]) as outputs:
+        network(model.splits.pool.batch(torch.tensor(stimuli)).to(model.settings.hardware))
+    output = outputs[layer].movedim(place.units, 1)
+    return output[:, unit].float().cpu().tolist() if output.ndim == 3 else []
+
+
+def _watchers(model: Model, pool: Stimuli) -> tuple[list[Watcher], Known]:
+    """The observers with their views of the pool, and what is known of its stimuli."""
     return _views(tuple(sorted(model.features.items())), model.watching, _Once(pool, model.data_hash))
 
 
@@ -150,7 +216,7 @@ def _watchers(model: Model, pool: Images) -> tuple[list[Watcher], Tensor]:
 class _Once:
     """A pool that counts as equal to another of the same content, so that what is made of it can be kept."""
 
-    pool: Images
+    pool: Stimuli
     content: str
 
     def __hash__(self) -> int:
@@ -163,29 +229,28 @@ class _Once:
 @lru_cache(maxsize=2)
 def _views(
     files: tuple[tuple[str, Path], ...], watching: tuple[Observer, ...], once: _Once
-) -> tuple[list[Watcher], Tensor]:
+) -> tuple[list[Watcher], Known]:
     """Made once in each worker process: the models that it measures share them."""
-    features = {name: tables.read_tensors(file)["features"] for name, file in files}
-    return [Watcher(one, prepare(one, features, once.pool)) for one in watching], features["trivial"]
+    seen = {name: tables.read_tensors(file) for name, file in files}
+    watchers = [Watcher(one, prepare(one, seen, once.pool)) for one in watching]
+    return watchers, known(once.pool, seen["trivial"]["features"])
 
 
 def _record(
-    network: nn.Module, model: Model, parts: Halves, statistics: Tensor, bases: Mapping[str, str]
+    network: nn.Module, model: Model, parts: Halves, facts: Known, bases: Mapping[str, str]
 ) -> dict[str, Layers]:
     """The recordings of both halves, by control and layer."""
-    pool = model.splits.pool
-    labels = nn.functional.one_hot(pool.labels.long(), len(pool.label_names)).float()
     reference, query = (
         record(
             network,
             model.rung.layers,
-            pool,
+            model.splits.pool,
             ids,
             bases=tuple(bases.values()),
             k=model.settings.k,
             sample=model.settings.sample,
             seed=model.settings.seed,
-            statistics={"label": labels, "trivial": statistics},
+            statistics=facts.tables(),
             device=model.settings.hardware,
         )
         for ids in (parts.reference, parts.query)
@@ -201,7 +266,7 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
     frames = []
     for control, layers in recordings.items():
         for depth, layer in enumerate(model.rung.layers):
-            units = pl.int_range(len(layers[layer.name][0].count), eager=True).alias("unit").to_frame()
+            units = pl.Series("unit", layers[layer.name][0].places.numpy()).to_frame()
             told = {
                 "ladder": model.ladder.name,
                 "rung": model.rung.name,
@@ -211,14 +276,14 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
                 "layer": layer.name,
                 "depth": depth,
                 "pool": layer.pool,
-                "basis": CONTROLS[control],
+                "basis": BASES.get(control, NEURONS),
             }
             frames.append(units.with_columns(pl.lit(value).alias(name) for name, value in told.items()))
     return pl.concat(frames)
 
 
 def _score(
-    recordings: Mapping[str, Layers], model: Model, parts: Halves, watchers: list[Watcher], statistics: Tensor
+    recordings: Mapping[str, Layers], model: Model, parts: Halves, watchers: list[Watcher], facts: Known
 ) -> pl.DataFrame:
     """The rows of the table of units for a model and its twins, all scored together."""
     pairs = [layers[layer.name] for layers in recordings.values() for layer in model.rung.layers]
@@ -228,8 +293,7 @@ def _score(
         _units(recordings, model),
         halves=parts,
         watchers=watchers,
-        statistics=statistics,
-        labels=model.splits.pool.labels,
+        known=facts,
     )
 
 

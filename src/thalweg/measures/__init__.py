@@ -3,10 +3,13 @@
 A measure is a plain function; the decorator lists it and returns it unchanged. It asks for its inputs by naming its
 parameters:
 
-- `evidence`: answers of the observer that compares whole stimuli, by band
+- `evidence`: answers of the observer, by band: comparing whole stimuli if it does
+- `cosines`: the same of observers that compare whole stimuli only
 - `single`: answers of the observer with capacity 1, by band
 - `by_capacity`: answers for each capacity
 - `undecided`: by band, the pairs of queries that low-level statistics can't decide
+- `undecided_by_token`, `token_share`: the pairs that the identity of the last token can't decide, and the share of each
+  unit's variance that it explains; for stimuli that are made of tokens
 - `activations`, `embeddings`: values on the shared random sample, and the observer's embedding of its stimuli
 - `class_means`, `class_errors`: the mean value for each class, and its standard error
 
@@ -166,4 +169,11 @@ def mean_of(*scores: Score) -> Score:
     return Score(value, value - below, value + above, torch.where(there, n, 0), scores[0].note)
 
 
-from thalweg.measures import class_selectivity, mis, monosemanticity, two_choice, two_choice_single  # noqa: E402, F401
+from thalweg.measures import (  # noqa: E402, F401
+    class_selectivity,
+    last_token_share,
+    mis,
+    monosemanticity,
+    two_choice,
+    two_choice_single,
+)

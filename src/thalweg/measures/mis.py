@@ -16,7 +16,7 @@ TEMPERATURE = 0.16  # fitted to people's answers for one observer (Zimmermann et
     higher_is="more predictable",
     cite="Zimmermann, Klindt & Brendel 2024, Machine Interpretability Score",
 )
-def mis(evidence: Answers) -> Scores:
+def mis(cosines: Answers) -> Scores:
     """The mean probability of a right answer in the band `extreme`, if answers follow a logistic psychometric function.
 
     mean over pairs of sigmoid((d(high) - d(low)) / 0.16). The interval is normal, its variance DeLong's with the
@@ -28,7 +28,7 @@ def mis(evidence: Answers) -> Scores:
     within an observer only. Published text writes a product with 0.16, which could never exceed 0.66 for cosines;
     published values do, so it is a quotient here. The easiest band saturates.
     """
-    margin = evidence["extreme"].high[:, :, None] - evidence["extreme"].low[:, None, :]  # (unit, high, low)
+    margin = cosines["extreme"].high[:, :, None] - cosines["extreme"].low[:, None, :]  # (unit, high, low)
     there = ~margin.isnan()
     right = torch.sigmoid(margin / TEMPERATURE).where(there, 0)
     count = there.sum((1, 2))

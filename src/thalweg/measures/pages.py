@@ -56,6 +56,10 @@ def write(folder: Path) -> None:
         (folder / f"{measure.name}.md").write_text(page(measure), encoding="utf-8")
         first = _flow(inspect.cleandoc(measure.function.__doc__ or "").split("\n\n")[0])
         index.append(f"- [{measure.name}]({measure.name}.md): {first}")
+    index += [
+        "",
+        "[How the observers of text fare on planted units](text-observers.md), by `benchmarks.text_observers`.",
+    ]
     (folder / "README.md").write_text("\n".join(index) + "\n", encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ from thalweg.trials import Pairs
 PLAIN_BANDS = ("extreme", "v90", "v75")
 MATCHED_BANDS = ("v90", "v75")
 LEAST_PAIRS = 10  # fewer undecided pairs than this make no score
+DECIDED_BY_TOKEN = "decided by the last token"
 
 
 @measure(
@@ -67,6 +68,36 @@ def two_choice_matched(evidence: Answers, undecided: Pairs) -> Scores:
     """
     bands = {
         band: proportion_correct(evidence[band], undecided[band], least=LEAST_PAIRS, note=DECIDED)
+        for band in MATCHED_BANDS
+    }
+    scores = {(band, ""): score for band, score in bands.items()}
+    scores[MEAN, ""] = mean_of(*bands.values())
+    return scores
+
+
+@measure(
+    version=1,
+    unit="proportion correct",
+    range=(0.0, 1.0),
+    chance=0.5,
+    higher_is="more predictable beyond the last token",
+    cite="thalweg; matching as in matched case-control designs",
+)
+def two_choice_matched_token(evidence: Answers, undecided_by_token: Pairs) -> Scores:
+    """`two_choice` over only those pairs of queries that the identity of the last token can't decide.
+
+    A window's prediction is the mean of the unit over the windows of the reference half that end in the same token,
+    shrunken towards the overall mean; a pair counts if the predictions for its two queries differ by less than a
+    quarter of the unit's standard deviation. The score is the mean of `v90` and `v75`.
+
+    Fewer than ten such pairs in a band give NaN, "decided by the last token". The coverage belongs to every mean of
+    this score.
+
+    How it can mislead: tokens that end few windows have no prediction of their own, so pairs of such windows stay in
+    even if their tokens decide them; and where coverage is low, the mean is that of an unusual few.
+    """
+    bands = {
+        band: proportion_correct(evidence[band], undecided_by_token[band], least=LEAST_PAIRS, note=DECIDED_BY_TOKEN)
         for band in MATCHED_BANDS
     }
     scores = {(band, ""): score for band, score in bands.items()}

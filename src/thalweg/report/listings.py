@@ -10,7 +10,7 @@ from thalweg.curves import ALL
 from thalweg.measures import MEASURES
 from thalweg.report import figures, rows
 from thalweg.report.charts import Row
-from thalweg.report.figures import ROTATED, TRAINED, UNTRAINED, Ladder
+from thalweg.report.figures import ROTATED, TRAINED, Ladder
 from thalweg.report.text import (
     NONE,
     Number,
@@ -181,22 +181,19 @@ def twins(ladder: Ladder, headline: str) -> Table:
     """Each rung's score, its twins' and the differences."""
     lines = []
     for row in figures.twins(ladder, HEADLINES[headline]):
-        own = {control: row.get(control) for control in (TRAINED, UNTRAINED, ROTATED)}
-        lines.append(
-            {
-                "rung": word(row["rung"]),
-                "kind": word(row["kind"]),
-                ladder.axis: number(row["strength"], lambda value: on_axis(ladder.axis, value)),
-                "trained": estimate(own[TRAINED]),
-                "coverage": number((own[TRAINED] or {}).get("coverage"), percent),
-                "untrained": estimate(own[UNTRAINED]),
-                "trained − untrained": number(row["minus_untrained"], signed),
-                "rotated": estimate(own[ROTATED]),
-                "coverage, rotated": number((own[ROTATED] or {}).get("coverage"), percent),
-                "trained − rotated": number(row["minus_rotated"], signed),
-                "beside rotation": word(beside_rotation(row)),
-            }
-        )
+        line = {
+            "rung": word(row["rung"]),
+            "kind": word(row["kind"]),
+            ladder.axis: number(row["strength"], lambda value: on_axis(ladder.axis, value)),
+        }
+        for control in ladder.controls:
+            line[control] = estimate(row.get(control))
+            line["coverage" if control == TRAINED else f"coverage, {control}"] = number(
+                (row.get(control) or {}).get("coverage"), percent
+            )
+            if control != TRAINED:
+                line[f"trained − {control}"] = number(row[f"minus_{control}"], signed)
+        lines.append(line | {"beside rotation": word(beside_rotation(row))})
     return table(f"twins-{headline}", f"{headline}: trained rungs beside their twins", lines)
 
 
@@ -243,7 +240,7 @@ def models(ladder: Ladder, controls: Sequence[str]) -> Table:
         line["units without trials"] = number(one["n_failed"], whole)
         lines.append(line)
     who = "twins" if len(controls) > 1 else "models"
-    return table(who, f"The {'untrained and rotated twins' if who == 'twins' else 'trained models'}", lines)
+    return table(who, f"The {'twins' if who == 'twins' else 'trained models'}", lines)
 
 
 TRAINING: dict[str, Callable[[Number], str]] = {
@@ -273,7 +270,7 @@ def absent(ladder: Ladder) -> Table:
     """How many units have no score, and why."""
     order = {measure: place for place, measure in enumerate(MEASURES)}
     found = rows.absent(ladder.run, ladder.name).to_dicts()
-    controls = [*rows.CONTROLS.values()]
+    controls = ladder.controls
     reasons: dict[tuple[str, str], dict[str, Row]] = {}
     for one in found:
         reasons.setdefault((one["measure"], one["note"]), {})[one["control"]] = one
@@ -292,21 +289,23 @@ def absent(ladder: Ladder) -> Table:
 
 
 def observers(run: Run) -> Table:
-    """Who answered, and what each sees."""
-    headline = run.record["settings"]["observer"][0]
-    return table(
-        "observers",
-        "The observers",
-        (
-            {
-                "observer": word(one["name"]),
-                "version": number(one["version"], whole),
-                "role": word("headline" if one["name"] == headline else "control" if one["control"] else "beside it"),
-                "sees": word(sees(one["name"])),
-            }
-            for one in run.record["observers"]
-        ),
+    """Who answered, on which ladders, and what each sees."""
+    found: dict[str, dict[str, Any]] = {}
+    for ladder, told in run.record["ladders"].items():
+        for place, one in enumerate(told["observers"]):
+            role = "headline" if place == 0 else "control" if one["control"] else "beside it"
+            found.setdefault(one["name"], {**one, "role": role, "ladders": []})["ladders"].append(ladder)
+    lines = (
+        {
+            "observer": word(name),
+            "version": number(one["version"], whole),
+            "role": word(one["role"]),
+            "ladder": word(", ".join(one["ladders"])),
+            "sees": word(sees(name)),
+        }
+        for name, one in found.items()
     )
+    return table("observers", "The observers", [_without_ladder(run, line) for line in lines])
 
 
 def measures(run: Run) -> Table:

@@ -1,4 +1,7 @@
-"""The gallery as the page shows it: for each rung three units with the stimuli that drive them, and one trial."""
+"""The gallery as the page shows it: for each rung three units with the stimuli that drive them, and one trial.
+
+What lies between the least and the largest value shown of a unit is spread over the shades of its tokens.
+"""
 
 import base64
 from typing import Any
@@ -46,6 +49,8 @@ def _unit(shown: pl.DataFrame) -> dict[str, Any]:
     """One unit with its references and a trial."""
     first = shown.row(0, named=True)
     by_role = {role: shown.filter(pl.col("role") == role).sort("rank").to_dicts() for role in shown["role"].unique()}
+    values = [value for row in shown["values"] for value in row]
+    ends = (min(values), max(values)) if values else (0.0, 1.0)
     queries = by_role.get("high query", []) + by_role.get("low query", [])
     queries.sort(key=lambda query: not query["first"])
     return {
@@ -53,10 +58,10 @@ def _unit(shown: pl.DataFrame) -> dict[str, Any]:
         "unit": first["unit"],
         "measure": WORDS.get(first["measure"], first["measure"]),
         "score": decimal(first["value"]),
-        "high": [_picture(one, "a high reference") for one in by_role.get("high reference", [])],
-        "low": [_picture(one, "a low reference") for one in by_role.get("low reference", [])],
+        "high": [_shown(one, "a high reference", ends) for one in by_role.get("high reference", [])],
+        "low": [_shown(one, "a low reference", ends) for one in by_role.get("low reference", [])],
         "trial": [
-            _picture(query, f"query {letter}") | {"letter": letter}
+            _shown(query, f"query {letter}", ends) | {"letter": letter}
             for letter, query in zip("AB", queries, strict=False)
         ],
         "answer": next(
@@ -65,10 +70,13 @@ def _unit(shown: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _picture(stimulus: dict[str, Any], what: str) -> dict[str, str]:
-    code = base64.b64encode(stimulus["png"] or b"").decode()
-    return {
-        "source": f"data:image/png;base64,{code}",
-        "alt": f"{what}, labelled {stimulus['label']}",
-        "label": str(stimulus["label"]),
-    }
+def _shown(stimulus: dict[str, Any], what: str, ends: tuple[float, float]) -> dict[str, Any]:
+    """A stimulus as a picture, or as pieces of text, each shaded by the unit's value there where it has one."""
+    label = str(stimulus["label"])
+    if not stimulus["png"]:
+        low, high = ends
+        shades = [round((value - low) / ((high - low) or 1), 2) for value in stimulus["values"]]
+        shades = shades or [None] * len(stimulus["pieces"])
+        return {"pieces": list(zip(stimulus["pieces"], shades, strict=True)), "label": label, "alt": what}
+    code = base64.b64encode(stimulus["png"]).decode()
+    return {"source": f"data:image/png;base64,{code}", "alt": f"{what}, labelled {label}", "label": label}

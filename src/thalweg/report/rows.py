@@ -13,7 +13,12 @@ from thalweg.measures import MEAN
 from thalweg.run import Run
 from thalweg.scores import BINS
 
-CONTROLS = {"none": "trained", "untrained": "untrained", "rotated": "rotated"}  # as the report calls them
+CONTROLS = {  # as the report calls them
+    "none": "trained",
+    "untrained": "untrained",
+    "rotated": "rotated",
+    "memorising": "memorising",
+}
 CAPACITY_ORDER = ("1", "2", "5", "20", "all")
 DIGITS = 5
 WHOLE = -1  # the seed of a rung's row while tables are joined, for a missing seed joins nothing
@@ -106,6 +111,12 @@ def kinds(run: Run, ladder: str) -> dict[str, str]:
     return dict(rows.iter_rows())
 
 
+def controls(run: Run, ladder: str) -> tuple[str, ...]:
+    """The controls that a ladder has, the trained models first."""
+    there = set(run.models.filter(pl.col("ladder") == ladder)["control"])
+    return tuple(said for name, said in CONTROLS.items() if name in there)
+
+
 def twins(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """For each rung its score with interval and coverage, its twins', and the differences: trained minus twin."""
     found: dict[str, dict[str, Any]] = {}
@@ -113,7 +124,7 @@ def twins(frame: pl.DataFrame) -> list[dict[str, Any]]:
         place = found.setdefault(row["rung"], {"rung": row["rung"], "kind": row["kind"], "strength": row["strength"]})
         place[row["control"]] = row
     for row in found.values():
-        for control in ("untrained", "rotated"):
+        for control in list(CONTROLS.values())[1:]:
             pair = row.get("trained", {}).get("score"), row.get(control, {}).get("score")
             row[f"minus_{control}"] = None if None in pair else round(pair[0] - pair[1], DIGITS)
     return list(found.values())

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
 
-from thalweg.ladders import LADDERS
+from thalweg.ladders import ships
 from thalweg.measures import MEASURES
 from thalweg.observers import OBSERVERS
 from thalweg.settings import QUICK_SEEDS, Settings
@@ -38,12 +38,16 @@ GLOSSARY = {
     "low-level statistics can't decide",
     "reliability": "the rank correlation of the units' scores with those when reference and query half are exchanged",
     "capacity": "how many features of its dictionary an observer may use",
-    "strength": "how capable a model is: by default bits of task information above the label entropy, on held-out "
-    "stimuli",
+    "strength": "how capable a model is: by default bits of task information above guessing by frequency, on held-out "
+    "stimuli; for text, bits per byte above the unigram model",
+    "share": "the strength that ladders have in common: bits as a share of all that guessing by frequency leaves open. "
+    "Labels and sums can be known for certain, the next word can't: a language model stays far below 1",
     "rung": "one model configuration of a kind; a rung has several seeds",
     "ladder": "rungs of one task, ordered by strength",
     "untrained": "a control: the same network with its first weights, never trained",
     "rotated": "a control: the units of the trained layer, mixed by a fixed random rotation",
+    "memorising": "a control of the ladder of sums: the same network, trained without weight decay until it knows its "
+    "training pairs by heart",
     "interval": "95 %, from drawing units and seeds again",
     "verdict": "the shape of a curve by a rule fixed beforehand: valley, hump, increasing, decreasing, flat (only by "
     "an equivalence test), or cannot tell. n is the number of models, never of units",
@@ -139,8 +143,8 @@ def command(record: Mapping[str, Any]) -> str:
         if one.name in told and one.default is not MISSING and _listed(told[one.name]) != _listed(one.default)
     }
     own = [one for one in asked if one not in OBSERVERS]
-    if own or any(ladder not in LADDERS for ladder in ladders):
-        arguments = [f"<ladder {ladder!r}>" if ladder not in LADDERS else repr(ladder) for ladder in ladders]
+    if own or not all(map(ships, ladders)):
+        arguments = [f"<ladder {ladder!r}>" if not ships(ladder) else repr(ladder) for ladder in ladders]
         named = [f"{name}={value!r}" for name, value in changed.items()]
         return f"thalweg.survey({', '.join([*arguments, *named])})"
     words = ["thalweg", "survey", *ladders]

@@ -15,17 +15,21 @@ Limits: a verdict belongs to its strength axis. It survives any monotone rescali
 class weights nearly), never another order. Strength is taken as known, scores as normal.
 """
 
+from thalweg.shape.comparison import Comparison, Models, compare
 from thalweg.shape.judging import judge
 from thalweg.shape.orders import order_restricted_p
 from thalweg.shape.tables import judge_table, read_table
 from thalweg.shape.verdict import Depth, Fit, Scatter, Sensitivity, Verdict
 
 __all__ = [
+    "Comparison",
     "Depth",
     "Fit",
+    "Models",
     "Scatter",
     "Sensitivity",
     "Verdict",
+    "compare",
     "judge",
     "judge_table",
     "order_restricted_p",

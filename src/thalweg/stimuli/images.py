@@ -1,8 +1,4 @@
-"""Stimuli: what models are given and observers are shown, as sets of which any part can be taken.
-
-A set knows how to hand a batch to a model and how to show one stimulus to a person. Its content hash names it wherever
-a result is kept, so a result is used again exactly when the stimuli are the same.
-"""
+"""Images of one size."""
 
 import hashlib
 import io
@@ -13,6 +9,8 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from thalweg.stimuli.showing import Shown
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
@@ -21,6 +19,7 @@ class Images:
     pixels: UInt8[Tensor, "stimulus channel height width"]
     labels: Int[Tensor, " stimulus"]
     label_names: tuple[str, ...]
+    modality: str = "image"
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
@@ -33,12 +32,25 @@ class Images:
         """What a model is given: the pixels as numbers from 0 to 1."""
         return self.pixels[which].float() / 255
 
-    def png(self, which: int) -> bytes:
-        """One image as a PNG file, to be shown."""
+    def low_level(self) -> Float[Tensor, "stimulus statistic"]:
+        """Mean and contrast of each colour channel, and mean gradients along both axes."""
+        image = self.pixels.float() / 255
+        across = (image[:, :, :, 1:] - image[:, :, :, :-1]).abs().mean((1, 2, 3))
+        down = (image[:, :, 1:] - image[:, :, :-1]).abs().mean((1, 2, 3))
+        return torch.cat([image.mean((2, 3)), image.std((2, 3)), across[:, None], down[:, None]], 1)
+
+    def last_token(self) -> None:
+        """An image has no tokens."""
+
+    def groups(self) -> None:
+        """Images stand for themselves."""
+
+    def show(self, which: int) -> Shown:
+        """One image as a PNG file."""
         pixels = self.pixels[which].movedim(0, -1).contiguous().numpy()  # (height, width, channel)
         file = io.BytesIO()
         Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG", optimize=True)
-        return file.getvalue()
+        return Shown(self.label_names[int(self.labels[which])], png=file.getvalue())
 
     def content_hash(self) -> str:
         """Sixteen hexadecimal digits that differ whenever an image, a label or their order does."""
@@ -46,23 +58,3 @@ class Images:
         digest.update(self.pixels.contiguous().numpy().tobytes())
         digest.update(self.labels.long().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True, eq=False)
-class Splits:
-    """The stimuli of a ladder: for training, for deciding when to stop, and the held-out pool that is measured on."""
-
-    train: Images
-    validation: Images
-    pool: Images
-
-    def content_hash(self) -> str:
-        """Sixteen hexadecimal digits for all three together."""
-        parts = (self.train, self.validation, self.pool)
-        return hashlib.sha256("".join(part.content_hash() for part in parts).encode()).hexdigest()[:16]
-
-
-def halves(count: int, *, seed: int) -> tuple[Int[Tensor, " reference"], Int[Tensor, " query"]]:
-    """The ids of a pool's reference half and query half: a random split, disjoint, each in increasing order."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    return order[: count // 2].sort().values, order[count // 2 :].sort().values

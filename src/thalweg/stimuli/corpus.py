@@ -1,0 +1,294 @@
+"""From documents to windows that begin and end with words, in three parts that share no document.
+
+The text is that of the user's file or, without one, the English that every installation carries. Paragraphs that stand
+in it twice are removed first. Then whole documents are dealt out at random by the seed: three quarters for training, a
+twentieth for deciding when to stop, a fifth for the pool. The vocabulary (byte-level byte-pair encoding) and the topics
+come from the training documents alone.
+
+A word here is a run of letters, digits and underscores with the apostrophes in it, a run of other marks, or a line
+break; a space belongs to the word after it, and no token spans two words. A window begins at a word that follows
+whitespace and ends where a word does, so some text between windows is left out.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
+from sklearn.decomposition import NMF
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfTransformer
+from threadpoolctl import threadpool_limits
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Split
+from tokenizers.pre_tokenizers import Sequence as InTurn
+from tokenizers.trainers import BpeTrainer
+from torch import Tensor
+
+from thalweg.errors import ThalwegError
+from thalweg.stimuli import Source, Splits
+from thalweg.stimuli.docstrings import embedded
+from thalweg.stimuli.documents import Document, read, without_repeats
+from thalweg.stimuli.windows import NO_TARGET, Tags, Vocabulary, Windows
+
+__all__ = ["Document", "Encoded", "byte_pairs", "embedded", "encode", "pieces", "read", "split", "splits", "windows"]
+
+LENGTH = 24  # tokens in a window: about fifteen words
+ENTRIES = 2048  # of the vocabulary
+POOL, VALIDATION = 6000, 2000  # windows, at most
+POOL_SHARE, VALIDATION_SHARE = 0.2, 0.05  # of the documents
+POOL_DOCUMENTS = 4  # at least: two halves of two documents each; and at most a quarter of the pool from one document
+LEAST_DOCUMENTS = 8  # four for the pool, one for validation, three for training
+TOPICS = 32
+PASSAGE = 256  # tokens of a document that are taken to keep to one subject
+PASSAGES = 3000  # that topics are fitted on, at most: more cost time and change little
+COMMON = 0.3  # of passages: what more of them have says nothing of their subject (articles, punctuation)
+ROUNDS = 50  # of the factorisation: four times as many change the error by a thousandth
+WORD = re.compile(r"\n| ?\w+(?:['’]\w+)*| ?[^\w \n]+| ")
+SPEECH = "part of speech"
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A document as tokens: which are the first of a word, and the tag of each one's word where words are tagged."""
+
+    tokens: Int[np.ndarray, " token"]
+    first: Bool[np.ndarray, " token"]
+    tags: tuple[str, ...] = ()
+
+
+def splits(source: Source, seed: int, *, length: int = LENGTH) -> Splits:
+    """The windows of a user's file or, if there is none, of the English that every installation carries.
+
+    Raises:
+        ThalwegError: see `read` and `split`.
+    """
+    return split(embedded() if source.path is None else read(source), seed=seed, length=length)
+
+
+def split(
+    documents: Sequence[Document],
+    *,
+    seed: int,
+    length: int = LENGTH,
+    entries: int = ENTRIES,
+    pool: int = POOL,
+    validation: int = VALIDATION,
+) -> Splits:
+    """Windows for training, for validation and for the pool; no document is in two of them, no window is there twice.
+
+    At most `pool` and `validation` windows are drawn at random, as many from one document as from another as far as
+    they have them, and no more than a quarter of the pool from one. A window's document is a place in the random order.
+
+    Raises:
+        ThalwegError: too few documents when repeated paragraphs are removed, or none long enough for a window.
+    """
+    if length < 2 or entries <= 256:
+        raise ThalwegError(f"length is {length}, entries {entries}; at least 2 tokens and 257 entries were expected")
+    kept, repeats = without_repeats(documents)
+    if len(kept) < LEAST_DOCUMENTS:
+        raise ThalwegError(
+            f"the text has {len(kept)} document{'s' * (len(kept) != 1)} when repeated paragraphs are removed "
+            f"({repeats:.0%} of all); at least {LEAST_DOCUMENTS} were expected, for training, validation and the two "
+            "halves of the pool share none"
+        )
+    generator = np.random.default_rng(seed)
+    shuffled = [kept[place] for place in generator.permutation(len(kept))]
+    before_pool = len(kept) - max(POOL_DOCUMENTS, round(POOL_SHARE * len(kept)))
+    trained = before_pool - max(1, round(VALIDATION_SHARE * len(kept)))
+    tokenizer = byte_pairs((document.text for document in shuffled[:trained]), entries)
+    encoded = encode(shuffled, tokenizer)
+    every = windows(shuffled, encoded, _vocabulary(tokenizer, encoded[:trained], seed), length=length)
+    origin = every.documents.numpy()
+    in_validation = np.flatnonzero((origin >= trained) & (origin < before_pool))
+    in_pool = np.flatnonzero(origin >= before_pool)
+    parts = {
+        "training": np.flatnonzero(origin < trained),
+        "validation": in_validation[_evenly(origin[in_validation], validation, 1, generator)],
+        "the pool": in_pool[_evenly(origin[in_pool], pool, POOL_DOCUMENTS, generator)],
+    }
+    for part, chosen in parts.items():
+        if not len(chosen):
+            longest = max(len(one.tokens) for one in encoded)
+            raise ThalwegError(
+                f"too few of {len(kept)} documents hold a window of {length} tokens: none is left for {part}, the "
+                f"longest document has {longest} tokens. Longer documents or shorter windows were expected; where rows "
+                "are parts of documents, name the column that says of which with --document-column"
+            )
+    return Splits(*(every.take(torch.from_numpy(chosen)) for chosen in parts.values()))
+
+
+def byte_pairs(texts: Iterable[str], entries: int = ENTRIES) -> Tokenizer:
+    """A byte-level byte-pair encoding with at most so many entries, trained on texts; the same for the same texts.
+
+    All 256 bytes are entries, so that there is no text that it can't encode.
+    """
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = InTurn(
+        [Split(Regex(WORD.pattern), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    alphabet = sorted(ByteLevel.alphabet())
+    trainer = BpeTrainer(vocab_size=entries, min_frequency=2, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def pieces(tokenizer: Tokenizer) -> tuple[bytes, ...]:
+    """The bytes of each token of a byte-level encoding.
+
+    Its entries are spelt with one printable character a byte: printable ones stand for themselves, the others follow
+    from the 256th character on (Radford et al. 2019, the code of GPT-2).
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    return tuple(
+        bytes(byte_of[character] for character in tokenizer.id_to_token(token) or "")
+        for token in range(tokenizer.get_vocab_size())
+    )
+
+
+def encode(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]:
+    """Each document as tokens; every different word is encoded once."""
+    known: dict[str, list[int]] = {}
+    found = []
+    for document in documents:
+        words = WORD.findall(document.text)
+        for word in words:
+            if word not in known:
+                known[word] = tokenizer.encode(word, add_special_tokens=False).ids
+        sizes = np.array([len(known[word]) for word in words], np.int64)
+        first = np.zeros(int(sizes.sum()), np.bool_)
+        first[sizes.cumsum() - sizes] = True
+        tokens = np.array([token for word in words for token in known[word]], np.int32)
+        found.append(Encoded(tokens, first, _spoken(document, words, sizes)))
+    return found
+
+
+def _spoken(document: Document, words: Sequence[str], sizes: Int[np.ndarray, " word"]) -> tuple[str, ...]:
+    """For each token, the tag at the last character of its word, if there are tags."""
+    if not document.tags:
+        return ()
+    last = np.array([len(word) for word in words], np.int64).cumsum() - 1
+    place = np.searchsorted(np.array(document.ends, np.int64), last, side="right").clip(max=len(document.tags) - 1)
+    return tuple(document.tags[tagged] for tagged in np.repeat(place, sizes))
+
+
+def windows(
+    documents: Sequence[Document], encoded: Sequence[Encoded], vocabulary: Vocabulary, *, length: int
+) -> Windows:
+    """All windows of so many tokens of each document, the same one only once, with the token that follows each.
+
+    A window begins at the first token of a word that whitespace or a line break precedes, and ends where the next token
+    is the first of a word, or the document ends. One that would end within a word is not taken, but the next that can
+    begin after its first word. `tags` has the tag of the word that its last token belongs to.
+    """
+    starts = [_starts(one, vocabulary, length) for one in encoded]
+    rows = [one.tokens[start : start + length] for one, mine in zip(encoded, starts, strict=True) for start in mine]
+    tokens = np.stack(rows) if rows else np.empty((0, length), np.int32)  # (window, token)
+    following = [
+        int(one.tokens[start + length]) if start + length < len(one.tokens) else NO_TARGET
+        for one, mine in zip(encoded, starts, strict=True)
+        for start in mine
+    ]
+    origin = np.repeat(np.arange(len(documents)), [len(mine) for mine in starts])
+    names = tuple(sorted({document.label for document in documents}))
+    labels = np.array([names.index(document.label) for document in documents], np.int64)
+    every = Windows(
+        tokens=torch.from_numpy(tokens),
+        following=torch.tensor(following, dtype=torch.int64),
+        documents=torch.from_numpy(origin),
+        labels=torch.from_numpy(labels[origin]),
+        label_names=names,
+        vocabulary=vocabulary,
+        tags=_tags(encoded, starts, length),
+    )
+    _, distinct = np.unique(tokens.view(np.dtype((np.void, 4 * length))).ravel(), return_index=True)
+    return every.take(torch.from_numpy(np.sort(distinct)))
+
+
+def _starts(document: Encoded, vocabulary: Vocabulary, length: int) -> list[int]:
+    """Where windows begin in a document."""
+    if not len(document.tokens):
+        return []
+    shown = [vocabulary.pieces[token] for token in document.tokens.tolist()]
+    can_begin = [
+        bool(first) and piece != b"\n" and (piece.startswith(b" ") or before == b"\n")
+        for first, piece, before in zip(document.first, shown, [b"\n", *shown], strict=False)
+    ]
+    can_end = [*document.first.tolist(), True]  # before this token
+    found, place = [], 0
+    while place + length <= len(shown):
+        taken = can_begin[place] and can_end[place + length]
+        if taken:
+            found.append(place)
+        place += length if taken else 1
+    return found
+
+
+def _tags(encoded: Sequence[Encoded], starts: Sequence[Sequence[int]], length: int) -> Mapping[str, Tags]:
+    """The tag of the word that holds each window's last token, where every document has tags."""
+    if not all(one.tags for one in encoded):
+        return {}
+    last = [one.tags[start + length - 1] for one, mine in zip(encoded, starts, strict=True) for start in mine]
+    names = tuple(sorted(set(last)))
+    code = {name: number for number, name in enumerate(names)}
+    return {SPEECH: (torch.tensor([code[tag] for tag in last], dtype=torch.int64), names)}
+
+
+def _evenly(
+    origin: Int[np.ndarray, " window"], most: int, least_documents: int, generator: np.random.Generator
+) -> Int[np.ndarray, " drawn"]:
+    """Places of at most so many windows, drawn at random, at most the same number from each document.
+
+    That number is the least that gives as many as are wanted, or else the largest with which no document gives more
+    than one in `least_documents`.
+    """
+    _, document, sizes = np.unique(origin, return_inverse=True, return_counts=True)
+    each = 0
+    for number in range(1, int(sizes.max(initial=0)) + 1):
+        total = int(np.minimum(sizes, number).sum())
+        if number * least_documents > total:
+            break
+        each = number
+        if total >= most:
+            break
+    shuffled = np.lexsort((generator.random(len(origin)), document))  # by document, at random within it
+    turn = np.arange(len(origin)) - np.repeat(sizes.cumsum() - sizes, sizes)
+    drawn = np.lexsort((generator.random(len(origin)), turn))[: min(most, int(np.minimum(sizes, each).sum()))]
+    return np.sort(shuffled[drawn])
+
+
+def _vocabulary(tokenizer: Tokenizer, training: Sequence[Encoded], seed: int) -> Vocabulary:
+    entries = pieces(tokenizer)
+    counts = np.bincount(np.concatenate([one.tokens for one in training]), minlength=len(entries))
+    return Vocabulary(entries, torch.from_numpy(counts.astype(np.int64)), topics(training, len(entries), seed=seed))
+
+
+def topics(documents: Sequence[Encoded], entries: int, *, seed: int) -> Float[Tensor, "topic token"]:
+    """What documents are about: topics as weights of tokens; a topic's weights add up to one.
+
+    Non-negative factors of passages of the documents by tokens, counts weighted by how few passages have the token
+    (TF-IDF). Tokens in more than three tenths of the passages have no weight. There are 32 topics, or as many as there
+    are passages; where the documents are about less, all weights of some topics are 0.
+    """
+    passages = [
+        one.tokens[start : start + PASSAGE] for one in documents for start in range(0, max(1, len(one.tokens)), PASSAGE)
+    ]
+    if len(passages) > PASSAGES:
+        chosen = np.random.default_rng(seed).choice(len(passages), PASSAGES, replace=False)
+        passages = [passages[place] for place in np.sort(chosen)]
+    counts = csr_array(np.stack([np.bincount(passage, minlength=entries) for passage in passages]).astype(np.float64))
+    rare = np.asarray((counts > 0).mean(0)).ravel() <= COMMON
+    weighted = csr_array(TfidfTransformer(sublinear_tf=True).fit_transform(counts).multiply(rare[None]))
+    factors = NMF(min(TOPICS, len(passages), entries), init="nndsvd", max_iter=ROUNDS, random_state=seed)
+    with threadpool_limits(1), warnings.catch_warnings():  # the sums of several threads differ in the last digits
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        factors.fit(weighted)
+    weights = factors.components_ / factors.components_.sum(1, keepdims=True).clip(min=np.finfo(float).tiny)
+    return torch.from_numpy(weights.astype(np.float32))
