@@ -115,7 +115,7 @@ class World:
             tables.write_frame(path / f"{name}.parquet", frame)
         judged = [one for one in curves.curves(models, frames["scores"], Settings(), HEADLINE) if one.headline]
         tables.write_json(path / "shape.json", [curves.judged(one) for one in judged])
-        compared = [{"headline": "predictable", "sentence": "<b>no</b> telling"}]
+        compared = [{"headline": "predictable", "pairs": [{"sentence": "<b>no</b> telling"}]}]
         tables.write_json(path / "comparison.json", compared)
         tables.write_json(path / "run.json", self.record())
         return open_run(path)

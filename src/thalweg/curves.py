@@ -122,12 +122,13 @@ def comparisons(
 
     Only ladders whose rungs are `independent` of each other take part: checkpoints of one run are not.
     """
-    rows = _rows(models, table).filter(is_headline(observers) & pl.col("ladder").is_in(independent))
+    rows = _rows(models, table).filter(is_headline(observers))
     modalities = dict(models.select("ladder", "modality").unique().iter_rows())
     found = []
     for word, measure in HEADLINES.items():
         own = {}
-        for (ladder,), some in rows.filter(measure=measure).group_by("ladder", maintain_order=True):
+        for ladder in independent:
+            some = rows.filter(ladder=ladder, measure=measure)
             name = f"{FIELDS.get(modalities[ladder], modalities[ladder])} ({ladder})"
             own[name] = Models(some[strength.SHARE].to_numpy(), some["score"].to_numpy(), some["rung"].to_list())
         if len(own) > 1:

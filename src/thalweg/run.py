@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from thalweg import tables
+from thalweg.scores import HEADLINES
 from thalweg.tables import RunDirectory
 
 
@@ -68,11 +69,11 @@ class Run:
     @property
     def verdict(self) -> dict[str, dict[str, Any]]:
         """The headline verdicts, {ladder: {"predictable": ..., "crisp": ...}}, over all kinds of rungs."""
-        found: dict[str, dict[str, Any]] = {}
-        for one in self.shape:
-            if one["headline"] and one["kind"] == "all":
-                found.setdefault(one["ladder"], {})[one["headline"]] = one
-        return found
+        overall = {(one["ladder"], one["headline"]): one for one in self.shape if one["kind"] == "all"}
+        return {
+            ladder: {word: overall[ladder, word] for word in HEADLINES if (ladder, word) in overall}
+            for ladder in self.record["ladders"]
+        }
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the report, by default as `report.html` into the run directory, and return its path."""

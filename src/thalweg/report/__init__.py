@@ -35,15 +35,15 @@ PICTURE_SCALE = 2  # pixels of a PNG file for each pixel of the chart
 
 @dataclass(frozen=True)
 class Drawn:
-    """All figures of a run: those of each ladder, and one of all together where there are several."""
+    """All figures of a run: those of each ladder, and those of all together where there are several."""
 
     ladders: dict[Ladder, list[Figure]]
-    joint: Figure | None
+    joint: list[Figure]
 
     def files(self) -> dict[str, Figure]:
         """The figures by the names of their files."""
         found = {_file_name(ladder, figure): figure for ladder, made in self.ladders.items() for figure in made}
-        return {**({"0-joint": self.joint} if self.joint else {}), **found}
+        return {**{f"0-{figure.name}": figure for figure in self.joint}, **found}
 
 
 def render(run: Run) -> str:
@@ -76,9 +76,8 @@ def _export(file: tuple[Path, str]) -> None:
 
 def _drawn(run: Run) -> Drawn:
     ladders = list(figures.ladders(run))
-    return Drawn(
-        {ladder: figures.figures(ladder) for ladder in ladders}, joint.figure(ladders) if len(ladders) > 1 else None
-    )
+    every = [joint.together(ladders), joint.each(ladders)] if len(ladders) > 1 else []
+    return Drawn({ladder: figures.figures(ladder) for ladder in ladders}, every)
 
 
 def _page(run: Run, drawn: Drawn) -> str:
@@ -86,8 +85,8 @@ def _page(run: Run, drawn: Drawn) -> str:
     sections = [
         _section(ladder, made, f"ladder-{place}") for place, (ladder, made) in enumerate(drawn.ladders.items(), 1)
     ]
-    together = _figure(drawn.joint, "joint") if drawn.joint else None
-    shown = [*([together] if together else []), *(one for each in sections for one in each["figures"].values())]
+    together = [_figure(figure, figure.name) for figure in drawn.joint]
+    shown = [*together, *(one for each in sections for one in each["figures"].values())]
     told = {
         "title": f"thalweg: {', '.join(ladder.name for ladder in drawn.ladders)}",
         "style": (HERE / "style.css").read_text(encoding="utf-8"),

@@ -127,7 +127,8 @@ def printed(figure: Figure) -> dict[str, Any]:
         )
         for panel in figure.panels
     ]
-    whole = alt.concat(*panels, columns=figure.columns).resolve_scale(color="shared", shape="shared")
+    shape: Any = "shared" if figure.kinds or figure.control_shapes or figure.ladders else "independent"
+    whole = alt.concat(*panels, columns=figure.columns).resolve_scale(color="shared", shape=shape)
     text = json.dumps({**_finished(whole), "config": config(legend=True) | {"background": "white"}})
     for name, colour in PAPER.items():
         text = text.replace(f"var({name})", colour)

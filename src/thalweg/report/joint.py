@@ -13,8 +13,8 @@ AXIS = "share of the achievable bits"
 FLOOR = -0.25  # of the axis: who errs with confidence may lie far below 0
 
 
-def figure(ladders: Sequence[Ladder]) -> Figure:
-    """Both headlines for all ladders: on the shared axis, then each ladder on its own."""
+def together(ladders: Sequence[Ladder]) -> Figure:
+    """Both headlines for all ladders, on the shared axis."""
     names = [ladder.name for ladder in ladders]
     shown = {word: [_points(ladder, measure) for ladder in ladders] for word, measure in HEADLINES.items()}
     panels = []
@@ -32,6 +32,21 @@ def figure(ladders: Sequence[Ladder]) -> Figure:
             height=340,
         )
         panels.append(Panel(word, _told(ladders, shown[word], measure, word), chart))
+    caption = (
+        "Above, all ladders on the one strength axis that they share: the bits that a model knows as a share of all "
+        "that guessing by frequency leaves open. Filled: trained, with 95 % intervals; hollow: untrained twins. The "
+        "lines are the best curves of the shapes that the verdicts name, broken where the verdict is cannot tell.",
+        "The weakness of that axis: digits and sums can be known for certain, and 1 can be reached. The next word "
+        "can't be known, and nobody knows how much of it can: language stays far below 1 however strong the model, so "
+        f"compare shapes, not places. What lies below {decimal(FLOOR)} (models that err with confidence) is drawn at "
+        "the edge.",
+    )
+    return Figure("joint", "All ladders", caption, tuple(panels), ladders=tuple(names))
+
+
+def each(ladders: Sequence[Ladder]) -> Figure:
+    """Both headlines for each ladder on its own axis, beside the others."""
+    panels = []
     for ladder in ladders:
         for word, measure in HEADLINES.items():
             points = [row for row in ladder.points(measure) if row["seed"] is None]
@@ -41,16 +56,10 @@ def figure(ladders: Sequence[Ladder]) -> Figure:
             title = f"{ladder.name}: {word}"
             panels.append(Panel(title, figures.told(points, verdict, title), chart, figures.verdict_note(verdict)))
     caption = (
-        "Above, all ladders on the one strength axis that they share: the bits that a model knows as a share of all "
-        "that guessing by frequency leaves open. Filled: trained, with 95 % intervals; hollow: untrained twins. The "
-        "lines are the best curves of the shapes that the verdicts name, broken where the verdict is cannot tell.",
-        "The weakness of that axis: digits and sums can be known for certain, and 1 can be reached. The next word "
-        "can't be known, and nobody knows how much of it can: language stays far below 1 however strong the model, so "
-        f"compare shapes, not places. What lies below {decimal(FLOOR)} (models that err with confidence) is drawn at "
-        "the edge.",
-        "Below, each ladder on its own axis, trained and untrained.",
+        "Each ladder on its own strength axis, with its verdict; the shapes of points are its kinds of rung, as in its "
+        "own section.",
     )
-    return Figure("joint", "All ladders", caption, tuple(panels), ladders=tuple(names))
+    return Figure("each", "Each on its own axis", caption, tuple(panels), controls=(TRAINED, UNTRAINED))
 
 
 def _points(ladder: Ladder, measure: str) -> list[Row]:

@@ -380,11 +380,14 @@ def shape_of(verdict: Verdict, rungs: Rungs) -> LadderShape:
 
 
 def worst(found: Mapping[str, Interaction]) -> Interaction:
-    """The more doubtful of the spacings in everything; NaN where none was tested."""
+    """The more doubtful of the spacings in everything; NaN where none was tested.
+
+    Equal curves have equal shapes: whoever doubts the shapes must doubt the curves, so p_shapes is not below p_curves.
+    """
     every = tuple(found.values()) or (Interaction(*[float("nan")] * 4),)
     return Interaction(
         p_curves=max(each.p_curves for each in every),
-        p_shapes=max(each.p_shapes for each in every),
+        p_shapes=max(max(each.p_curves, each.p_shapes) for each in every),
         gap=max(each.gap for each in every),
         gap_high=max(each.gap_high for each in every),
     )
