@@ -84,3 +84,14 @@ def test_a_mistake_is_one_message_and_no_traceback(tmp_path: Path, arguments: li
     assert said in found.stderr
     assert "Traceback" not in found.stderr
     assert found.stderr.startswith("error: ")
+
+
+def test_a_mistaken_command_leaves_nothing_that_stands_in_the_way(tmp_path: Path):
+    for folder in ("nowhere", "elsewhere"):
+        found = thalweg("survey", "mnist", "--data", tmp_path / folder, "--out", tmp_path / "run")
+        assert found.returncode == 2
+        assert f"{folder}: no file train-images" in found.stderr
+
+
+def test_brackets_in_what_is_listed_are_shown():
+    assert "[the k-th last tokens are equal]" in thalweg("list", "observers").stdout

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -165,7 +166,7 @@ def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measure
         raise unknown("list", what, listed)
     table = Table(box=None, show_header=False)
     for row in listed[what]:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     out.print(table)
 
 

@@ -72,12 +72,14 @@ def survey(
                     f"which needs: pip install 'thalweg[{modality}]'"
                 )
         run.sweep()
-        _agree(run, chosen, told)
+        settings_now = _agree(run, chosen, told)
         models = [
             model
             for ladder in chosen
             for model in _prepare(run, ladder, sources[ladder.name], told, watching[ladder.name], stages)
         ]
+        if not (run / "settings.json").is_file():  # not before: a mistaken command leaves no trace
+            tables.write_json(run / "settings.json", settings_now)
         _do("train", train_models, models, Model.train_inputs, stages)
         _do("measure", measure_models, models, Model.measure_inputs, stages)
         _gather(run, models, stages)
@@ -120,8 +122,8 @@ def _watching(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
     return tuple({one.name: one for one in [*found, *parts, *controls]}.values())
 
 
-def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings) -> None:
-    """Make sure that the directory is new or was made with the same ladders and settings, and write them down.
+def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings) -> dict[str, Any]:
+    """The settings as they will be written down, if the directory is new or was made with the same ones.
 
     Raises:
         ThalwegError: it was made with others; says which differ.
@@ -129,8 +131,7 @@ def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings) -> None:
     now = {"ladders": [ladder.name for ladder in chosen], **told.affecting()}
     path = run / "settings.json"
     if not path.is_file():
-        tables.write_json(path, now)
-        return
+        return now
     before = tables.read_json(path)
     differ = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
     if differ:
@@ -138,6 +139,7 @@ def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings) -> None:
             f"{run.path}: this run was made with other settings ({'; '.join(differ)}); give the same ones, or choose "
             "another --out"
         )
+    return now
 
 
 def _prepare(
