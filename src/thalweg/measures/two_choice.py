@@ -16,6 +16,18 @@ LEAST_PAIRS = 10  # fewer undecided pairs than this make no score
 DECIDED_BY_TOKEN = "decided by the last token"
 
 
+def matched(answers: Answers, pairs: Pairs, *, note: str = DECIDED, capacity: str = "") -> Scores:
+    """The share of right answers over some pairs of each matched band, and its mean; `note` says why too few are
+    left.
+    """
+    bands = {
+        band: proportion_correct(answers[band], pairs[band], least=LEAST_PAIRS, note=note) for band in MATCHED_BANDS
+    }
+    scores = {(band, capacity): score for band, score in bands.items()}
+    scores[MEAN, capacity] = mean_of(*bands.values())
+    return scores
+
+
 @measure(
     version=1,
     unit="proportion correct",
@@ -66,13 +78,7 @@ def two_choice_matched(evidence: Answers, undecided: Pairs) -> Scores:
     How it can mislead: the statistics are matched linearly, so what depends on them otherwise stays in; and where
     coverage is low, the mean is that of an unusual few.
     """
-    bands = {
-        band: proportion_correct(evidence[band], undecided[band], least=LEAST_PAIRS, note=DECIDED)
-        for band in MATCHED_BANDS
-    }
-    scores = {(band, ""): score for band, score in bands.items()}
-    scores[MEAN, ""] = mean_of(*bands.values())
-    return scores
+    return matched(evidence, undecided)
 
 
 @measure(
@@ -96,10 +102,4 @@ def two_choice_matched_token(evidence: Answers, undecided_by_token: Pairs) -> Sc
     How it can mislead: tokens that end few windows have no prediction of their own, so pairs of such windows stay in
     even if their tokens decide them; and where coverage is low, the mean is that of an unusual few.
     """
-    bands = {
-        band: proportion_correct(evidence[band], undecided_by_token[band], least=LEAST_PAIRS, note=DECIDED_BY_TOKEN)
-        for band in MATCHED_BANDS
-    }
-    scores = {(band, ""): score for band, score in bands.items()}
-    scores[MEAN, ""] = mean_of(*bands.values())
-    return scores
+    return matched(evidence, undecided_by_token, note=DECIDED_BY_TOKEN)

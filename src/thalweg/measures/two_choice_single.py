@@ -8,17 +8,10 @@ at c = 1; a confused one needs many. The headline *crisp* is `two_choice_single`
 
 from collections.abc import Mapping
 
-from thalweg.measures import DECIDED, MEAN, Score, Scores, mean_of, measure, proportion_correct
-from thalweg.measures.two_choice import LEAST_PAIRS, MATCHED_BANDS
+from thalweg.measures import MEAN, Scores, measure
+from thalweg.measures.two_choice import matched
 from thalweg.observers import Answers
 from thalweg.trials import Pairs
-
-
-def _matched(answers: Answers, undecided: Pairs) -> dict[str, Score]:
-    return {
-        band: proportion_correct(answers[band], undecided[band], least=LEAST_PAIRS, note=DECIDED)
-        for band in MATCHED_BANDS
-    }
 
 
 @measure(
@@ -44,10 +37,7 @@ def two_choice_single(single: Answers, undecided: Pairs) -> Scores:
     twin of the same layer, which the same dictionary reads: what neurons have and their rotation lacks is crispness of
     this basis.
     """
-    bands = _matched(single, undecided)
-    scores = {(band, "1"): score for band, score in bands.items()}
-    scores[MEAN, "1"] = mean_of(*bands.values())
-    return scores
+    return matched(single, undecided, capacity="1")
 
 
 @measure(
@@ -70,6 +60,6 @@ def two_choice_capacity(by_capacity: Mapping[int | None, Answers], undecided: Pa
     more features carry more of it.
     """
     return {
-        (MEAN, "all" if capacity is None else str(capacity)): mean_of(*_matched(answers, undecided).values())
+        (MEAN, "all" if capacity is None else str(capacity)): matched(answers, undecided)[MEAN, ""]
         for capacity, answers in by_capacity.items()
     }
