@@ -1,9 +1,11 @@
 """The tables of a run, put together from what each model's task left behind."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from thalweg import strength
 from thalweg.scores import (
     HEADLINES,
     PLAIN,
@@ -49,7 +51,9 @@ def _models(
 ) -> pl.DataFrame:
     """A row for each model and control: what it is, how strong, how its training ended, and its headline scores."""
     rows = pl.concat([_told(run, model) for model in models], how="diagonal_relaxed")
-    rows = rows.cast({"seed": pl.Int32})
+    axes = [*strength.AXES, strength.SHARE]
+    rows = rows.with_columns(pl.lit(None).alias(axis) for axis in axes if axis not in rows.columns)
+    rows = rows.cast({"seed": pl.Int32}).with_columns(pl.col(axes).cast(pl.Float64).fill_null(math.nan))
     shown = scores.filter(is_headline(observers) & pl.col("seed").is_not_null())
     shown = shown.join(again.drop("n"), on=[*MODEL_KEY, "measure"], how="left")
     for word, measure in {**HEADLINES, PLAIN: PLAIN}.items():

@@ -1,33 +1,36 @@
 """The nouns of a survey: which models there are, where their units are, and how each came to be.
 
 A `Ladder` is a list of rungs for one task. A `Rung` is one model configuration; `build` returns it untrained, so that
-every model has its untrained twin, and training happens apart. Nothing here runs anything.
+every model has its untrained twin, and training happens apart. A `Subject` is a model that exists already, with the
+weights it was published with. Nothing here runs anything.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from thalweg.stimuli import Source, Splits
+from thalweg.stimuli import Source, Splits, Stimuli, View
 
 Pool = Literal["max", "mean", "last"]
-Told = Mapping[str, float | int | str]
+Told = Mapping[str, float | int | str | None]
 Trainer = Callable[[nn.Module, Splits, int], Told]
 Course = Callable[[nn.Module, Splits, int, Sequence[int]], Iterator[Told]]
-Evaluate = Callable[..., Mapping[str, float]]
+Evaluate = Callable[..., Mapping[str, float | None]]
+Encode = Callable[[Float[Tensor, "... neuron"]], Float[Tensor, "... unit"]]
 
 
 @dataclass(frozen=True)
 class Layer:
     """A named place in a model whose output holds units, and how that output becomes one value a unit.
 
-    `name` is the module's, as `model.named_modules()` spells it; its output is taken before the nonlinearity and holds
-    units on the axis `units`. The other axes but the first are places (pixels, tokens): `pool` takes their maximum,
-    their mean or the last, and leaves out the first `skip` of them. At most `most` units are measured, drawn by the
-    seed; 0 means all. `nonlinearity` is what the model applies next; only the rotated twin, which rotates what the
-    model passes on, uses it.
+    `name` is the module's, as `model.named_modules()` spells it; its output (with ":in" after the name, its input) is
+    taken before the nonlinearity and holds units on the axis `units`. The other axes but the first are places (pixels,
+    tokens): `pool` takes their maximum, their mean or the last, and leaves out the first `skip` of them. The units in
+    `only` are measured, if it names any; else at most `most` of them, drawn by the seed; 0 means all. `nonlinearity` is
+    what the model applies next; only a basis that mixes units, which mixes what the model passes on, uses it.
     """
 
     name: str
@@ -36,6 +39,31 @@ class Layer:
     units: int = 1
     skip: int = 0
     most: int = 0
+    only: tuple[int, ...] = ()
+
+
+@runtime_checkable
+class Basis(Protocol):
+    """What the units of a layer are, where they are not its neurons."""
+
+    @property
+    def name(self) -> str:
+        """`random`, `pca`, `sae`, or a name of the user's: what the tables call it."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """What its units are made from, as text: another when they change."""
+        ...
+
+    def encoders(
+        self, model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, ids: Int[Tensor, " stimulus"], *, device: str
+    ) -> Mapping[str, Encode]:
+        """For each layer, the function from its values to its units', both on the last axis.
+
+        `ids` are those of the reference half: what is fitted is fitted to these alone.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +73,8 @@ class Rung:
 
     `kind` groups rungs whose units are alike ("fully connected", "convolutional"): the verdict is given within each
     kind too. `quick` rungs are the ones a quick survey takes. `checkpoint` says when the weights are taken where all
-    rungs are stages of one training run.
+    rungs are stages of one training run. A rung with a `subject` is not trained: it is loaded. `basis` is what the
+    units of its layers are: their neurons, unless it says otherwise.
     """
 
     name: str
@@ -55,6 +84,34 @@ class Rung:
     quick: bool = True
     train: Trainer | None = None
     checkpoint: int = 0
+    subject: "Subject | None" = None
+    basis: Basis | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that exists already: how it is loaded, where its units are, and how it is given a stimulus.
+
+    `load` returns it with its weights; `build` without, newly initialised, as its untrained twin; it has none without
+    `build`. `weights` says which weights these are, with a hash: when it changes, the model is measured again. Where no
+    `layers` are named, they are found by running the model. `view` is the preprocessing that a vision model was
+    published with: from a picture to what the model is given. `tokenizer` returns the `tokenizers.Tokenizer` that a
+    language model reads text by.
+    """
+
+    name: str
+    load: Callable[[], nn.Module]
+    layers: tuple[Layer, ...] = ()
+    build: Callable[[], nn.Module] | None = None
+    kind: str = "published"
+    modality: str = "image"
+    weights: str = ""
+    view: View | None = None
+    tokenizer: Callable[[], Any] | None = None
+
+    def rung(self, *, quick: bool = True) -> Rung:
+        """The rung of a ladder that this model is."""
+        return Rung(self.name, self.kind, self.build or self.load, self.layers, quick, subject=self)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor, nn
 
+from thalweg.devices import PRECISIONS, given, placed
 from thalweg.errors import ThalwegError, unknown
-from thalweg.ladder import Layer, Pool
+from thalweg.ladder import Encode, Layer, Pool
 from thalweg.stimuli import Stimuli
 
 EMPTY = torch.iinfo(torch.int64).min  # the key of no stimulus: below every other
@@ -514,18 +515,21 @@ def pooled(output: Float[Tensor, "batch unit *place"], pool: Pool) -> Float[Tens
 
 
 class Reader:
-    """From a layer's output to one value for each measured unit, in one basis."""
+    """From a layer's output to one value for each measured unit, in one basis.
 
-    def __init__(self, layer: Layer, basis: str, *, seed: int, place: int) -> None:
-        self.layer, self.basis, self.seed, self.place = layer, basis, seed, place
+    `encode` makes a basis of its own from the layer's values, both on the last axis.
+    """
+
+    def __init__(self, layer: Layer, basis: str, *, seed: int, place: int, encode: Encode | None = None) -> None:
+        self.layer, self.basis, self.seed, self.place, self.encode = layer, basis, seed, place, encode
         self.places: Tensor | None = None  # of the measured units, when the first output has been seen
         self.turned: Tensor | None = None  # what the rotation gives these units, (unit, measured)
 
     def __call__(self, output: Float[Tensor, "..."]) -> Float[Tensor, "batch measured"]:
         """The values of the units that are measured."""
-        laid = output.movedim(self.layer.units, 1)[:, :, self.layer.skip :] if output.ndim > 2 else output
-        if self.layer.pool == "last":
-            laid = pooled(laid, "last")
+        laid = laid_out(output, self.layer)
+        if self.encode is not None:
+            laid = self.encode(laid.movedim(1, -1)).movedim(-1, 1)
         if self.places is None:
             self._start(laid.shape[1], laid.device)
         if self.turned is not None:
@@ -536,45 +540,83 @@ class Reader:
         return pooled(laid, self.layer.pool)
 
     def _start(self, units: int, device: torch.device) -> None:
-        """Which units are measured: all, or as many as the layer says, drawn at random."""
+        """Which units are measured: those named, or as many as the layer says, drawn at random, or all."""
         seed, most = self.seed + 7919 * (self.place + 1), self.layer.most
         self.places = torch.arange(units, device=device)
-        if most and most < units:
+        if self.layer.only:
+            if max(self.layer.only) >= units or min(self.layer.only) < 0:
+                wrong = max(self.layer.only) if max(self.layer.only) >= units else min(self.layer.only)
+                raise ThalwegError(f"layer {self.layer.name!r} has units 0 to {units - 1}; unit {wrong} was asked for")
+            self.places = torch.tensor(sorted(self.layer.only), device=device)
+        elif most and most < units:
             order = torch.randperm(units, generator=torch.Generator().manual_seed(seed))
             self.places = order[:most].sort().values.to(device)
         if self.basis == RANDOM:
             self.turned = rotation(units, seed=seed).to(device)[:, self.places]
 
 
+def laid_out(output: Float[Tensor, "..."], layer: Layer) -> Float[Tensor, "batch neuron *place"]:
+    """A layer's output with its neurons on axis 1 and its places after them; the last place alone where it is all that
+    is looked at.
+    """
+    laid = output.movedim(layer.units, 1)[:, :, layer.skip :] if output.ndim > 2 else output
+    return pooled(laid, "last") if layer.pool == "last" else laid
+
+
 @contextmanager
 def watching(model: nn.Module, layers: Sequence[Layer]) -> Iterator[dict[str, Tensor]]:
-    """A dictionary that holds the output of each layer after each forward pass, for as long as the context lasts.
+    """A dictionary that holds what each layer gave in the last forward pass, for as long as the context lasts.
+
+    Of a layer that returns several things, the first tensor counts.
 
     Raises:
-        ThalwegError: a layer that the model does not have, or whose output is no tensor of shape (batch, unit, ...).
+        ThalwegError: a layer that the model does not have, that ran twice in one pass, or whose output is no tensor of
+            shape (batch, unit, ...).
     """
     modules = dict(model.named_modules())
     outputs: dict[str, Tensor] = {}
     in_place = any(getattr(module, "inplace", False) for module in modules.values())  # a later one would alter them
 
-    def hook(name: str) -> object:
-        def keep(_module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            if not isinstance(output, Tensor) or output.ndim < 2:
-                found = f"of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-                raise ThalwegError(f"layer {name!r} returned {found}; units need a tensor of shape (batch, unit, ...)")
-            outputs[name] = output.clone() if in_place else output
+    def keep(name: str, output: object) -> None:
+        if name in outputs:
+            raise ThalwegError(f"layer {name!r} ran twice in one pass; name layers that run once")
+        found = first_tensor(output)
+        if found is None or found.ndim < 2:
+            got = type(output).__name__ if found is None else f"a tensor of shape {tuple(found.shape)}"
+            raise ThalwegError(f"layer {name!r} gave {got}; units need a tensor of shape (batch, unit, ...)")
+        outputs[name] = found.clone() if in_place else found
 
-        return modules[name].register_forward_hook(keep)
+    def forget(_module: nn.Module, _inputs: object) -> None:
+        outputs.clear()
 
-    for layer in layers:
-        if layer.name not in modules:
-            raise unknown("layer of the model", layer.name, (name for name in modules if name))
-    handles = [hook(layer.name) for layer in layers]
+    handles = [model.register_forward_pre_hook(forget)]
     try:
+        for layer in layers:
+            name, _, side = layer.name.partition(":")
+            if name not in modules or side not in ("", "in"):
+                raise unknown("layer of the model", layer.name, (name for name in modules if name))
+            module = modules[name]
+            if side:
+                handles.append(module.register_forward_pre_hook(lambda _m, given, name=layer.name: keep(name, given)))
+            else:
+                handles.append(
+                    module.register_forward_hook(lambda _m, _given, output, name=layer.name: keep(name, output))
+                )
         yield outputs
     finally:
         for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
+            handle.remove()
+
+
+def first_tensor(output: object) -> Tensor | None:
+    """The output, or the first tensor in it where a layer returns several things."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return next((found for one in output if (found := first_tensor(one)) is not None), None)
+    return None
 
 
 def record(
@@ -584,35 +626,42 @@ def record(
     ids: Int[Tensor, " stimulus"],
     *,
     bases: Sequence[str] = (NEURONS,),
+    encoders: Mapping[tuple[str, str], Encode] | None = None,
     k: int = 64,
     sample: int = 512,
     seed: int = 0,
     statistics: Mapping[str, Float[Tensor, "all statistic"]] | None = None,
     batch_size: int = 250,
     device: str = "cpu",
+    precision: str = "float32",
 ) -> dict[tuple[str, str], Recording]:
     """Record every unit of every layer, in each basis, over the stimuli with these ids in one pass: {(layer, basis):
     recording}.
 
     `statistics` holds tables with a row for each stimulus of the whole set, whose products with the values are summed.
-    The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled.
+    The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled;
+    every basis but it and "neurons" has `encoders`, a function for each layer: {(layer, basis): function}.
 
     Raises:
-        ThalwegError: an unknown layer, or an output that does not fit the batch.
+        ThalwegError: an unknown layer, one that did not run, or an output that does not fit the batch.
     """
     scramble = Scramble.seeded(seed)
     tables = {name: table.to(device) for name, table in (statistics or {}).items()}
     readers = {
-        (layer.name, basis): Reader(layer, basis, seed=seed, place=place)
+        (layer.name, basis): Reader(
+            layer, basis, seed=seed, place=place, encode=(encoders or {}).get((layer.name, basis))
+        )
         for place, layer in enumerate(layers)
         for basis in bases
     }
     recorders = {name: Recorder(k=k, sample=sample, scramble=scramble, statistics=tables) for name in readers}
-    model = model.eval().to(device)
+    model = placed(model.eval(), device).to(PRECISIONS[precision])
     with torch.inference_mode(), watching(model, layers) as outputs:
         for batch in ids.split(batch_size):
-            model(stimuli.batch(batch).to(device))
+            model(given(stimuli.batch(batch), device, PRECISIONS[precision]))
             for (layer, basis), reader in readers.items():
+                if layer not in outputs:
+                    raise ThalwegError(f"layer {layer!r} did not run for a batch; name layers that every stimulus uses")
                 output = outputs[layer]
                 if output.shape[0] != len(batch):
                     raise ThalwegError(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from thalweg import strength
+from thalweg.devices import PRECISIONS
 from thalweg.errors import ThalwegError, unknown
 
 UNAFFECTING = ("workers", "device", "cache")  # settings that change no result
@@ -33,6 +34,10 @@ class Settings:
     strength: str = field(default="bits", metadata=_said("Strength axis of the headline."))
     workers: int | None = field(default=None, metadata=_said("Worker processes; as many as cores by default.", 1))
     device: str = field(default="auto", metadata=_said("auto, cpu or cuda."))
+    precision: str = field(
+        default="float32", metadata=_said("Precision that models run in: float32, bfloat16 or float16.")
+    )
+    batch_size: int = field(default=250, metadata=_said("Stimuli that a model is given at once.", 1))
     data: tuple[str, ...] = field(
         default=(),
         metadata=_said(
@@ -66,6 +71,8 @@ class Settings:
             if least is not None and value is not None and value < least:
                 raise ThalwegError(f"{name} is {value}; at least {least} was expected")
         strength.check(self.strength)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.device not in ("auto", "cpu", "cuda"):
             raise unknown("device", self.device, ("auto", "cpu", "cuda"))
         if self.device == "cuda" and not torch.cuda.is_available():

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from thalweg.devices import placed
 from thalweg.errors import ThalwegError, unknown
 from thalweg.stimuli import Stimuli
 
@@ -55,7 +56,7 @@ def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, devic
     Raises:
         ThalwegError: logits that are not finite, or not of shape (batch, class).
     """
-    model = model.eval().to(device)
+    model = placed(model.eval(), device)
     loss, right = 0.0, 0
     all_labels = stimuli.labels.long()
     with torch.inference_mode():

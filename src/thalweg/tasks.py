@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import strength, tables
+from thalweg.devices import placed
 from thalweg.errors import ThalwegError
 from thalweg.gallery import gallery
-from thalweg.ladder import Ladder, Rung, Told, Trainer
+from thalweg.ladder import Ladder, Rung, Subject, Told, Trainer
 from thalweg.measures import MEASURES
 from thalweg.observers import Observer, prepare
 from thalweg.recording import NEURONS, RANDOM, Recording, beside, record, to_tensors, watching
@@ -27,7 +28,6 @@ from thalweg.settings import Settings
 from thalweg.stimuli import Splits, Stimuli, halves
 from thalweg.tables import RunDirectory, digest, identity
 
-BASES = {"rotated": RANDOM}  # of the controls; all others are read in the basis of their neurons
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
 
 
@@ -53,12 +53,32 @@ class Model:
     @property
     def controls(self) -> tuple[str, ...]:
         """What is measured: the trained model ("none") and its twins."""
-        return ("none", "untrained", "rotated", *self.ladder.twins)
+        twins = ("untrained", "rotated", *self.ladder.twins)
+        lacking = set() if self.subject is None or self.subject.build else {"untrained"}
+        lacking |= {"rotated"} if self.basis == RANDOM else set()  # a rotation of a rotation is one again
+        return ("none", *(twin for twin in twins if twin not in lacking))
+
+    @property
+    def subject(self) -> Subject | None:
+        """The published model that its rung is, if it is one."""
+        return self.rung.subject
+
+    @property
+    def basis(self) -> str:
+        """What its units are, and those of its untrained twin."""
+        return self.rung.basis.name if self.rung.basis else NEURONS
+
+    @property
+    def pool(self) -> Stimuli:
+        """The pool as this model is given it."""
+        pool = self.splits.pool
+        view = self.subject.view if self.subject else None
+        return pool.viewed(view) if view and hasattr(pool, "viewed") else pool
 
     @property
     def trainers(self) -> dict[str, Trainer]:
         """How it is trained and how its twins are that are trained at all, by control; not for a course."""
-        trainer = self.rung.train or self.ladder.train
+        trainer = None if self.subject else self.rung.train or self.ladder.train
         return {**({"none": trainer} if trainer else {}), **self.ladder.twins}
 
     def weights(self, control: str) -> str:
@@ -70,8 +90,25 @@ class Model:
         torch.manual_seed(1_000_003 * self.settings.seed + self.seed)
         return self.rung.build()
 
+    def network(self, control: str) -> nn.Module:
+        """The model with its weights, or its twin with its own."""
+        if control == "none" and self.subject:
+            return self.subject.load()
+        network = self.build()
+        if control in self.trainers or (control == "none" and self.ladder.course):
+            network.load_state_dict(tables.read_tensors(self.run / self.weights(control)))
+        return network
+
     def train_inputs(self) -> str:
         """The hash of what its weights are made from."""
+        if self.subject:
+            told = [
+                self.subject.name,
+                self.subject.weights,
+                identity(self.ladder.evaluate),
+                identity(self.subject.view),
+            ]
+            return digest(version("thalweg"), told, self.settings.seed, self.data_hash)
         ways = [self.rung.checkpoint, identity(self.ladder.course), identity(self.ladder.evaluate)]
         ways += [(control, identity(trainer)) for control, trainer in self.trainers.items()]
         return digest(version("thalweg"), str(self.build()), ways, self.seed, self.settings.seed, self.data_hash)
@@ -83,8 +120,9 @@ class Model:
         features = sorted(file.name for file in self.features.values())
         measures = [(measure.name, measure.version) for measure in MEASURES.values()]
         settings = self.settings.affecting()
-        kept = [settings[name] for name in ("k", "sample", "seed", "resamples")]
-        return digest(self.train_inputs(), layers, watching, features, measures, kept, self.rung.kind)
+        kept = [settings[name] for name in ("k", "sample", "seed", "resamples", "precision", "batch_size")]
+        basis = self.rung.basis.identity if self.rung.basis else NEURONS
+        return digest(self.train_inputs(), layers, basis, watching, features, measures, kept, self.rung.kind)
 
 
 def train_models(models: Sequence[Model]) -> str:
@@ -107,7 +145,11 @@ Weights = dict[str, tuple[dict[str, Tensor], Told]]  # by control, with what the
 def _course(models: Sequence[Model]) -> Iterator[Weights]:
     """The weights of one model after another."""
     first = models[0]
-    network = first.build().to(first.settings.hardware)
+    if first.subject:
+        loaded = [control for control in first.controls if control != "rotated"]
+        yield {control: ({}, _strengths(first.network(control), first, {})) for control in loaded}
+        return
+    network = placed(first.build(), first.settings.hardware)
     untrained = _strengths(network, first, {"train_examples": 0})
     twins: Weights = {"untrained": ({}, untrained)}
     for control, trainer in first.trainers.items():
@@ -138,17 +180,22 @@ def _keep_weights(model: Model, found: Weights) -> None:
 
 
 def _strengths(network: nn.Module, model: Model, told: Told) -> Told:
-    """What the tables say of a model: its place on every strength axis, and how its training ended."""
+    """What the tables say of a model: its place on every strength axis, and how its training ended.
+
+    Nothing is known of the training of a published model; the strength of one that says nothing about the pool's
+    labels is missing.
+    """
     device = model.settings.hardware
-    found = dict((model.ladder.evaluate or strength.evaluate)(network, model.splits.pool, device=device))
-    forward = strength.forward_flops(network.to("cpu"), model.splits.pool)
+    found = dict((model.ladder.evaluate or strength.evaluate)(network, model.pool, device=device))
+    about = {**told, "pool_loss": found.pop("loss"), **found}
+    if model.subject:
+        return {**about, "parameters": sum(weight.numel() for weight in network.parameters()), "compute": None}
+    forward = strength.forward_flops(network.to("cpu"), model.pool)
     network.to(device)
     return {
-        **told,
-        "pool_loss": found.pop("loss"),
-        **found,
+        **about,
         "parameters": sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-        "compute": 3 * forward * int(told.get("train_examples", 0)),  # a backward pass costs two forward passes
+        "compute": 3 * forward * int(told.get("train_examples") or 0),  # a backward pass costs two forward passes
     }
 
 
@@ -167,11 +214,11 @@ def measure_model(model: Model) -> str:
         trained = nn.Module()
         for control in model.controls:
             if control != "rotated":
-                network = model.build()
-                if control != "untrained":
-                    network.load_state_dict(tables.read_tensors(model.run / model.weights(control)))
-                bases = {"none": NEURONS, "rotated": RANDOM} if control == "none" else {control: NEURONS}
-                trained = network if control == "none" else trained
+                network = model.network(control)
+                bases = {control: model.basis}
+                if control == "none":
+                    trained = network
+                    bases |= {"rotated": RANDOM} if "rotated" in model.controls else {}
                 found |= _record(network, model, parts, facts, bases)
         recordings = {control: found[control] for control in model.controls}
         rows = _score(recordings, model, parts, watchers, facts)
@@ -202,7 +249,7 @@ def _along(network: nn.Module, model: Model, layer: str, unit: int, stimuli: lis
     if model.splits.pool.modality != "text":
         return []
     with torch.inference_mode(), watching(network.eval(), [place]) as outputs:
-        network(model.splits.pool.batch(torch.tensor(stimuli)).to(model.settings.hardware))
+        network(model.pool.batch(torch.tensor(stimuli)).to(model.settings.hardware))
     output = outputs[layer].movedim(place.units, 1)
     return output[:, unit].float().cpu().tolist() if output.ndim == 3 else []
 
@@ -240,18 +287,23 @@ def _record(
     network: nn.Module, model: Model, parts: Halves, facts: Known, bases: Mapping[str, str]
 ) -> dict[str, Layers]:
     """The recordings of both halves, by control and layer."""
+    basis, device = model.rung.basis, model.settings.hardware
+    encoders = basis.encoders(network, model.rung.layers, model.pool, parts.reference, device=device) if basis else {}
     reference, query = (
         record(
             network,
             model.rung.layers,
-            model.splits.pool,
+            model.pool,
             ids,
             bases=tuple(bases.values()),
+            encoders={(layer, model.basis): encode for layer, encode in encoders.items()},
             k=model.settings.k,
             sample=model.settings.sample,
             seed=model.settings.seed,
             statistics=facts.tables(),
-            device=model.settings.hardware,
+            device=device,
+            batch_size=model.settings.batch_size,
+            precision=model.settings.precision,
         )
         for ids in (parts.reference, parts.query)
     )
@@ -276,7 +328,7 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
                 "layer": layer.name,
                 "depth": depth,
                 "pool": layer.pool,
-                "basis": BASES.get(control, NEURONS),
+                "basis": RANDOM if control == "rotated" else model.basis,
             }
             frames.append(units.with_columns(pl.lit(value).alias(name) for name, value in told.items()))
     return pl.concat(frames)

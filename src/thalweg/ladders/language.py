@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from thalweg.devices import placed
 from thalweg.errors import ThalwegError
 from thalweg.stimuli import Splits, Windows
 from thalweg.stimuli.windows import NO_TARGET
@@ -372,7 +373,7 @@ def mean_loss(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> flo
 
 def _totals(model: nn.Module, stimuli: Windows, device: str, batch_size: int = 64) -> tuple[float, int]:
     """The nats of all next tokens that are known, and how many of these the model finds likeliest."""
-    model = model.eval().to(device)
+    model = placed(model.eval(), device)
     nats, right = 0.0, 0
     with torch.inference_mode():
         for which in torch.arange(len(stimuli)).split(batch_size):

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from thalweg.stimuli.showing import Shown
+from thalweg.stimuli.showing import Shown, View
 
-__all__ = ["Images", "NumberPairs", "Shown", "Source", "Splits", "Stimuli", "Windows", "halves"]
+__all__ = ["Images", "NumberPairs", "Shown", "Source", "Splits", "Stimuli", "View", "Windows", "halves"]
 
 
 @runtime_checkable

@@ -9,16 +9,20 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from thalweg.stimuli.showing import Shown
+from thalweg.stimuli.showing import Shown, View
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images with their labels, all of one size, one byte a channel."""
+    """Images with their labels, all of one size, one byte a channel.
+
+    With a `view`, a model is given what that makes of each picture; without, the pixels as they are.
+    """
 
     pixels: UInt8[Tensor, "stimulus channel height width"]
     labels: Int[Tensor, " stimulus"]
     label_names: tuple[str, ...]
+    view: View | None = None
     modality: str = "image"
 
     def __len__(self) -> int:
@@ -29,8 +33,19 @@ class Images:
         return replace(self, pixels=self.pixels[which], labels=self.labels[which])
 
     def batch(self, which: Int[Tensor, " taken"] | slice) -> Float[Tensor, "taken channel height width"]:
-        """What a model is given: the pixels as numbers from 0 to 1."""
-        return self.pixels[which].float() / 255
+        """What a model is given: the pixels as numbers from 0 to 1, or what the view makes of each picture."""
+        if self.view is None:
+            return self.pixels[which].float() / 255
+        return torch.stack([self.view(self.picture(image)) for image in torch.arange(len(self))[which].tolist()])
+
+    def viewed(self, view: View) -> "Images":
+        """The same images as a model with this preprocessing is given them."""
+        return replace(self, view=view)
+
+    def picture(self, which: int) -> Image.Image:
+        """One image in the three colours that published models expect."""
+        pixels = self.pixels[which].movedim(0, -1).contiguous().numpy()  # (height, width, channel)
+        return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
 
     def low_level(self) -> Float[Tensor, "stimulus statistic"]:
         """Mean and contrast of each colour channel, and mean gradients along both axes."""

@@ -1,6 +1,13 @@
-"""What a person is shown of one stimulus."""
+"""What a person is shown of one stimulus, and how a model is given a picture."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+View = Callable[[Image.Image], Float[Tensor, "channel height width"]]  # a model's own preprocessing
 
 
 @dataclass(frozen=True)

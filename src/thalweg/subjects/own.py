@@ -1,0 +1,38 @@
+"""A subject of the user's own, from a Python file."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+from thalweg.errors import ThalwegError, unknown
+from thalweg.ladder import Subject
+
+
+def from_file(file: str, name: str) -> Subject:
+    """The `Subject` that a Python file holds under a name, or that a function of that name returns.
+
+    Raises:
+        ThalwegError: no such file, it cannot be run, or it holds no subject of that name.
+    """
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise ThalwegError(f"{file}: there is no such file; a Python file with a thalweg.Subject was expected")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # so for every .py file
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # so that what it defines can be sent to worker processes
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as wrong:
+        raise ThalwegError(f"{file}: cannot be run ({type(wrong).__name__}: {wrong})") from wrong
+    finally:
+        sys.path.remove(str(path.parent))
+    subjects = {key for key, value in vars(module).items() if isinstance(value, Subject)}
+    if name not in vars(module):
+        raise unknown(f"subject in {file}", name, subjects)
+    found = vars(module)[name]
+    made = found() if callable(found) and not isinstance(found, Subject) else found
+    if not isinstance(made, Subject):
+        raise ThalwegError(f"{file}: {name} is {type(made).__name__}; a thalweg.Subject was expected")
+    return made
