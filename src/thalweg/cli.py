@@ -18,7 +18,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from thalweg.errors import ThalwegError, unknown
-from thalweg.settings import Settings
+from thalweg.run import Run
+from thalweg.settings import OF_LADDERS, Settings
 
 app = typer.Typer(
     help="How interpretable are a network's units, and how does that change with its strength?",
@@ -62,8 +63,11 @@ class Shown:
 def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each field of the settings, in place of its `**settings`."""
     own = [one for one in inspect.signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    left_out = () if command.__name__ == "survey" else OF_LADDERS
     made = []
     for one in fields(Settings):
+        if one.name in left_out:
+            continue
         repeated = isinstance(one.default, tuple)
         kind = list[str] if repeated else one.type
         default = list(one.default) if isinstance(one.default, tuple) else one.default
@@ -94,14 +98,9 @@ def survey(
     import thalweg
 
     shown = Shown()
-    try:
+    with going_on(shown):
         run = thalweg.survey(*ladder, out=out_, progress=shown, **settings)
-        with shown.stage("report", 1) as advance:
-            path = run.report()
-            advance()
-    except KeyboardInterrupt:
-        shown.say("interrupted; nothing is lost: give the same command again to go on")
-        os._exit(130)  # worker processes in the middle of a task are not waited for
+        path = written(run, shown)
     for name, verdicts in run.verdict.items():
         for word, verdict in verdicts.items():
             out.print(f"[bold]{name}, {word}:[/bold] ", end="")
@@ -110,6 +109,104 @@ def survey(
         out.print(f"[bold]all ladders, {one['headline']}:[/bold] ", end="")
         out.print(one["sentence"], markup=False)
     out.print(f"report: {path}", markup=False)
+
+
+@contextmanager
+def going_on(shown: Shown) -> Iterator[None]:
+    """Leave at once when interrupted, and say that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        shown.say("interrupted; nothing is lost: give the same command again to go on")
+        os._exit(130)  # worker processes in the middle of a task are not waited for
+
+
+def written(run: Run, shown: Shown) -> Path:
+    """The run's report, written with its progress shown."""
+    with shown.stage("report", 1) as advance:
+        path = run.report()
+        advance()
+    return path
+
+
+SUBJECT = typer.Argument(
+    metavar="SUBJECT", help="torchvision:NAME[@WEIGHTS], timm:NAME, efficientnet-lite:N, hf:NAME-or-folder or FILE.py:NAME."
+)
+TRUST = typer.Option("--trust-remote-code", help="Run model code that a hub's repository brings along.")
+
+
+@app.command()
+@settings_as_options
+def measure(
+    subject: Annotated[str, SUBJECT],
+    stimuli: Annotated[
+        str | None,
+        typer.Option(help="Images (folder, Parquet, IDX) or text (plain, Parquet, JSON lines).", metavar="DATA"),
+    ] = None,
+    layers: Annotated[
+        list[str] | None, typer.Option(help="Layers whose names match, as 'layer4.*'; all by default.", metavar="PATTERN")
+    ] = None,
+    units: Annotated[int, typer.Option(help="Units drawn in all, layer by layer at random; 0: every unit.", min=0)] = 0,
+    basis: Annotated[str, typer.Option(help="neurons, random, pca, sae:FOLDER or sae-active:FOLDER.")] = "neurons",
+    length: Annotated[int, typer.Option(help="Tokens in a window of text.")] = 24,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that do not decode.")] = False,
+    trust_remote_code: Annotated[bool, TRUST] = False,
+    out_: Annotated[Path | None, typer.Option("--out", help="Run directory; runs/SUBJECT by default.")] = None,
+    **settings: Any,
+) -> None:
+    """Measure the units of one model that exists already over your stimuli.
+
+    Its layers are those that `thalweg layers SUBJECT` lists. Interrupted, it goes on where it stopped when the same
+    command is given again.
+    """
+    import thalweg
+
+    shown = Shown()
+    with going_on(shown):
+        run = thalweg.measure(
+            subject,
+            stimuli,
+            layers=layers or (),
+            units=units,
+            basis=basis,
+            length=length,
+            skip_bad=skip_bad,
+            trust_remote_code=trust_remote_code,
+            out=out_,
+            progress=shown,
+            **settings,
+        )
+        path = written(run, shown)
+    for word, line in headline(run).items():
+        out.print(f"[bold]{word}:[/bold] ", end="")
+        out.print(line, markup=False)
+    out.print(f"report: {path}", markup=False)
+
+
+def headline(run: Run) -> dict[str, str]:
+    """The headline scores of a run of one model, beside those of its twins."""
+    told = {}
+    for word in ("predictable", "crisp"):
+        scores = {
+            {"none": "the model"}.get(row["control"], row["control"]): (
+                f"{row[word]:.2f} ({row[f'{word}_low']:.2f} to {row[f'{word}_high']:.2f})"
+            )
+            for row in run.models.iter_rows(named=True)
+        }
+        told[word] = ", ".join(f"{who} {score}" for who, score in scores.items())
+    return told
+
+
+@app.command(name="layers")
+def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool, TRUST] = False) -> None:
+    """List the layers of a model whose units can be measured: name, kind, number of units, how values are pooled."""
+    from thalweg import subjects
+    from thalweg.measuring import layers_of
+
+    table = Table("layer", "kind", "units", "pool", box=None)
+    for tap in layers_of(subjects.find(subject, trust_remote_code=trust_remote_code)):
+        table.add_row(escape(tap.layer.name), escape(tap.kind), f"{tap.units:,}", tap.layer.pool)
+    out.print(table)
 
 
 @app.command()

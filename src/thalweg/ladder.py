@@ -124,7 +124,8 @@ class Ladder:
     `course(model, splits, seed, checkpoints)` trains it and yields the same at each checkpoint. `twins` are other ways
     of training whose models are controls, by name (`memorising`). `evaluate(model, stimuli, device=...)` returns `loss`
     (nats), `bits` above what the labels' frequencies alone say, `share` (bits as a share of all there are to be gained)
-    and `accuracy`; by default it is that of a classifier. `strength` says in words what a bit is here.
+    and `accuracy`; by default it is that of a classifier. `strength` says in words what a bit is here. `call` is the
+    command line that measures the same again, where that is not `survey` and the ladder's name.
     """
 
     name: str
@@ -137,3 +138,4 @@ class Ladder:
     twins: Mapping[str, Trainer] = field(default_factory=dict)
     evaluate: Evaluate | None = None
     strength: str = "held-out bits above the label entropy"
+    call: tuple[str, ...] = ()

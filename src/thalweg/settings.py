@@ -11,6 +11,7 @@ from thalweg.devices import PRECISIONS
 from thalweg.errors import ThalwegError, unknown
 
 UNAFFECTING = ("workers", "device", "cache")  # settings that change no result
+OF_LADDERS = ("seeds", "quick", "strength", "data")  # settings that one published model has no use for
 QUICK_SEEDS = 2
 
 

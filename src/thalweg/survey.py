@@ -24,7 +24,7 @@ from thalweg.recording import record
 from thalweg.run import Run
 from thalweg.settings import Settings
 from thalweg.stimuli import Source, Stimuli, halves
-from thalweg.tables import RunDirectory, digest, identity
+from thalweg.tables import RunDirectory, digest, file_name, identity
 from thalweg.tasks import Model, measure_models, train_models
 from thalweg.trials import LEAST_POOL
 
@@ -62,7 +62,7 @@ def survey(
     told = Settings(**settings, observer=tuple(one.name for one in asked), data=tuple(map(str, _several(data)))).check()
     sources = _sources(chosen, told)
     watching = {ladder.name: _watching(ladder, asked) for ladder in chosen}
-    run = RunDirectory(Path(out) if out else Path("runs") / "-".join(ladder.name for ladder in chosen))
+    run = RunDirectory(Path(out) if out else Path("runs") / "-".join(file_name(ladder.name) for ladder in chosen))
     with run.locked():
         stages = Stages(progress or Silent())
         for modality in dict.fromkeys(ladder.modality for ladder in chosen):
@@ -128,7 +128,7 @@ def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings) -> dict[str,
     Raises:
         ThalwegError: it was made with others; says which differ.
     """
-    now = {"ladders": [ladder.name for ladder in chosen], **told.affecting()}
+    now = {"ladders": [" ".join(ladder.call) or ladder.name for ladder in chosen], **told.affecting()}
     path = run / "settings.json"
     if not path.is_file():
         return now
@@ -284,6 +284,7 @@ def _record(models: list[Model], told: Settings, stages: Stages) -> dict[str, An
         "ladders": {
             model.ladder.name: {
                 "description": model.ladder.description,
+                "call": list(model.ladder.call),
                 "modality": model.ladder.modality,
                 "strength": model.ladder.strength,
                 "observers": [

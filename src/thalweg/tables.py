@@ -21,6 +21,7 @@ written beside its place and then moved there, so a run killed at any moment lea
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
@@ -82,6 +83,11 @@ def identity(thing: object) -> str:
     if is_dataclass(thing) and not isinstance(thing, type):
         return repr(thing)
     return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
+def file_name(name: str) -> str:
+    """A name as it can stand in a file's, whatever it is made of."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "unnamed"
 
 
 def file_digest(path: Path) -> str:

@@ -26,7 +26,7 @@ from thalweg.scores import HEADLINES
 from thalweg.scoring import Halves, Known, Watcher, known, score_units
 from thalweg.settings import Settings
 from thalweg.stimuli import Splits, Stimuli, halves
-from thalweg.tables import RunDirectory, digest, identity
+from thalweg.tables import RunDirectory, digest, file_name, identity
 
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
 
@@ -48,7 +48,7 @@ class Model:
     @property
     def name(self) -> str:
         """The name of its files."""
-        return f"{self.ladder.name}-{self.rung.name}-{self.seed}".replace(":", "-")
+        return file_name(f"{self.ladder.name}-{self.rung.name}-{self.seed}")
 
     @property
     def controls(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from thalweg.ladders import ships
 from thalweg.measures import MEASURES
 from thalweg.observers import OBSERVERS
-from thalweg.settings import QUICK_SEEDS, Settings
+from thalweg.settings import OF_LADDERS, QUICK_SEEDS, Settings
 
 Number = float | int | None
 
@@ -143,18 +143,27 @@ def command(record: Mapping[str, Any]) -> str:
         if one.name in told and one.default is not MISSING and _listed(told[one.name]) != _listed(one.default)
     }
     own = [one for one in asked if one not in OBSERVERS]
+    call = [word for ladder in record["ladders"].values() for word in ladder.get("call", ())]
+    if call and not own:
+        kept = {name: value for name, value in changed.items() if name not in OF_LADDERS}
+        return shlex.join(["thalweg", *call, *_flags(kept)])
     if own or not all(map(ships, ladders)):
         arguments = [f"<ladder {ladder!r}>" if not ships(ladder) else repr(ladder) for ladder in ladders]
         named = [f"{name}={value!r}" for name, value in changed.items()]
         return f"thalweg.survey({', '.join([*arguments, *named])})"
-    words = ["thalweg", "survey", *ladders]
-    for name, value in changed.items():
+    return shlex.join(["thalweg", "survey", *ladders, *_flags(changed)])
+
+
+def _flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as they are given on a command line."""
+    words = []
+    for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             words += [flag] if value else [f"--no-{name}"]
         else:
             words += [word for one in _listed(value) for word in (flag, str(one))]
-    return shlex.join(words)
+    return words
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,0 +1,141 @@
+"""One model that exists already, measured: the same tables and the same report as a survey of one rung."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from thalweg import bases, subjects
+from thalweg.errors import ThalwegError, unknown
+from thalweg.ladder import Ladder, Subject
+from thalweg.ladders import language
+from thalweg.observers import Observer
+from thalweg.progress import Progress
+from thalweg.run import Run
+from thalweg.settings import Settings
+from thalweg.stimuli import Source, Splits, Stimuli, corpus
+from thalweg.stimuli.data import image_splits
+from thalweg.strength import published
+from thalweg.subjects.taps import Tap, drawn, found
+from thalweg.survey import survey
+
+
+def measure(
+    subject: str | Subject,
+    stimuli: str | Path | Stimuli | None = None,
+    *,
+    layers: Sequence[str] | str = (),
+    units: int = 0,
+    basis: str = "neurons",
+    length: int = corpus.LENGTH,
+    skip_bad: bool = False,
+    trust_remote_code: bool = False,
+    observer: Sequence[str | Observer] | str | Observer = (),
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Measure the units of one model over the user's stimuli, and return the run.
+
+    The subject is named as `thalweg.subjects` says, or given as a record; the stimuli are a file or folder, or a set of
+    stimuli; a language model reads the embedded English if none are named. `layers` are patterns of layers' names
+    ("layer4.*"); all that were found are measured unless some are named. `units` draws so many in all, each from a
+    layer drawn at random; 0 means every unit. `basis` is `neurons`, `random`, `pca`, `sae:FOLDER` or `sae-active:FOLDER`.
+    The other arguments are those of `survey`.
+
+    Raises:
+        ThalwegError: anything the user can mend, before the long work.
+    """
+    for name in settings:
+        if name not in Settings.__dataclass_fields__:
+            raise unknown("setting", name, Settings.__dataclass_fields__)
+    told = Settings(**{**settings, "seeds": 1}).check()
+    model = subjects.find(subject, trust_remote_code=trust_remote_code) if isinstance(subject, str) else subject
+    own = bases.find(basis)
+    splits = stimuli_of(model, stimuli, told, length=length, skip_bad=skip_bad)
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    pool = splits.pool.viewed(model.view) if model.view and hasattr(splits.pool, "viewed") else splits.pool
+    chosen = chosen_layers(layers_of(model, pool.batch(torch.arange(2))), patterns, model.name)
+    measured = drawn(chosen, units, seed=told.seed) if units else tuple(tap.layer for tap in chosen)
+    model = replace(model, layers=measured)
+    ladder = Ladder(
+        name=model.name,
+        rungs=(replace(model.rung(), basis=own),),
+        splits=lambda _source, _seed: splits,
+        description="one model, as it was published",
+        modality=model.modality,
+        evaluate=language.evaluate if model.modality == "text" else published,
+        call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length, skip_bad=skip_bad),
+    )
+    return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, "seeds": 1})
+
+
+def stimuli_of(
+    model: Subject, stimuli: str | Path | Stimuli | None, told: Settings, *, length: int, skip_bad: bool
+) -> Splits:
+    """The stimuli that a model is measured over.
+
+    Raises:
+        ThalwegError: they cannot be read, or are of another modality than the model takes.
+    """
+    if isinstance(stimuli, Stimuli):
+        if stimuli.modality != model.modality:
+            raise ThalwegError(
+                f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {stimuli.modality!r}"
+            )
+        nothing = stimuli.take(slice(0, 0))
+        return Splits(nothing, nothing, stimuli)
+    source = Source(Path(stimuli) if stimuli else None, told.text_column, told.document_column)
+    if model.modality == "text":
+        tokenizer = model.tokenizer() if model.tokenizer else None
+        return corpus.splits(source, told.seed, length=length, tokenizer=tokenizer)
+    if source.path is None:
+        raise ThalwegError(f"subject {model.name!r} looks at images: name a folder or a Parquet file of them")
+    return image_splits(source, told.seed, skip_bad=skip_bad)
+
+
+def layers_of(model: Subject, batch: Tensor | None = None) -> tuple[Tap, ...]:
+    """The model's layers whose units can be measured: those that it names, or else all that are found by running it on
+    a batch, by default of two noisy pictures or two short texts.
+    """
+    batch = batch if batch is not None else _specimens(model)
+    return found(model.load().eval(), batch, layers=model.layers)
+
+
+def _specimens(model: Subject) -> Tensor:
+    """Two stimuli as the model is given them."""
+    if model.modality == "text":
+        return torch.arange(16).reshape(2, 8)
+    pixels = torch.randint(256, (2, 256, 256, 3), generator=torch.Generator().manual_seed(0)).byte().numpy()
+    pictures = [Image.fromarray(one) for one in pixels]
+    return torch.stack([model.view(one) for one in pictures]) if model.view else torch.from_numpy(pixels).movedim(-1, 1) / 255
+
+
+def chosen_layers(taps: Sequence[Tap], patterns: Sequence[str], name: str) -> tuple[Tap, ...]:
+    """The layers whose names match one of the patterns, or all if there is none.
+
+    Raises:
+        ThalwegError: a pattern that matches no layer; near names are offered.
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(tap.layer.name, pattern) for tap in taps):
+            raise unknown(f"layer of {name}", pattern, (tap.layer.name for tap in taps))
+    return tuple(tap for tap in taps if not patterns or any(fnmatchcase(tap.layer.name, one) for one in patterns))
+
+
+def _call(
+    subject: str | Subject, stimuli: str | Path | Stimuli | None, *, layers: Sequence[str], **options: Any
+) -> tuple[str, ...]:
+    """The command that measures the same again, where all of it can be named on a command line."""
+    if not isinstance(subject, str) or isinstance(stimuli, Stimuli):
+        return ()
+    defaults = {"units": 0, "basis": "neurons", "length": corpus.LENGTH, "skip_bad": False}
+    changed = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value != defaults[name]}
+    words = ["measure", subject, *(["--stimuli", str(stimuli)] if stimuli else [])]
+    words += [word for pattern in layers for word in ("--layers", pattern)]
+    return tuple(words + [word for flag, value in changed.items() for word in ([flag] if value is True else [flag, str(value)])])
