@@ -84,9 +84,9 @@ def _rungs(length: int, pool: Pool) -> tuple[Rung, ...]:
         bag(64, tokens=800_000, quick=False),
         bag(256, tokens=1_000_000, quick=False),
         model(8, tokens=250_000),
-        model(16, tokens=400_000, quick=False),
+        model(16, tokens=400_000),
         model(32, tokens=600_000),
-        model(64, tokens=900_000),
+        model(64, tokens=900_000, quick=False),
         model(128, tokens=1_200_000, quick=False),
         model(256, tokens=1_200_000, quick=False),
         model(64, blocks=2, tokens=1_000_000, quick=False),
@@ -94,7 +94,7 @@ def _rungs(length: int, pool: Pool) -> tuple[Rung, ...]:
         model(64, mlp=True, tokens=1_000_000),
         model(128, mlp=True, tokens=1_400_000, quick=False),
         model(128, blocks=2, mlp=True, tokens=2_000_000, quick=False),
-        model(128, blocks=4, mlp=True, tokens=3_000_000, quick=False),
+        model(128, blocks=4, mlp=True, tokens=2_400_000, quick=False),
     )
 
 
