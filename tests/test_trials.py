@@ -9,7 +9,7 @@ from torch import Tensor
 from planted import any_halves, recordings
 from thalweg.observers import answer, answer_by_features, centred
 from thalweg.scoring import Halves
-from thalweg.trials import BANDS, GRADES, Exam, draw, exam, readout, undecided
+from thalweg.trials import BANDS, GRADES, Asked, Exam, draw, exam, readout, undecided
 
 
 def exam_of(values: Tensor, **kept: int) -> tuple[Exam, Halves]:
@@ -111,13 +111,13 @@ def test_capacity_one_finds_the_one_feature_and_nothing_but_the_references_choos
 
 
 def test_reading_out_together_or_one_by_one_gives_the_same(generator, monkeypatch):
-    features, weights = torch.randn(500, 12, generator=generator), torch.randn(7, 12, 2, generator=generator)
+    features, weights = torch.randn(500, 12, generator=generator), torch.randn(7, 12, generator=generator)
     ids = torch.randint(-1, 500, (7, 40), generator=generator)
-    together = readout(features, ids, weights)
+    together = readout(features, Asked.of(ids), weights)
     monkeypatch.setattr("thalweg.trials.SHARED", 0)
-    one_by_one = readout(features, ids, weights)
+    one_by_one = readout(features, Asked.of(ids), weights)
     torch.testing.assert_close(together, one_by_one, equal_nan=True, rtol=1e-4, atol=1e-5)
-    assert torch.equal(together.isnan().all(2), ids < 0)
+    assert torch.equal(together.isnan(), ids < 0)
 
 
 def test_pairs_are_undecided_where_predictions_from_statistics_agree(generator):

@@ -12,6 +12,7 @@ Everything here is a pure function of two recordings, so trials are derived agai
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int, Int64
@@ -45,6 +46,22 @@ class Queries:
 
 
 @dataclass(frozen=True, eq=False)
+class Asked:
+    """The stimuli that units are asked about: ids, -1 where a unit has fewer; the different ones, and where each id is
+    among these.
+    """
+
+    ids: Int64[Tensor, "unit query"]
+    different: Int64[Tensor, " different"]
+    place: Int64[Tensor, "unit query"]
+
+    @classmethod
+    def of(cls, ids: Int64[Tensor, "unit query"]) -> "Asked":
+        """These ids; an absent one counts as the first stimulus."""
+        return cls(ids, *ids.clamp_min(0).unique(return_inverse=True))
+
+
+@dataclass(frozen=True, eq=False)
 class Exam:
     """All trials of some units: references, most extreme first, and queries by band."""
 
@@ -53,6 +70,19 @@ class Exam:
     queries: Mapping[str, Queries]
     alive: Bool[Tensor, " unit"]  # has trials at all
     notes: tuple[str, ...]  # why not, a note for each unit
+
+    @cached_property
+    def asked(self) -> Asked:
+        """The queries of all bands side by side, the high ones of a band before the low ones."""
+        return Asked.of(
+            torch.cat([side for queries in self.queries.values() for side in (queries.high, queries.low)], 1)
+        )
+
+    def by_band(self, found: Float[Tensor, "unit query"]) -> dict[str, list[Tensor]]:
+        """What was found for `asked`, laid out by band again: the high queries' and the low ones'."""
+        sizes = [side.shape[1] for queries in self.queries.values() for side in (queries.high, queries.low)]
+        sides = iter(found.split(sizes, 1))
+        return {band: [next(sides), next(sides)] for band in self.queries}
 
 
 def exam(reference: Recording, query: Recording) -> Exam:
@@ -112,29 +142,22 @@ def _nearest(
 
 
 def readout(
-    features: Float[Tensor, "stimulus feature"],
-    ids: Int64[Tensor, "unit query"],
-    weights: Float[Tensor, "unit feature way"],
-) -> Float[Tensor, "unit query way"]:
-    """Each unit's queries, read out linearly in one or several ways: sum over f of features[id, f] weights[unit, f,
-    way].
+    features: Float[Tensor, "stimulus feature"], asked: Asked, weights: Float[Tensor, "unit feature"]
+) -> Float[Tensor, "unit query"]:
+    """Each unit's queries, read out linearly: sum over f of features[id, f] weights[unit, f].
 
-    Absent queries (-1) give NaN. Where the units ask about few different stimuli, all of those are read out for every
-    unit in one matrix product; else each unit's own are gathered, a few units at a time, so that they stay in the
+    Absent queries give NaN. Where the units ask about few different stimuli, all of those are read out for every unit
+    in one matrix product; else each unit's own are gathered, a few units at a time, so that they stay in the
     processor's cache.
     """
-    there = ids.clamp_min(0)
-    asked, place = there.unique(return_inverse=True)
-    if len(asked) < SHARED * ids.shape[1]:
-        flat = weights.permute(0, 2, 1).flatten(0, 1)  # (unit x way, feature)
-        scores = (flat @ features[asked].T).unflatten(0, (len(ids), -1))  # (unit, way, asked)
-        found = scores.gather(2, place[:, None, :].expand(-1, weights.shape[2], -1)).transpose(1, 2)
+    ids = asked.ids
+    if len(asked.different) < SHARED * ids.shape[1]:
+        found = (weights @ features[asked.different].T).gather(1, asked.place)
     else:
         step = max(1, CACHED // (ids.shape[1] * features.shape[1]))
-        pairs = zip(there.split(step), weights.split(step), strict=True)
-        found = torch.cat([torch.bmm(features[some], weight) for some, weight in pairs])
-    absent = (ids < 0)[:, :, None]
-    return torch.where(absent, torch.nan, found)
+        pairs = zip(ids.clamp_min(0).split(step), weights.split(step), strict=True)
+        found = torch.cat([torch.bmm(features[some], weight[:, :, None])[:, :, 0] for some, weight in pairs])
+    return torch.where(ids < 0, torch.nan, found)
 
 
 def undecided(
@@ -154,12 +177,8 @@ def undecided(
     ]  # (statistic, unit)
     gram = design[ids].T @ design[ids] + 1e-6 * len(ids) * torch.eye(design.shape[1], dtype=torch.float64)
     slopes = torch.linalg.solve(gram, sums) / reference.variance().sqrt()  # in the unit's standard deviations
-    weights = slopes.T.float()[:, :, None]
-    pairs = {}
-    for band, queries in exam.queries.items():
-        high, low = (readout(design.float(), side, weights)[:, :, 0] for side in (queries.high, queries.low))
-        pairs[band] = (high[:, :, None] - low[:, None, :]).abs() < MATCH_WIDTH
-    return pairs
+    predictions = exam.by_band(readout(design.float(), exam.asked, slopes.T.float()))
+    return {band: (high[:, :, None] - low[:, None, :]).abs() < MATCH_WIDTH for band, (high, low) in predictions.items()}
 
 
 @dataclass(frozen=True, eq=False)

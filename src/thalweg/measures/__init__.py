@@ -139,13 +139,13 @@ def proportion_correct(
         there *= pairs
     high, low = evidence.high.nan_to_num(), evidence.low.nan_to_num()
     wins = (high[:, :, None] - low[:, None, :]).sign_().add_(1).mul_(0.5).mul_(there)
-    count = there.sum((1, 2))
-    value = wins.sum((1, 2)) / count
+    by_query = [(there.sum(axis), wins.sum(axis)) for axis in (2, 1)]  # (unit, query): its pairs, and those won
+    count = by_query[0][0].sum(1)
+    value = by_query[0][1].sum(1) / count
     variance, sides = torch.zeros_like(value), []
-    for axis in (2, 1):
-        partners = there.sum(axis)  # (unit, query)
+    for partners, won in by_query:
         taking_part = (partners > 0).sum(1)
-        influence = (wins.sum(axis) - value[:, None] * partners) / count[:, None]
+        influence = (won - value[:, None] * partners) / count[:, None]
         variance += influence.square().sum(1) * taking_part / (taking_part - 1).clamp_min(1)
         sides.append(taking_part)
     smaller = torch.minimum(*sides).float()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError, unknown
@@ -217,7 +217,7 @@ def answer(exam: Exam, embedding: Float[Tensor, "stimulus feature"]) -> Answers:
     The mean similarity to a set is the similarity to its mean: d(q) = e(q) . (mean of E+ - mean of E-).
     """
     weights = _mean(embedding, exam.high[:, :REFERENCES]) - _mean(embedding, exam.low[:, :REFERENCES])
-    return _by_band(exam, readout(embedding, _queries(exam), weights[:, :, None])[:, :, 0])
+    return _by_band(exam, readout(embedding, exam.asked, weights))
 
 
 def answer_by_features(
@@ -238,16 +238,12 @@ def answer_by_features(
     weights = difference / within
     limited = [c for c in capacities if c is not None]
     best = (difference.square() / within).topk(min(max(limited, default=1), difference.shape[1]), 1).indices
-    ids = _queries(exam)
+    ids = exam.asked.ids
     values = dictionary[ids.clamp_min(0)[:, :, None], best[:, None, :]]  # (unit, query, feature)
     sums = (values * weights.gather(1, best)[:, None, :]).cumsum(2).masked_fill((ids < 0)[:, :, None], torch.nan)
     answers: dict[int | None, Answers] = {}
     for c in capacities:
-        evidence = (
-            readout(dictionary, ids, weights[:, :, None])[:, :, 0]
-            if c is None
-            else sums[:, :, min(c, best.shape[1]) - 1]
-        )
+        evidence = readout(dictionary, exam.asked, weights) if c is None else sums[:, :, min(c, best.shape[1]) - 1]
         answers[c] = _by_band(exam, evidence)
     return answers
 
@@ -257,16 +253,9 @@ def _mean(table: Float[Tensor, "stimulus feature"], ids: Tensor) -> Float[Tensor
     return torch.nn.functional.embedding_bag(ids.clamp_min(0).contiguous(), table, mode="mean")
 
 
-def _queries(exam: Exam) -> Int64[Tensor, "unit query"]:
-    """The queries of all bands side by side."""
-    return torch.cat([side for queries in exam.queries.values() for side in (queries.high, queries.low)], 1)
-
-
 def _by_band(exam: Exam, evidence: Float[Tensor, "unit query"]) -> Answers:
     """The evidence for all queries, laid out by band again."""
-    sizes = [side.shape[1] for queries in exam.queries.values() for side in (queries.high, queries.low)]
-    sides = iter(evidence.split(sizes, 1))
-    return {band: Evidence(next(sides), next(sides)) for band in exam.queries}
+    return {band: Evidence(high, low) for band, (high, low) in exam.by_band(evidence).items()}
 
 
 from thalweg.observers import images, pairs, texts  # noqa: E402, F401  (their functions declare themselves here)
