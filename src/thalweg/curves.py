@@ -76,6 +76,8 @@ def curves(
     keys = ["ladder", *tables.SCORE_KEY]
     for axis in strength.AXES:
         keep = chosen if axis == settings.strength else chosen & over_bands & by_headline
+        if axis != settings.strength:
+            keep &= pl.col(axis).is_not_nan().any().over("ladder")  # an axis that all models of a ladder lack
         for (ladder, measure, observed, band, capacity), group in rows.filter(keep).group_by(keys, maintain_order=True):
             for kind in _kinds(group):
                 some = group if kind == ALL else group.filter(pl.col("kind") == kind)

@@ -18,7 +18,7 @@ Pool = Literal["max", "mean", "last"]
 Told = Mapping[str, float | int | str | None]
 Trainer = Callable[[nn.Module, Splits, int], Told]
 Course = Callable[[nn.Module, Splits, int, Sequence[int]], Iterator[Told]]
-Evaluate = Callable[..., Mapping[str, float | None]]
+Evaluate = Callable[..., Told]
 Encode = Callable[[Float[Tensor, "... neuron"]], Float[Tensor, "... unit"]]
 
 
@@ -96,7 +96,8 @@ class Subject:
     `build`. `weights` says which weights these are, with a hash: when it changes, the model is measured again. Where no
     `layers` are named, they are found by running the model. `view` is the preprocessing that a vision model was
     published with: from a picture to what the model is given. `tokenizer` returns the `tokenizers.Tokenizer` that a
-    language model reads text by.
+    language model reads text by. `family` is FAMILY/MEMBER, as an observer's is: no model is observed by its own
+    weights, and where a relative observes it the tables say so.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Subject:
     weights: str = ""
     view: View | None = None
     tokenizer: Callable[[], Any] | None = None
+    family: str = ""
 
     def rung(self, *, quick: bool = True) -> Rung:
         """The rung of a ladder that this model is."""
@@ -124,8 +126,9 @@ class Ladder:
     `course(model, splits, seed, checkpoints)` trains it and yields the same at each checkpoint. `twins` are other ways
     of training whose models are controls, by name (`memorising`). `evaluate(model, stimuli, device=...)` returns `loss`
     (nats), `bits` above what the labels' frequencies alone say, `share` (bits as a share of all there are to be gained)
-    and `accuracy`; by default it is that of a classifier. `strength` says in words what a bit is here. `call` is the
-    command line that measures the same again, where that is not `survey` and the ladder's name.
+    and `accuracy`; by default it is that of a classifier. `strength` says in words what a bit is here. `observer` names
+    the headline's observer where it is not the default of the modality. `call` is the command line that measures the
+    same again, where that is not `survey` and the ladder's name.
     """
 
     name: str
@@ -138,4 +141,5 @@ class Ladder:
     twins: Mapping[str, Trainer] = field(default_factory=dict)
     evaluate: Evaluate | None = None
     strength: str = "held-out bits above the label entropy"
+    observer: str = ""
     call: tuple[str, ...] = ()

@@ -15,9 +15,10 @@ Limits: values are compared as float32; ids must lie below 2^32.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -564,17 +565,20 @@ def laid_out(output: Float[Tensor, "..."], layer: Layer) -> Float[Tensor, "batch
 
 
 @contextmanager
-def watching(model: nn.Module, layers: Sequence[Layer]) -> Iterator[dict[str, Tensor]]:
+def watching(
+    model: nn.Module, layers: Sequence[Layer], *, read: Callable[[str, Tensor], Any] | None = None
+) -> Iterator[dict[str, Any]]:
     """A dictionary that holds what each layer gave in the last forward pass, for as long as the context lasts.
 
-    Of a layer that returns several things, the first tensor counts.
+    Of a layer that returns several things, the first tensor counts. With `read`, what that makes of it is held instead,
+    and it is called at once: the output itself can be freed or changed in place by what runs next.
 
     Raises:
         ThalwegError: a layer that the model does not have, that ran twice in one pass, or whose output is no tensor of
             shape (batch, unit, ...).
     """
     modules = dict(model.named_modules())
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, Any] = {}
     in_place = any(getattr(module, "inplace", False) for module in modules.values())  # a later one would alter them
 
     def keep(name: str, output: object) -> None:
@@ -584,7 +588,7 @@ def watching(model: nn.Module, layers: Sequence[Layer]) -> Iterator[dict[str, Te
         if found is None or found.ndim < 2:
             got = type(output).__name__ if found is None else f"a tensor of shape {tuple(found.shape)}"
             raise ThalwegError(f"layer {name!r} gave {got}; units need a tensor of shape (batch, unit, ...)")
-        outputs[name] = found.clone() if in_place else found
+        outputs[name] = read(name, found) if read else found.clone() if in_place else found
 
     def forget(_module: nn.Module, _inputs: object) -> None:
         outputs.clear()
@@ -606,6 +610,12 @@ def watching(model: nn.Module, layers: Sequence[Layer]) -> Iterator[dict[str, Te
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _apart(values: Tensor, output: Tensor) -> Tensor:
+    """The values, copied if they lie in the output's memory, which what runs next may change."""
+    shared = values.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+    return values.clone() if shared else values
 
 
 def first_tensor(output: object) -> Tensor | None:
@@ -656,19 +666,22 @@ def record(
     }
     recorders = {name: Recorder(k=k, sample=sample, scramble=scramble, statistics=tables) for name in readers}
     model = placed(model.eval(), device).to(PRECISIONS[precision])
-    with torch.inference_mode(), watching(model, layers) as outputs:
+
+    def read(layer: str, output: Tensor) -> dict[str, Tensor]:
+        return {basis: _apart(readers[layer, basis](output), output) for basis in bases}
+
+    with torch.inference_mode(), watching(model, layers, read=read) as values:
         for batch in ids.split(batch_size):
             model(given(stimuli.batch(batch), device, PRECISIONS[precision]))
-            for (layer, basis), reader in readers.items():
-                if layer not in outputs:
+            for layer, basis in readers:
+                if layer not in values:
                     raise ThalwegError(f"layer {layer!r} did not run for a batch; name layers that every stimulus uses")
-                output = outputs[layer]
-                if output.shape[0] != len(batch):
+                if len(values[layer][basis]) != len(batch):
                     raise ThalwegError(
-                        f"layer {layer!r} returned {output.shape[0]} rows for a batch of {len(batch)} stimuli; "
-                        "axis 0 must be the batch"
+                        f"layer {layer!r} returned {len(values[layer][basis])} rows for a batch of {len(batch)} "
+                        "stimuli; axis 0 must be the batch"
                     )
-                recorders[layer, basis].offer(reader(output), batch.to(device))
+                recorders[layer, basis].offer(values[layer][basis], batch.to(device))
     return {
         name: replace(recorder.finish(), places=readers[name].places.cpu())  # type: ignore[union-attr]
         for name, recorder in recorders.items()

@@ -3,7 +3,8 @@
 `bits` is the default: bits of task information above the label entropy, on held-out stimuli (of text: bits per byte
 above the unigram model). It is the only axis on which different tasks and losses share a zero: a model that knows just
 the labels' frequencies has 0 bits. `accuracy` saturates; `parameters` and `compute` are what a model costs, not what it
-can do. A shape survives any increasing rescaling of an axis, but not a change of order.
+can do; a linear `probe` is what published models of different trainings have in common. A shape survives any increasing
+rescaling of an axis, but not a change of order.
 
 `SHARE` is the axis that ladders of different tasks have in common: the bits as a share of all there are to be gained,
 the entropy that is left to whoever knows the labels' frequencies only. Its weakness: labels of digits and sums can be
@@ -14,6 +15,7 @@ is.
 import math
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,6 +28,7 @@ AXES = {
     "accuracy": "held-out accuracy",
     "parameters": "trainable parameters",
     "compute": "training compute (FLOPs)",
+    "probe": "accuracy of a linear probe on the same stimuli",
 }
 
 SHARE = "share"
@@ -73,10 +76,20 @@ def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, devic
                 )
             loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
-    loss /= len(stimuli)
-    unknown_bits = entropy(all_labels)
+    return _told(loss / len(stimuli), right / len(stimuli), all_labels)
+
+
+def _told(loss: float, accuracy: float, labels: Tensor) -> dict[str, float]:
+    unknown_bits = entropy(labels)
     bits = unknown_bits - loss / math.log(2)
-    return {"loss": loss, "bits": bits, SHARE: bits / max(unknown_bits, 1e-9), "accuracy": right / len(stimuli)}
+    return {"loss": loss, "bits": bits, SHARE: bits / max(unknown_bits, 1e-9), "accuracy": accuracy}
+
+
+def from_logits(logits: Float[Tensor, "stimulus class"], labels: Int[Tensor, " stimulus"]) -> dict[str, float]:
+    """The same, of logits that are there already; all NaN where these are not finite."""
+    loss = float(nn.functional.cross_entropy(logits.double(), labels.long()))
+    right = float((logits.argmax(1) == labels).double().mean())
+    return _told(loss, right if math.isfinite(loss) else math.nan, labels.long())
 
 
 def forward_flops(model: nn.Module, stimuli: Stimuli) -> int:

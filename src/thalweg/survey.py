@@ -116,7 +116,7 @@ def _sources(chosen: list[Ladder], told: Settings) -> dict[str, Source]:
 def _watching(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
     """A ladder's observers: those asked for that see its stimuli, or else the default; their parts, the controls."""
     found = [one for one in asked if one.fits(ladder.modality)]
-    found = found or [observers.default(ladder.modality)]
+    found = found or [observers.find(ladder.observer) if ladder.observer else observers.default(ladder.modality)]
     parts = [observers.find(part) for one in found for part in one.parts]
     controls = [one for one in observers.OBSERVERS.values() if one.control and one.fits(ladder.modality)]
     return tuple({one.name: one for one in [*found, *parts, *controls]}.values())
@@ -161,19 +161,31 @@ def _prepare(
         Model(run, ladder, rung, seed, told, splits, data_hash, watching)
         for rung in ladder.rungs
         if rung.quick or not told.quick
-        for seed in range(told.seeds_each)
+        for seed in range(1 if rung.subject else told.seeds_each)  # a published model is the same for any seed
     ]
     if not models:
         raise ThalwegError(
             f"ladder {ladder.name!r} has no rungs" + (" that a quick survey takes" if told.quick else "")
         )
-    for model in models[:: told.seeds_each]:  # a wrong layer or shape shows before the long work
+    _check_kinship(ladder, watching)
+    for model in (one for one in models if one.seed == 0):  # a wrong layer or shape shows before the long work
         try:
-            record(model.build(), model.rung.layers, splits.pool, torch.arange(2), k=2, sample=2)
+            record(model.build(), model.rung.layers, model.pool, torch.arange(2), k=2, sample=2)
         except ThalwegError as wrong:
             raise ThalwegError(f"ladder {ladder.name!r}, rung {model.rung.name!r}: {wrong}") from wrong
     features = _embed(splits.pool, watching, told, stages)
     return [replace(model, features=features) for model in models]
+
+
+def _check_kinship(ladder: Ladder, watching: tuple[Observer, ...]) -> None:
+    """Refuse an observer that sees with the weights of a model that it would judge."""
+    for rung in ladder.rungs:
+        for one in watching:
+            if rung.subject and one.relation(rung.subject.family) == "itself":
+                raise ThalwegError(
+                    f"observer {one.name!r} sees with the weights of rung {rung.name!r} of ladder {ladder.name!r}, and "
+                    "no model is judged by itself; choose another with --observer, as hog_vgg"
+                )
 
 
 def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages: Stages) -> dict[str, Path]:
@@ -276,6 +288,11 @@ def _gather(run: RunDirectory, models: list[Model], stages: Stages) -> None:
         advance()
 
 
+def _relatives(ladder: Ladder, one: Observer) -> list[str]:
+    """The rungs whose network is of the family that an observer sees with."""
+    return [rung.name for rung in ladder.rungs if rung.subject and one.relation(rung.subject.family)]
+
+
 def _record(models: list[Model], told: Settings, stages: Stages) -> dict[str, Any]:
     """What run.json says: how to do it again, on what it rests, and what it cost."""
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -288,7 +305,13 @@ def _record(models: list[Model], told: Settings, stages: Stages) -> dict[str, An
                 "modality": model.ladder.modality,
                 "strength": model.ladder.strength,
                 "observers": [
-                    {"name": one.name, "version": one.version, "control": one.control} for one in model.watching
+                    {
+                        "name": one.name,
+                        "version": one.version,
+                        "control": one.control,
+                        "relatives": _relatives(model.ladder, one),
+                    }
+                    for one in model.watching
                 ],
                 "data_hash": model.data_hash,
                 "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},

@@ -1,15 +1,28 @@
 """The ladders that ship. Some take a number after a colon: `words:32` has windows of 32 tokens, `addition:113` adds
-modulo 113.
+modulo 113. Those of published models are listed without their models, which are looked for when the ladder is.
 """
 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Ladder
-from thalweg.ladders import addition, mnist, words
+from thalweg.ladders import addition, mnist, published, words
 
 LADDERS = {
-    ladder.name: ladder for ladder in (mnist.LADDER, words.LADDER, words.TRAINING, addition.LADDER, addition.TRAINING)
+    ladder.name: ladder
+    for ladder in (
+        mnist.LADDER,
+        words.LADDER,
+        words.TRAINING,
+        addition.LADDER,
+        addition.TRAINING,
+        published.EFFICIENTNET_LITE,
+        published.NINE_MODELS,
+    )
+}
+PUBLISHED: dict[str, Callable[[], Ladder]] = {
+    "efficientnet-lite": published.efficientnet_lite,
+    "imagenet": published.imagenet,
 }
 NUMBERED: dict[str, Callable[[int], Ladder]] = {
     "words": words.ladder,
@@ -23,8 +36,11 @@ def find(name: str) -> Ladder:
     """The ladder of this name, or of this name and number.
 
     Raises:
-        ThalwegError: there is none; near names are offered. Or the ladder takes no number, or not this one.
+        ThalwegError: there is none; near names are offered. Or the ladder takes no number, or not this one. Or the
+            models of a ladder of published ones are not on this machine.
     """
+    if name in PUBLISHED:
+        return PUBLISHED[name]()
     if name in LADDERS:
         return LADDERS[name]
     stem, colon, number = name.partition(":")

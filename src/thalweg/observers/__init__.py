@@ -44,7 +44,8 @@ class Observer:
     stimuli's labels and tags to them. `whole` says that it compares whole stimuli at all; one that does not answers
     every question with its single best feature. `control` marks one that should *not* tell trained units from untrained
     ones. `piecewise` says that the vector of a stimulus doesn't depend on the others, so that the work can be split. An
-    observer sees stimuli of its `modality` only, or of any if that is empty.
+    observer sees stimuli of its `modality` only, or of any if that is empty. `family` is FAMILY/MEMBER of the network
+    with whose weights it sees, if it does with any, as a published subject's is.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Observer:
     modality: str = ""
     dictionary: Features | None = None
     whole: bool = True
+    family: str = ""
 
     @property
     def sees(self) -> str:
@@ -65,6 +67,13 @@ class Observer:
             self.features.__doc__ if self.features else ""
         ) or f"The sum of {' and '.join(self.parts) or 'nothing'}."
         return " ".join(text.split("\n\n")[0].split())
+
+    def relation(self, family: str) -> str:
+        """What its network, or a part's, is to a subject of this family: `itself`, `relative` or nothing."""
+        own = [self.family, *(OBSERVERS[part].family for part in self.parts if part in OBSERVERS)]
+        if family and family in own:
+            return "itself"
+        return "relative" if family and family.partition("/")[0] in {one.partition("/")[0] for one in own} else ""
 
     def fits(self, modality: str) -> bool:
         """Whether it sees stimuli of this modality."""

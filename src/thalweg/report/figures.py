@@ -384,7 +384,7 @@ def by_axis(ladder: Ladder) -> Figure:
         for word, measure in HEADLINES.items():
             every = [row for row in ladder.points(measure, axis=axis) if row["seed"] is None]
             points = _controls(every, TRAINED, UNTRAINED)
-            if not points:
+            if not points or all(row["strength"] is None for row in points):
                 continue
             verdict = ladder.verdict(measure, axis=axis)
             chart = small_curve(ladder, points, measure, verdict, axis=axis, scale=charts.domain(points), height=190)

@@ -226,7 +226,9 @@ def models(ladder: Ladder, controls: Sequence[str]) -> Table:
         line = {"rung": word(one["rung"]), "kind": word(one["kind"]), "seed": number(one["seed"], whole)}
         if len(controls) > 1:
             line["model"] = word(rows.CONTROLS[one["control"]])
-        line |= {axis: number(one[axis], _said(axis)) for axis in AXES if axis in has}
+        line |= {
+            axis: number(one[axis], _said(axis)) for axis in AXES if any(every.get(axis) is not None for every in found)
+        }
         for name, said in TRAINING.items():
             if name in has:
                 line[name.replace("_", " ")] = number(one[name], said)
@@ -301,7 +303,7 @@ def observers(run: Run) -> Table:
             "version": number(one["version"], whole),
             "role": word(one["role"]),
             "ladder": word(", ".join(one["ladders"])),
-            "sees": word(sees(name)),
+            "sees": word(sees(name) + (f" A relative of {', '.join(kin)}." if (kin := one.get("relatives")) else "")),
         }
         for name, one in found.items()
     )

@@ -1,19 +1,27 @@
 """Subjects: models that exist already, named as their users name them.
 
-`torchvision:NAME[@WEIGHTS]`, `timm:NAME` and `efficientnet-lite:N` are vision models, `hf:NAME-or-folder` is a causal
-language model of transformers, and `file.py:name` is a `Subject` of the user's own. Each kind is read by a function
-that takes what stands after the colon; nothing is loaded before it is asked for, and what is not on this machine is an
-error that says what to install or which file to put where.
+`torchvision:NAME[@WEIGHTS]`, `timm:NAME`, `open-clip:NAME@TAG` and `efficientnet-lite:N` are vision models,
+`hf:NAME-or-folder` is a causal language model of transformers, and `file.py:name` is a `Subject` of the user's own.
+Each kind is read by a function that takes what stands after the colon; nothing is loaded before it is asked for, and
+what is not on this machine is an error that says what to install or which file to put where.
 """
 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Subject
+from thalweg.subjects import vision
 from thalweg.subjects.own import from_file
 
-KINDS: dict[str, Callable[[str], Subject]] = {}
-FORMS = "torchvision:NAME[@WEIGHTS], timm:NAME, efficientnet-lite:N, hf:NAME-or-folder or FILE.py:NAME"
+KINDS: dict[str, Callable[[str], Subject]] = {
+    "torchvision": vision.torchvision,
+    "timm": vision.timm,
+    "open-clip": vision.open_clip,
+    "efficientnet-lite": vision.efficientnet_lite,
+}
+FORMS = (
+    "torchvision:NAME[@WEIGHTS], timm:NAME, open-clip:NAME@TAG, efficientnet-lite:N, hf:NAME-or-folder or FILE.py:NAME"
+)
 
 
 def find(name: str) -> Subject:
