@@ -10,6 +10,7 @@ import torch
 
 from thalweg import Source, ThalwegError
 from thalweg.ladders import mnist
+from thalweg.stimuli.idx import read_idx
 from thalweg.strength import entropy, evaluate, forward_flops
 from thalweg.training import Classifier, shifted
 
@@ -57,7 +58,7 @@ def test_idx_files_are_read_plain_or_packed(folder: Path, packed: bool, dotted: 
 def test_idx_values_are_those_in_the_file(folder: Path):
     array = np.arange(2 * 28 * 28).reshape(2, 28, 28) % 256
     (folder / IMAGES).write_bytes(idx(array))
-    assert np.array_equal(mnist.read_idx(folder, IMAGES, 3).numpy(), array)
+    assert np.array_equal(read_idx(folder, IMAGES, 3).numpy(), array)
 
 
 def wrong(folder: Path, said: str) -> None:

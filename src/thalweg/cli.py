@@ -130,7 +130,8 @@ def written(run: Run, shown: Shown) -> Path:
 
 
 SUBJECT = typer.Argument(
-    metavar="SUBJECT", help="torchvision:NAME[@WEIGHTS], timm:NAME, efficientnet-lite:N, hf:NAME-or-folder or FILE.py:NAME."
+    metavar="SUBJECT",
+    help="torchvision:NAME[@WEIGHTS], timm:NAME, efficientnet-lite:N, hf:NAME-or-folder or FILE.py:NAME.",
 )
 TRUST = typer.Option("--trust-remote-code", help="Run model code that a hub's repository brings along.")
 
@@ -144,7 +145,8 @@ def measure(
         typer.Option(help="Images (folder, Parquet, IDX) or text (plain, Parquet, JSON lines).", metavar="DATA"),
     ] = None,
     layers: Annotated[
-        list[str] | None, typer.Option(help="Layers whose names match, as 'layer4.*'; all by default.", metavar="PATTERN")
+        list[str] | None,
+        typer.Option(help="Layers whose names match, as 'layer4.*'; all by default.", metavar="PATTERN"),
     ] = None,
     units: Annotated[int, typer.Option(help="Units drawn in all, layer by layer at random; 0: every unit.", min=0)] = 0,
     basis: Annotated[str, typer.Option(help="neurons, random, pca, sae:FOLDER or sae-active:FOLDER.")] = "neurons",

@@ -113,7 +113,11 @@ def _specimens(model: Subject) -> Tensor:
         return torch.arange(16).reshape(2, 8)
     pixels = torch.randint(256, (2, 256, 256, 3), generator=torch.Generator().manual_seed(0)).byte().numpy()
     pictures = [Image.fromarray(one) for one in pixels]
-    return torch.stack([model.view(one) for one in pictures]) if model.view else torch.from_numpy(pixels).movedim(-1, 1) / 255
+    return (
+        torch.stack([model.view(one) for one in pictures])
+        if model.view
+        else torch.from_numpy(pixels).movedim(-1, 1) / 255
+    )
 
 
 def chosen_layers(taps: Sequence[Tap], patterns: Sequence[str], name: str) -> tuple[Tap, ...]:
@@ -138,4 +142,6 @@ def _call(
     changed = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value != defaults[name]}
     words = ["measure", subject, *(["--stimuli", str(stimuli)] if stimuli else [])]
     words += [word for pattern in layers for word in ("--layers", pattern)]
-    return tuple(words + [word for flag, value in changed.items() for word in ([flag] if value is True else [flag, str(value)])])
+    return tuple(
+        words + [word for flag, value in changed.items() for word in ([flag] if value is True else [flag, str(value)])]
+    )

@@ -29,6 +29,7 @@ from thalweg.devices import PRECISIONS, given, placed
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Encode, Layer, Pool
 from thalweg.stimuli import Stimuli
+from thalweg.stimuli.ahead import batches
 
 EMPTY = torch.iinfo(torch.int64).min  # the key of no stimulus: below every other
 MASK = 0xFFFFFFFF
@@ -644,13 +645,15 @@ def record(
     batch_size: int = 250,
     device: str = "cpu",
     precision: str = "float32",
+    workers: int = 1,
 ) -> dict[tuple[str, str], Recording]:
     """Record every unit of every layer, in each basis, over the stimuli with these ids in one pass: {(layer, basis):
     recording}.
 
     `statistics` holds tables with a row for each stimulus of the whole set, whose products with the values are summed.
     The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled;
-    every basis but it and "neurons" has `encoders`, a function for each layer: {(layer, basis): function}.
+    every basis but it and "neurons" has `encoders`, a function for each layer: {(layer, basis): function}. Pictures are
+    decoded ahead by so many `workers`.
 
     Raises:
         ThalwegError: an unknown layer, one that did not run, or an output that does not fit the batch.
@@ -671,8 +674,8 @@ def record(
         return {basis: _apart(readers[layer, basis](output), output) for basis in bases}
 
     with torch.inference_mode(), watching(model, layers, read=read) as values:
-        for batch in ids.split(batch_size):
-            model(given(stimuli.batch(batch), device, PRECISIONS[precision]))
+        for batch, inputs in batches(stimuli, ids, batch_size, workers=workers):
+            model(given(inputs, device, PRECISIONS[precision]))
             for layer, basis in readers:
                 if layer not in values:
                     raise ThalwegError(f"layer {layer!r} did not run for a batch; name layers that every stimulus uses")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from thalweg import strength, tables
 from thalweg.devices import placed
+from thalweg.engine import default_workers
 from thalweg.errors import ThalwegError
 from thalweg.gallery import gallery
 from thalweg.ladder import Ladder, Rung, Subject, Told, Trainer
@@ -304,6 +305,7 @@ def _record(
             device=device,
             batch_size=model.settings.batch_size,
             precision=model.settings.precision,
+            workers=model.settings.workers or default_workers(),
         )
         for ids in (parts.reference, parts.query)
     )

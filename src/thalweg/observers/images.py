@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
 from thalweg.observers import OBSERVERS, Observer, observer
-from thalweg.stimuli import Images
+from thalweg.stimuli import Pictures
 
 DEEP_SIZE = 96  # pixels: digits and photographs of 32 pixels hold no more, and it is five times as fast as 224
 DEEP_BLOCKS = (4, 10, 15)  # the last block at strides 8, 16 and 32
@@ -28,7 +28,7 @@ PIXELS_SIZE = 14
 
 
 @observer(version=1, modality="image", piecewise=True)
-def hog(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
+def hog(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
     """Where edges of which direction lie: histograms of oriented gradients.
 
     Four by four cells, nine directions, blocks of two by two cells (Dalal & Triggs 2005, by scikit-image). Sees shapes
@@ -59,7 +59,7 @@ def _lite(which: int, observer: str) -> nn.Module:
 
 
 @observer(version=1, modality="image", names_classes=True, piecewise=True, family="efficientnet-lite/0")
-def deep(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
+def deep(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
     """Parts and textures that matter for photographs: feature maps of EfficientNet-Lite0 trained on ImageNet.
 
     The spatial mean of each channel after the blocks that end strides 8, 16 and 32 (40, 112 and 320 channels), for
@@ -151,7 +151,7 @@ def _vgg_block(layers: Sequence[Mapping[str, np.ndarray]], widths: Sequence[int]
 
 
 @observer(version=1, modality="image", names_classes=True, piecewise=True, family="vgg/hed")
-def vgg(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
+def vgg(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
     """Textures, contours and parts, by a network of another design: feature maps of a VGG16.
 
     The spatial mean of each channel after the second to the fifth block (128, 256, 512 and 512 channels), for images
@@ -172,8 +172,8 @@ def vgg(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
     return torch.cat(rows)
 
 
-@observer(version=1, modality="image", control=True)
-def pixels(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
+@observer(version=1, modality="image", control=True, piecewise=True)
+def pixels(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
     """The picture itself: pixel values, averaged down to at most 14 by 14.
 
     A control: it reads random projections of the input, so it finds untrained networks predictable.

@@ -2,7 +2,8 @@
 
 A set knows how to hand a batch to a model, what a model should say to it, and how to show one stimulus to a person. Its
 content hash names it wherever a result is kept, so a result is used again exactly when the stimuli are the same. There
-are three kinds: `Images`, token `Windows` and `NumberPairs`; anything with the attributes of `Stimuli` will do.
+are four kinds: `Images`, `ImageFiles` on disk, token `Windows` and `NumberPairs`; anything with the attributes of
+`Stimuli` will do.
 """
 
 import hashlib
@@ -16,7 +17,19 @@ from torch import Tensor
 
 from thalweg.stimuli.showing import Shown, View
 
-__all__ = ["Images", "NumberPairs", "Shown", "Source", "Splits", "Stimuli", "View", "Windows", "halves"]
+__all__ = [
+    "ImageFiles",
+    "Images",
+    "NumberPairs",
+    "Pictures",
+    "Shown",
+    "Source",
+    "Splits",
+    "Stimuli",
+    "View",
+    "Windows",
+    "halves",
+]
 
 
 @runtime_checkable
@@ -114,6 +127,9 @@ def halves(pool: Stimuli, *, seed: int) -> tuple[Int[Tensor, " reference"], Int[
     return reference[group].nonzero().flatten(), (~reference[group]).nonzero().flatten()
 
 
+from thalweg.stimuli.files import ImageFiles  # noqa: E402
 from thalweg.stimuli.images import Images  # noqa: E402
 from thalweg.stimuli.pairs import NumberPairs  # noqa: E402
 from thalweg.stimuli.windows import Windows  # noqa: E402
+
+Pictures = Images | ImageFiles

@@ -49,10 +49,7 @@ class Images:
 
     def low_level(self) -> Float[Tensor, "stimulus statistic"]:
         """Mean and contrast of each colour channel, and mean gradients along both axes."""
-        image = self.pixels.float() / 255
-        across = (image[:, :, :, 1:] - image[:, :, :, :-1]).abs().mean((1, 2, 3))
-        down = (image[:, :, 1:] - image[:, :, :-1]).abs().mean((1, 2, 3))
-        return torch.cat([image.mean((2, 3)), image.std((2, 3)), across[:, None], down[:, None]], 1)
+        return low_level(self.pixels)
 
     def last_token(self) -> None:
         """An image has no tokens."""
@@ -73,3 +70,11 @@ class Images:
         digest.update(self.pixels.contiguous().numpy().tobytes())
         digest.update(self.labels.long().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def low_level(pixels: UInt8[Tensor, "stimulus channel height width"]) -> Float[Tensor, "stimulus statistic"]:
+    """Mean and contrast of each colour channel, and mean gradients along both axes."""
+    image = pixels.float() / 255
+    across = (image[:, :, :, 1:] - image[:, :, :, :-1]).abs().mean((1, 2, 3))
+    down = (image[:, :, 1:] - image[:, :, :-1]).abs().mean((1, 2, 3))
+    return torch.cat([image.mean((2, 3)), image.std((2, 3)), across[:, None], down[:, None]], 1)

@@ -1,0 +1,48 @@
+"""Plain networks that ladders of images are made of: fully connected ones and convnets, for ten classes."""
+
+import torch
+from torch import nn
+
+from thalweg.ladder import Layer
+
+DIGITS = (1, 28)  # colour channels, pixels a side
+
+
+def fully_connected(*widths: int, shape: tuple[int, int] = DIGITS) -> nn.Sequential:
+    """Hidden layers of these widths, each a linear map and a rectifier; none makes softmax regression."""
+    parts: list[nn.Module] = [nn.Flatten()]
+    channels, side = shape
+    before = channels * side * side
+    for width in widths:
+        parts += [nn.Linear(before, width), nn.ReLU()]
+        before = width
+    return nn.Sequential(*parts, nn.Linear(before, 10))
+
+
+def convolutional(*widths: int | str, everywhere: bool = False, shape: tuple[int, int] = DIGITS) -> nn.Sequential:
+    """Normalised convolutions of three by three with these many channels, rectified; "pool" halves the image.
+
+    The read-out is linear in the last channels' values at every place or, with `everywhere`, in each channel's maximum
+    over places, which is the value that is recorded of a unit.
+    """
+    parts: list[nn.Module] = []
+    before, side = shape
+    for width in widths:
+        if isinstance(width, str):
+            parts.append(nn.MaxPool2d(2))
+            side //= 2
+        else:
+            parts += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            before = width
+    if everywhere:
+        parts.append(nn.AdaptiveMaxPool2d(1))
+        side = 1
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(before * side * side, 10))
+
+
+def before_rectifiers(model: nn.Sequential) -> tuple[Layer, ...]:
+    """The modules whose outputs the rectifiers take in."""
+    names = [name for name, _ in model.named_children()]
+    return tuple(
+        Layer(names[place - 1], "max", torch.relu) for place, part in enumerate(model) if isinstance(part, nn.ReLU)
+    )

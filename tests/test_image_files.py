@@ -1,0 +1,400 @@
+"""Images that stay on disk: what is read, what a model is given, and what is said of files that are not as they should
+be.
+"""
+
+import io
+import json
+import os
+import signal
+import struct
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from thalweg import Layer, Source, ThalwegError
+from thalweg.observers import OBSERVERS, look
+from thalweg.recording import record, to_tensors
+from thalweg.stimuli import ImageFiles, Images, Stimuli, ahead, parquet
+from thalweg.stimuli.ahead import batches
+from thalweg.stimuli.data import image_splits
+from thalweg.stimuli.decoding import decoded, flaw
+from thalweg.stimuli.files import read_images
+
+HOME = os.getpid()
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def photograph(seed: int, width: int = 40, height: int = 30) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve images of three classes, a text beside them and a hidden file."""
+    for place, name in enumerate(("cat", "dog", "emu")):
+        (tmp_path / "set" / name / "more").mkdir(parents=True)
+        for number in range(4):
+            within = tmp_path / "set" / name / ("more" if number == 3 else "")
+            kind, ending = (("PNG", "png"), ("JPEG", "JPG"))[number % 2]
+            (within / f"{number}.{ending}").write_bytes(
+                encoded(photograph(10 * place + number, 30 + 15 * number), kind)
+            )
+    (tmp_path / "set/notes.txt").write_text("not an image")
+    (tmp_path / "set/.hidden.png").write_bytes(b"")
+    return tmp_path / "set"
+
+
+def table(path: Path, images: list[bytes | None], *, paths: list[str | None] | None = None, told=None, **columns):
+    cells = [{"bytes": one, "path": name} for one, name in zip(images, paths or [None] * len(images), strict=True)]
+    kind = pl.Struct({"bytes": pl.Binary, "path": pl.String})
+    frame = pl.DataFrame({"image": pl.Series(cells, dtype=kind), **columns})
+    frame.write_parquet(path, metadata={"huggingface": json.dumps(told)} if told else None)
+    return path
+
+
+def numbered(count: int) -> list[bytes]:
+    return [encoded(photograph(seed)) for seed in range(count)]
+
+
+def by_hand(path: Path, side: int) -> Tensor:
+    """The shorter side resized, then the middle cropped."""
+    image = Image.open(path).convert("RGB")
+    image = image.resize((image.width * side // image.height, side), Image.Resampling.BILINEAR)
+    left = (image.width - side) // 2
+    return torch.from_numpy(np.array(image.crop((left, 0, left + side, side)))).movedim(-1, 0)
+
+
+def test_a_folder_has_a_class_for_each_subfolder_and_gives_middle_squares(folder: Path):
+    images = read_images(folder)
+    assert isinstance(images, ImageFiles)
+    assert isinstance(images, Stimuli)
+    assert images.label_names == ("cat", "dog", "emu")
+    assert images.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert images.pixels.shape == (12, 3, 224, 224)
+    given = images.batch(torch.tensor([6, 0]))
+    assert images.name(6).endswith("dog/2.png")
+    assert torch.equal(given[0], by_hand(folder / "dog/2.png", 224).float() / 255)
+    assert torch.equal(given[1], images.pixels[0].float() / 255)
+    flat = read_images(folder / "cat/more")
+    assert (len(flat), flat.label_names) == (1, ("",))
+
+
+def test_some_of_the_images_are_those_images(folder: Path):
+    images = read_images(folder)
+    order = torch.tensor([11, 3, 3, 0])
+    some = images.take(order)
+    assert torch.equal(some.pixels, images.pixels[order])
+    assert torch.equal(some.take(slice(1, 3)).pixels, images.pixels[[3, 3]])
+    assert some.labels.tolist() == [2, 0, 0, 0]
+    assert len(some.files) == 3
+    assert torch.equal(images.low_level()[order], some.low_level())
+    assert torch.equal(Images(some.pixels, some.labels, some.label_names).low_level(), some.low_level())
+    assert len(images.take(slice(0, 0)).content_hash()) == 16
+
+
+def test_the_hash_is_of_contents_labels_and_order(folder: Path, tmp_path: Path):
+    first = read_images(folder)
+    found = {first.content_hash(), first.take(torch.arange(11, -1, -1)).content_hash()}
+    assert len(found) == 2
+    os.utime(folder / "cat/0.png", (0, 0))
+    assert read_images(folder).content_hash() in found
+    content = bytearray((folder / "cat/1.JPG").read_bytes())
+    content[-40] ^= 1  # the same size
+    (folder / "cat/1.JPG").write_bytes(content)
+    found.add(read_images(folder).content_hash())
+    (folder / "emu").rename(folder / "gnu")
+    found.add(read_images(folder).content_hash())
+    assert len(found) == 4
+
+
+RED = np.zeros((6, 4, 3), np.uint8) + np.array([200, 10, 30], np.uint8)
+GREY = np.arange(24, dtype=np.uint8).reshape(6, 4) * 10
+
+
+def test_whatever_a_file_holds_becomes_three_colours_of_eight_bits():
+    red, grey = Image.fromarray(RED), Image.fromarray(GREY)
+    see_through = red.copy()
+    see_through.putalpha(Image.fromarray(GREY))
+    three = np.repeat(GREY[:, :, None], 3, 2)
+    deep = Image.fromarray(GREY.astype(np.uint16) << 8 | 77)
+    cases = {
+        "grey": (encoded(grey), three),
+        "palette": (encoded(red.quantize(4)), RED),
+        "transparent": (encoded(see_through), RED),
+        "palette with transparency": (encoded(red.quantize(4), transparency=b"\x00\x10"), RED),
+        "grey with transparency": (encoded(grey.convert("LA")), three),
+        "one bit": (encoded(Image.fromarray(GREY > 100)), np.repeat((GREY > 100)[:, :, None] * 255, 3, 2)),
+        "cmyk": (encoded(red.convert("CMYK"), "TIFF"), RED),
+        "sixteen bits": (encoded(deep), three),
+        "sixteen bits, big-endian": (encoded(deep, "TIFF"), three),
+    }
+    for name, (content, expected) in cases.items():
+        assert not flaw(content), name
+        found = np.array(decoded(content, name))
+        assert np.array_equal(found, expected), name
+
+
+def test_a_photograph_is_turned_as_the_camera_noted():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    content = encoded(photograph(0, 40, 20), "JPEG", exif=exif, quality=95)
+    turned = np.array(decoded(content, "it")).astype(int)
+    assert turned.shape == (40, 20, 3)
+    assert np.abs(turned - np.rot90(np.array(photograph(0, 40, 20)), -1)).mean() < 8
+
+
+TOLD = {"info": {"features": {"label": {"names": ["hen", "owl", "kite"], "_type": "ClassLabel"}}}}
+
+
+def test_a_parquet_file_as_datasets_stores_it(tmp_path: Path):
+    path = table(tmp_path / "a.parquet", numbered(5), told=TOLD, label=[0, 1, 1, 0, 1])
+    images = read_images(path)
+    assert images.label_names == ("hen", "owl", "kite")
+    assert images.labels.tolist() == [0, 1, 1, 0, 1]
+    for place in range(5):
+        assert np.array_equal(np.array(images.picture(place)), np.array(photograph(place)))
+
+
+def test_classes_are_named_by_a_column_or_by_their_numbers(tmp_path: Path):
+    def found(**columns) -> tuple[list[int], tuple[str, ...]]:
+        images = read_images(table(tmp_path / "a.parquet", numbered(3), **columns))
+        return images.labels.tolist(), images.label_names
+
+    assert found(label=[2, 0, 2], name=["owl", "hen", "owl"]) == ([2, 0, 2], ("hen", "1", "owl"))
+    assert found(label=[2, 0, 2]) == ([2, 0, 2], ("0", "1", "2"))
+    assert found(label=["b", "a", "b"]) == ([1, 0, 1], ("a", "b"))
+    assert found(name=["b", "a", "b"]) == ([1, 0, 1], ("a", "b"))
+    assert found(label=[10**9, 5, 5]) == ([1, 0, 0], ("5", "1000000000"))
+    assert found(label=[-1, -1, -1]) == found() == ([0, 0, 0], ("",))
+    with pytest.raises(ThalwegError, match="1 of 3 images have no class"):
+        found(label=[1, None, 0])
+
+
+def test_several_parquet_files_and_files_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Read two or three rows at a time, in any order, they are the images that a folder would give."""
+    contents = numbered(17)
+    monkeypatch.setattr(parquet, "SLICE", 2 * len(contents[0]))
+    parquet._step.cache_clear()
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "two/img").mkdir(parents=True)
+    for number, content in enumerate(contents):
+        (tmp_path / f"flat/{number:02}.png").write_bytes(content)
+    (tmp_path / "two/img/3.png").write_bytes(contents[3])
+    first = [None if number == 3 else content for number, content in enumerate(contents[:9])]
+    table(tmp_path / "two/train-0.parquet", first, paths=[f"img/{number}.png" for number in range(9)])
+    table(tmp_path / "two/train-1.parquet", contents[9:])
+    (tmp_path / "two/img/3.png").rename(tmp_path / "two/img/3.bin")  # so that the folder is one of tables
+    with pytest.raises(ThalwegError, match=r"row 4 cannot be read \(No such file"):
+        read_images(tmp_path / "two")
+    (tmp_path / "two/img/3.png").symlink_to(tmp_path / "two/img/3.bin")
+    images = read_images(tmp_path / "two/train-0.parquet")
+    assert len(images) == 9
+    (tmp_path / "hidden/.img").mkdir(parents=True)
+    both = parquet_folder(tmp_path)
+    flat = read_images(tmp_path / "flat")
+    assert both.content_hash() == flat.content_hash()
+    order = torch.randperm(17, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(both.batch(order), flat.batch(order))
+    assert both.name(10).endswith("train-1.parquet, row 2")
+
+
+def parquet_folder(tmp_path: Path) -> ImageFiles:
+    from thalweg.stimuli.files import read_tables
+
+    return read_tables(tmp_path / "two", sorted((tmp_path / "two").glob("*.parquet")))
+
+
+def test_files_that_contradict_each_other_are_named(tmp_path: Path):
+    table(tmp_path / "a.parquet", numbered(2), label=[0, 1], name=["hen", "owl"])
+    table(tmp_path / "b.parquet", numbered(2), label=[0, 1], name=["hen", "kite"])
+    with pytest.raises(ThalwegError, match=r"class 1 is 'owl' in one Parquet file and 'kite' in .*b\.parquet"):
+        read_images(tmp_path)
+    table(tmp_path / "b.parquet", numbered(2))
+    with pytest.raises(ThalwegError, match="some of its 2 Parquet files have classes"):
+        read_images(tmp_path)
+
+
+def test_a_table_without_images_or_rows_says_what_it_holds(tmp_path: Path):
+    pl.DataFrame({"text": ["a"], "number": [1]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ThalwegError, match=r"no column of images.*text \(String\), number \(Int64\)"):
+        read_images(tmp_path / "a.parquet")
+    with pytest.raises(ThalwegError, match="has no rows"):
+        read_images(table(tmp_path / "a.parquet", []))
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ThalwegError, match="cannot be read as Parquet"):
+        read_images(tmp_path / "a.parquet")
+
+
+def test_where_there_are_no_images_what_was_found_is_said(tmp_path: Path):
+    with pytest.raises(ThalwegError, match="no such file or folder; a folder of images"):
+        read_images(tmp_path / "nothing")
+    with pytest.raises(ThalwegError, match="is an empty folder; a folder of images"):
+        read_images(tmp_path)
+    for name in ("a.txt", "b.txt", "LICENSE"):
+        (tmp_path / name).write_text("words")
+    with pytest.raises(ThalwegError, match=r"none of its 3 files is an image \(2 with \.txt, 1 with no ending\)"):
+        read_images(tmp_path)
+    with pytest.raises(ThalwegError, match=r"a\.txt: is no Parquet file"):
+        read_images(tmp_path / "a.txt")
+
+
+def test_images_that_do_not_decode_are_named_or_left_out_and_named(folder: Path):
+    whole = read_images(folder)
+    jpeg, png = (folder / "cat/1.JPG").read_bytes(), (folder / "dog/0.png").read_bytes()
+    altered = bytearray(png)
+    altered[len(png) // 2] ^= 0xFF
+    bad = {"cat/1.JPG": jpeg[: len(jpeg) * 2 // 3], "dog/0.png": bytes(altered), "dog/2.png": b"", "emu/0.png": b"text"}
+    for name, content in bad.items():
+        (folder / name).write_bytes(content)
+    with pytest.raises(ThalwegError) as raised:
+        read_images(folder)
+    for said in (
+        "4 of 12 images",
+        "1.JPG does not decode",
+        "dog/2.png is empty",
+        "emu/0.png is no picture",
+        "--skip-bad",
+    ):
+        assert said in str(raised.value)
+    images = read_images(folder, skip_bad=True)
+    assert [name.partition(" ")[0] for name in images.left_out] == [str(folder / name) for name in bad]
+    good = torch.tensor([0, 2, 3, 5, 7, 9, 10, 11])
+    assert images.content_hash() == whole.take(good).content_hash()
+    assert torch.equal(images.batch(slice(None)), whole.take(good).batch(slice(None)))
+    assert read_images(folder / "cat/more").left_out == ()
+    (folder / "cat/more/3.JPG").write_bytes(b"")
+    with pytest.raises(ThalwegError, match="1 of 1 images cannot be used"):
+        read_images(folder / "cat/more", skip_bad=True)
+
+
+def without_quantisation_tables(content: bytes) -> bytes:
+    """A JPEG that begins and ends as it should, and can't be decoded."""
+    kept, place = content[:2], 2
+    while content[place + 1] != 0xDA:  # the scan
+        size = 2 + struct.unpack(">H", content[place + 2 : place + 4])[0]
+        if content[place + 1] != 0xDB:
+            kept += content[place : place + size]
+        place += size
+    return kept + content[place:]
+
+
+def test_what_shows_only_in_decoding_is_named_then(folder: Path):
+    path = folder / "cat/1.JPG"
+    path.write_bytes(without_quantisation_tables(path.read_bytes()))
+    images = read_images(folder)
+    with pytest.raises(ThalwegError, match=r"cat/1\.JPG: does not decode .*though it begins as a picture does"):
+        images.batch(slice(None))
+
+
+def test_files_that_change_or_go_while_they_are_needed_are_named(folder: Path):
+    images = read_images(folder)
+    (folder / "cat/0.png").write_bytes((folder / "cat/2.png").read_bytes())
+    with pytest.raises(ThalwegError, match=r"cat/0\.png: was altered"):
+        images.picture(0)
+    (folder / "cat/0.png").unlink()
+    with pytest.raises(ThalwegError, match=r"cat/0\.png: cannot be read \(No such file"):
+        images.picture(0)
+
+
+def enough(tmp_path: Path, count: int) -> Path:
+    (tmp_path / "many").mkdir()
+    for seed in range(count):
+        (tmp_path / f"many/{seed:03}.png").write_bytes(encoded(photograph(seed)))
+    return tmp_path / "many"
+
+
+def test_a_model_is_recorded_on_images_from_disk_as_on_images_in_memory(tmp_path: Path):
+    images = read_images(enough(tmp_path, 64))
+    held = Images(images.pixels, images.labels, images.label_names)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 7, 6), nn.ReLU())
+    one, other, before = (
+        to_tensors(record(model, [Layer("0")], these, torch.arange(64), batch_size=30, workers=workers)["0", "neurons"])
+        for these, workers in ((images, 1), (held, 1), (images, 2))
+    )
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize("name", ["pixels", "hog", "trivial"])
+def test_observers_see_images_on_disk_and_in_memory_alike(folder: Path, name: str):
+    images = read_images(folder)
+    held = Images(images.pixels, images.labels, images.label_names)
+    seen = look(OBSERVERS[name], images)["features"]
+    assert torch.equal(seen, look(OBSERVERS[name], held)["features"])
+    if OBSERVERS[name].piecewise:
+        pieces = [look(OBSERVERS[name], images.take(piece))["features"] for piece in torch.arange(12).split(5)]
+        assert torch.equal(torch.cat(pieces), seen)
+
+
+def test_no_observer_but_that_of_low_level_statistics_takes_all_images_at_once():
+    whole = {one.name for one in OBSERVERS.values() if one.modality == "image" and not one.piecewise and not one.parts}
+    assert whole == set()
+
+
+def test_an_image_is_shown_small(folder: Path):
+    shown = read_images(folder).show(5)
+    assert shown.label == "dog"
+    assert Image.open(io.BytesIO(shown.png)).size == (112, 112)
+
+
+def test_idx_files_give_their_test_images(tmp_path: Path):
+    for stem, count in (("train", 7), ("t10k", 5)):
+        pixels = np.arange(count * 784, dtype=np.uint32).astype(np.uint8)
+        (tmp_path / f"{stem}-images-idx3-ubyte").write_bytes(
+            b"\0\0\x08\x03" + struct.pack(">3I", count, 28, 28) + pixels.tobytes()
+        )
+        (tmp_path / f"{stem}-labels-idx1-ubyte").write_bytes(
+            b"\0\0\x08\x01" + struct.pack(">I", count) + bytes(range(count))
+        )
+    images = read_images(tmp_path)
+    assert isinstance(images, Images)
+    assert images.pixels.shape == (5, 1, 28, 28)
+    assert images.label_names == tuple("0123456")
+
+
+def test_all_images_are_the_pool_if_they_are_enough(folder: Path, tmp_path: Path):
+    with pytest.raises(ThalwegError, match="holds 12 images; the trials need at least 120"):
+        image_splits(Source(folder))
+    with pytest.raises(ThalwegError, match="no images were named"):
+        image_splits(Source())
+    splits = image_splits(Source(table(tmp_path / "a.parquet", numbered(120))))
+    assert [len(part) for part in (splits.train, splits.validation, splits.pool)] == [0, 0, 120]
+    assert len(splits.content_hash()) == 16
+
+
+def test_decoding_ahead_gives_the_same_bytes_and_outlives_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ahead, "RESTARTS", 0)
+    images = read_images(enough(tmp_path, 110))
+    ids = torch.randperm(110, generator=torch.Generator().manual_seed(0))[:107]
+    factor = 3.0
+
+    def view(picture: Image.Image) -> Tensor:
+        return torch.from_numpy(np.array(picture.resize((8, 8)))).movedim(-1, 0) * factor
+
+    def deadly(picture: Image.Image) -> Tensor:
+        if os.getpid() != HOME:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return view(picture)
+
+    viewed = images.viewed(view)
+    expected = viewed.batch(ids)
+    assert expected.shape == (107, 3, 8, 8)
+    for way in (viewed, images.viewed(deadly)):
+        for workers in (1, 2):
+            found = list(batches(way, ids, 40, workers=workers))
+            assert [len(which) for which, _ in found] == [40, 40, 27]
+            assert torch.equal(torch.cat([which for which, _ in found]), ids)
+            assert torch.equal(torch.cat([batch for _, batch in found]), expected)
