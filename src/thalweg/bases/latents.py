@@ -9,18 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from thalweg.bases import layouts
 from thalweg.bases.dictionaries import Encoder
 from thalweg.bases.hooks import module_of
-from thalweg.bases.streaming import widths
-from thalweg.devices import given, placed
+from thalweg.bases.streaming import described, widths
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Encode, Layer
-from thalweg.recording import watching
 from thalweg.stimuli import Stimuli
 from thalweg.tables import digest, file_digest
 
@@ -94,25 +91,5 @@ class Latents:
         for folder in self.folders:
             read = layouts.read(folder)
             name = module_of(read.hook, modules)
-            found.append(known.get(name) or described(name, read.neurons, model, stimuli, device=device))
+            found.append(known.get(name) or described(name, model, stimuli, neurons=read.neurons, device=device))
         return tuple(found)
-
-
-def described(name: str, neurons: int, model: nn.Module, stimuli: Stimuli, *, device: str) -> Layer:
-    """A layer of so many neurons whose axes are found by running the model on one stimulus: of text the last token
-    counts, else the maximum over places.
-
-    Raises:
-        ThalwegError: the layer's output has no axis of this width.
-    """
-    model = placed(model.eval(), device)
-    precision = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
-    with torch.no_grad(), watching(model, [Layer(name)]) as seen:
-        model(given(stimuli.batch(torch.arange(1)), device, precision))
-        shape = tuple(seen[name].shape) if name in seen else ()
-    axes = [axis for axis in ((1, -1) if len(shape) == 4 else (-1, 1)) if len(shape) > 1 and shape[axis] == neurons]
-    if not axes:
-        raise ThalwegError(
-            f"layer {name!r} gives values of shape {shape}; a dictionary of {neurons} neurons reads none"
-        )
-    return Layer(name, "last" if stimuli.modality == "text" else "max", units=axes[0])

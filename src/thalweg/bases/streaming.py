@@ -30,9 +30,10 @@ def outputs(
     """
     model = placed(model.eval(), device)
     precision = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
-    with torch.no_grad(), watching(model, layers) as seen:
+    with watching(model, layers) as seen:
         for batch in ids.split(BATCH):
-            model(given(stimuli.batch(batch), device, precision))
+            with torch.no_grad():  # not around the yield: whoever takes the values may need gradients
+                model(given(stimuli.batch(batch), device, precision))
             if missing := [layer.name for layer in layers if layer.name not in seen]:
                 raise ThalwegError(f"layer {missing[0]!r} did not run; name layers that every stimulus uses")
             yield {layer.name: laid_out(seen[layer.name], layer) for layer in layers}
@@ -57,3 +58,21 @@ def widths(
     """How many neurons each layer has, found by running one stimulus."""
     found = next(outputs(model, layers, stimuli, ids[:1], device=device))
     return {name: laid.shape[1] for name, laid in found.items()}
+
+
+def described(name: str, model: nn.Module, stimuli: Stimuli, *, device: str, neurons: int = 0) -> Layer:
+    """A layer whose axes are found by running the model on one stimulus: its neurons, so many if that is known, are on
+    axis 1 of a map and on the last of anything else; of text the last token counts, else the maximum over places.
+
+    Raises:
+        ThalwegError: an unknown layer, or one whose values have no axis of so many neurons.
+    """
+    laid = next(outputs(model, [Layer(name)], stimuli, torch.arange(1), device=device))[name]
+    shape = tuple(laid.shape)
+    axes = (1, -1) if len(shape) == 4 else (-1, 1)
+    axis = next((axis for axis in axes if not neurons or shape[axis] == neurons), None)
+    if axis is None:
+        raise ThalwegError(
+            f"layer {name!r} gives values of shape {shape}; a dictionary of {neurons} neurons reads none"
+        )
+    return Layer(name, "last" if stimuli.modality == "text" else "max", units=axis)
