@@ -45,8 +45,8 @@ def measure(
     The subject is named as `thalweg.subjects` says, or given as a record; the stimuli are a file or folder, or a set of
     stimuli; a language model reads the embedded English if none are named. `layers` are patterns of layers' names
     ("layer4.*"); all that were found are measured unless some are named. `units` draws so many in all, each from a
-    layer drawn at random; 0 means every unit. `basis` is `neurons`, `random`, `pca`, `sae:FOLDER` or `sae-active:FOLDER`.
-    The other arguments are those of `survey`.
+    layer drawn at random; 0 means every unit. `basis` is `neurons`, `random`, `pca`, `sae:FOLDER` or
+    `sae-active:FOLDER`. The other arguments are those of `survey`.
 
     Raises:
         ThalwegError: anything the user can mend, before the long work.

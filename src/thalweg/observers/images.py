@@ -70,7 +70,7 @@ def deep(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
 
 
 @observer(version=1, modality="image", names_classes=True, piecewise=True, family="efficientnet-lite/2")
-def lite2(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
+def lite2(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
     """What `deep` sees, by a deeper and wider member of its family: feature maps of EfficientNet-Lite2.
 
     The spatial mean of each channel after the blocks that end strides 8, 16 and 32 (48, 120 and 352 channels), for
@@ -79,7 +79,7 @@ def lite2(stimuli: Images) -> Float[Tensor, "stimulus feature"]:
     return _channel_means(_lite(2, "'lite2'"), LITE2_BLOCKS, stimuli)
 
 
-def _channel_means(network: nn.Module, blocks: Sequence[int], stimuli: Images) -> Float[Tensor, "stimulus feature"]:
+def _channel_means(network: nn.Module, blocks: Sequence[int], stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
     """The spatial mean of each channel after some blocks of an EfficientNet-Lite."""
     means: dict[int, Tensor] = {}
 

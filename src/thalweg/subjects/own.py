@@ -18,7 +18,8 @@ def from_file(file: str, name: str) -> Subject:
     if not path.is_file():
         raise ThalwegError(f"{file}: there is no such file; a Python file with a thalweg.Subject was expected")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None  # so for every .py file
+    assert spec is not None  # so for every .py file
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)  # so that what it defines can be sent to worker processes
     sys.path.insert(0, str(path.parent))

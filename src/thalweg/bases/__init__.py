@@ -1,0 +1,82 @@
+"""Bases: what the units of a layer are, where they are not its neurons.
+
+A basis gives each layer an encoder, a function from the layer's values to its units' on the last axis; the recording
+pass applies it before pooling. `random` is a random rotation, the control: where neurons do not stand above it, being a
+neuron is nothing special. `pca` are the directions of largest variance, fitted to the reference half alone.
+`sae:FOLDER` are the latents of a trained dictionary as SAELens or sparsify leave it on disk, as they are before their
+nonlinearity, like everything else that is measured; `sae-active:FOLDER` as they are after it, when most are zero.
+
+Limits: an encoder makes all units of a layer, even where few are measured, so a convolution's latents need memory for
+batch times places times latents; smaller batches are the remedy.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from thalweg.bases.components import Components
+from thalweg.bases.latents import Latents
+from thalweg.errors import ThalwegError, unknown
+from thalweg.ladder import Basis, Encode, Layer
+from thalweg.recording import NEURONS, RANDOM
+from thalweg.stimuli import Stimuli
+
+NAMES = (NEURONS, RANDOM, "pca", "sae:FOLDER", "sae-active:FOLDER")
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """A random rotation of each layer's units, which the recording pass makes by itself from its seed."""
+
+    name: str = RANDOM
+    identity: str = RANDOM
+
+    def encoders(
+        self, model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, ids: Int[Tensor, " stimulus"], *, device: str
+    ) -> Mapping[str, Encode]:
+        """None: nothing is fitted."""
+        return {}
+
+
+def find(text: str) -> Basis | None:
+    """The basis of this name: None for `neurons`, a basis for `random`, `pca`, `sae:FOLDER` and `sae-active:FOLDER`.
+
+    Raises:
+        ThalwegError: no such basis, or a folder that holds no dictionary that can be used.
+    """
+    kind, colon, folder = text.partition(":")
+    if text == NEURONS:
+        return None
+    if text == RANDOM:
+        return Rotation()
+    if text == "pca":
+        return Components()
+    if kind in ("sae", "sae-active"):
+        if not folder:
+            raise ThalwegError(f"basis {text!r}: the folder of a dictionary was expected after the colon")
+        return Latents.of(Path(folder), active=kind == "sae-active")
+    if colon:
+        raise unknown("kind of basis", kind, ("sae", "sae-active"))
+    raise unknown("basis", text, NAMES)
+
+
+def layers_for(
+    basis: Basis | None,
+    model: nn.Module,
+    layers: Sequence[Layer],
+    stimuli: Stimuli,
+    *,
+    named: bool,
+    device: str = "cpu",
+) -> tuple[Layer, ...]:
+    """The layers to measure in a basis: where its dictionaries belong, unless the user has `named` layers; else these.
+
+    Raises:
+        ThalwegError: a dictionary belongs to a place that the model does not have; its layers are listed.
+    """
+    if named or not isinstance(basis, Latents):
+        return tuple(layers)
+    return basis.places(model, layers, stimuli, device=device)

@@ -1,0 +1,216 @@
+"""Reading dictionaries from disk, in the two layouts that are published most.
+
+SAELens writes `cfg.json` and `sae_weights.safetensors` (W_enc, b_enc, W_dec, b_dec and what the architecture adds);
+before version 6 what is now `metadata` stood in `cfg.json` itself and TopK was a standard autoencoder with another
+activation function. sparsify writes `cfg.json` and `sae.safetensors` (encoder.weight, encoder.bias, W_dec, b_dec).
+Pickled weights are refused: reading them runs code.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from thalweg.bases.dictionaries import Dictionary
+from thalweg.bases.hooks import STREAM_HOOKS
+from thalweg.errors import ThalwegError, unknown
+
+CONFIG, SAELENS, SPARSIFY = "cfg.json", "sae_weights.safetensors", "sae.safetensors"
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
+ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
+Told = Mapping[str, Any]
+Weights = Mapping[str, Tensor]
+
+
+def read(folder: Path) -> Dictionary:
+    """The dictionary in a folder.
+
+    Raises:
+        ThalwegError: a missing, pickled or damaged file, weights that are not finite or do not fit the configuration,
+            or an architecture or normalisation that is not known.
+    """
+    file = weights_file(folder)
+    told = _json(folder / CONFIG)
+    try:
+        weights = {name: one.float() for name, one in safetensors.torch.load_file(file).items()}
+    except (safetensors.SafetensorError, OSError) as damage:
+        raise ThalwegError(f"{file}: damaged or truncated ({str(damage)[:120]}); fetch it again") from damage
+    if wrong := [name for name, one in weights.items() if not one.isfinite().all()]:
+        raise ThalwegError(f"{file}: {wrong[0]} has values that are NaN or infinite; the dictionary can't be used")
+    made = _from_saelens if file.name == SAELENS else _from_sparsify
+    return made(folder, told, weights)
+
+
+def weights_file(folder: Path) -> Path:
+    """The file in the folder that holds weights of a known layout, beside which its configuration lies.
+
+    Raises:
+        ThalwegError: there is none, or they are pickled.
+    """
+    if not folder.is_dir():
+        raise ThalwegError(f"{folder}: there is no such folder; a dictionary of SAELens or sparsify was expected")
+    found = next((folder / name for name in (SAELENS, SPARSIFY) if (folder / name).is_file()), None)
+    if found is None:
+        there = sorted(one.name for one in folder.iterdir())
+        if pickled := [name for name in there if name.endswith(PICKLES)]:
+            raise ThalwegError(
+                f"{folder}: {pickled[0]} is pickled, and reading pickles runs code; convert it to safetensors with the "
+                f"library that wrote it ({SAELENS} or {SPARSIFY} was expected)"
+            )
+        raise ThalwegError(
+            f"{folder}: neither {SAELENS} nor {SPARSIFY} is there; found: {', '.join(there[:10]) or 'nothing'}"
+        )
+    if not (folder / CONFIG).is_file():
+        raise ThalwegError(f"{folder}: {CONFIG} is missing; it lies beside {found.name} where the dictionary is from")
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as damage:
+        raise ThalwegError(f"{path}: can't be read as JSON ({damage})") from damage
+    if not isinstance(told, dict):
+        raise ThalwegError(f"{path}: a JSON object was expected, not {type(told).__name__}")
+    return told
+
+
+def _checked(folder: Path, weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
+    """These weights, of these shapes."""
+    for name, shape in shapes.items():
+        if name not in weights:
+            raise ThalwegError(f"{folder}: the weights lack {name}; there are: {', '.join(sorted(weights))}")
+        if tuple(weights[name].shape) != shape:
+            raise ThalwegError(
+                f"{folder}: {name} has shape {tuple(weights[name].shape)}; {CONFIG} says that it is {shape}"
+            )
+    return [weights[name] for name in shapes]
+
+
+def _told(folder: Path, told: Told, name: str) -> int:
+    if not isinstance(told.get(name), int):
+        raise ThalwegError(f"{folder / CONFIG}: {name} is {told.get(name)!r}; a whole number was expected")
+    return int(told[name])
+
+
+def _from_sparsify(folder: Path, told: Told, weights: Weights) -> Dictionary:
+    """A dictionary as sparsify writes it; its folder is named after the module, of a transcoder the one it replaces."""
+    if told.get("signed"):
+        raise ThalwegError(f"{folder}: signed latents are not known; dictionaries of positive latents are")
+    activation = told.get("activation", "topk")
+    if activation not in ("topk", "groupmax"):
+        raise unknown(f"activation function in {folder / CONFIG}", str(activation), ("topk", "groupmax"))
+    neurons = _told(folder, told, "d_in")
+    latents = told.get("num_latents") or neurons * _told(folder, told, "expansion_factor")
+    shapes = {"encoder.weight": (latents, neurons), "encoder.bias": (latents,)}
+    shapes |= {"W_dec": (latents, neurons), "b_dec": (neurons,)}
+    shapes |= {"W_skip": (neurons, neurons)} if told.get("skip_connection") else {}
+    encoder, bias, decoder, offset, *skip = _checked(folder, weights, shapes)
+    transcodes = bool(told.get("transcode"))
+    return Dictionary(
+        weight=encoder,
+        bias=bias,
+        centre=torch.zeros_like(offset) if transcodes else offset,
+        decoder=decoder,
+        offset=offset,
+        activation=activation,
+        k=_few(folder, told.get("k"), latents),
+        skip=skip[0] if skip else None,
+        hook=folder.resolve().name + (":in" if transcodes else ""),
+    )
+
+
+def _from_saelens(folder: Path, told: Told, weights: Weights) -> Dictionary:
+    """A dictionary as SAELens writes it, now or before version 6."""
+    about = {**told, **(told.get("metadata") or {})}
+    hook = str(about.get("hook_name") or about.get("hook_point") or "")
+    function = told.get("activation_fn") or told.get("activation_fn_str") or "relu"
+    architecture = "topk" if function == "topk" else told.get("architecture", "standard")
+    if architecture not in ARCHITECTURES:
+        raise unknown(f"architecture in {folder / CONFIG}", str(architecture), ARCHITECTURES)
+    if function not in ("relu", "topk"):
+        raise unknown(f"activation function in {folder / CONFIG}", str(function), ("relu", "topk"))
+    neurons, latents = _told(folder, told, "d_in"), _told(folder, told, "d_sae")
+    shapes = {"W_enc": (neurons, latents), "W_dec": (latents, neurons), "b_dec": (neurons,)}
+    encoder, decoder, offset = _checked(folder, weights, shapes)
+    scale = _scale(folder, told)
+    kwargs = about.get("model_from_pretrained_kwargs") or {}
+    plain = Dictionary(
+        weight=encoder.T.contiguous() * scale,
+        bias=torch.zeros(latents),
+        centre=offset / scale if told.get("apply_b_dec_to_input", True) else torch.zeros_like(offset),
+        decoder=decoder / scale,
+        offset=offset / scale,
+        normalisation=_normalisation(folder, told),
+        centred=bool(kwargs.get("center_writing_weights")) and hook.endswith(STREAM_HOOKS),
+        hook=str(about.get("hf_hook_name") or hook),
+    )
+    return _with_nonlinearity(folder, plain, architecture, told, weights)
+
+
+def _with_nonlinearity(folder: Path, plain: Dictionary, architecture: str, told: Told, weights: Weights) -> Dictionary:
+    """The dictionary with its biases and what comes after them."""
+    if architecture == "gated":
+        size = dict.fromkeys(("b_gate", "b_mag", "r_mag"), (plain.latents,))
+        gate, bias, log_gain = _checked(folder, weights, size)
+        gain = log_gain.exp()
+        made = replace(plain, weight=plain.weight * gain[:, None], bias=bias, activation="threshold")
+        return replace(made, threshold=bias - gate * gain)  # the gate opens where the magnitude passes this
+    (bias,) = _checked(folder, weights, {"b_enc": (plain.latents,)})
+    if architecture == "jumprelu":
+        if "log_threshold" in weights and "threshold" not in weights:
+            weights = {**weights, "threshold": weights["log_threshold"].exp()}
+        (threshold,) = _checked(folder, weights, {"threshold": (plain.latents,)})
+        made = replace(plain, bias=bias, activation="threshold", threshold=threshold)
+    elif architecture == "topk":
+        k = told.get("k") or (told.get("activation_fn_kwargs") or {}).get("k")
+        made = replace(plain, bias=bias, activation="topk", k=_few(folder, k, plain.latents))
+        if told.get("rescale_acts_by_decoder_norm"):
+            norm = weights["W_dec"].norm(dim=1)
+            made = replace(made, weight=made.weight * norm[:, None], bias=bias * norm)
+            made = replace(made, decoder=made.decoder / norm[:, None])
+    else:
+        made = replace(plain, bias=bias)
+    finetuned = weights.get("scaling_factor") if told.get("finetuning_scaling_factor") else None
+    return made if finetuned is None else replace(made, decoder=made.decoder * finetuned[:, None])
+
+
+def _few(folder: Path, k: object, latents: int) -> int:
+    if not isinstance(k, int) or not 0 < k <= latents:
+        raise ThalwegError(f"{folder / CONFIG}: k is {k!r}; a whole number from 1 to {latents} was expected")
+    return k
+
+
+def _normalisation(folder: Path, told: Told) -> Any:
+    """The normalisation that runs; the average norm is folded into the weights instead."""
+    name = told.get("normalize_activations") or "none"
+    if name in (True, "expected_average_only_in"):
+        return "none"
+    known = ("none", "constant_norm_rescale", "layer_norm")
+    if name not in known:
+        raise unknown(f"normalisation of activations in {folder / CONFIG}", str(name), known)
+    return name
+
+
+def _scale(folder: Path, told: Told) -> float:
+    """What activations were multiplied by to have, on average, the norm sqrt(d_in): 1 where that is folded in.
+
+    A checkpoint has it in `activation_scaler.json`; SAELens's table of published dictionaries calls it
+    `norm_scaling_factor`.
+    """
+    if told.get("normalize_activations") not in (True, "expected_average_only_in"):
+        return 1.0
+    beside = folder / "activation_scaler.json"
+    found = told.get("norm_scaling_factor") or (_json(beside).get("scaling_factor") if beside.is_file() else None)
+    if not isinstance(found, int | float) or found <= 0:
+        raise ThalwegError(
+            f"{folder / CONFIG}: the dictionary was trained on activations scaled to an average norm, and the factor "
+            "is missing; write it there as norm_scaling_factor (SAELens lists it for published dictionaries)"
+        )
+    return float(found)

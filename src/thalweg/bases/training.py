@@ -1,0 +1,388 @@
+"""Training a TopK dictionary on a layer's values, as they stream from the model.
+
+The model reads the stimuli in a random order, again and again; the values at all their places (at most 64 of a picture
+or text at a time) go through a buffer that mixes them, and SAELens's TopK autoencoder (Gao et al. 2024: an auxiliary
+loss wakes latents that have died) takes a step on each batch that leaves it. No more than the buffer and one forward
+pass is ever held. Values are scaled to an average norm of sqrt(neurons), so that one learning rate does for all layers,
+and the decoder's bias starts at their mean; the scale is folded into the weights at the end. What is written is
+SAELens's layout, which `sae:FOLDER` reads.
+
+How good a dictionary is, is told over stimuli that it was not trained on:
+
+    explained variance   1 - sum |x - x'|^2 / sum |x - mean|^2
+    dead                 the share of latents that no place of any of these stimuli activates
+    loss recovered       (L_ablated - L_reconstructed) / (L_ablated - L_clean), where the layer's values are replaced by
+                         their reconstruction, or ablated: by zeros, and by their mean
+
+Limits: a small model's layer can be ablated at no cost, and then the last of these has no value.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from thalweg import tables
+from thalweg.bases import layouts
+from thalweg.bases.dictionaries import Dictionary
+from thalweg.bases.streaming import described, outputs, rows, widths
+from thalweg.devices import placed
+from thalweg.errors import ThalwegError, unknown
+from thalweg.ladder import Evaluate, Layer, Subject
+from thalweg.recording import first_tensor
+from thalweg.stimuli import Splits, Stimuli, halves
+
+ROOM = 1 << 17  # rows that wait in the buffer
+LEAST_GAP = 1e-6  # nats: an ablation that costs less costs nothing
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a dictionary is trained: so many rows in all, in batches, by Adam with warm-up and decay."""
+
+    rows: int = 4_000_000
+    batch: int = 2048
+    learning_rate: float = 1e-3
+    room: int = ROOM
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        """How many batches that makes."""
+        return self.rows // self.batch
+
+
+def train_dictionary(
+    model: nn.Module,
+    layer: Layer,
+    stimuli: Stimuli,
+    ids: Int[Tensor, " stimulus"],
+    *,
+    latents: int,
+    k: int,
+    folder: Path,
+    recipe: Recipe | None = None,
+    device: str = "cpu",
+    advance: Callable[[], None] = lambda: None,
+) -> Dictionary:
+    """Train a dictionary of so many latents, of which k are active at once, on the stimuli with these ids; write it to
+    a folder and return it as read from there.
+
+    `advance` is called after each step.
+
+    Raises:
+        ThalwegError: SAELens is not installed, the numbers do not fit each other, or the loss became NaN or infinite.
+    """
+    recipe = recipe or Recipe()
+    _check(latents, k, recipe, folder)
+    trainer_of, autoencoder_of = _library()
+    one = next(outputs(model, [_everywhere(layer)], stimuli, ids[:1], device=device))[layer.name]
+    width, all_rows = one.shape[1], len(ids) * len(rows(one, torch.Generator()))
+    recipe = replace(recipe, room=max(2 * recipe.batch, min(recipe.room, all_rows)))
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        autoencoder = autoencoder_of(width, latents, k, layer.name, device)
+    source = endless(model, layer, stimuli, ids, recipe.seed, device=device)
+    batches = shuffled(source, recipe)
+    first = next(batches)
+    scale = width**0.5 / float(first.norm(dim=1).mean().clamp_min(1e-30))
+    with torch.no_grad():
+        autoencoder.b_dec.copy_(first.mean(0) * scale)
+    trainer = trainer_of(autoencoder, recipe, batches, device)
+    trainer.activation_scaler.scaling_factor = scale
+    for _ in range(recipe.steps):
+        step = trainer.step(next(batches))
+        trainer.n_training_steps += 1
+        if trainer.n_training_steps % 100 == 0 and not step.loss.isfinite():
+            raise ThalwegError(f"layer {layer.name!r}: the dictionary's loss is {float(step.loss)}; learn more slowly")
+        advance()
+    batches.close()
+    source.close()  # takes its hooks off the model
+    autoencoder.fold_activation_norm_scaling_factor(scale)
+    autoencoder.save_inference_model(folder)
+    return layouts.read(folder)
+
+
+def _check(latents: int, k: int, recipe: Recipe, folder: Path) -> None:
+    if not 0 < k <= latents:
+        raise ThalwegError(f"{k} active latents of {latents}: from 1 to {latents} can be active")
+    if recipe.steps < 1 or recipe.batch > recipe.room // 2:
+        raise ThalwegError(
+            f"{recipe.rows} rows in batches of {recipe.batch} through a buffer of {recipe.room}: at least one batch, "
+            "and a buffer of twice a batch, were expected"
+        )
+    if (folder / layouts.CONFIG).exists():
+        raise ThalwegError(f"{folder}: a dictionary is there already; choose another folder")
+
+
+def _library() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """How SAELens makes a trainer and an autoencoder."""
+    try:
+        from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+        from sae_lens.config import LoggingConfig, SAETrainerConfig
+        from sae_lens.saes.sae import SAEMetadata
+        from sae_lens.training.sae_trainer import SAETrainer
+    except ImportError as missing:
+        raise ThalwegError(
+            f"training a dictionary needs SAELens ({missing}); install it: pip install 'thalweg[dictionary]'"
+        ) from missing
+
+    def autoencoder(width: int, latents: int, k: int, layer: str, device: str) -> Any:
+        told = SAEMetadata(hook_name=layer)
+        scaled = "expected_average_only_in"
+        config = TopKTrainingSAEConfig(
+            d_in=width, d_sae=latents, k=k, device=device, normalize_activations=scaled, metadata=told
+        )
+        return TopKTrainingSAE(config)
+
+    def trainer(autoencoder: Any, recipe: Recipe, batches: Iterator[Tensor], device: str) -> Any:
+        config = SAETrainerConfig(
+            total_training_samples=recipe.steps * recipe.batch,
+            train_batch_size_samples=recipe.batch,
+            lr=recipe.learning_rate,
+            lr_end=recipe.learning_rate / 10,  # must be a number; without an annealing it is not used
+            lr_warm_up_steps=recipe.steps // 20,
+            lr_decay_steps=recipe.steps // 5,
+            dead_feature_window=max(20, min(1000, recipe.steps // 10)),
+            device=device,
+            logger=LoggingConfig(log_to_wandb=False),
+        )
+        return SAETrainer(config, autoencoder, batches)
+
+    return trainer, autoencoder
+
+
+def endless(
+    model: nn.Module, layer: Layer, stimuli: Stimuli, ids: Int[Tensor, " stimulus"], seed: int, *, device: str
+) -> Generator[Float[Tensor, "row neuron"], None, None]:
+    """Rows of the layer's values at all its places, a forward pass at a time, in another order each time round."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = ids[torch.randperm(len(ids), generator=generator)]
+        for laid in outputs(model, [_everywhere(layer)], stimuli, order, device=device):
+            yield rows(laid[layer.name], generator)
+
+
+def _everywhere(layer: Layer) -> Layer:
+    """The layer with all its places: of one that is pooled none are left out, and rows are made before that."""
+    return replace(layer, pool="max")
+
+
+def shuffled(
+    source: Iterator[Float[Tensor, "row neuron"]], recipe: Recipe
+) -> Generator[Float[Tensor, "batch neuron"], None, None]:
+    """Batches drawn from a buffer that is filled up from the source whenever half of it has left."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    waiting: list[Tensor] = []
+    held = 0
+    for some in source:
+        waiting.append(some)
+        held += len(some)
+        if held < recipe.room:
+            continue
+        mixed = torch.cat(waiting)[torch.randperm(held, generator=generator).to(some.device)]
+        leaving = max(held // 2, held - recipe.room // 2) // recipe.batch * recipe.batch
+        yield from mixed[:leaving].split(recipe.batch)
+        waiting = [mixed[leaving:].clone()]
+        held -= leaving
+
+
+def assess(
+    model: nn.Module,
+    layer: Layer,
+    dictionary: Dictionary,
+    stimuli: Stimuli,
+    *,
+    evaluate: Evaluate | None = None,
+    device: str = "cpu",
+) -> dict[str, float | None]:
+    """How well a dictionary does on stimuli it was not trained on: `explained_variance`, `dead`, and with `evaluate`
+    the model's losses and the shares recovered.
+    """
+    dictionary = dictionary.to(device)
+    count, error = 0, 0.0
+    mean = deviations = torch.zeros(dictionary.neurons, dtype=torch.float64)
+    active = torch.zeros(dictionary.latents, dtype=torch.bool, device=device)
+    for laid in outputs(model, [_everywhere(layer)], stimuli, torch.arange(len(stimuli)), device=device):
+        for values in rows(laid[layer.name]).split(8192):
+            active |= (dictionary.activate(dictionary.encode(values)) > 0).any(0)
+            error += float((values - dictionary.reconstruct(values)).square().sum())
+            part, spread = values.mean(0).cpu().double(), values.var(0, unbiased=False).cpu().double() * len(values)
+            together = count + len(values)
+            deviations = deviations + spread + (part - mean).square() * (count * len(values) / together)
+            mean = mean + (part - mean) * (len(values) / together)
+            count = together
+    told: dict[str, float | None] = {
+        "explained_variance": 1 - error / max(float(deviations.sum()), 1e-30),
+        "dead": 1 - float(active.float().mean()),
+    }
+    if evaluate is None:
+        return told
+    return told | recovered(model, layer, dictionary, mean.float(), stimuli, evaluate=evaluate, device=device)
+
+
+def recovered(
+    model: nn.Module,
+    layer: Layer,
+    dictionary: Dictionary,
+    mean: Float[Tensor, " neuron"],
+    stimuli: Stimuli,
+    *,
+    evaluate: Evaluate,
+    device: str,
+) -> dict[str, float | None]:
+    """The model's loss, with its layer's values replaced, and the share of it that the dictionary recovers.
+
+    A share is missing where the ablation costs the model nothing.
+    """
+    mean = mean.to(device)
+    ways: Mapping[str, Callable[[Tensor], Tensor]] = {
+        "reconstructed": dictionary.reconstruct,
+        "zero": torch.zeros_like,
+        "mean": lambda values: mean.to(values.dtype).expand_as(values),
+    }
+    clean = _loss(evaluate, model, stimuli, device)
+    losses = {}
+    for name, way in ways.items():
+        with replacing_values(model, layer, way):
+            losses[name] = _loss(evaluate, model, stimuli, device)
+    told: dict[str, float | None] = {"loss": clean, **{f"loss_{name}": loss for name, loss in losses.items()}}
+    for ablated in ("zero", "mean"):
+        gap = losses[ablated] - clean
+        share = (losses[ablated] - losses["reconstructed"]) / gap if gap > LEAST_GAP else None
+        told[f"recovered_from_{ablated}"] = share
+    return told
+
+
+def _loss(evaluate: Evaluate, model: nn.Module, stimuli: Stimuli, device: str) -> float:
+    loss = evaluate(model, stimuli, device=device)["loss"]
+    if loss is None:
+        raise ThalwegError("the model has no loss over these stimuli, so none can be recovered")
+    return float(loss)
+
+
+@contextmanager
+def replacing_values(model: nn.Module, layer: Layer, way: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """The model with a layer's values replaced by what a function on the last axis makes of them, at all places but
+    those that the layer skips.
+
+    Raises:
+        ThalwegError: no such layer, or it gives no tensor.
+    """
+    modules = dict(model.named_modules())
+    name, _, side = layer.name.partition(":")
+    if name not in modules:
+        raise unknown("layer of the model", layer.name, (one for one in modules if one))
+
+    def replaced(given: Any) -> Any:
+        found = first_tensor(given)
+        if found is None:
+            raise ThalwegError(f"layer {layer.name!r} gave {type(given).__name__}; a tensor was expected")
+        return _with_first(given, found, _changed(found, layer, way))
+
+    if side:
+        handle = modules[name].register_forward_pre_hook(lambda _module, inputs: replaced(inputs))
+    else:
+        handle = modules[name].register_forward_hook(lambda _module, _inputs, output: replaced(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _changed(values: Tensor, layer: Layer, way: Callable[[Tensor], Tensor]) -> Tensor:
+    laid = values.movedim(layer.units, 1)
+    skip = layer.skip if values.ndim > 2 else 0
+    kept, rest = (laid[:, :, :skip], laid[:, :, skip:]) if skip else (None, laid)
+    made = way(rest.movedim(1, -1)).movedim(-1, 1).to(values.dtype)
+    return (made if kept is None else torch.cat([kept, made], 2)).movedim(1, layer.units)
+
+
+def _with_first(given: Any, old: Tensor, new: Tensor) -> Any:
+    """What a module was given or gave, with one tensor replaced by another."""
+    if given is old:
+        return new
+    if isinstance(given, tuple | list):
+        return type(given)(_with_first(one, old, new) for one in given)
+    if isinstance(given, Mapping):
+        made: Any = type(given)
+        return made({name: _with_first(one, old, new) for name, one in given.items()})
+    return given
+
+
+def train_for_subject(
+    subject: Subject,
+    splits: Splits,
+    layer_name: str,
+    out: Path,
+    *,
+    latents: int = 0,
+    k: int = 32,
+    recipe: Recipe | None = None,
+    evaluate: Evaluate | None = None,
+    device: str = "cpu",
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, float | int | str | None]:
+    """Train a dictionary on a layer of a model that exists already, write it to the folder `out`, and return what is to
+    be said of it, which lies beside it as `training.json`.
+
+    It is trained on the training stimuli and told of by the validation stimuli; where there are none, on the reference
+    half of the pool and by its query half, as a survey with this seed deals them out. By default it has eight latents
+    for each neuron. `evaluate` is as in `Ladder`; without it no loss is recovered.
+
+    Raises:
+        ThalwegError: as `train_dictionary` does, and a layer that the model does not have.
+    """
+    recipe = recipe or Recipe()
+    started = time.perf_counter()
+    trained_on, held_out = _parts(subject, splits, recipe.seed)
+    model = placed(subject.load().eval(), device)
+    layer = next((one for one in subject.layers if one.name == layer_name), None) or described(
+        layer_name, model, trained_on, device=device
+    )
+    ids = torch.arange(len(trained_on))
+    width = widths(model, [layer], trained_on, ids, device=device)[layer.name]
+    dictionary = train_dictionary(
+        model,
+        layer,
+        trained_on,
+        ids,
+        latents=latents or 8 * width,
+        k=k,
+        folder=out,
+        recipe=recipe,
+        device=device,
+        advance=advance,
+    )
+    told: dict[str, float | int | str | None] = {
+        "subject": subject.name,
+        "layer": layer.name,
+        "neurons": width,
+        "latents": dictionary.latents,
+        "k": k,
+        "rows": recipe.steps * recipe.batch,
+        "stimuli": len(trained_on),
+        "held_out": len(held_out),
+    }
+    told |= assess(model, layer, dictionary, held_out, evaluate=evaluate, device=device)
+    told["seconds"] = round(time.perf_counter() - started, 1)
+    tables.write_json(out / "training.json", told)
+    return told
+
+
+def _parts(subject: Subject, splits: Splits, seed: int) -> tuple[Stimuli, Stimuli]:
+    """What a dictionary is trained on, and what it is told of by, as the model is given them."""
+    parts = (splits.train, splits.validation)
+    if not all(map(len, parts)):
+        reference, query = halves(splits.pool, seed=seed)
+        parts = (splits.pool.take(reference), splits.pool.take(query))
+    if not all(map(len, parts)):
+        raise ThalwegError(f"subject {subject.name!r}: there are no stimuli to train a dictionary on")
+    view = subject.view
+    return tuple(one.viewed(view) if view and hasattr(one, "viewed") else one for one in parts)  # type: ignore[return-value]
