@@ -116,6 +116,7 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.unlink()
 
 
+PARTS = (".*.part", ".tmp??????")  # what is being written: here, and by safetensors before it has its name
 FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
 
 
@@ -216,8 +217,9 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Remove what a killed process was writing when it died."""
-        for part in self.path.rglob(".*.part"):
-            part.unlink(missing_ok=True)
+        for pattern in PARTS:
+            for part in self.path.rglob(pattern):
+                part.unlink(missing_ok=True)
 
     def undone(self, step: str, inputs: str) -> str:
         """Why a step must be done, or nothing: it never was, its inputs changed, or a file is missing or damaged."""

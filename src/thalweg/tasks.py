@@ -38,7 +38,7 @@ Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half'
 Recorded = tuple[dict[str, Layers], Callable[[], nn.Module]]  # by control, with what returns the trained model
 
 
-def cut(ids: Int[Tensor, " stimulus"], *, batch_size: int, shards: int) -> list[Int[Tensor, " some"]]:
+def cut(ids: Int[Tensor, " stimulus"], *, batch_size: int, shards: int) -> list[Int[Tensor, "_"]]:
     """The stimuli in so many parts of whole batches.
 
     Raises:
@@ -79,7 +79,7 @@ class Model:
         """The name of its tasks."""
         return self.name if self.shard is None else f"{self.name}-{self.shard}"
 
-    def part(self, ids: Int[Tensor, " stimulus"]) -> Int[Tensor, " stimulus"]:
+    def part(self, ids: Int[Tensor, " stimulus"]) -> Int[Tensor, " part"]:
         """Its shard of some stimuli, or all of them."""
         if self.shard is None:
             return ids

@@ -90,7 +90,7 @@ def run(function: Callable[[Item], Result], items: Sequence[Item], where: Where)
                 yield place, result
     finally:
         for reference in running:
-            ray.cancel(reference, force=True)
+            ray.cancel(reference)
     if dead:
         raise ThalwegError(
             f"the workers of {dead} of {len(items)} tasks died {RETRIES + 1} times; most often memory ran out: try "
