@@ -31,6 +31,7 @@ out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_w
 STAGES = {
     "embed": "observers look at the stimuli",
     "train": "models are trained",
+    "record": "shards of stimuli are recorded",
     "measure": "units are recorded and scored",
     "tables": "tables are put together",
     "shape": "curves are judged",

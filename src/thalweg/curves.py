@@ -158,7 +158,7 @@ def judge_all(
     found = list(curves(models, scores, settings, observers))
     with stages("shape", len(found)) as advance:
         records: dict[int, dict[str, Any]] = {}
-        for place, record in engine.run(judged, found, workers=settings.workers):
+        for place, record in engine.run(judged, found, settings.where):
             records[place] = record
             advance()
     tables.write_json(run / "shape.json", [records[place] for place in sorted(records)])

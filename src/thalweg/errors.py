@@ -10,6 +10,10 @@ class ThalwegError(Exception):
     """A mistake in what the user gave, raised before the long work starts wherever that is possible."""
 
 
+class NoRoom(ThalwegError):
+    """The disk is full: whatever else is begun would be lost too."""
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> ThalwegError:
     """The error for a name that does not exist, with the names that come near it or else all of them."""
     names = sorted(known)

@@ -8,9 +8,10 @@ import torch
 
 from thalweg import strength
 from thalweg.devices import PRECISIONS
+from thalweg.engine import Where
 from thalweg.errors import ThalwegError, unknown
 
-UNAFFECTING = ("workers", "device", "cache")  # settings that change no result
+UNAFFECTING = ("workers", "engine", "address", "device", "cache")  # settings that change no result
 OF_LADDERS = ("seeds", "quick", "strength", "data")  # settings that one published model has no use for
 QUICK_SEEDS = 2
 
@@ -34,6 +35,11 @@ class Settings:
     )
     strength: str = field(default="bits", metadata=_said("Strength axis of the headline."))
     workers: int | None = field(default=None, metadata=_said("Worker processes; as many as cores by default.", 1))
+    engine: str = field(default="local", metadata=_said("Where tasks run: local (processes) or ray (a cluster)."))
+    address: str | None = field(default=None, metadata=_said("Address of the Ray cluster; one is found by default."))
+    shards: int = field(
+        default=1, metadata=_said("Parts that the stimuli of each half are cut into, each recorded as a task.", 1)
+    )
     device: str = field(default="auto", metadata=_said("auto, cpu or cuda."))
     precision: str = field(
         default="float32", metadata=_said("Precision that models run in: float32, bfloat16 or float16.")
@@ -76,7 +82,9 @@ class Settings:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.device not in ("auto", "cpu", "cuda"):
             raise unknown("device", self.device, ("auto", "cpu", "cuda"))
-        if self.device == "cuda" and not torch.cuda.is_available():
+        if self.address and self.engine == "local":
+            raise ThalwegError("the address is that of a Ray cluster, but the engine is 'local'; add --engine ray")
+        if self.device == "cuda" and self.engine == "local" and not torch.cuda.is_available():
             raise ThalwegError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu")
         return self
 
@@ -84,6 +92,11 @@ class Settings:
     def hardware(self) -> str:
         """The device that models run on."""
         return "cpu" if self.device == "cpu" or not torch.cuda.is_available() else "cuda"
+
+    @property
+    def where(self) -> Where:
+        """Where tasks run: on a cluster with GPUs, each has one to itself."""
+        return Where(self.engine, self.workers, self.address, gpus=0 if self.device == "cpu" else 1)
 
     def affecting(self) -> dict[str, Any]:
         """The settings that results depend on, as plain values."""

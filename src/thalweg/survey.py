@@ -7,6 +7,7 @@ ends with the same bytes.
 
 import platform
 import resource
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from thalweg.run import Run
 from thalweg.settings import Settings
 from thalweg.stimuli import Source, Stimuli, halves
 from thalweg.tables import RunDirectory, digest, file_name, identity
-from thalweg.tasks import Model, measure_models, train_models
+from thalweg.tasks import SHARDS, Model, cut, measure_models, record_shards, train_models
 from thalweg.trials import LEAST_POOL
 
 PIECE = 250  # stimuli embedded at once: a fixed number, so that any number of workers gives the same bytes
@@ -62,6 +63,7 @@ def survey(
     told = Settings(**settings, observer=tuple(one.name for one in asked), data=tuple(map(str, _several(data)))).check()
     sources = _sources(chosen, told)
     watching = {ladder.name: _watching(ladder, asked) for ladder in chosen}
+    engine.ready(told.where)
     run = RunDirectory(Path(out) if out else Path("runs") / "-".join(file_name(ladder.name) for ladder in chosen))
     with run.locked():
         stages = Stages(progress or Silent())
@@ -81,7 +83,7 @@ def survey(
         if not (run / "settings.json").is_file():  # not before: a mistaken command leaves no trace
             tables.write_json(run / "settings.json", settings_now)
         _do("train", train_models, models, Model.train_inputs, stages)
-        _do("measure", measure_models, models, Model.measure_inputs, stages)
+        _measure(models, told, stages)
         _gather(run, models, stages)
         headline = {ladder: some[0].name for ladder, some in watching.items()}
         curves.judge_all(run, told, headline, [one.name for one in chosen if one.course is None], stages)
@@ -154,9 +156,11 @@ def _prepare(
             f"trials need at least {LEAST_POOL // 2} in each (thirty references on either side from one half, and "
             "queries from the other)"
         )
+    cut(torch.arange(smaller), batch_size=told.batch_size, shards=told.shards)
     if len({rung.name for rung in ladder.rungs}) < len(ladder.rungs):
         raise ThalwegError(f"ladder {ladder.name!r} has two rungs of the same name")
     data_hash = splits.content_hash()
+    run = RunDirectory(run.path.absolute())  # workers may start elsewhere
     models = [
         Model(run, ladder, rung, seed, told, splits, data_hash, watching)
         for rung in ladder.rungs
@@ -193,7 +197,8 @@ def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages
     content = pool.content_hash()
     sources = [one for one in watching if one.features]
     files = {
-        one.name: told.cache / f"{one.name}-{one.version}-{digest(_makes(one), content)}.safetensors" for one in sources
+        one.name: told.cache.absolute() / f"{one.name}-{one.version}-{digest(_makes(one), content)}.safetensors"
+        for one in sources
     }
     jobs = []
     for one in sources:
@@ -202,7 +207,7 @@ def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages
             jobs += [(one, pool.take(piece)) for piece in torch.arange(len(pool)).split(size)]
     found: dict[int, Seen] = {}
     with stages("embed", len(jobs)) as advance:
-        for place, part in engine.run(_look, jobs, workers=told.workers):
+        for place, part in engine.run(_look, jobs, told.where):
             found[place] = part
             advance()
     for name in {one.name for one, _ in jobs}:
@@ -241,23 +246,39 @@ def _do(
     Raises:
         ThalwegError: some failed; the others are done and kept.
     """
-    reasons = {model.name: model.run.undone(f"{step}-{model.name}", inputs(model)) for model in models}
+    reasons = {model.task: model.run.undone(f"{step}-{model.task}", inputs(model)) for model in models}
     for reason in {reason for reason in reasons.values() if reason.endswith("damaged")}:
         stages.progress.say(f"{reason}: derived again")
-    undone = [model for model in reversed(models) if reasons[model.name]]  # the last rungs cost most: they go first
+    undone = [model for model in reversed(models) if reasons[model.task]]  # the last rungs cost most: they go first
     todo = _together(undone) if step == "train" else [[model] for model in undone]
     failures = []
     with stages(step, len(todo)) as advance:
-        for place, failure in engine.run(task, todo, workers=models[0].settings.workers):
+        for place, failure in engine.run(task, todo, models[0].settings.where):
             if failure:
                 first = todo[place][0]
                 failures.append(f"ladder {first.ladder.name!r}, rung {first.rung.name!r}, seed {first.seed}: {failure}")
             advance()
     if failures:
+        what = "models" if models[0].shard is None else "shards"
         raise ThalwegError(
-            f"{len(failures)} of {len(models)} models failed; the others are done and kept. "
+            f"{len(failures)} of {len(models)} {what} failed; the others are done and kept. "
             + "\n".join(sorted(failures)[:5])
         )
+
+
+def _measure(models: list[Model], told: Settings, stages: Stages) -> None:
+    """Measure all models; of those that are recorded in shards, the shards first, which are not needed any more when
+    all is measured.
+    """
+    if told.shards > 1:
+        undone = [one for one in models if one.run.undone(f"measure-{one.task}", one.measure_inputs())]
+        shards = [replace(model, shard=shard) for model in undone for shard in range(told.shards)]
+        if shards:
+            _do("record", record_shards, shards, Model.measure_inputs, stages)
+    _do("measure", measure_models, models, Model.measure_inputs, stages)
+    shutil.rmtree(models[0].run / SHARDS, ignore_errors=True)
+    for stamp in (models[0].run / "steps").glob("record-*.json"):
+        stamp.unlink()
 
 
 def _together(models: list[Model]) -> list[list[Model]]:

@@ -10,6 +10,7 @@
     shape.json              the verdict for each ladder, kind, measure, observer, band and strength axis
     comparison.json         whether the ladders have the same shape, for each headline and pair of ladders
     weights/, recordings/   safetensors for each model
+    recordings/shards/      recordings of parts of the stimuli, until they are merged
     parts/                  the rows of each model, which the tables are put together from
     steps/                  what each finished step was made from, and the hashes of what it made
     report.html, figures/   the report, and its charts as SVG and PNG files
@@ -18,12 +19,14 @@ A step is done again if what it is made from has changed, or if a file it made i
 written beside its place and then moved there, so a run killed at any moment leaves whole files only.
 """
 
+import errno
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -36,7 +39,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from thalweg.errors import ThalwegError
+from thalweg.errors import NoRoom, ThalwegError
 
 MODEL_KEY = ["ladder", "rung", "kind", "seed", "control"]
 SCORE_KEY = ["measure", "observer", "band", "capacity"]
@@ -98,14 +101,34 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to that takes the place of `path` when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A path to write to that takes the place of `path` when all went well.
+
+    Raises:
+        NoRoom: the disk is full.
+    """
+    beside = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")  # two machines may write at once
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         os.replace(beside, path)
+    except Exception as wrong:
+        if not is_full_disk(wrong):
+            raise
+        raise NoRoom(
+            f"{path}: the disk is full; make room and give the same command again: what is done is kept"
+        ) from wrong
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
+
+
+PARTS = (".*.part", ".tmp??????")  # what is being written: here, and by safetensors before it has its name
+FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
+
+
+def is_full_disk(wrong: Exception) -> bool:
+    """Whether an error says that there is no room left; the writers of tensors and tables say it in words alone."""
+    return getattr(wrong, "errno", None) in FULL or any(said in str(wrong) for said in FULL.values())
 
 
 def write_json(path: Path, content: object) -> None:
@@ -186,10 +209,23 @@ class RunDirectory:
         finally:
             lock.release()
 
+    def seen(self) -> None:
+        """See that this machine sees the directory too.
+
+        Raises:
+            ThalwegError: it does not.
+        """
+        if not self.path.is_dir():
+            raise ThalwegError(
+                f"{self.path}: the machine {platform.node()!r} does not see this run directory; all machines of a "
+                "cluster must see it under the same path: choose an --out on a shared filesystem"
+            )
+
     def sweep(self) -> None:
         """Remove what a killed process was writing when it died."""
-        for part in self.path.rglob(".*.part"):
-            part.unlink(missing_ok=True)
+        for pattern in PARTS:
+            for part in self.path.rglob(pattern):
+                part.unlink(missing_ok=True)
 
     def undone(self, step: str, inputs: str) -> str:
         """Why a step must be done, or nothing: it never was, its inputs changed, or a file is missing or damaged."""

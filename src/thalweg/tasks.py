@@ -1,35 +1,58 @@
-"""The tasks of a survey: train a model, measure a model. Each leaves its result in the run directory and may be called
-again.
+"""The tasks of a survey: train a model, record it over a shard of the stimuli, measure it. Each leaves its result in
+the run directory and may be called again; it returns the reason of a failure, or nothing.
+
+Shards are cut between batches, so that a model is given the same batches however many there are: what is kept of each
+unit is then the same to the last bit, and only sums are rounded in another order.
 """
 
 import json
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial, reduce
 from importlib.metadata import version
+from itertools import pairwise, starmap
 from pathlib import Path
 
 import polars as pl
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from thalweg import strength, tables
-from thalweg.devices import placed
-from thalweg.engine import default_workers
-from thalweg.errors import ThalwegError
+from thalweg.devices import PRECISIONS, placed
+from thalweg.engine.local import default_workers
+from thalweg.errors import NoRoom, ThalwegError
 from thalweg.gallery import gallery
 from thalweg.ladder import Ladder, Rung, Subject, Told, Trainer
 from thalweg.measures import MEASURES
 from thalweg.observers import Observer, prepare
-from thalweg.recording import NEURONS, RANDOM, Recording, beside, record, to_tensors, watching
+from thalweg.recording import NEURONS, RANDOM, Recording, beside, from_tensors, merge, record, to_tensors, watching
 from thalweg.scores import HEADLINES
 from thalweg.scoring import Halves, Known, Watcher, known, score_units
 from thalweg.settings import Settings
 from thalweg.stimuli import Splits, Stimuli, halves
 from thalweg.tables import RunDirectory, digest, file_name, identity
 
+SHARDS = "recordings/shards"
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
+Recorded = tuple[dict[str, Layers], Callable[[], nn.Module]]  # by control, with what returns the trained model
+
+
+def cut(ids: Int[Tensor, " stimulus"], *, batch_size: int, shards: int) -> list[Int[Tensor, "_"]]:
+    """The stimuli in so many parts of whole batches.
+
+    Raises:
+        ThalwegError: there are fewer batches than parts.
+    """
+    batches = ids.split(batch_size)
+    if len(batches) < shards:
+        raise ThalwegError(
+            f"shards is {shards}, but {len(ids)} stimuli make {len(batches)} batches of {batch_size}, and a shard is "
+            "one at least; ask for fewer shards or smaller batches"
+        )
+    ends = [len(batches) * shard // shards for shard in range(shards + 1)]
+    return [torch.cat(batches[start:end]) for start, end in pairwise(ends)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +68,23 @@ class Model:
     data_hash: str
     watching: tuple[Observer, ...] = ()
     features: Mapping[str, Path] = field(default_factory=dict)  # of each observer that has features
+    shard: int | None = None  # the part of the stimuli that is meant, where one is
 
     @property
     def name(self) -> str:
         """The name of its files."""
         return file_name(f"{self.ladder.name}-{self.rung.name}-{self.seed}")
+
+    @property
+    def task(self) -> str:
+        """The name of its tasks."""
+        return self.name if self.shard is None else f"{self.name}-{self.shard}"
+
+    def part(self, ids: Int[Tensor, " stimulus"]) -> Int[Tensor, " part"]:
+        """Its shard of some stimuli, or all of them."""
+        if self.shard is None:
+            return ids
+        return cut(ids, batch_size=self.settings.batch_size, shards=self.settings.shards)[self.shard]
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -122,22 +157,35 @@ class Model:
         measures = [(measure.name, measure.version) for measure in MEASURES.values()]
         settings = self.settings.affecting()
         kept = [settings[name] for name in ("k", "sample", "seed", "resamples", "precision", "batch_size")]
+        kept += [settings["shards"]] if settings["shards"] > 1 else []
         basis = self.rung.basis.identity if self.rung.basis else NEURONS
         return digest(self.train_inputs(), layers, basis, watching, features, measures, kept, self.rung.kind)
 
 
-def train_models(models: Sequence[Model]) -> str:
-    """Train a model, or one run of which several models are checkpoints, and leave weights and what is to be said of
-    them; returns the reason of a failure, or nothing.
+def _reason(models: Sequence[Model], work: Iterable[None]) -> str:
+    """Do the work as it comes, one model after another; returns the reason of the first failure, or nothing.
+
+    Raises:
+        NoRoom: the disk is full, which ends the survey.
     """
     try:
-        for model, found in zip(models, _course(models), strict=True):
-            _keep_weights(model, found)
+        models[0].run.seen()
+        for _ in work:
+            pass
+    except NoRoom:
+        raise
     except ThalwegError as wrong:
         return str(wrong)
     except Exception:
         return traceback.format_exc(limit=-3)
     return ""
+
+
+def train_models(models: Sequence[Model]) -> str:
+    """Train a model, or one run of which several models are checkpoints, and leave weights and what is to be said of
+    them.
+    """
+    return _reason(models, starmap(_keep_weights, zip(models, _course(models), strict=True)))
 
 
 Weights = dict[str, tuple[dict[str, Tensor], Told]]  # by control, with what the tables say of it
@@ -200,34 +248,34 @@ def _strengths(network: nn.Module, model: Model, told: Told) -> Told:
     }
 
 
+def record_shards(models: Sequence[Model]) -> str:
+    """Record a model and its twins over one part of each half's stimuli."""
+    return _reason(models, map(_record_shard, models))
+
+
 def measure_models(models: Sequence[Model]) -> str:
-    """Measure one model after another; returns the reason of the first failure, or nothing."""
-    return next(filter(None, map(measure_model, models)), "")
+    """Record a model and its twins, or merge what shards recorded, and score all units."""
+    return _reason(models, map(_measure, models))
 
 
-def measure_model(model: Model) -> str:
-    """Record a model and its twins, and score all units; returns the reason of a failure, or nothing."""
-    try:
-        pool = model.splits.pool
-        parts = Halves(*halves(pool, seed=model.settings.seed))
-        watchers, facts = _watchers(model, pool)
-        found: dict[str, Layers] = {}
-        trained = nn.Module()
-        for control in model.controls:
-            if control != "rotated":
-                network = model.network(control)
-                bases = {control: model.basis}
-                if control == "none":
-                    trained = network
-                    bases |= {"rotated": RANDOM} if "rotated" in model.controls else {}
-                found |= _record(network, model, parts, facts, bases)
-        recordings = {control: found[control] for control in model.controls}
-        rows = _score(recordings, model, parts, watchers, facts)
-    except ThalwegError as wrong:
-        return str(wrong)
-    except Exception:
-        return traceback.format_exc(limit=-3)
-    outputs = [_keep(recordings[control], model, control) for control in model.controls]
+def _record_shard(model: Model) -> None:
+    assert model.shard is not None
+    parts = Halves(*halves(model.splits.pool, seed=model.settings.seed))
+    _, facts = _watchers(model, model.splits.pool)
+    recordings, _ = _recorded(model, parts, facts)
+    outputs = [_keep(layers, model, _shard(model, control, model.shard)) for control, layers in recordings.items()]
+    model.run.finish(f"record-{model.task}", model.measure_inputs(), outputs)
+
+
+def _measure(model: Model) -> None:
+    pool = model.splits.pool
+    parts = Halves(*halves(pool, seed=model.settings.seed))
+    watchers, facts = _watchers(model, pool)
+    recordings, trained = _merged(model) if model.settings.shards > 1 else _recorded(model, parts, facts)
+    rows = _score(recordings, model, parts, watchers, facts)
+    outputs = [
+        _keep(layers, model, f"recordings/{model.name}-{control}.safetensors") for control, layers in recordings.items()
+    ]
     outputs += [f"parts/{model.name}.parquet", f"parts/{model.name}-gallery.parquet"]
     tables.write_frame(model.run / outputs[-2], rows)
     shown = gallery(
@@ -241,14 +289,16 @@ def measure_model(model: Model) -> str:
     )
     tables.write_frame(model.run / outputs[-1], shown)
     model.run.finish(f"measure-{model.name}", model.measure_inputs(), outputs)
-    return ""
 
 
-def _along(network: nn.Module, model: Model, layer: str, unit: int, stimuli: list[int]) -> list[list[float]]:
+def _along(
+    trained: Callable[[], nn.Module], model: Model, layer: str, unit: int, stimuli: list[int]
+) -> list[list[float]]:
     """A unit's value at each token of some stimuli; nothing where it has none."""
     place = next(one for one in model.rung.layers if one.name == layer)
     if model.splits.pool.modality != "text":
         return []
+    network = placed(trained(), model.settings.hardware).to(PRECISIONS[model.settings.precision])
     with torch.inference_mode(), watching(network.eval(), [place]) as outputs:
         network(model.pool.batch(torch.tensor(stimuli)).to(model.settings.hardware))
     output = outputs[layer].movedim(place.units, 1)
@@ -284,6 +334,21 @@ def _views(
     return watchers, known(once.pool, seen["trivial"]["features"])
 
 
+def _recorded(model: Model, parts: Halves, facts: Known) -> Recorded:
+    """The recordings of a model and its twins."""
+    found: dict[str, Layers] = {}
+    trained = nn.Module()
+    for control in model.controls:
+        if control != "rotated":
+            network = model.network(control)
+            bases = {control: model.basis}
+            if control == "none":
+                trained = network
+                bases |= {"rotated": RANDOM} if "rotated" in model.controls else {}
+            found |= _record(network, model, parts, facts, bases)
+    return {control: found[control] for control in model.controls}, lambda: trained
+
+
 def _record(
     network: nn.Module, model: Model, parts: Halves, facts: Known, bases: Mapping[str, str]
 ) -> dict[str, Layers]:
@@ -307,7 +372,7 @@ def _record(
             precision=model.settings.precision,
             workers=model.settings.workers or default_workers(),
         )
-        for ids in (parts.reference, parts.query)
+        for ids in map(model.part, (parts.reference, parts.query))
     )
     return {
         control: {layer.name: (reference[layer.name, basis], query[layer.name, basis]) for layer in model.rung.layers}
@@ -351,14 +416,48 @@ def _score(
     )
 
 
-def _keep(recordings: Layers, model: Model, control: str) -> str:
-    """Write the recordings of one model and control; returns the file's name in the run directory."""
+def _keep(recordings: Layers, model: Model, name: str) -> str:
+    """Write the recordings of one model and control to the file of this name in the run directory; returns the name."""
     tensors = {
         f"{layer}/{half}/{name}": tensor
         for layer, pair in recordings.items()
         for half, recording in zip(("reference", "query"), pair, strict=True)
         for name, tensor in to_tensors(recording).items()
     }
-    name = f"recordings/{model.name}-{control}.safetensors"
     tables.write_tensors(model.run / name, tensors, {"layers": json.dumps(list(recordings))})
     return name
+
+
+def _kept(model: Model, name: str) -> Layers:
+    """The recordings in a file of the run directory."""
+    halves: dict[tuple[str, str], dict[str, Tensor]] = {}
+    for key, tensor in tables.read_tensors(model.run / name).items():
+        layer, half, what = key.rsplit("/", 2)
+        halves.setdefault((layer, half), {})[what] = tensor
+    recordings = {place: from_tensors(tensors) for place, tensors in halves.items()}
+    return {
+        layer.name: (recordings[layer.name, "reference"], recordings[layer.name, "query"])
+        for layer in model.rung.layers
+    }
+
+
+def _shard(model: Model, control: str, shard: int) -> str:
+    """The name of the file of one shard's recordings."""
+    return f"{SHARDS}/{model.name}-{control}-{shard}.safetensors"
+
+
+def _merged(model: Model) -> Recorded:
+    """What the shards recorded of a model and its twins, always merged in the same order."""
+    recordings = {
+        control: reduce(_union, (_kept(model, _shard(model, control, shard)) for shard in range(model.settings.shards)))
+        for control in model.controls
+    }
+    return recordings, cache(partial(model.network, "none"))
+
+
+def _union(one: Layers, other: Layers) -> Layers:
+    """The recordings of two shards as one, layer by layer."""
+    return {
+        layer: (merge(reference, other[layer][0]), merge(query, other[layer][1]))
+        for layer, (reference, query) in one.items()
+    }

@@ -57,7 +57,7 @@ def write(run: Run, path: Path) -> Path:
     files = [
         (path.parent / "figures" / name, json.dumps(charts.printed(figure))) for name, figure in drawn.files().items()
     ]
-    for _ in engine.run(_export, files, workers=None):
+    for _ in engine.run(_export, files):
         pass
     with replacing(path) as beside:
         beside.write_text(_page(run, drawn), encoding="utf-8")

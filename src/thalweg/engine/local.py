@@ -1,0 +1,66 @@
+"""The engine `local`: processes of this machine, through joblib.
+
+When a worker process dies, joblib gives up all that has not returned. Here the tasks that remain are started again, up
+to `RESTARTS` times in a row without one that finishes: what has returned is never lost, the tasks that other workers
+were at are done again. A single worker is this process itself, and then its death is the run's.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from thalweg.engine.where import Where, called
+from thalweg.errors import ThalwegError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+RESTARTS = 2  # times in a row that the remaining tasks are started again after a worker died
+
+
+def default_workers() -> int:
+    """As many workers as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ready(_where: Where) -> None:
+    """There is nothing that could be missing."""
+
+
+def run(function: Callable[[Item], Result], items: Sequence[Item], where: Where) -> Iterator[tuple[int, Result]]:
+    """Call the function on every item and yield (place, result) as they come.
+
+    Raises:
+        ThalwegError: a worker died again after the last restart.
+    """
+    workers = where.workers or default_workers()
+    if workers == 1 or len(items) <= 1:
+        for place, item in enumerate(items):
+            yield place, called(function, item)
+        return
+    remaining = dict(enumerate(items))
+    deaths = 0
+    while remaining:
+        try:
+            for place, result in _parallel(function, remaining.items(), workers):
+                del remaining[place]
+                deaths = 0
+                yield place, result
+        except TerminatedWorkerError as death:
+            deaths += 1
+            if deaths > RESTARTS:
+                raise ThalwegError(
+                    f"worker processes died {deaths} times in a row with {len(remaining)} tasks to go; most often "
+                    "memory ran out: try fewer --workers. What is done is kept"
+                ) from death
+
+
+def _parallel(function: Callable[[Any], Any], items: Iterable[tuple[int, Any]], workers: int) -> Iterator[Any]:
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+    return iter(parallel(joblib.delayed(_call)(function, place, item) for place, item in list(items)))
+
+
+def _call(function: Callable[[Any], Any], place: int, item: Any) -> tuple[int, Any]:
+    return place, called(function, item)
