@@ -1,21 +1,34 @@
 """The ladders that ship. Some take a number after a colon: `words:32` has windows of 32 tokens, `addition:113` adds
-modulo 113.
+modulo 113, `pythia:410` ends at the model of 410 million parameters.
 """
 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Ladder
-from thalweg.ladders import addition, mnist, words
+from thalweg.ladders import addition, causal, mnist, words
 
 LADDERS = {
-    ladder.name: ladder for ladder in (mnist.LADDER, words.LADDER, words.TRAINING, addition.LADDER, addition.TRAINING)
+    ladder.name: ladder
+    for ladder in (
+        mnist.LADDER,
+        words.LADDER,
+        words.TRAINING,
+        addition.LADDER,
+        addition.TRAINING,
+        causal.GPT2,
+        causal.PYTHIA,
+        causal.PYTHIA_TRAINING,
+    )
 }
 NUMBERED: dict[str, Callable[[int], Ladder]] = {
     "words": words.ladder,
     "words-training": words.training_ladder,
     "addition": addition.ladder,
     "addition-training": addition.training_ladder,
+    "gpt2": causal.gpt2,
+    "pythia": causal.pythia,
+    "pythia-training": causal.pythia_training,
 }
 
 

@@ -12,7 +12,14 @@ from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Subject
 from thalweg.subjects.own import from_file
 
-KINDS: dict[str, Callable[[str], Subject]] = {}
+
+def _language(rest: str) -> Subject:
+    from thalweg.subjects.language import causal
+
+    return causal(rest)
+
+
+KINDS: dict[str, Callable[[str], Subject]] = {"hf": _language}
 FORMS = "torchvision:NAME[@WEIGHTS], timm:NAME, efficientnet-lite:N, hf:NAME-or-folder or FILE.py:NAME"
 
 
