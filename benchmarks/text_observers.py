@@ -76,7 +76,7 @@ def planted(pool: Windows, *, each: int, seed: int) -> dict[str, Tensor]:
     last, before, fourth = endings(pool).T[[0, 1, 3]]
     often, seldom = ((last.bincount() >= least).nonzero().flatten() for least in (ENOUGH, ENOUGH // 4))
     pairs, times = torch.stack([before, last], 1).unique(dim=0, return_counts=True)
-    present = counts(pool) > 0
+    present = torch.from_numpy(counts(pool).toarray()) > 0
     share = present.float().mean(0)
     somewhere = ((share >= 0.02) & (share <= 0.3)).nonzero().flatten()
     topics = drawn(topics_of_documents(pool).T, each, generator).T

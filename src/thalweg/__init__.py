@@ -1,7 +1,8 @@
 """thalweg: how interpretable a network's units are, and how that changes with its strength."""
 
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Ladder, Layer, Rung
+from thalweg.ladder import Ladder, Layer, Rung, Subject
+from thalweg.measuring import measure, train_dictionary
 from thalweg.observers import Observer
 from thalweg.run import Run, open_run
 from thalweg.stimuli import Images, NumberPairs, Source, Splits, Windows
@@ -19,8 +20,11 @@ __all__ = [
     "Rung",
     "Source",
     "Splits",
+    "Subject",
     "ThalwegError",
     "Windows",
+    "measure",
     "open_run",
     "survey",
+    "train_dictionary",
 ]

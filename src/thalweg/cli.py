@@ -36,6 +36,7 @@ STAGES = {
     "tables": "tables are put together",
     "shape": "curves are judged",
     "report": "the report is written",
+    "dictionary": "the dictionary is trained",
 }
 
 
@@ -154,6 +155,9 @@ def measure(
     length: Annotated[int, typer.Option(help="Tokens in a window of text.")] = 24,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that do not decode.")] = False,
     trust_remote_code: Annotated[bool, TRUST] = False,
+    device_map: Annotated[
+        str | None, typer.Option(help="'auto' spreads a language model over all devices.", metavar="MAP")
+    ] = None,
     out_: Annotated[Path | None, typer.Option("--out", help="Run directory; runs/SUBJECT by default.")] = None,
     **settings: Any,
 ) -> None:
@@ -175,6 +179,7 @@ def measure(
             length=length,
             skip_bad=skip_bad,
             trust_remote_code=trust_remote_code,
+            device_map=device_map,
             out=out_,
             progress=shown,
             **settings,
@@ -206,10 +211,49 @@ def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool,
     from thalweg import subjects
     from thalweg.measuring import layers_of
 
+    model = subjects.find(subject, trust_remote_code=trust_remote_code)
     table = Table("layer", "kind", "units", "pool", box=None)
-    for tap in layers_of(subjects.find(subject, trust_remote_code=trust_remote_code)):
+    for tap in layers_of(model, model.load()):
         table.add_row(escape(tap.layer.name), escape(tap.kind), f"{tap.units:,}", tap.layer.pool)
     out.print(table)
+
+
+@app.command()
+def train_dictionary(
+    subject: Annotated[str, SUBJECT],
+    layer: Annotated[str, typer.Option(help="The layer; see `thalweg layers SUBJECT`.", metavar="L")],
+    stimuli: Annotated[
+        str | None, typer.Option(help="Images or text to train on, as for `measure`.", metavar="DATA")
+    ] = None,
+    latents: Annotated[int, typer.Option(help="How many latents; 0: eight for each neuron.", min=0)] = 0,
+    k: Annotated[int, typer.Option(help="How many are active at once.", min=1)] = 32,
+    rows: Annotated[int, typer.Option(help="Places or tokens to train on in all.", min=1)] = 4_000_000,
+    length: Annotated[int, typer.Option(help="Tokens in a window of text.")] = 24,
+    seed: Annotated[int, typer.Option(help="The seed that every random choice comes from.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    out_: Annotated[Path, typer.Option("--out", help="Folder for the dictionary.")] = Path("dictionary"),
+) -> None:
+    """Train a TopK dictionary on a layer of a model, for `thalweg measure SUBJECT --basis sae:FOLDER`."""
+    from thalweg.measuring import train_dictionary as train
+
+    shown = Shown()
+    told = train(
+        subject,
+        stimuli,
+        layer=layer,
+        out=out_,
+        latents=latents,
+        k=k,
+        rows=rows,
+        length=length,
+        progress=shown,
+        seed=seed,
+        device=device,
+    )
+    for name, value in told.items():
+        number = f"{value:.4g}" if isinstance(value, float) else str(value)
+        out.print(f"{name.replace('_', ' '):24} {number}", markup=False)
+    out.print(f"dictionary: {out_}", markup=False)
 
 
 @app.command()

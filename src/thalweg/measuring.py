@@ -2,26 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from thalweg import bases, subjects
+from thalweg.bases.training import Recipe, train_for_subject
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Ladder, Subject
 from thalweg.ladders import language
+from thalweg.ladders.published import published
 from thalweg.observers import Observer
-from thalweg.progress import Progress
+from thalweg.progress import Progress, Silent
+from thalweg.recording import laid_out, watching
 from thalweg.run import Run
 from thalweg.settings import Settings
 from thalweg.stimuli import Source, Splits, Stimuli, corpus
 from thalweg.stimuli.data import image_splits
-from thalweg.strength import published
-from thalweg.subjects.taps import Tap, drawn, found
+from thalweg.subjects import taps
+from thalweg.subjects.taps import Tap
 from thalweg.survey import survey
 
 
@@ -35,6 +37,7 @@ def measure(
     length: int = corpus.LENGTH,
     skip_bad: bool = False,
     trust_remote_code: bool = False,
+    device_map: str | None = None,
     observer: Sequence[str | Observer] | str | Observer = (),
     out: str | Path | None = None,
     progress: Progress | None = None,
@@ -46,7 +49,8 @@ def measure(
     stimuli; a language model reads the embedded English if none are named. `layers` are patterns of layers' names
     ("layer4.*"); all that were found are measured unless some are named. `units` draws so many in all, each from a
     layer drawn at random; 0 means every unit. `basis` is `neurons`, `random`, `pca`, `sae:FOLDER` or
-    `sae-active:FOLDER`. The other arguments are those of `survey`.
+    `sae-active:FOLDER`. `device_map="auto"` spreads a language model that is too large for one device. The
+    other arguments are those of `survey`.
 
     Raises:
         ThalwegError: anything the user can mend, before the long work.
@@ -55,13 +59,21 @@ def measure(
         if name not in Settings.__dataclass_fields__:
             raise unknown("setting", name, Settings.__dataclass_fields__)
     told = Settings(**{**settings, "seeds": 1}).check()
-    model = subjects.find(subject, trust_remote_code=trust_remote_code) if isinstance(subject, str) else subject
+    loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": device_map}
+    model = subjects.find(subject, **loading) if isinstance(subject, str) else subject
     own = bases.find(basis)
     splits = stimuli_of(model, stimuli, told, length=length, skip_bad=skip_bad)
     patterns = [layers] if isinstance(layers, str) else list(layers)
+    network = model.load().eval()
     pool = splits.pool.viewed(model.view) if model.view and hasattr(splits.pool, "viewed") else splits.pool
-    chosen = chosen_layers(layers_of(model, pool.batch(torch.arange(2))), patterns, model.name)
-    measured = drawn(chosen, units, seed=told.seed) if units else tuple(tap.layer for tap in chosen)
+    batch = pool.batch(torch.arange(2))
+    without = {} if model.layers else taps.left_out(network, batch)
+    chosen = taps.chosen(layers_of(model, network, batch), patterns, without=without)
+    if units and own is not None:
+        raise ThalwegError(f"--units draws neurons; basis {basis!r} has units of its own: leave --units out")
+    measured = taps.drawn(chosen, units, told.seed) if units else tuple(tap.layer for tap in chosen)
+    measured = bases.layers_for(own, network, measured, pool, named=bool(patterns), device=told.hardware)
+    del network
     model = replace(model, layers=measured)
     ladder = Ladder(
         name=model.name,
@@ -94,17 +106,29 @@ def stimuli_of(
     if model.modality == "text":
         tokenizer = model.tokenizer() if model.tokenizer else None
         return corpus.splits(source, told.seed, length=length, tokenizer=tokenizer)
-    if source.path is None:
-        raise ThalwegError(f"subject {model.name!r} looks at images: name a folder or a Parquet file of them")
     return image_splits(source, told.seed, skip_bad=skip_bad)
 
 
-def layers_of(model: Subject, batch: Tensor | None = None) -> tuple[Tap, ...]:
-    """The model's layers whose units can be measured: those that it names, or else all that are found by running it on
-    a batch, by default of two noisy pictures or two short texts.
+def layers_of(model: Subject, network: nn.Module, batch: Tensor | None = None) -> tuple[Tap, ...]:
+    """The layers whose units can be measured: those that the model names, or else all that are found by running it on a
+    batch, by default of two noisy pictures or two short texts.
     """
     batch = batch if batch is not None else _specimens(model)
-    return found(model.load().eval(), batch, layers=model.layers)
+    if not model.layers:
+        return taps.found(network, batch)
+    readers = {layer.name: layer for layer in model.layers}
+    with torch.inference_mode(), watching(network.eval(), model.layers) as outputs:
+        network(batch)
+    return tuple(
+        Tap(layer, _kind(name), laid_out(outputs[name], layer).shape[1], name) for name, layer in readers.items()
+    )
+
+
+def _kind(name: str) -> str:
+    """What the units of a language model's layer are, by its name."""
+    if name.endswith(":in"):
+        return "heads" if "attn" in name or "attention" in name else "neurons"
+    return "neurons" if "mlp" in name else "residual"
 
 
 def _specimens(model: Subject) -> Tensor:
@@ -112,24 +136,9 @@ def _specimens(model: Subject) -> Tensor:
     if model.modality == "text":
         return torch.arange(16).reshape(2, 8)
     pixels = torch.randint(256, (2, 256, 256, 3), generator=torch.Generator().manual_seed(0)).byte().numpy()
-    pictures = [Image.fromarray(one) for one in pixels]
-    return (
-        torch.stack([model.view(one) for one in pictures])
-        if model.view
-        else torch.from_numpy(pixels).movedim(-1, 1) / 255
-    )
-
-
-def chosen_layers(taps: Sequence[Tap], patterns: Sequence[str], name: str) -> tuple[Tap, ...]:
-    """The layers whose names match one of the patterns, or all if there is none.
-
-    Raises:
-        ThalwegError: a pattern that matches no layer; near names are offered.
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(tap.layer.name, pattern) for tap in taps):
-            raise unknown(f"layer of {name}", pattern, (tap.layer.name for tap in taps))
-    return tuple(tap for tap in taps if not patterns or any(fnmatchcase(tap.layer.name, one) for one in patterns))
+    if model.view is None:
+        return torch.from_numpy(pixels[:, :224, :224]).movedim(-1, 1) / 255
+    return torch.stack([model.view(Image.fromarray(one)) for one in pixels])
 
 
 def _call(
@@ -145,3 +154,41 @@ def _call(
     return tuple(
         words + [word for flag, value in changed.items() for word in ([flag] if value is True else [flag, str(value)])]
     )
+
+
+def train_dictionary(
+    subject: str | Subject,
+    stimuli: str | Path | Stimuli | None = None,
+    *,
+    layer: str,
+    out: str | Path,
+    latents: int = 0,
+    k: int = 32,
+    rows: int = 4_000_000,
+    length: int = corpus.LENGTH,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> dict[str, float | int | str | None]:
+    """Train a TopK dictionary on a layer of a model, write it to a folder, and return what is to be said of it:
+    explained variance, dead latents, the loss recovered.
+
+    Raises:
+        ThalwegError: anything the user can mend, before the long work.
+    """
+    told = Settings(**settings).check()
+    model = subjects.find(subject) if isinstance(subject, str) else subject
+    splits = stimuli_of(model, stimuli, told, length=length, skip_bad=False)
+    recipe = Recipe(rows=rows, seed=told.seed)
+    with (progress or Silent()).stage("dictionary", recipe.steps) as advance:
+        return train_for_subject(
+            model,
+            splits,
+            layer,
+            Path(out),
+            latents=latents,
+            k=k,
+            recipe=recipe,
+            evaluate=language.evaluate if model.modality == "text" else published,
+            device=told.hardware,
+            advance=advance,
+        )

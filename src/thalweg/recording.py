@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor, nn
 
-from thalweg.devices import PRECISIONS, given, placed
+from thalweg.devices import PRECISIONS, given, in_precision, placed
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Encode, Layer, Pool
 from thalweg.stimuli import Stimuli
@@ -619,6 +619,26 @@ def _apart(values: Tensor, output: Tensor) -> Tensor:
     return values.clone() if shared else values
 
 
+@contextmanager
+def unread(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
+    """Leave out what nobody reads, for as long as the context lasts, in a model that can.
+
+    A language model that has `logits_unread` need not compute its logits, which with a large vocabulary cost more than
+    the layers; unless one of the layers is the module that computes them, its `read_out`.
+    """
+    read_out = getattr(model, "read_out", "")
+    able = (
+        bool(read_out) and hasattr(model, "logits_unread") and not any(one.name.startswith(read_out) for one in layers)
+    )
+    if able:
+        model.logits_unread = True  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if able:
+            model.logits_unread = False  # type: ignore[assignment]
+
+
 def first_tensor(output: object) -> Tensor | None:
     """The output, or the first tensor in it where a layer returns several things."""
     if isinstance(output, Tensor):
@@ -668,12 +688,12 @@ def record(
         for basis in bases
     }
     recorders = {name: Recorder(k=k, sample=sample, scramble=scramble, statistics=tables) for name in readers}
-    model = placed(model.eval(), device).to(PRECISIONS[precision])
+    model = in_precision(placed(model.eval(), device), PRECISIONS[precision])
 
     def read(layer: str, output: Tensor) -> dict[str, Tensor]:
         return {basis: _apart(readers[layer, basis](output), output) for basis in bases}
 
-    with torch.inference_mode(), watching(model, layers, read=read) as values:
+    with torch.inference_mode(), watching(model, layers, read=read) as values, unread(model, layers):
         for batch, inputs in batches(stimuli, ids, batch_size, workers=workers):
             model(given(inputs, device, PRECISIONS[precision]))
             for layer, basis in readers:

@@ -302,7 +302,8 @@ def _along(
     with torch.inference_mode(), watching(network.eval(), [place]) as outputs:
         network(model.pool.batch(torch.tensor(stimuli)).to(model.settings.hardware))
     output = outputs[layer].movedim(place.units, 1)
-    return output[:, unit].float().cpu().tolist() if output.ndim == 3 else []
+    shown = model.splits.pool.length  # type: ignore[attr-defined]  # a language model may see tokens before the window
+    return output[:, unit, -shown:].float().cpu().tolist() if output.ndim == 3 else []
 
 
 def _watchers(model: Model, pool: Stimuli) -> tuple[list[Watcher], Known]:

@@ -1,12 +1,13 @@
 """The ladders that ship. Some take a number after a colon: `words:32` has windows of 32 tokens, `addition:113` adds
-modulo 113. Those of published models are listed without their models, which are looked for when the ladder is.
+modulo 113, `pythia:410` ends at the model of 410 million parameters. Those of published models are listed without
+their models, which are looked for when the ladder is.
 """
 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Ladder
-from thalweg.ladders import addition, mnist, published, words
+from thalweg.ladders import addition, causal, mnist, published, words
 
 LADDERS = {
     ladder.name: ladder
@@ -16,6 +17,9 @@ LADDERS = {
         words.TRAINING,
         addition.LADDER,
         addition.TRAINING,
+        causal.GPT2,
+        causal.PYTHIA,
+        causal.PYTHIA_TRAINING,
         published.EFFICIENTNET_LITE,
         published.NINE_MODELS,
     )
@@ -29,6 +33,9 @@ NUMBERED: dict[str, Callable[[int], Ladder]] = {
     "words-training": words.training_ladder,
     "addition": addition.ladder,
     "addition-training": addition.training_ladder,
+    "gpt2": causal.gpt2,
+    "pythia": causal.pythia,
+    "pythia-training": causal.pythia_training,
 }
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thalweg.devices import placed
+from thalweg.devices import in_precision, placed
 from thalweg.errors import ThalwegError
 from thalweg.stimuli import Splits, Windows
 from thalweg.stimuli.windows import NO_TARGET
@@ -30,6 +30,8 @@ IMPROVEMENT = 1e-4  # nats: less than this is no improvement
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
 COURSE_WARM_UP = 50  # steps: the same for all checkpoints of one run
 MOST_VALIDATED = 500  # windows looked at between steps, and of the training windows at the end: they cost time too
+WINDOWS = 64  # evaluated at once, at most
+LOGITS = 1 << 26  # evaluated at once, at most: 268 MB, of which three or four copies are needed for a moment
 PRIOR = 128.0  # pseudo-counts of the bigram model's prior: the best power of two on the embedded text's validation part
 
 
@@ -371,24 +373,31 @@ def mean_loss(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> flo
     return _totals(model, stimuli, device)[0] / known
 
 
-def _totals(model: nn.Module, stimuli: Windows, device: str, batch_size: int = 64) -> tuple[float, int]:
+def _totals(model: nn.Module, stimuli: Windows, device: str) -> tuple[float, int]:
     """The nats of all next tokens that are known, and how many of these the model finds likeliest."""
-    model = placed(model.eval(), device)
+    model = in_precision(placed(model.eval(), device), torch.float32)
     nats, right = 0.0, 0
+    needed = 1 + max(int(stimuli.tokens.max()), int(stimuli.following.max()))  # a large vocabulary may have more
+    batch_size = max(1, min(WINDOWS, LOGITS // (stimuli.length * len(stimuli.vocabulary))))
     with torch.inference_mode():
         for which in torch.arange(len(stimuli)).split(batch_size):
             logits = model(stimuli.batch(which).to(device))
             targets = stimuli.targets(which).to(device)
-            _check(logits, (*targets.shape, len(stimuli.vocabulary)))
-            nats += float(cross_entropy(logits, targets).double().sum())
+            _check(logits, (*targets.shape, len(stimuli.vocabulary)), needed)
+            targets = targets.to(logits.device)
+            nats += float(cross_entropy(logits.float(), targets).double().sum())
             right += int((logits.argmax(2) == targets).sum())
     return nats, right
 
 
-def _check(logits: object, shape: tuple[int, int, int]) -> None:
-    """Make sure that logits are what they should be; a model may know more tokens than a small text has."""
+def _check(logits: object, shape: tuple[int, int, int], needed: int) -> None:
+    """Make sure that logits are what they should be.
+
+    A model may know more tokens than the vocabulary has, and a published one fewer: those that were added for another
+    use. It must know those that occur.
+    """
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if not isinstance(logits, Tensor) or found[:2] != shape[:2] or logits.ndim != 3 or logits.shape[2] < shape[2]:
+    if not isinstance(logits, Tensor) or found[:2] != shape[:2] or logits.ndim != 3 or logits.shape[2] < needed:
         raise ThalwegError(
             f"the model returned {found}; logits of shape {shape} (window, token, vocabulary) were expected"
         )

@@ -13,14 +13,17 @@ What limited capacity may choose from has names: token t at place -k (`suffix`),
 import functools
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfTransformer
 from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
 from thalweg.observers import OBSERVERS, Observer, observer
 from thalweg.stimuli import Windows
+from thalweg.stimuli.corpus import counted
 from thalweg.stimuli.windows import Vocabulary
 
 RECENT = 8  # tokens at the end of a window that `suffix` compares and `recent` reads
@@ -42,10 +45,9 @@ def endings(windows: Windows) -> Int[Tensor, "stimulus place"]:
     return windows.tokens[:, -RECENT:].long().flip(1)
 
 
-def counts(windows: Windows) -> Float[Tensor, "stimulus token"]:
-    """How often each window holds each token of the vocabulary."""
-    empty = torch.zeros(len(windows), len(windows.vocabulary))
-    return empty.scatter_add_(1, windows.tokens.long(), torch.ones(windows.tokens.shape))
+def counts(windows: Windows) -> csr_array:
+    """How often each window holds each token of the vocabulary (stimulus, token), sparse."""
+    return counted(windows.tokens.numpy(), len(windows.vocabulary)).astype(np.float32)
 
 
 def places(windows: Windows) -> Float[Tensor, "stimulus place_and_token"]:
@@ -68,7 +70,13 @@ def distinctive(vocabulary: Vocabulary, length: int) -> Int[Tensor, " distinctiv
 
 def anywhere(windows: Windows) -> Float[Tensor, "stimulus distinctive"]:
     """Whether token t stands anywhere in the window, for the distinctive tokens."""
-    return (counts(windows)[:, distinctive(windows.vocabulary, windows.length)] > 0).float()
+    named = distinctive(windows.vocabulary, windows.length)
+    column = torch.full(
+        (len(windows.vocabulary),), len(named)
+    )  # of each token; those that are not named share the last
+    column[named] = torch.arange(len(named))
+    there = torch.zeros(len(windows), len(named) + 1)
+    return there.scatter_(1, column[windows.tokens.long()], 1.0)[:, :-1]
 
 
 def about(windows: Windows) -> Float[Tensor, "stimulus topic"]:
@@ -104,13 +112,19 @@ def suffix(stimuli: Windows) -> Float[Tensor, "stimulus feature"]:
 def _columns(vocabulary: Vocabulary, length: int) -> tuple[Int[Tensor, "place token"], Float[Tensor, "place token"]]:
     """The dimension and the sign of each token at each place."""
     matter = (0.5 ** torch.arange(length))[:, None] * shares(vocabulary)
+    column, sign = _dimensions(matter.flatten())
+    return column.reshape(matter.shape), sign.reshape(matter.shape)
+
+
+def _dimensions(matter: Float[Tensor, " thing"]) -> tuple[Int[Tensor, " thing"], Float[Tensor, " thing"]]:
+    """The dimension and the sign of each thing: those that matter most have a dimension each, the others share some."""
     generator = torch.Generator().manual_seed(0)
-    column = EXACT + torch.randint(SHARED, (matter.numel(),), generator=generator)
-    sign = 1.0 - 2.0 * torch.randint(2, (matter.numel(),), generator=generator)
-    first = matter.flatten().sort(descending=True, stable=True).indices[:EXACT]
+    column = EXACT + torch.randint(SHARED, (len(matter),), generator=generator)
+    sign = 1.0 - 2.0 * torch.randint(2, (len(matter),), generator=generator)
+    first = matter.sort(descending=True, stable=True).indices[:EXACT]
     column[first] = torch.arange(len(first))
     sign[first] = 1.0
-    return column.reshape(matter.shape), sign.reshape(matter.shape)
+    return column, sign
 
 
 @functools.cache
@@ -190,9 +204,15 @@ def topics(stimuli: Windows) -> Float[Tensor, "stimulus feature"]:
 def bag(stimuli: Windows) -> Float[Tensor, "stimulus feature"]:
     """Which tokens the window holds, in any order: term frequency times inverse document frequency (scikit-learn's).
 
-    A control: any network that adds up embeddings of tokens, trained or not, is predictable from it.
+    A control: any network that adds up embeddings of tokens, trained or not, is predictable from it. With a large
+    vocabulary the tokens that are most frequent in the training documents have a dimension each, and the others share
+    some, each with a sign of its own drawn at random, as in `suffix` (Weinberger et al. 2009).
     """
-    weighted = TfidfTransformer().fit_transform(counts(stimuli).numpy())
+    weighted = TfidfTransformer().fit_transform(counts(stimuli))
+    entries = weighted.shape[1]
+    if entries > EXACT + SHARED:
+        column, sign = (part.numpy() for part in _dimensions(shares(stimuli.vocabulary)))
+        weighted = weighted @ csr_array((sign, (np.arange(entries), column)), (entries, EXACT + SHARED))
     return torch.from_numpy(weighted.toarray()).float()
 
 

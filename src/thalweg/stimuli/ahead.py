@@ -22,7 +22,7 @@ from joblib.externals.loky import Future, get_reusable_executor
 from joblib.externals.loky.process_executor import BrokenProcessPool
 from torch import Tensor
 
-from thalweg.engine import single_thread
+from thalweg.engine.where import single_thread
 from thalweg.stimuli import ImageFiles, Stimuli
 
 PIECE = 25  # stimuli decoded by a process at once: 15 MB at 224 pixels

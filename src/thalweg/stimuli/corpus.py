@@ -3,17 +3,19 @@
 The text is that of the user's file or, without one, the English that every installation carries. Paragraphs that stand
 in it twice are removed first. Then whole documents are dealt out at random by the seed: three quarters for training, a
 twentieth for deciding when to stop, a fifth for the pool. The vocabulary (byte-level byte-pair encoding) and the topics
-come from the training documents alone.
+come from the training documents alone. A model that exists already brings its tokenizer: nothing is trained then, and
+whole documents are encoded as that tokenizer encodes them.
 
 A word here is a run of letters, digits and underscores with the apostrophes in it, a run of other marks, or a line
-break; a space belongs to the word after it, and no token spans two words. A window begins at a word that follows
-whitespace and ends where a word does, so some text between windows is left out.
+break; a space belongs to the word after it. No token of a vocabulary that is trained here spans two words; one of a
+published tokenizer may ("?" and a line break), and then no window begins or ends inside it. A window begins at a word
+that follows whitespace and ends where a word does, so some text between windows is left out.
 """
 
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,7 +38,19 @@ from thalweg.stimuli.docstrings import embedded
 from thalweg.stimuli.documents import Document, read, without_repeats
 from thalweg.stimuli.windows import NO_TARGET, Tags, Vocabulary, Windows
 
-__all__ = ["Document", "Encoded", "byte_pairs", "embedded", "encode", "pieces", "read", "split", "splits", "windows"]
+__all__ = [
+    "Document",
+    "Encoded",
+    "byte_pairs",
+    "embedded",
+    "encode",
+    "encode_whole",
+    "pieces",
+    "read",
+    "split",
+    "splits",
+    "windows",
+]
 
 LENGTH = 24  # tokens in a window: about fifteen words
 ENTRIES = 2048  # of the vocabulary
@@ -50,6 +64,7 @@ PASSAGES = 3000  # that topics are fitted on, at most: more cost time and change
 COMMON = 0.3  # of passages: what more of them have says nothing of their subject (articles, punctuation)
 ROUNDS = 50  # of the factorisation: four times as many change the error by a thousandth
 WORD = re.compile(r"\n| ?\w+(?:['’]\w+)*| ?[^\w \n]+| ")
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how vocabularies in SentencePiece's manner spell a byte
 SPEECH = "part of speech"
 
 
@@ -62,13 +77,14 @@ class Encoded:
     tags: tuple[str, ...] = ()
 
 
-def splits(source: Source, seed: int, *, length: int = LENGTH) -> Splits:
+def splits(source: Source, seed: int, *, length: int = LENGTH, tokenizer: Tokenizer | None = None) -> Splits:
     """The windows of a user's file or, if there is none, of the English that every installation carries.
 
     Raises:
         ThalwegError: see `read` and `split`.
     """
-    return split(embedded() if source.path is None else read(source), seed=seed, length=length)
+    documents = embedded() if source.path is None else read(source)
+    return split(documents, seed=seed, length=length, tokenizer=tokenizer)
 
 
 def split(
@@ -76,6 +92,7 @@ def split(
     *,
     seed: int,
     length: int = LENGTH,
+    tokenizer: Tokenizer | None = None,
     entries: int = ENTRIES,
     pool: int = POOL,
     validation: int = VALIDATION,
@@ -84,6 +101,8 @@ def split(
 
     At most `pool` and `validation` windows are drawn at random, as many from one document as from another as far as
     they have them, and no more than a quarter of the pool from one. A window's document is a place in the random order.
+    The tokens are those of the `tokenizer` or, without one, of an encoding with so many `entries` that is trained on
+    the training documents.
 
     Raises:
         ThalwegError: too few documents when repeated paragraphs are removed, or none long enough for a window.
@@ -101,9 +120,14 @@ def split(
     shuffled = [kept[place] for place in generator.permutation(len(kept))]
     before_pool = len(kept) - max(POOL_DOCUMENTS, round(POOL_SHARE * len(kept)))
     trained = before_pool - max(1, round(VALIDATION_SHARE * len(kept)))
-    tokenizer = byte_pairs((document.text for document in shuffled[:trained]), entries)
-    encoded = encode(shuffled, tokenizer)
-    every = windows(shuffled, encoded, _vocabulary(tokenizer, encoded[:trained], seed), length=length)
+    if tokenizer is None:
+        own = byte_pairs((document.text for document in shuffled[:trained]), entries)
+        encoded = encode(shuffled, own)
+        vocabulary = _vocabulary(own, encoded[:trained], seed)
+    else:
+        encoded = encode_whole(shuffled, tokenizer)
+        vocabulary = _published(tokenizer, encoded[:trained], seed)
+    every = windows(shuffled, encoded, vocabulary, length=length)
     origin = every.documents.numpy()
     in_validation = np.flatnonzero((origin >= trained) & (origin < before_pool))
     in_pool = np.flatnonzero(origin >= before_pool)
@@ -139,18 +163,40 @@ def byte_pairs(texts: Iterable[str], entries: int = ENTRIES) -> Tokenizer:
 
 
 def pieces(tokenizer: Tokenizer) -> tuple[bytes, ...]:
-    """The bytes of each token of a byte-level encoding.
+    """The bytes of each token, by its number; none where no token has that number.
 
-    Its entries are spelt with one printable character a byte: printable ones stand for themselves, the others follow
-    from the 256th character on (Radford et al. 2019, the code of GPT-2).
+    Entries of a byte-level encoding are spelt with one printable character a byte: printable ones stand for themselves,
+    the others follow from the 256th character on (Radford et al. 2019, the code of GPT-2). In SentencePiece's manner
+    (Kudo & Richardson 2018) "▁" is a space, and "<0x0A>" the byte 10. Tokens that were added to a vocabulary, such as
+    those for the beginning and the end of a text, are their own text.
     """
+    spelt = _from_printable if "ByteLevel" in f"{tokenizer.pre_tokenizer} {tokenizer.decoder}" else _from_sentence_piece
+    entries = tokenizer.get_vocab(with_added_tokens=True)
+    added = tokenizer.get_added_tokens_decoder()
+    found = [b""] * (1 + max(entries.values()))
+    for entry, number in entries.items():
+        found[number] = added[number].content.encode() if number in added else spelt(entry)
+    return tuple(found)
+
+
+def _printable() -> dict[str, int]:
+    """The byte that each character of a byte-level encoding stands for."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
-    byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-    return tuple(
-        bytes(byte_of[character] for character in tokenizer.id_to_token(token) or "")
-        for token in range(tokenizer.get_vocab_size())
-    )
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+BYTE_OF = _printable()
+
+
+def _from_printable(entry: str) -> bytes:
+    known = all(character in BYTE_OF for character in entry)
+    return bytes(BYTE_OF[character] for character in entry) if known else entry.encode()
+
+
+def _from_sentence_piece(entry: str) -> bytes:
+    byte = BYTE.fullmatch(entry)
+    return bytes([int(byte[1], 16)]) if byte else entry.replace("▁", " ").encode()
 
 
 def encode(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]:
@@ -166,17 +212,54 @@ def encode(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]
         first = np.zeros(int(sizes.sum()), np.bool_)
         first[sizes.cumsum() - sizes] = True
         tokens = np.array([token for word in words for token in known[word]], np.int32)
-        found.append(Encoded(tokens, first, _spoken(document, words, sizes)))
+        last = np.array([len(word) for word in words], np.int64).cumsum() - 1
+        found.append(Encoded(tokens, first, _spoken(document, np.repeat(last, sizes))))
     return found
 
 
-def _spoken(document: Document, words: Sequence[str], sizes: Int[np.ndarray, " word"]) -> tuple[str, ...]:
+def encode_whole(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]:
+    """Each document as the tokens that a published tokenizer makes of all of it, nothing added or cut.
+
+    What a text says is text, even where it spells one of the tokenizer's special tokens.
+    """
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    found = []
+    for document in documents:
+        encoding = tokenizer.encode(document.text, add_special_tokens=False)
+        tokens = np.array(encoding.ids, np.int32)
+        offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        starts = np.array([word.start() for word in WORD.finditer(document.text)], np.int64)
+        ends = np.append(starts[1:], len(document.text))
+        word = np.searchsorted(starts, (offsets[:, 1] - 1).clip(min=0), side="right") - 1  # that a token ends in
+        last = ends[word] - 1 if len(tokens) else word
+        found.append(Encoded(tokens, _first(document.text, starts, offsets), _spoken(document, last)))
+    return found
+
+
+def _first(
+    text: str, starts: Int[np.ndarray, " word"], offsets: Int[np.ndarray, "token 2"]
+) -> Bool[np.ndarray, " token"]:
+    """Whether a word begins with each token: at the token's start, and after the end of every token before.
+
+    Some tokenizers leave the space before a word out of its first token's place. Of tokens that share a place, as the
+    bytes of one character do, the first counts.
+    """
+    if not len(offsets):
+        return np.zeros(0, np.bool_)
+    start = starts[np.searchsorted(starts, offsets[:, 0], side="right").clip(min=1) - 1]
+    spaced = np.array([text[place] == " " for place in starts.tolist()])[np.searchsorted(starts, start)]
+    before = np.concatenate([[0], np.maximum.accumulate(offsets[:-1, 1])])
+    return np.asarray((offsets[:, 0] - start <= spaced) & (before <= start))
+
+
+def _spoken(document: Document, last: Int[np.ndarray, " token"]) -> tuple[str, ...]:
     """For each token, the tag at the last character of its word, if there are tags."""
     if not document.tags:
         return ()
-    last = np.array([len(word) for word in words], np.int64).cumsum() - 1
     place = np.searchsorted(np.array(document.ends, np.int64), last, side="right").clip(max=len(document.tags) - 1)
-    return tuple(document.tags[tagged] for tagged in np.repeat(place, sizes))
+    return tuple(document.tags[tagged] for tagged in place)
 
 
 def windows(
@@ -218,7 +301,7 @@ def _starts(document: Encoded, vocabulary: Vocabulary, length: int) -> list[int]
         return []
     shown = [vocabulary.pieces[token] for token in document.tokens.tolist()]
     can_begin = [
-        bool(first) and piece != b"\n" and (piece.startswith(b" ") or before == b"\n")
+        bool(first) and piece != b"\n" and (piece.startswith(b" ") or before.endswith(b"\n"))
         for first, piece, before in zip(document.first, shown, [b"\n", *shown], strict=False)
     ]
     can_end = [*document.first.tolist(), True]  # before this token
@@ -270,6 +353,28 @@ def _vocabulary(tokenizer: Tokenizer, training: Sequence[Encoded], seed: int) ->
     return Vocabulary(entries, torch.from_numpy(counts.astype(np.int64)), topics(training, len(entries), seed=seed))
 
 
+def _published(tokenizer: Tokenizer, training: Sequence[Encoded], seed: int) -> Vocabulary:
+    """A vocabulary that is there already: topics are sought among the tokens that occur, of which there are fewer."""
+    entries = pieces(tokenizer)
+    occurring, renumbered = np.unique(np.concatenate([one.tokens for one in training]), return_inverse=True)
+    counts = np.bincount(occurring[renumbered], minlength=len(entries)).astype(np.int64)
+    parts = np.split(renumbered, np.cumsum([len(one.tokens) for one in training])[:-1])
+    found = topics(
+        [replace(one, tokens=part) for one, part in zip(training, parts, strict=True)], len(occurring), seed=seed
+    )
+    weights = torch.zeros(len(found), len(entries))
+    weights[:, torch.from_numpy(occurring).long()] = found
+    return Vocabulary(entries, torch.from_numpy(counts), weights)
+
+
+def counted(rows: Iterable[Int[np.ndarray, " token"]], entries: int) -> csr_array:
+    """How often each row holds each of so many tokens (row, token): a sparse matrix, for vocabularies are large."""
+    found = [np.unique(row, return_counts=True) for row in rows]
+    ends = np.cumsum([0, *(len(tokens) for tokens, _ in found)])
+    tokens, times = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return csr_array((times, tokens.astype(np.int32), ends.astype(np.int32)), (len(found), entries))
+
+
 def topics(documents: Sequence[Encoded], entries: int, *, seed: int) -> Float[Tensor, "topic token"]:
     """What documents are about: topics as weights of tokens; a topic's weights add up to one.
 
@@ -283,7 +388,7 @@ def topics(documents: Sequence[Encoded], entries: int, *, seed: int) -> Float[Te
     if len(passages) > PASSAGES:
         chosen = np.random.default_rng(seed).choice(len(passages), PASSAGES, replace=False)
         passages = [passages[place] for place in np.sort(chosen)]
-    counts = csr_array(np.stack([np.bincount(passage, minlength=entries) for passage in passages]).astype(np.float64))
+    counts = counted(passages, entries).astype(np.float64)
     rare = np.asarray((counts > 0).mean(0)).ravel() <= COMMON
     weighted = csr_array(TfidfTransformer(sublinear_tf=True).fit_transform(counts).multiply(rare[None]))
     factors = NMF(min(TOPICS, len(passages), entries), init="nndsvd", max_iter=ROUNDS, random_state=seed)

@@ -25,7 +25,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from thalweg.engine import default_workers
+from thalweg.engine.local import default_workers
 from thalweg.errors import ThalwegError
 from thalweg.stimuli import parquet
 from thalweg.stimuli.decoding import decoded, flaw, square

@@ -10,22 +10,26 @@ from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Subject
-from thalweg.subjects import vision
+from thalweg.subjects import language, vision
 from thalweg.subjects.own import from_file
 
-KINDS: dict[str, Callable[[str], Subject]] = {
+KINDS: dict[str, Callable[..., Subject]] = {
     "torchvision": vision.torchvision,
     "timm": vision.timm,
     "open-clip": vision.open_clip,
     "efficientnet-lite": vision.efficientnet_lite,
+    "hf": language.causal,
 }
 FORMS = (
     "torchvision:NAME[@WEIGHTS], timm:NAME, open-clip:NAME@TAG, efficientnet-lite:N, hf:NAME-or-folder or FILE.py:NAME"
 )
 
 
-def find(name: str) -> Subject:
+def find(name: str, *, trust_remote_code: bool = False, device_map: str | None = None) -> Subject:
     """The subject of this name.
+
+    The other arguments say how a language model is loaded: whether code that its repository brings along may run, and
+    how it is spread over several devices.
 
     Raises:
         ThalwegError: no such kind of subject, or what its kind says is missing.
@@ -37,4 +41,5 @@ def find(name: str) -> Subject:
         raise ThalwegError(f"subject {name!r}: {FORMS} was expected")
     if kind not in KINDS:
         raise unknown("kind of subject", kind, KINDS)
-    return KINDS[kind](rest)
+    loading = {"trust_remote_code": trust_remote_code, "device_map": device_map} if kind == "hf" else {}
+    return KINDS[kind](rest, **loading)
