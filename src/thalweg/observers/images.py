@@ -141,7 +141,7 @@ def vgg_trunk() -> nn.Module:
 
 
 def _vgg_block(layers: Sequence[Sequence[np.ndarray]], widths: Sequence[int], *, pools: bool) -> nn.Module:
-    """Convolutions of three by three with rectifiers, from kernels and biases, after a pooling that halves the image."""
+    """Convolutions of three by three with rectifiers, from kernels and biases, behind a pooling if any."""
     parts: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if pools else []
     for (kernel, bias), before, after in zip(layers, widths[:-1], widths[1:], strict=True):
         convolution = nn.Conv2d(before, after, 3, padding=1)
