@@ -6,7 +6,7 @@ EfficientNet-Lite, `vgg` with a network of another design, and each says its fam
 
 import functools
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +130,8 @@ def vgg_trunk() -> nn.Module:
         with h5py.File(path) as file:
             for place, widths in enumerate(VGG_BLOCKS, 1):
                 layers = [
-                    file[f"block{place}/layers/conv2d{after}/vars"] for after in ("", "_1", "_2")[: len(widths) - 1]
+                    [np.asarray(file[f"block{place}/layers/conv2d{after}/vars/{which}"]) for which in (0, 1)]
+                    for after in ("", "_1", "_2")[: len(widths) - 1]
                 ]
                 blocks.append(_vgg_block(layers, widths, pools=place > 1))
     except (OSError, KeyError, RuntimeError) as wrong:
@@ -139,13 +140,13 @@ def vgg_trunk() -> nn.Module:
     return trunk
 
 
-def _vgg_block(layers: Sequence[Mapping[str, np.ndarray]], widths: Sequence[int], *, pools: bool) -> nn.Module:
-    """Convolutions of three by three with rectifiers, after a pooling that halves the image."""
+def _vgg_block(layers: Sequence[Sequence[np.ndarray]], widths: Sequence[int], *, pools: bool) -> nn.Module:
+    """Convolutions of three by three with rectifiers, from kernels and biases, behind a pooling if any."""
     parts: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if pools else []
-    for layer, before, after in zip(layers, widths[:-1], widths[1:], strict=True):
+    for (kernel, bias), before, after in zip(layers, widths[:-1], widths[1:], strict=True):
         convolution = nn.Conv2d(before, after, 3, padding=1)
-        kernel = torch.from_numpy(np.asarray(layer["0"])).permute(3, 2, 0, 1)  # from (row, column, in, out)
-        convolution.load_state_dict({"weight": kernel, "bias": torch.from_numpy(np.asarray(layer["1"]))})
+        weight = torch.from_numpy(kernel).permute(3, 2, 0, 1)  # from (row, column, in, out)
+        convolution.load_state_dict({"weight": weight, "bias": torch.from_numpy(bias)})
         parts += [convolution, nn.ReLU()]
     return nn.Sequential(*parts)
 

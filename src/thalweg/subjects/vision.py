@@ -40,6 +40,9 @@ AS_PUBLISHED: dict[str, dict[str, Any]] = {  # what torchvision changes in an ar
     "googlenet": {"transform_input": True, "aux_logits": False, "init_weights": True},
     "inception_v3": {"transform_input": True, "aux_logits": False, "init_weights": True},
 }
+OTHER_FILES = {  # weights for torchvision's architectures that others publish, and where
+    "resnet50_l2_eps3.ckpt": "published by Salman et al. 2020, repository madrylab/robust-imagenet-models of the hub",
+}
 LITE_SIZES = {"0": 224, "1": 240, "2": 260}
 LITE_PADDING = 32  # CROP_PADDING of the published preprocessing
 _operators: list[torch.library.Library] = []  # a library's operators live as long as it does
@@ -57,7 +60,7 @@ def torchvision_package() -> Any:
     try:
         return import_module("torchvision")
     except ImportError as missing:
-        raise ThalwegError(f"published vision models need torchvision and timm: {INSTALL}") from missing
+        raise ThalwegError(f"published vision models need torchvision ({missing}): {INSTALL}") from missing
     except RuntimeError as lacking:
         if "torchvision::" not in str(lacking):
             raise
@@ -82,7 +85,7 @@ def _package(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as missing:
-        raise ThalwegError(f"published vision models need {name}: {INSTALL}") from missing
+        raise ThalwegError(f"published vision models need {name} ({missing}): {INSTALL}") from missing
 
 
 # torchvision
@@ -105,7 +108,8 @@ def torchvision(rest: str) -> Subject:
     who = f"torchvision:{rest}"
     if chosen.endswith((SAFE, *PICKLED)):
         weights = next(iter(published.values()))
-        file, load = in_checkpoints(chosen, who=who), _torchvision_from_file
+        file = in_checkpoints(chosen, who=who, source=OTHER_FILES.get(chosen, ""))
+        load = _torchvision_from_file
     else:
         if chosen not in ("", "DEFAULT", *published):
             raise unknown(f"weights of torchvision's {name}", chosen, published)

@@ -6,10 +6,10 @@ huggingface_hub's cache, and where it does not, the error names the file and the
 """
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,10 +93,14 @@ def unwrapped(content: object, path: Path, *, who: str) -> dict[str, Tensor]:
         content = content[inner]
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ThalwegError(f"{who}: {path} holds {type(content).__name__}; tensors by name were expected")
-    state: dict[str, Any] = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    for prefix in ("module.model.", "module."):
-        if any(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    prefix = next((one for one in ("module.model.", "module.") if any(str(n).startswith(one) for n in content)), "")
+    state = OrderedDict(
+        (str(name).removeprefix(prefix), value)
+        for name, value in content.items()
+        if isinstance(value, Tensor) and str(name).startswith(prefix)
+    )
+    if not prefix:  # the versions of the modules, by which older names and layouts are known
+        state._metadata = getattr(content, "_metadata", None)  # type: ignore[attr-defined]
     return state
 
 
@@ -107,7 +111,7 @@ def put_into(model: nn.Module, state: Mapping[str, Tensor], path: Path, *, who: 
         ThalwegError: they are not those of this architecture; says where they differ.
     """
     try:
-        model.load_state_dict(dict(state))
+        model.load_state_dict(state)
     except RuntimeError as wrong:
         raise misfit(path, wrong, who=who) from wrong
     return model
