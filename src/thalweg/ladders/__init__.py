@@ -1,17 +1,19 @@
 """The ladders that ship. Some take a number after a colon: `words:32` has windows of 32 tokens, `addition:113` adds
-modulo 113.
+modulo 113, `cifar:45000` trains on so many images.
 """
 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Ladder
-from thalweg.ladders import addition, mnist, words
+from thalweg.ladders import addition, cifar, mnist, words
 
 LADDERS = {
-    ladder.name: ladder for ladder in (mnist.LADDER, words.LADDER, words.TRAINING, addition.LADDER, addition.TRAINING)
+    ladder.name: ladder
+    for ladder in (mnist.LADDER, cifar.LADDER, words.LADDER, words.TRAINING, addition.LADDER, addition.TRAINING)
 }
 NUMBERED: dict[str, Callable[[int], Ladder]] = {
+    "cifar": cifar.ladder,
     "words": words.ladder,
     "words-training": words.training_ladder,
     "addition": addition.ladder,
