@@ -9,6 +9,7 @@ import signal
 import struct
 from pathlib import Path
 
+import joblib
 import numpy as np
 import polars as pl
 import pytest
@@ -321,6 +322,7 @@ def test_a_model_is_recorded_on_images_from_disk_as_on_images_in_memory(tmp_path
     for name, tensor in one.items():
         assert torch.equal(tensor, other[name]), name
         assert torch.equal(tensor, before[name]), name
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(number) for number in (-1, -2)) == [1, 2]  # it has its own
 
 
 @pytest.mark.parametrize("name", ["pixels", "hog", "trivial"])
