@@ -1,18 +1,19 @@
 """The ladders that ship. Some take a number after a colon: `words:32` has windows of 32 tokens, `addition:113` adds
-modulo 113, `pythia:410` ends at the model of 410 million parameters. Those of published models are listed without
-their models, which are looked for when the ladder is.
+modulo 113, `cifar:45000` trains on so many images, `pythia:410` ends at the model of 410 million parameters. Those of
+published models are listed without their models, which are looked for when the ladder is.
 """
 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Ladder
-from thalweg.ladders import addition, causal, mnist, published, words
+from thalweg.ladders import addition, causal, cifar, mnist, published, words
 
 LADDERS = {
     ladder.name: ladder
     for ladder in (
         mnist.LADDER,
+        cifar.LADDER,
         words.LADDER,
         words.TRAINING,
         addition.LADDER,
@@ -29,6 +30,7 @@ PUBLISHED: dict[str, Callable[[], Ladder]] = {
     "imagenet": published.imagenet,
 }
 NUMBERED: dict[str, Callable[[int], Ladder]] = {
+    "cifar": cifar.ladder,
     "words": words.ladder,
     "words-training": words.training_ladder,
     "addition": addition.ladder,

@@ -12,14 +12,16 @@ what it was to decode is decoded here.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from functools import lru_cache
 from itertools import islice
 from multiprocessing import current_process
+from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Int
-from joblib.externals.loky import Future, get_reusable_executor
-from joblib.externals.loky.process_executor import BrokenProcessPool
+from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoolExecutor
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thalweg.engine.where import single_thread
@@ -53,7 +55,7 @@ def batches(
 def _ahead(parts: Iterable[Stimuli], workers: int) -> Iterator[Tensor]:
     """What a model is given of each part, in order."""
     parts = iter(parts)
-    waiting: deque[tuple[Stimuli, Future | None]] = deque()
+    waiting: deque[tuple[Stimuli, Future[NDArray[Any]] | None]] = deque()
     deaths = 0
     while True:
         for part in islice(parts, WAITING * workers - len(waiting)):
@@ -65,19 +67,27 @@ def _ahead(parts: Iterable[Stimuli], workers: int) -> Iterator[Tensor]:
             made = _made(part) if future is None else future.result()
         except BrokenProcessPool:  # nothing that waits will come
             deaths += 1
+            _processes.cache_clear()
             waiting = deque((other, None) for other, _ in waiting)
             made = _made(part)
         yield torch.from_numpy(made)
 
 
-def _submitted(part: Stimuli, workers: int) -> Future | None:
+def _submitted(part: Stimuli, workers: int) -> Future[NDArray[Any]] | None:
     try:
-        return get_reusable_executor(max_workers=workers, timeout=IDLE).submit(_made, part)
+        future: Future[NDArray[Any]] = _processes(workers).submit(_made, part)
+        return future
     except BrokenProcessPool:
         return None
 
 
-def _made(part: Stimuli) -> np.ndarray:
+@lru_cache(maxsize=1)
+def _processes(workers: int) -> ProcessPoolExecutor:
+    """Kept from one pass to the next, apart from the processes that joblib keeps for whole tasks."""
+    return ProcessPoolExecutor(max_workers=workers, timeout=IDLE)
+
+
+def _made(part: Stimuli) -> NDArray[Any]:
     """As an array, which goes from process to process faster than a tensor."""
     with single_thread():
         return part.batch(slice(None)).numpy()

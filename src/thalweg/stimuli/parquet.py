@@ -42,6 +42,8 @@ def read_table(path: Path) -> Table:
     Raises:
         ThalwegError: damaged, or without a column of pictures; says which columns there are.
     """
+    _step.cache_clear()
+    _slice.cache_clear()  # the file may be another than when it was last read
     try:
         schema = pl.read_parquet_schema(path)
         rows = int(pl.scan_parquet(path).select(pl.len()).collect().item())
