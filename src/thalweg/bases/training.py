@@ -169,6 +169,12 @@ def endless(
             yield rows(laid[layer.name], generator)
 
 
+def _finite(values: Tensor) -> Tensor:
+    if not values.isfinite().all():
+        raise ThalwegError("the layer gave values that are NaN or infinite; no dictionary can be trained on them")
+    return values
+
+
 def _everywhere(layer: Layer) -> Layer:
     """The layer with all its places: of one that is pooled none are left out, and rows are made before that."""
     return replace(layer, pool="max")
@@ -186,7 +192,7 @@ def shuffled(
         held += len(some)
         if held < recipe.room:
             continue
-        mixed = torch.cat(waiting)[torch.randperm(held, generator=generator).to(some.device)]
+        mixed = _finite(torch.cat(waiting))[torch.randperm(held, generator=generator).to(some.device)]
         leaving = max(held // 2, held - recipe.room // 2) // recipe.batch * recipe.batch
         yield from mixed[:leaving].split(recipe.batch)
         waiting = [mixed[leaving:].clone()]
