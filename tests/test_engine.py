@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -145,6 +146,14 @@ def test_what_engines_lack_is_said_before_the_work(few: Ladder, tmp_path: Path, 
     with pytest.raises(ThalwegError, match=r"needs Ray: pip install 'thalweg\[cluster\]'"):
         measured(few, tmp_path / "run", engine="ray")
     assert not (tmp_path / "run/settings.json").exists()
+
+
+def test_a_cluster_that_does_not_answer_is_named():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(ThalwegError, match=rf"no Ray cluster answers at {address} .*'ray start --head'"):
+            engine.ready(Where("ray", address=address))
 
 
 def test_a_machine_that_does_not_see_the_run_says_so(tmp_path: Path):

@@ -15,6 +15,7 @@ command goes on where it stopped.
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -27,6 +28,7 @@ from thalweg.errors import ThalwegError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 RETRIES = 3  # times that a task is started again whose worker died
+PATIENCE = 10  # seconds to wait for the cluster's head to be there at all
 WINDOW = 1000  # tasks handed to Ray at once, unless it has room for more; more would only make waiting slower
 
 
@@ -40,13 +42,21 @@ def ready(where: Where) -> None:
     if ray.is_initialized():
         return
     try:
+        _knock(where.address or "")
         ray.init(address=where.address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as refused:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as refused:
         raise ThalwegError(
             f"no Ray cluster answers at {where.address or 'this machine'} "
             f"({str(refused).strip().splitlines()[0][:120]}); start one with 'ray start --head' and give the address "
             "that it prints as --address, or leave --address out to start one here"
         ) from refused
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
 
 
 def _ray() -> Any:
