@@ -367,7 +367,7 @@ def _published(tokenizer: Tokenizer, training: Sequence[Encoded], seed: int) -> 
     return Vocabulary(entries, torch.from_numpy(counts), weights)
 
 
-def counted(rows: Iterable[Int[np.ndarray, " token"]], entries: int) -> csr_array:
+def counted(rows: Iterable[Int[np.ndarray, " _"]], entries: int) -> csr_array:
     """How often each row holds each of so many tokens (row, token): a sparse matrix, for vocabularies are large."""
     found = [np.unique(row, return_counts=True) for row in rows]
     ends = np.cumsum([0, *(len(tokens) for tokens, _ in found)])

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -125,8 +126,8 @@ def causal(rest: str, *, trust_remote_code: bool = False, device_map: str | None
 def named(rest: str, *, trust_remote_code: bool = False, device_map: str | None = None) -> Checkpoint:
     """The checkpoint that a user names; an existing path is one even if it has an @ in it."""
     rest = str(Path(rest).expanduser()) if rest.startswith("~") else rest  # no shell does after a colon
-    name, at, revision = (rest, "", "") if Path(rest).exists() else rest.rpartition("@")
-    return Checkpoint(name if at else rest, revision or MAIN, trust_remote_code, device_map)
+    name, _, revision = (rest, "", "") if Path(rest).exists() else rest.partition("@")
+    return Checkpoint(name, revision or MAIN, trust_remote_code, device_map)
 
 
 def located(checkpoint: Checkpoint) -> Path:
@@ -252,7 +253,7 @@ def _loading(checkpoint: Checkpoint) -> Iterator[dict[str, Any]]:
         )
     try:
         yield told
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as wrong:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, UnpicklingError) as wrong:
         said = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__)
         raise ThalwegError(f"{checkpoint.name}: cannot be loaded by transformers ({said})") from wrong
 

@@ -1,0 +1,716 @@
+"""Language models as they were published: windows by their tokenizers, their units by hand, their files, ladders."""
+
+import json
+import math
+import pickle
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.test_text import planted
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from thalweg import Layer, ThalwegError, ladders, subjects
+from thalweg.ladders import causal as families
+from thalweg.ladders import language
+from thalweg.observers import texts
+from thalweg.recording import record
+from thalweg.stimuli import Source, Splits, Windows, corpus
+from thalweg.stimuli.corpus import WORD, Encoded, encode_whole, pieces, split
+from thalweg.stimuli.documents import Document
+from thalweg.stimuli.windows import NO_TARGET, Vocabulary
+from thalweg.subjects.language import Activation, Checkpoint, causal, layers, load, located, skeleton
+from thalweg.tables import identity
+
+ENTRIES, WINDOW = 420, 10
+ODD = " Café naïve, 🙂 日本 don't 1234?\nThe <s> end_of it…\n"
+
+# Tokenizers, in the manner of GPT-2 and of SentencePiece
+
+
+def documents(count: int = 24) -> list[Document]:
+    return [replace(one, text=one.text + ODD + one.text[:300]) for one in planted(count, words=300)]
+
+
+def byte_level(*, trim: bool = False, regex: bool = True) -> Tokenizer:
+    """As GPT-2's; without its regular expression tokens span a word, the marks after it and a line break."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if not regex:
+        whole = pre_tokenizers.Split(Regex(r" ?[^\s]+\n?"), "isolated")
+        bytes_alone = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([whole, bytes_alone])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    told = {"vocab_size": ENTRIES, "initial_alphabet": alphabet, "show_progress": False}
+    trainer = trainers.BpeTrainer(**told, special_tokens=["<|endoftext|>", "<s>"])
+    tokenizer.train_from_iterator([one.text for one in documents(8)], trainer)
+    return tokenizer
+
+
+def sentence_piece(*, prepend: bool = True) -> Tokenizer:
+    """As Llama's: a space is put before the text, spaces are spelt ▁, what has no entry is spelt in bytes."""
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.Metaspace()
+    text = [one.text.replace("\n", " ") for one in planted(8, words=300)]
+    learner.train_from_iterator(text, trainers.BpeTrainer(vocab_size=150, show_progress=False))
+    learnt = json.loads(learner.to_str())["model"]
+    entries = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *learnt["vocab"]]
+    vocabulary = {entry: number for number, entry in enumerate(entries)}
+    merges = [tuple(pair) for pair in learnt["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    spaces = normalizers.Replace(" ", "▁")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces]) if prepend else spaces
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))]
+    )
+    return tokenizer
+
+
+TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
+    "byte level": byte_level,
+    "byte level, trimmed": lambda: byte_level(trim=True),
+    "across words": lambda: byte_level(regex=False),
+    "sentence piece": sentence_piece,
+    "sentence piece, nothing put before": lambda: sentence_piece(prepend=False),
+}
+
+
+@pytest.fixture(scope="module", params=TOKENIZERS)
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return TOKENIZERS[request.param]()
+
+
+def test_the_published_tokens_are_kept_and_their_bytes_are_those_of_the_text(tokenizer: Tokenizer):
+    entries = pieces(tokenizer)
+    for document, one in zip(documents(), encode_whole(documents(), tokenizer), strict=True):
+        if "<s>" not in document.text:
+            assert one.tokens.tolist() == tokenizer.encode(document.text, add_special_tokens=False).ids
+        assert b"".join(entries[token] for token in one.tokens).removeprefix(b" ") == document.text.encode()
+    special = tokenizer.token_to_id("<s>")
+    assert entries[special] == b"<s>"
+    assert special not in one.tokens  # the text says so, but it is text
+
+
+def test_tokens_that_begin_words_are_those_whose_bytes_do(tokenizer: Tokenizer):
+    entries = pieces(tokenizer)
+    for document, one in zip(documents(), encode_whole(documents(), tokenizer), strict=True):
+        sizes = np.array([len(entries[token]) for token in one.tokens])
+        put_before = int(sizes.sum()) - len(document.text.encode())
+        starts = (sizes.cumsum() - sizes - put_before).clip(min=0)
+        words = {len(document.text[: word.start()].encode()) for word in WORD.finditer(document.text)}
+        assert one.first.tolist() == [start in words for start in starts.tolist()]
+        assert one.first.sum() > 100
+
+
+def test_windows_begin_and_end_with_words_and_never_overlap(tokenizer: Tokenizer):
+    some = documents(12)
+    encoded = encode_whole(some, tokenizer)
+    vocabulary = Vocabulary(pieces(tokenizer), torch.zeros(1).long(), torch.zeros(1, 1))
+    windows = corpus.windows(some, encoded, vocabulary, length=WINDOW)
+    assert len(windows) > 100
+    place: dict[int, int] = {}
+    for text, origin in zip(windows.texts(), windows.documents.tolist(), strict=True):
+        whole = some[origin].text
+        text = text if text in whole else text.removeprefix(" ")  # the one that the tokenizer put before the document
+        start = whole.index(text, place.get(origin, 0))
+        end = place[origin] = start + len(text)
+        assert text[0] == " " or start == 0 or whole[start - 1] == "\n"
+        assert end in {word.end() for word in WORD.finditer(whole)}
+
+
+def test_a_split_by_a_published_tokenizer_keeps_documents_apart(tokenizer: Tokenizer):
+    found = split(documents(40), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
+    assert len(found.pool) > 60
+    sources = [set(part.documents.tolist()) for part in (found.train, found.validation, found.pool)]
+    assert [len(source) for source in sources] == [30, 2, 8]
+    assert len(set.union(*sources)) == 40
+    assert isinstance(found.pool, Windows)
+    whole = [window for part in (found.train, found.validation, found.pool) for window in part.texts()]  # type: ignore[attr-defined]
+    assert len(whole) == len(set(whole))
+    assert found.pool.vocabulary.topics.shape == (32, len(pieces(tokenizer)))
+    again = split(documents(40), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
+    assert again.content_hash() == found.content_hash()
+
+
+def test_tags_are_those_of_the_word_that_holds_the_last_token(tokenizer: Tokenizer):
+    found = split(planted(30, tagged=True), seed=0, length=WINDOW, tokenizer=tokenizer)
+    assert isinstance(found.pool, Windows)
+    codes, names = found.pool.tags["part of speech"]
+    for text, code in zip(found.pool.texts(), codes.tolist(), strict=True):
+        last = WORD.findall(text)[-1].strip()
+        last = last[-1] if last[-1] in ",." else last
+        assert names[code] == f"{last[0]}-{len(last)}"
+
+
+def test_windows_by_an_encoding_of_our_own_are_what_they_were():
+    found = split(planted(40, tagged=True), seed=3, length=12, entries=400, pool=300, validation=60)
+    assert isinstance(found.pool, Windows)
+    before = "25eb2f7ced0268b2"
+    assert sha256(found.pool.tokens.numpy().tobytes()).hexdigest()[:16] == before
+
+
+def test_topics_counted_sparsely_are_those_of_a_dense_matrix():
+    generator = np.random.default_rng(0)
+    rows = [generator.integers(0, 50, size) for size in (7, 1, 30, 0)]
+    found = corpus.counted(rows, 60)
+    assert found.has_sorted_indices
+    assert np.array_equal(found.toarray(), [np.bincount(row, minlength=60) for row in rows])
+
+
+# Large vocabularies
+
+
+def large(count: int = 600, entries: int = 262_144) -> Windows:
+    """Windows of a language of very many tokens, of which few are frequent."""
+    generator = torch.Generator().manual_seed(0)
+    ranks = (entries ** torch.rand(count, 25, generator=generator, dtype=torch.float64)).long() - 1
+    tokens = (ranks * 7919) % entries
+    vocabulary = Vocabulary(
+        tuple(b"x" * (1 + number % 5) for number in range(entries)),
+        tokens.flatten().bincount(minlength=entries),
+        torch.zeros(2, entries),
+    )
+    zeros = torch.zeros(count, dtype=torch.int64)
+    return Windows(tokens[:, :-1].int(), tokens[:, -1], torch.arange(count) // 8, zeros, ("kind",), vocabulary)
+
+
+def test_a_bag_of_a_large_vocabulary_is_about_as_alike_as_the_exact_one():
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    windows = large()
+    found = texts.bag(windows)
+    assert found.shape == (600, texts.EXACT + texts.SHARED)
+    exact = TfidfTransformer().fit_transform(texts.counts(windows))
+    alike = (exact @ exact.T).toarray()
+    difference = (found @ found.T).numpy() - alike
+    assert abs(difference[~np.eye(600, dtype=bool)]).mean() < 0.02
+    assert np.corrcoef((found @ found.T).numpy().ravel(), alike.ravel())[0, 1] > 0.9
+
+
+def test_named_features_of_a_large_vocabulary_are_few():
+    windows = large()
+    anywhere = texts.anywhere(windows)
+    named = texts.distinctive(windows.vocabulary, windows.length)
+    assert anywhere.shape == (600, len(named))
+    assert anywhere.numel() < 600 * 15_000
+    column = int(anywhere.sum(0).argmax())
+    assert torch.equal(anywhere[:, column] > 0, (windows.tokens == named[column]).any(1))
+
+
+class Frequencies(nn.Module):
+    """The same logits everywhere; remembers how large its batches were."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits, self.batches = logits, set()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.batches.add(len(tokens))
+        return self.logits.expand(*tokens.shape, -1)
+
+
+def test_logits_of_a_large_vocabulary_are_evaluated_a_few_windows_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(language, "LOGITS", 1 << 21)
+    windows = large(30, entries=1 << 14)
+    vocabulary = windows.vocabulary
+    model = Frequencies(-language.unigram(vocabulary.counts).float())
+    found = language.evaluate(model, windows)
+    assert max(model.batches) == (1 << 21) // (24 << 14) == 5
+    assert found["bits"] == pytest.approx(0, abs=1e-4)
+    wider = Frequencies(torch.cat([model.logits, torch.full((300,), -1e9)]))  # entries that no token has
+    assert language.evaluate(wider, windows) == pytest.approx(found, abs=1e-5)
+    narrower = replace(windows, vocabulary=replace(vocabulary, pieces=(*vocabulary.pieces, b"<image>")))
+    assert language.mean_loss(model, narrower) == pytest.approx(found["loss"], abs=1e-4)
+
+
+# Models: tiny ones of each family, saved as their library saves them
+
+
+def families_of_models() -> dict[str, tuple[type, object, Callable[[], Tokenizer]]]:
+    own = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    small = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "max_position_embeddings": 64}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    gpt2 = GPT2Config(vocab_size=ENTRIES, n_positions=64, n_embd=16, n_layer=2, n_head=2, **own)
+    neox = GPTNeoXConfig(vocab_size=ENTRIES + 20, **small, num_attention_heads=2, tie_word_embeddings=False, **own)
+    llama = LlamaConfig(vocab_size=ENTRIES, **small, **heads, tie_word_embeddings=True, **own)
+    gemma = Gemma3TextConfig(vocab_size=ENTRIES, **small, **heads, head_dim=8, **own)
+    return {
+        "gpt2": (GPT2LMHeadModel, gpt2, byte_level),
+        "neox": (GPTNeoXForCausalLM, neox, byte_level),
+        "llama": (LlamaForCausalLM, llama, sentence_piece),
+        "gemma": (Gemma3ForCausalLM, gemma, sentence_piece),
+    }
+
+
+def made(family: str, seed: int = 0) -> nn.Module:
+    """A model with random weights, none of them so small that nothing depends on it."""
+    kind, config, _ = families_of_models()[family]
+    torch.manual_seed(seed)
+    model = kind(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    return model
+
+
+def saved(folder: Path, family: str, seed: int = 0) -> Path:
+    """A folder with such a model and its tokenizer."""
+    made(family, seed).save_pretrained(folder)  # type: ignore[operator]
+    tokenizer = families_of_models()[family][2]()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {family: saved(tmp_path_factory.mktemp(family), family) for family in families_of_models()}
+
+
+@pytest.fixture(scope="module")
+def texts_for(folders: dict[str, Path]) -> dict[str, Windows]:
+    """Nine windows for each family, so that batches of four leave one over."""
+    found = {}
+    for family in folders:
+        tokens = families_of_models()[family][2]()
+        parts = split(documents(12), seed=0, length=WINDOW, tokenizer=tokens)
+        assert isinstance(parts.pool, Windows)
+        found[family] = parts.pool.take(slice(0, 9))
+    return found
+
+
+FAMILIES = list(families_of_models())
+BEGIN = {"gpt2": [], "neox": [], "llama": [1], "gemma": [1]}
+
+
+def whole(family: str, windows: Windows) -> Tensor:
+    """The windows with what the family's tokenizer puts before them."""
+    before = torch.tensor(BEGIN[family]).long().expand(len(windows), -1)
+    return torch.cat([before, windows.batch(slice(None))], 1)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_those_of_the_plain_model(folders: dict[str, Path], texts_for: dict[str, Windows], family: str):
+    windows = texts_for[family]
+    model = subjects.find(f"hf:{folders[family]}").load()
+    with torch.inference_mode():
+        plain = made(family)(whole(family, windows)).logits[:, len(BEGIN[family]) :]
+        found = model(windows.batch(slice(None)))
+        one = model(windows.batch(slice(8, 9)))
+    assert found.shape == (9, WINDOW, plain.shape[2])
+    assert torch.allclose(found, plain, atol=1e-5)
+    assert torch.allclose(one, plain[8:], atol=1e-5)
+    told = language.evaluate(model, windows)
+    targets = windows.targets(slice(None))
+    known = targets != NO_TARGET
+    nats = -plain.log_softmax(2)[known].gather(1, targets[known][:, None])
+    assert told["loss"] == pytest.approx(float(nats.mean()), rel=1e-5)
+    length = sum(len(windows.vocabulary.pieces[token]) for token in targets[known].tolist())
+    assert told["bits_per_byte"] == pytest.approx(float(nats.sum()) / math.log(2) / length, rel=1e-5)
+
+
+def by_hand(family: str, model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
+    """The first block's units at every place, from the published equations; its heads solve o = W h + b."""
+    with torch.inference_mode():
+        stream, after = model(tokens, output_hidden_states=True).hidden_states[:2]
+    kept: dict[str, Tensor] = {}
+    block = {"gpt2": "transformer.h.0", "neox": "gpt_neox.layers.0"}.get(family, "model.layers.0")
+    part = model.get_submodule
+    attention = {"gpt2": "attn", "neox": "attention"}.get(family, "self_attn")
+    handle = part(f"{block}.{attention}").register_forward_hook(lambda _m, _a, out: kept.update(written=out[0]))
+    with torch.inference_mode():
+        model(tokens)
+        handle.remove()
+        written = kept["written"]
+        if family == "gpt2":
+            weight, bias = part(f"{block}.attn.c_proj").weight.T, part(f"{block}.attn.c_proj").bias
+            middle = stream + written
+            neurons = part(f"{block}.ln_2")(middle) @ part(f"{block}.mlp.c_fc").weight + part(f"{block}.mlp.c_fc").bias
+        elif family == "neox":
+            weight, bias = part(f"{block}.attention.dense").weight, part(f"{block}.attention.dense").bias
+            up = part(f"{block}.mlp.dense_h_to_4h")
+            neurons = part(f"{block}.post_attention_layernorm")(stream) @ up.weight.T + up.bias
+        else:
+            weight, bias = part(f"{block}.self_attn.o_proj").weight, torch.tensor(0.0)
+            before = "post_attention_layernorm" if family == "llama" else "pre_feedforward_layernorm"
+            written_in = written if family == "llama" else part(f"{block}.post_attention_layernorm")(written)
+            normal = part(f"{block}.{before}")(stream + written_in)
+            gate, up = (normal @ part(f"{block}.mlp.{name}_proj").weight.T for name in ("gate", "up"))
+            function = nn.functional.silu if family == "llama" else lambda x: nn.functional.gelu(x, approximate="tanh")
+            neurons = function(gate) * up
+    heads = torch.linalg.lstsq(weight.expand(len(tokens), -1, -1), (written - bias).mT).solution.mT
+    return {"heads": heads, "neurons": neurons, "residual": after}
+
+
+NAMES = {
+    "gpt2": ["transformer.h.0.attn.c_proj:in", "transformer.h.0.mlp.c_fc", "transformer.h.0"],
+    "neox": ["gpt_neox.layers.0.attention.dense:in", "gpt_neox.layers.0.mlp.dense_h_to_4h", "gpt_neox.layers.0"],
+    "llama": ["model.layers.0.self_attn.o_proj:in", "model.layers.0.mlp.down_proj:in", "model.layers.0"],
+}
+NAMES["gemma"] = NAMES["llama"]
+FUNCTIONS = {"gpt2": Activation("gelu_new"), "neox": Activation("gelu"), "llama": None, "gemma": None}
+
+
+@pytest.mark.parametrize("pool", ["last", "max"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_units_are_those_of_the_published_equations(
+    folders: dict[str, Path], texts_for: dict[str, Windows], family: str, pool: str
+):
+    windows, subject = texts_for[family], causal(str(folders[family]))
+    assert [layer.name for layer in subject.layers[:3]] == NAMES[family]
+    assert len(subject.layers) == 6
+    assert [layer.nonlinearity for layer in subject.layers[:3]] == [None, FUNCTIONS[family], None]
+    places = [replace(layer, pool=pool) for layer in subject.layers[:3]]
+    found = record(subject.load(), places, windows, torch.arange(9), k=3, sample=9, batch_size=4)
+    hand = by_hand(family, made(family), whole(family, windows))
+    for layer, kind in zip(places, ("heads", "neurons", "residual"), strict=True):
+        recording = found[layer.name, "neurons"]
+        at_places = hand[kind][:, len(BEGIN[family]) :]
+        expected = at_places[:, -1] if pool == "last" else at_places.amax(1)
+        if kind == "heads" and recording.sample.shape[1] > 16:  # more heads' values than the stream has: not unique
+            project = made(family).get_submodule(layer.name.removesuffix(":in")).weight
+            assert pool == "max" or torch.allclose(
+                recording.sample @ project.T, expected[recording.sample_ids()] @ project.T, atol=1e-4
+            )
+            continue
+        near = 5e-3 if kind == "heads" else 2e-4  # heads come from solving equations in single precision
+        assert torch.allclose(recording.sample, expected[recording.sample_ids()], atol=near), kind
+
+
+def test_no_logits_are_computed_that_nobody_reads(folders: dict[str, Path], texts_for: dict[str, Windows]):
+    model = causal(str(folders["llama"])).load()
+    sizes = []
+    handle = model.lm_head.register_forward_hook(lambda _m, _a, out: sizes.append(out.shape[1]))  # type: ignore[union-attr, operator]
+    residual = Layer("model.layers.1", "last", units=2)
+    record(model, [residual], texts_for["llama"], torch.arange(9), k=2, sample=2)
+    logits = Layer("lm_head", "max", units=2, skip=1)
+    found = record(model, [residual, logits], texts_for["llama"], torch.arange(9), k=3, sample=9)
+    handle.remove()
+    assert sizes == [1, WINDOW + 1]
+    with torch.inference_mode():
+        whole_logits = model(texts_for["llama"].batch(slice(None)))
+    sample = found["lm_head", "neurons"]
+    assert torch.allclose(sample.sample, whole_logits.amax(1)[sample.sample_ids()], atol=1e-5)
+
+
+def test_a_model_called_by_names_is_unchanged(folders: dict[str, Path], texts_for: dict[str, Windows]):
+    tokens = texts_for["llama"].batch(slice(0, 2))
+    found = causal(str(folders["llama"])).load().generate(tokens, max_new_tokens=4, do_sample=False)  # type: ignore[operator]
+    assert torch.equal(found, made("llama").generate(tokens, max_new_tokens=4, do_sample=False))  # type: ignore[operator]
+
+
+def test_a_subject_travels_to_other_processes_and_has_an_untrained_twin(folders: dict[str, Path]):
+    subject = pickle.loads(pickle.dumps(causal(str(folders["gpt2"]))))
+    assert (subject.kind, subject.modality, subject.name) == ("transformer", "text", folders["gpt2"].name)
+    assert identity(subject.layers[1].nonlinearity) == "Activation(name='gelu_new')"
+    trained = dict(subject.load().named_parameters())
+    torch.manual_seed(5)
+    twin = dict(subject.build().named_parameters())
+    torch.manual_seed(5)
+    again = dict(subject.build().named_parameters())
+    assert {name: weight.shape for name, weight in twin.items()} == {name: w.shape for name, w in trained.items()}
+    assert all(torch.equal(weight, again[name]) for name, weight in twin.items())
+    assert not torch.allclose(twin["transformer.h.0.mlp.c_fc.weight"], trained["transformer.h.0.mlp.c_fc.weight"])
+    assert subject.tokenizer().encode("a word").ids == byte_level().encode("a word").ids
+    assert sum(weight.numel() for weight in skeleton(Checkpoint(str(folders["gpt2"]))).parameters()) > 1000
+
+
+def test_half_precision_is_kept_in_loading_and_measured_in_single(tmp_path: Path, texts_for: dict[str, Windows]):
+    folder = saved(tmp_path, "llama")
+    made("llama").bfloat16().save_pretrained(folder)  # type: ignore[operator]
+    model = causal(str(folder)).load()
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    loss = language.evaluate(model, texts_for["llama"])["loss"]
+    rounded = made("llama").bfloat16().float()
+    with torch.inference_mode():
+        logits = rounded(whole("llama", texts_for["llama"])).logits[:, 1:]
+    expected = language.cross_entropy(logits, texts_for["llama"].targets(slice(None))).mean()
+    assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
+# Files
+
+
+def cached(cache: Path, name: str, folder: Path, revision: str = "main") -> Path:
+    """A model as the hub's own client keeps it: files named by their content, links to them by commit."""
+    home = cache / f"models--{name.replace('/', '--')}"
+    commit = sha256(f"{name}{revision}".encode()).hexdigest()[:40]
+    snapshot = home / "snapshots" / commit
+    for place in (home / "blobs", home / "refs", snapshot):
+        place.mkdir(parents=True, exist_ok=True)
+    (home / "refs" / revision).write_text(commit)
+    for file in folder.iterdir():
+        content = file.read_bytes()
+        blob = home / "blobs" / sha256(content).hexdigest()
+        blob.write_bytes(content)
+        (snapshot / file.name).symlink_to(Path("../../blobs") / blob.name)
+    return snapshot
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub's client, and no network."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return tmp_path / "hub"
+
+
+def test_models_are_found_where_the_hubs_client_keeps_them(
+    cache: Path, folders: dict[str, Path], texts_for: dict[str, Windows], tmp_path: Path
+):
+    cached(cache, "Owner/tiny", folders["neox"])
+    cached(cache, "Owner/tiny", saved(tmp_path / "early", "neox", seed=7), "step1000")
+    main, early = causal("Owner/tiny"), subjects.find("hf:Owner/tiny@step1000")
+    assert (main.name, early.name) == ("tiny", "tiny@step1000")
+    content = (folders["neox"] / "model.safetensors").read_bytes()
+    assert main.weights == f"Owner/tiny@main sha256:{sha256(content).hexdigest()[:16]}"
+    assert early.weights != main.weights
+    tokens = texts_for["neox"].batch(slice(None))
+    with torch.inference_mode():
+        assert torch.allclose(main.load()(tokens), made("neox")(tokens).logits, atol=1e-5)
+        assert torch.allclose(early.load()(tokens), made("neox", 7)(tokens).logits, atol=1e-5)
+
+
+def test_what_is_not_on_the_machine_is_said_at_once_and_where_it_belongs(cache: Path, folders: dict[str, Path]):
+    with pytest.raises(
+        ThalwegError, match=r"Owner/tiny@step5: not on this machine.*models--Owner--tiny.*step5.*hf down"
+    ):
+        causal("Owner/tiny@step5")
+    snapshot = cached(cache, "Owner/tiny", folders["gpt2"])
+    with pytest.raises(ThalwegError, match="not on this machine"):
+        causal("Owner/tiny@step5")
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "tokenizer.json").unlink()
+    with pytest.raises(ThalwegError, match=r"model.safetensors and tokenizer.json missing in .*snapshots"):
+        causal("Owner/tiny")
+    with pytest.raises(ThalwegError, match="there is no such folder"):
+        causal("/nowhere/at/all")
+    with pytest.raises(ThalwegError, match="there is no such file; a GGUF file"):
+        causal("nowhere/model.gguf")
+    with pytest.raises(ThalwegError, match="not on this machine"):
+        causal("not a name at all")
+
+
+def test_shards_are_looked_for_one_by_one(tmp_path: Path):
+    folder = saved(tmp_path, "gpt2")
+    (folder / "model.safetensors").unlink()
+    made("gpt2").save_pretrained(folder, max_shard_size="20KB")  # type: ignore[operator]
+    whole_hash = causal(str(folder)).weights
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    shards[0].unlink()
+    with pytest.raises(ThalwegError, match=shards[0].name):
+        causal(str(folder))
+    assert len(whole_hash.partition("sha256:")[2]) == 16
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, folders: dict[str, Path]):
+    other = shutil.copytree(folders["gpt2"], tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"n_layer": 3}))
+    with pytest.raises(ThalwegError, match=r"12 weights of the architecture are not in its files \(transformer.h.2"):
+        causal(str(other)).load()
+    (other / "config.json").write_text(json.dumps(config | {"n_embd": 32}))
+    with pytest.raises(ThalwegError, match="cannot be loaded by transformers"):
+        causal(str(other)).load()
+
+
+def test_code_that_comes_with_a_model_does_not_run_unless_asked(tmp_path: Path, folders: dict[str, Path]):
+    folder = shutil.copytree(folders["gpt2"], tmp_path / "own")
+    config = json.loads((folder / "config.json").read_text())
+    auto = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": auto}))
+    ran = tmp_path / "ran"
+    (folder / "own.py").write_text(
+        f"open({str(ran)!r}, 'w').close()\nfrom transformers import GPT2Config, GPT2LMHeadModel\n"
+        "class OwnConfig(GPT2Config):\n    model_type = 'own'\n"
+        "class OwnModel(GPT2LMHeadModel):\n    config_class = OwnConfig\n"
+    )
+    with pytest.raises(ThalwegError, match="--trust-remote-code"):
+        causal(str(folder))
+    assert not ran.exists()
+    assert len(causal(str(folder), trust_remote_code=True).layers) == 6
+    assert ran.exists()
+
+
+def test_pickled_weights_are_read_as_tensors_alone(tmp_path: Path, folders: dict[str, Path]):
+    folder = shutil.copytree(folders["gpt2"], tmp_path / "pickled")
+    (folder / "model.safetensors").unlink()
+    torch.save(made("gpt2").state_dict(), folder / "pytorch_model.bin")
+    assert len(causal(str(folder)).load().state_dict()) == len(made("gpt2").state_dict())
+    ran = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str, str]]:
+            return open, (str(ran), "w")
+
+    torch.save({"transformer.wte.weight": Trap()}, folder / "pytorch_model.bin")
+    with pytest.raises(ThalwegError, match=r"cannot be loaded"):
+        causal(str(folder)).load()
+    assert not ran.exists()
+
+
+def test_an_unknown_architecture_gets_its_residual_stream_and_says_so():
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = GPT2Config(n_layer=3)
+            self.parts = nn.ModuleList(nn.Sequential(nn.Linear(2, 2)) for _ in range(3))
+
+    with pytest.warns(UserWarning, match="Odd: not all of its heads and neurons"):
+        found = layers(Odd())
+    assert [layer.name for layer in found] == ["parts.0", "parts.1", "parts.2"]
+    odd = Odd()
+    odd.parts.append(nn.Identity())
+    with pytest.raises(ThalwegError, match="has no list of 3 blocks"):
+        layers(odd)
+
+
+def test_a_model_spread_by_its_library_stays_where_it_is(folders: dict[str, Path], texts_for: dict[str, Windows]):
+    pytest.importorskip("accelerate")
+    subject = causal(str(folders["llama"]), device_map="auto")
+    model = subject.load()
+    model.hf_device_map = {"": "cpu"}  # type: ignore[assignment]  # as it has where there are several devices
+    model.to = None  # type: ignore[assignment, method-assign]  # nobody moves it
+    found = language.evaluate(model, texts_for["llama"], device="cpu")
+    assert found == pytest.approx(language.evaluate(causal(str(folders["llama"])).load(), texts_for["llama"]))
+    record(model, subject.layers, texts_for["llama"], torch.arange(9), k=2, sample=2)
+
+
+def test_a_gguf_file_gives_the_model_that_it_was_written_from(tmp_path: Path):
+    gguf = pytest.importorskip("gguf")
+    model, tokens = made("llama"), byte_level()
+    config = model.config
+    file = tmp_path / "tiny.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(16)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(24)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)  # type: ignore[union-attr]
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(ENTRIES)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([tokens.id_to_token(number) for number in range(ENTRIES)])
+    writer.add_token_types([3 if number < 2 else 1 for number in range(ENTRIES)])
+    writer.add_token_merges([" ".join(pair) for pair in json.loads(tokens.to_str())["model"]["merges"]])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(0)
+    spelt = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v"}
+    spelt |= {"self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up"}
+    spelt |= {"mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+    for name, weight in model.state_dict().items():
+        array = weight.numpy()
+        if name.endswith(("q_proj.weight", "k_proj.weight")):  # rotated pairs lie beside each other in the file
+            heads = 4 if "q_proj" in name else 2
+            array = array.reshape(heads, 2, len(array) // heads // 2, -1).swapaxes(1, 2).reshape(array.shape)
+        if name.startswith("model.layers."):
+            _, _, block, part = name.removesuffix(".weight").split(".", 3)
+            writer.add_tensor(f"blk.{block}.{spelt[part]}.weight", array)
+        elif not name.startswith("lm_head"):
+            names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}
+            writer.add_tensor(names[name], array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    subject = subjects.find(f"hf:{file}")
+    assert (subject.name, len(subject.layers)) == ("tiny", 6)
+    assert subject.weights.endswith(sha256(file.read_bytes()).hexdigest()[:16])
+    ids = torch.randint(2, ENTRIES, (3, WINDOW), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.allclose(subject.load()(ids), model(ids).logits, atol=1e-4)
+    assert subject.tokenizer is not None
+    text = documents(1)[0].text[:200]
+    assert subject.tokenizer().encode(text, add_special_tokens=False).ids == tokens.encode(text).ids
+
+
+# Ladders
+
+
+def test_ladders_of_published_models_are_made_without_their_files(cache: Path):
+    sizes = {"gpt2": (4, 12, 48), "pythia": (8, 6, 36), "pythia-training": (15, 12, 12)}
+    for name, (rungs, first, last) in sizes.items():
+        ladder = ladders.find(name)
+        assert [len(ladder.rungs), len(ladder.rungs[0].layers), len(ladder.rungs[-1].layers)] == [
+            rungs,
+            3 * first,
+            3 * last,
+        ]
+        assert pickle.loads(pickle.dumps(ladder)).rungs[0].subject.name == ladder.rungs[0].name
+        assert 0 < sum(rung.quick for rung in ladder.rungs) < rungs
+    assert [rung.name for rung in ladders.find("gpt2:400").rungs] == ["gpt2", "gpt2-medium"]
+    assert ladders.find("pythia-training:410").rungs[-1].name == "pythia-410m-deduped@step143000"
+    with pytest.raises(ThalwegError, match="no model has 3 million parameters or fewer"):
+        ladders.find("pythia:3")
+    with pytest.raises(ThalwegError, match="there is no Pythia of 411 million"):
+        ladders.find("pythia-training:411")
+
+
+@pytest.mark.parametrize(("family", "known"), [("gpt2", families.OF_GPT2), ("neox", families.OF_PYTHIA)])
+def test_known_layers_are_those_that_are_found(folders: dict[str, Path], family: str, known: families.Family):
+    found = causal(str(folders[family])).layers
+    assert known.layers(2) == tuple(replace(layer, most=families.MOST) for layer in found)
+
+
+def test_all_that_a_ladder_lacks_is_one_error(cache: Path, folders: dict[str, Path]):
+    cached(cache, "gpt2", folders["gpt2"])  # as old downloads are named
+    with pytest.raises(
+        ThalwegError, match=r"(?s)3 of the 4 models.*gpt2:355.*gpt2-medium.*gpt2-large.*gpt2-xl"
+    ) as said:
+        ladders.find("gpt2").splits(Source(), 0)
+    assert "gpt2@main" not in str(said.value)
+
+
+def test_a_ladders_models_share_their_windows_and_load(cache: Path, folders: dict[str, Path], tmp_path: Path):
+    ladder = ladders.find("pythia:160")
+    cached(cache, "EleutherAI/pythia-70m-deduped", folders["neox"])
+    cached(cache, "EleutherAI/pythia-160m-deduped", saved(tmp_path / "other", "neox", seed=3))
+    table = tmp_path / "text.jsonl"
+    table.write_text("\n".join(json.dumps({"text": one.text}) for one in documents(24)))
+    found: Splits = ladder.splits(Source(table), 0)
+    assert isinstance(found.pool, Windows)
+    assert len(found.pool.vocabulary) == len(pieces(byte_level()))
+    assert ladder.evaluate is not None
+    losses = {rung.name: ladder.evaluate(rung.subject.load(), found.pool)["loss"] for rung in ladder.rungs}  # type: ignore[union-attr]
+    assert len(set(losses.values())) == 2
+
+
+def test_the_same_checkpoint_is_found_under_its_old_name(cache: Path, folders: dict[str, Path]):
+    snapshot = cached(cache, "gpt2", folders["gpt2"])
+    assert located(Checkpoint("openai-community/gpt2")) == snapshot == located(Checkpoint("gpt2"))
+    assert load(Checkpoint("openai-community/gpt2")).config.n_layer == 2  # type: ignore[union-attr]
+
+
+def test_encoding_nothing_gives_nothing(tokenizer: Tokenizer):
+    (one,) = encode_whole([Document("empty", "")], tokenizer)
+    assert isinstance(one, Encoded)
+    assert len(one.tokens) <= 1
+    assert len(one.first) == len(one.tokens)
