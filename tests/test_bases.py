@@ -655,6 +655,12 @@ def test_a_planted_dictionary_is_found(tmp_path: Path):
         )
 
 
+def test_the_learning_rate_falls_with_the_latents():
+    assert Recipe().rate(2**14) == pytest.approx(2e-4)
+    assert Recipe().rate(2**12) == pytest.approx(4e-4)
+    assert Recipe(learning_rate=3e-3).rate(2**12) == 3e-3
+
+
 def perfect(width: int) -> Dictionary:
     """A dictionary that gives everything back: each neuron's positive part, and its negative part."""
     both = torch.cat([torch.eye(width), -torch.eye(width)])

@@ -44,11 +44,15 @@ LEAST_GAP = 1e-6  # nats: an ablation that costs less costs nothing
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a dictionary is trained: so many rows in all, in batches, by Adam with warm-up and decay."""
+    """How a dictionary is trained: so many rows in all, in batches, by Adam with warm-up and decay.
+
+    A learning rate of 0 stands for 2e-4 / sqrt(latents / 2^14), as Gao et al. (2024, figure 3) found it to scale.
+    `room` is how many rows the buffer holds, on the device.
+    """
 
     rows: int = 4_000_000
     batch: int = 2048
-    learning_rate: float = 1e-3
+    learning_rate: float = 0.0
     room: int = ROOM
     seed: int = 0
 
@@ -56,6 +60,10 @@ class Recipe:
     def steps(self) -> int:
         """How many batches that makes."""
         return self.rows // self.batch
+
+    def rate(self, latents: int) -> float:
+        """The learning rate for so many latents."""
+        return self.learning_rate or 2e-4 / (latents / 2**14) ** 0.5
 
 
 def train_dictionary(
@@ -142,11 +150,12 @@ def _library() -> tuple[Callable[..., Any], Callable[..., Any]]:
         return TopKTrainingSAE(config)
 
     def trainer(autoencoder: Any, recipe: Recipe, batches: Iterator[Tensor], device: str) -> Any:
+        rate = recipe.rate(autoencoder.cfg.d_sae)
         config = SAETrainerConfig(
             total_training_samples=recipe.steps * recipe.batch,
             train_batch_size_samples=recipe.batch,
-            lr=recipe.learning_rate,
-            lr_end=recipe.learning_rate / 10,  # must be a number; without an annealing it is not used
+            lr=rate,
+            lr_end=rate / 10,  # must be a number; without an annealing it is not used
             lr_warm_up_steps=recipe.steps // 20,
             lr_decay_steps=recipe.steps // 5,
             dead_feature_window=max(20, min(1000, recipe.steps // 10)),
