@@ -101,9 +101,7 @@ def main() -> None:
         seconds, _ = timed(loop, trials, embedding.numpy(), some_pairs)
         published.append(told.loop / seconds)
     apart = np.nanmax(np.abs(found[:4, few].T.numpy() - np.array(all_pairs)))
-    print(
-        f"{told.units:,} units, {STIMULI:,} stimuli, {FEATURES} features, {torch.get_num_threads()} threads, medians of {told.rounds}"
-    )
+    print(f"{told.units:,} units, {STIMULI:,} stimuli, {FEATURES} features; medians of {told.rounds} rounds")
     print(f"thalweg, all pairs of every band:       {np.median(fast):>9,.0f} units a second")
     print(f"loop over units and all pairs:          {np.median(slow):>9,.1f} units a second")
     print(f"loop over units and {TRIALS} trials a band:     {np.median(published):>9,.1f} units a second")

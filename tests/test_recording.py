@@ -1,7 +1,8 @@
 """The streaming pass against brute force: any values, any batches, any shards, any order."""
 
-from unittest.mock import patch
+from unittest.mock import copy
 
+import patch
 import pytest
 import torch
 from hypothesis import given, settings
@@ -248,14 +249,77 @@ def test_an_unknown_layer_is_named_with_near_names():
         record(model, [Layer("encodr")], images(4), torch.arange(4))
 
 
-@pytest.mark.parametrize(("answer", "said"), [(lambda x: (x, x), "tuple"), (lambda x: x.sum(), r"shape \(\)")])
+@pytest.mark.parametrize(("answer", "said"), [(lambda x: ("x", 1), "tuple"), (lambda x: x.sum(), r"shape \(\)")])
 def test_an_output_that_holds_no_units_is_named(answer, said):
     class Odd(nn.Module):
         def forward(self, x: Tensor) -> object:
             return answer(x)
 
-    with pytest.raises(ThalwegError, match=f"layer '0' returned.*{said}"):
+    with pytest.raises(ThalwegError, match=f"layer '0' gave.*{said}"):
         record(nn.Sequential(Odd()), [Layer("0")], images(4), torch.arange(4))
+
+
+def test_of_several_things_that_a_layer_returns_the_first_tensor_counts():
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> tuple[str, list[Tensor]]:
+            return "said", [x, -x]
+
+    class Both(nn.Module):
+        def forward(self, given: tuple[str, list[Tensor]]) -> Tensor:
+            return given[1][1]
+
+    stimuli = images(40)
+    found = record(
+        nn.Sequential(nn.Flatten(), Two(), Both()), [Layer("1"), Layer("2"), Layer("2:in")], stimuli, torch.arange(40)
+    )
+    values = stimuli.batch(slice(None)).flatten(1)
+    for name, sign in (("1", 1), ("2", -1), ("2:in", 1)):
+        assert torch.equal(found[name, "neurons"].highest()[0][:, 0], (sign * values).amax(0))
+
+
+def test_a_layer_that_runs_twice_or_for_some_batches_only_is_named():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(36, 36)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.map(self.map(x.flatten(1)))
+
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map, self.batches = nn.Linear(36, 2), 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.batches += 1
+            return self.map(x.flatten(1)) if self.batches < 3 else x
+
+    with pytest.raises(ThalwegError, match="layer 'map' ran twice in one pass"):
+        record(Twice(), [Layer("map")], images(4), torch.arange(4))
+    with pytest.raises(ThalwegError, match="layer 'map' did not run for a batch"):
+        record(Sometimes(), [Layer("map")], images(9), torch.arange(9), batch_size=3)
+
+
+def test_the_units_that_are_named_are_measured_and_no_others():
+    model, stimuli = nn.Sequential(nn.Flatten(), nn.Linear(36, 9)), images(30)
+    chosen = record(model, [Layer("1", only=(7, 2))], stimuli, torch.arange(30))["1", "neurons"]
+    every = record(model, [Layer("1")], stimuli, torch.arange(30))["1", "neurons"]
+    assert chosen.places.tolist() == [2, 7]
+    assert torch.equal(chosen.high_keys, every.high_keys[[2, 7]])
+    with pytest.raises(ThalwegError, match="layer '1' has units 0 to 8; unit 9 was asked for"):
+        record(model, [Layer("1", only=(9,))], stimuli, torch.arange(30))
+
+
+def test_half_precision_counts_what_overflows():
+    model, stimuli = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), images(50)
+    with torch.no_grad():
+        model[1].weight[0] = 1e5  # beyond what 16 bits hold
+    half = record(copy.deepcopy(model), [Layer("1")], stimuli, torch.arange(50), precision="float16")["1", "neurons"]
+    whole = record(model, [Layer("1")], stimuli, torch.arange(50))["1", "neurons"]
+    assert half.nonfinite.tolist() == [50, 0, 0]
+    assert whole.nonfinite.sum() == 0
+    torch.testing.assert_close(half.mean[1:], whole.mean[1:], atol=5e-3, rtol=5e-3)
 
 
 def test_rows_that_are_not_the_batch_are_named():

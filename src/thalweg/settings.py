@@ -44,7 +44,10 @@ class Settings:
     precision: str = field(
         default="float32", metadata=_said("Precision that models run in: float32, bfloat16 or float16.")
     )
-    batch_size: int = field(default=250, metadata=_said("Stimuli that a model is given at once.", 1))
+    batch_size: int | None = field(
+        default=None,
+        metadata=_said("Stimuli that a model is given at once; 250 by default, 32 for published vision models.", 1),
+    )
     data: tuple[str, ...] = field(
         default=(),
         metadata=_said(

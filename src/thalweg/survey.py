@@ -156,7 +156,6 @@ def _prepare(
             f"trials need at least {LEAST_POOL // 2} in each (thirty references on either side from one half, and "
             "queries from the other)"
         )
-    cut(torch.arange(smaller), batch_size=told.batch_size, shards=told.shards)
     if len({rung.name for rung in ladder.rungs}) < len(ladder.rungs):
         raise ThalwegError(f"ladder {ladder.name!r} has two rungs of the same name")
     data_hash = splits.content_hash()
@@ -171,6 +170,7 @@ def _prepare(
         raise ThalwegError(
             f"ladder {ladder.name!r} has no rungs" + (" that a quick survey takes" if told.quick else "")
         )
+    cut(torch.arange(smaller), batch_size=max(model.batch_size for model in models), shards=told.shards)
     _check_kinship(ladder, watching)
     for model in (one for one in models if one.seed == 0):  # a wrong layer or shape shows before the long work
         try:

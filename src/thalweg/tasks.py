@@ -35,6 +35,7 @@ from thalweg.stimuli import Splits, Stimuli, halves
 from thalweg.tables import RunDirectory, digest, file_name, identity
 
 SHARDS = "recordings/shards"
+BATCH, PHOTOGRAPHS = 250, 32  # stimuli at once; each photograph takes tens of megabytes on its way through a model
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
 Recorded = tuple[dict[str, Layers], Callable[[], nn.Module]]  # by control, with what returns the trained model
 
@@ -84,7 +85,7 @@ class Model:
         """Its shard of some stimuli, or all of them."""
         if self.shard is None:
             return ids
-        return cut(ids, batch_size=self.settings.batch_size, shards=self.settings.shards)[self.shard]
+        return cut(ids, batch_size=self.batch_size, shards=self.settings.shards)[self.shard]
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -103,6 +104,12 @@ class Model:
     def basis(self) -> str:
         """What its units are, and those of its untrained twin."""
         return self.rung.basis.name if self.rung.basis else NEURONS
+
+    @property
+    def batch_size(self) -> int:
+        """Stimuli that it is given at once."""
+        photographs = self.subject is not None and self.ladder.modality == "image"
+        return self.settings.batch_size or (PHOTOGRAPHS if photographs else BATCH)
 
     @property
     def pool(self) -> Stimuli:
@@ -156,7 +163,7 @@ class Model:
         features = sorted(file.name for file in self.features.values())
         measures = [(measure.name, measure.version) for measure in MEASURES.values()]
         settings = self.settings.affecting()
-        kept = [settings[name] for name in ("k", "sample", "seed", "resamples", "precision", "batch_size")]
+        kept = [settings[name] for name in ("k", "sample", "seed", "resamples", "precision")] + [self.batch_size]
         kept += [settings["shards"]] if settings["shards"] > 1 else []
         basis = self.rung.basis.identity if self.rung.basis else NEURONS
         return digest(self.train_inputs(), layers, basis, watching, features, measures, kept, self.rung.kind)
@@ -369,7 +376,7 @@ def _record(
             seed=model.settings.seed,
             statistics=facts.tables(),
             device=device,
-            batch_size=model.settings.batch_size,
+            batch_size=model.batch_size,
             precision=model.settings.precision,
             workers=model.settings.workers or default_workers(),
         )
