@@ -1,8 +1,8 @@
 """The streaming pass against brute force: any values, any batches, any shards, any order."""
 
-from unittest.mock import copy
+import copy
+from unittest.mock import patch
 
-import patch
 import pytest
 import torch
 from hypothesis import given, settings

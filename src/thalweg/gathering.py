@@ -36,6 +36,7 @@ def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame
         "units": units,
         "models": _models(run, models, scores, reliability(units), observers),
         "scores": scores,
+        "layers": pl.concat([one.layers for one in scored]),
         "distributions": distributions(units, observers),
         "missing": missing(units, observers),
         "gallery": pl.concat([read_frame(run / f"parts/{model.name}-gallery.parquet") for model in models]),

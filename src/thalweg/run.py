@@ -37,6 +37,11 @@ class Run:
         return self._frame("scores")
 
     @cached_property
+    def layers(self) -> pl.DataFrame:
+        """A row per model, layer and headline measure."""
+        return self._frame("layers")
+
+    @cached_property
     def distributions(self) -> pl.DataFrame:
         """How units spread over a headline's range."""
         return self._frame("distributions")

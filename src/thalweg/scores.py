@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from thalweg.measures import MEASURES
+from thalweg.measures import MEAN, MEASURES
 from thalweg.tables import MODEL_KEY, SCORE_KEY
 from thalweg.trials import CONSTANT, NONFINITE
 
@@ -33,6 +33,7 @@ class ModelScores:
     units: int
     measured: NDArray[np.int64]  # (column)
     failed: int  # units that make no trial at all
+    layers: pl.DataFrame  # a row for each layer and headline measure
 
 
 def model_scores(units: pl.DataFrame, *, resamples: int, seed: int) -> ModelScores:
@@ -40,8 +41,10 @@ def model_scores(units: pl.DataFrame, *, resamples: int, seed: int) -> ModelScor
     rows = units.filter(~pl.col("exchanged"))
     columns = rows.select(SCORE_KEY).unique(maintain_order=True)
     layer_scores, layer_draws, measured, count = [], [], np.zeros(len(columns), np.int64), 0
+    first, layers = rows.select(MODEL_KEY).row(0, named=True), []
+    shown = columns.select(pl.col("measure").is_in([*HEADLINES.values(), PLAIN]) & (pl.col("band") == MEAN)).to_series()
     generator = np.random.default_rng(seed)
-    for (_depth,), layer in rows.sort("depth", maintain_order=True).group_by("depth", maintain_order=True):
+    for (depth,), layer in rows.sort("depth", maintain_order=True).group_by("depth", maintain_order=True):
         values = _by_column(layer, len(columns))  # (unit, column)
         there = ~np.isnan(values)
         filled = np.where(there, values, 0)
@@ -51,7 +54,13 @@ def model_scores(units: pl.DataFrame, *, resamples: int, seed: int) -> ModelScor
             layer_draws.append((weights @ filled) / (weights @ there))
         measured += there.sum(0)
         count += len(values)
-    first = rows.select(MODEL_KEY).row(0, named=True)
+        layers.append(
+            _keyed(columns.filter(shown), {**first, "layer": layer["layer"][0], "depth": depth}).with_columns(
+                pl.lit(len(values), pl.Int32).alias("n_units"),
+                pl.Series("n_measured", there.sum(0)[shown.to_numpy()], dtype=pl.Int32),
+                *_with_interval(layer_scores[-1][shown.to_numpy()], layer_draws[-1][:, shown.to_numpy()]),
+            )
+        )
     dead = rows.filter(pl.col("note").is_in([CONSTANT, NONFINITE]))
     return ModelScores(
         first,
@@ -61,6 +70,7 @@ def model_scores(units: pl.DataFrame, *, resamples: int, seed: int) -> ModelScor
         count,
         measured,
         dead.select("layer", "unit").n_unique() if len(dead) else 0,
+        pl.concat(layers),
     )
 
 
@@ -94,6 +104,7 @@ def table(models: list[ModelScores], *, seed: int) -> pl.DataFrame:
             sum(model.units for model in rung),
             np.sum([model.measured for model in rung], axis=0),
             sum(model.failed for model in rung),
+            pl.DataFrame(),
         )
         frames.append(frame(whole))
     return pl.concat(frames)
@@ -108,17 +119,28 @@ def _rungs(models: list[ModelScores]) -> Iterator[list[ModelScores]]:
 
 def frame(model: ModelScores) -> pl.DataFrame:
     """A row for each measure of a model, with intervals from its draws."""
-    low, high = _interval(model.draws)
-    key = [pl.lit(value, pl.Int32 if name == "seed" else pl.String).alias(name) for name, value in model.key.items()]
-    return model.columns.select(*key, *SCORE_KEY).with_columns(
-        pl.Series("score", model.score),
-        pl.Series("low", low),
-        pl.Series("high", high),
+    return _keyed(model.columns, model.key).with_columns(
+        *_with_interval(model.score, model.draws),
         pl.lit(model.units, pl.Int32).alias("n_units"),
         pl.Series("n_measured", model.measured, dtype=pl.Int32),
         pl.lit(model.failed, pl.Int32).alias("n_failed"),
         pl.Series("coverage", model.measured / max(1, model.units - model.failed)),
     )
+
+
+NUMBERED = {"seed": pl.Int32, "depth": pl.Int16}
+
+
+def _keyed(columns: pl.DataFrame, key: Mapping[str, object]) -> pl.DataFrame:
+    """Columns' rows, each with the key before it."""
+    named = [pl.lit(value, NUMBERED.get(name, pl.String)).alias(name) for name, value in key.items()]
+    return columns.select(*named, *SCORE_KEY)
+
+
+def _with_interval(score: Numbers, draws: Numbers) -> list[pl.Series]:
+    """Scores with their intervals, as columns."""
+    low, high = _interval(draws)
+    return [pl.Series("score", score), pl.Series("low", low), pl.Series("high", high)]
 
 
 HEADLINES = {measure.headline: name for name, measure in MEASURES.items() if measure.headline}

@@ -292,15 +292,16 @@ def _together(models: list[Model]) -> list[list[Model]]:
 
 def _gather(run: RunDirectory, models: list[Model], stages: Stages) -> None:
     """Put the tables together from the parts of all models, if any of them is new."""
-    inputs = digest([tables.read_json(run / f"steps/measure-{model.name}.json") for model in models])
     made = [
         "units.parquet",
         "models.parquet",
         "scores.parquet",
+        "layers.parquet",
         "distributions.parquet",
         "missing.parquet",
         "gallery.parquet",
     ]
+    inputs = digest([tables.read_json(run / f"steps/measure-{model.name}.json") for model in models], made)
     with stages("tables", 1) as advance:
         if run.undone("tables", inputs):
             for name, frame in gathering.gather(run, models).items():

@@ -4,6 +4,7 @@
     models.parquet          a row per model and control: strength, losses, headline scores with their intervals
     units.parquet           a row per unit and measure (and observer, band, capacity)
     scores.parquet          a row per model or rung (seed missing) and measure: the means of the units
+    layers.parquet          a row per model, layer and headline measure: the means of the layer's units
     distributions.parquet   how the units of a rung spread over a headline's range
     missing.parquet         how many units of a rung have no number, and why
     gallery.parquet         the stimuli of the best, median and worst units of each rung, as PNG files

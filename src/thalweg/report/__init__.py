@@ -98,6 +98,8 @@ def _page(run: Run, drawn: Drawn) -> str:
         "joint": together,
         "compared": run.comparison,
         "answering": text.listing(sorted({ladder.observer for ladder in drawn.ladders})),
+        "only": next((ladder.order[0] for ladder in drawn.ladders), "") if _alone(drawn) else "",
+        "scores": [score for ladder in drawn.ladders for score in listings.scores(ladder)],
         "sentences": listings.sentences(run),
         "headline_verdicts": listings.headline_verdicts(run),
         "other_verdicts": listings.other_verdicts(run),
@@ -109,6 +111,11 @@ def _page(run: Run, drawn: Drawn) -> str:
         "glossary": text.GLOSSARY,
     }
     return _environment().get_template("page.html.j2").render(told)
+
+
+def _alone(drawn: Drawn) -> bool:
+    """Whether the run is of one model: there is no curve, and no verdict."""
+    return [len(ladder.order) for ladder in drawn.ladders] == [1]
 
 
 def _file_name(ladder: Ladder, figure: Figure) -> str:

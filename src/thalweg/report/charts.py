@@ -396,8 +396,11 @@ def by_rung(
     line: Number = None,
     number: str = ".3f",
     spread: int = 22,
+    name: str = "rung",
 ) -> alt.LayerChart:
-    """A value for each rung, the weakest on top, its controls beside each other; an interval where rows have one."""
+    """A value for each rung (or what `name` says), the first on top, its controls beside each other; an interval where
+    rows have one.
+    """
     y, aside = _rung_axis(order), alt.YOffset("control:N", scale=alt.Scale(domain=list(COLOURS)))
     x = alt.X(
         f"{value}:Q",
@@ -412,7 +415,7 @@ def by_rung(
         low = alt.X("low:Q", scale=x["scale"])
         layers.append(base.mark_rule(strokeWidth=1.4).encode(x=low, x2="high:Q", y=y, yOffset=aside, color=_colour()))
     hover = [
-        alt.Tooltip("rung:N", title="rung"),
+        alt.Tooltip("rung:N", title=name),
         alt.Tooltip("control:N", title="model"),
         *([alt.Tooltip("seed:N", title="seed")] if any(row.get("seed") is not None for row in shown) else []),
         alt.Tooltip(f"{value}:Q", title=title, format=number),

@@ -97,6 +97,9 @@ def ladders(run: Run) -> Iterator[Ladder]:
 
 def figures(ladder: Ladder) -> list[Figure]:
     """All figures of a ladder, in the order of the page; those without anything to show are left out."""
+    if len(ladder.order) == 1:  # one model has no curve
+        made = [layer_by_layer(ladder), by_capacity(ladder), unit_spreads(ladder)]
+        return [figure for figure in made if figure.panels]
     made = [
         headline_curves(ladder),
         within_kinds(ladder),
@@ -220,6 +223,32 @@ def within_kinds(ladder: Ladder) -> Figure:
         tuple(panels),
         controls=ladder.controls,
         kinds=ladder.shapes,
+    )
+
+
+def layer_by_layer(ladder: Ladder) -> Figure:
+    """Each layer of one model beside the same layer of its twins."""
+    panels = []
+    for word, measure in HEADLINES.items():
+        points = rows.layers(ladder.run, ladder.name, measure, observer=ladder.observer)
+        order = list(dict.fromkeys(row["rung"] for row in points))
+        chart = charts.by_rung(
+            points,
+            order,
+            value="score",
+            title=f"{word}: {score_title(measure)}",
+            scale=charts.domain(points),
+            line=chance(measure),
+            name="layer",
+        )
+        told = f"{word} of {len(order)} layers, from the first to the last to run, with intervals and twins"
+        panels.append(Panel(word, told, chart))
+    caption = (
+        "Layers in the order in which they run, the first on top; each with its 95 % interval, from drawing its units "
+        "again, beside the same layer of the untrained and of the rotated twin.",
+    )
+    return Figure(
+        "layers", "Layer by layer", caption, tuple(panels), columns=2, controls=ladder.controls, control_shapes=True
     )
 
 

@@ -163,6 +163,25 @@ def sentences(run: Run) -> list[dict[str, Any]]:
     return found
 
 
+def scores(ladder: Ladder) -> list[dict[str, str]]:
+    """For each headline, the score of a ladder's one model in a sentence, beside its twins'."""
+    found = []
+    for word, measure in HEADLINES.items():
+        own = {row["control"]: row for row in ladder.points(measure) if row["seed"] is None}
+        trained = own.pop("trained", {})
+        twins = listing([f"{control} {_scored(row)}" for control, row in own.items()])
+        sentence = (
+            f"{_scored(trained)}, the mean over layers of the mean over units; {percent(trained.get('coverage'))} of "
+            f"{trained.get('n_units')} units could be measured. Its twins: {twins or 'none'}."
+        )
+        found.append({"headline": word, "score": decimal(trained.get("score")), "sentence": sentence})
+    return found
+
+
+def _scored(row: Row) -> str:
+    return f"{decimal(row.get('score'))} ({decimal(row.get('low'))} to {decimal(row.get('high'))})"
+
+
 def beside_rotation(row: Row) -> str:
     """Where a rung's neurons stand beside their rotation, by intervals that do or do not overlap; an interval without
     width, that of a single unit, says nothing.

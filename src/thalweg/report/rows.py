@@ -130,6 +130,21 @@ def twins(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def layers(run: Run, ladder: str, measure: str, *, observer: str) -> list[dict[str, Any]]:
+    """Each layer's score in the models of a ladder and their twins, in the order of the layers."""
+    keep = (pl.col("ladder") == ladder) & (pl.col("measure") == measure) & (pl.col("observer") == observer)
+    found = (
+        run.layers.filter(keep)
+        .sort("depth", maintain_order=True)
+        .with_columns(
+            pl.col("layer").alias("rung"),
+            pl.col("control").replace(CONTROLS),
+            (pl.col("n_measured") / pl.col("n_units")).alias("coverage"),
+        )
+    )
+    return list(plain(found.select("rung", "control", "score", "low", "high", "coverage", "n_units")))
+
+
 def capacities(run: Run, ladder: str, *, observer: str) -> pl.DataFrame:
     """Each rung's score by the number of features that the observer may use."""
     keep = (
