@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import Classifier, Images, Ladder, Layer, Rung, Splits
+from thalweg.packages import torchvision_first
 
 torch.set_num_threads(1)  # tests run in several processes
+torchvision_first()  # some tests import transformers themselves
 
 
 def blobs(count: int, *, seed: int) -> Images:

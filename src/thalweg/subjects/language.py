@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Layer, Subject
+from thalweg.packages import imported, torchvision_first
 from thalweg.tables import file_digest
 
 HEADS = (  # the projection that writes heads' outputs to the residual stream
@@ -96,6 +97,7 @@ class Activation:
 
     def __call__(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """What the model passes on."""
+        torchvision_first()
         from transformers.activations import ACT2FN
 
         found: Tensor = ACT2FN[self.name](values)
@@ -224,14 +226,9 @@ def _weights_hash(checkpoint: Checkpoint, folder: Path) -> str:
 
 def _transformers() -> Any:
     """The library, silent while it loads."""
-    try:
-        import transformers
-        from transformers.utils import logging
-    except ImportError as missing:
-        raise ThalwegError(
-            "language models (hf:NAME) need the extra 'language': pip install 'thalweg[language]'"
-        ) from missing
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    said = "language models (hf:NAME) need the extra 'language': pip install 'thalweg[language]'"
+    transformers: Any = imported("transformers", said=said)
+    imported("transformers.utils.logging", said=said).disable_progress_bar()
     return transformers
 
 

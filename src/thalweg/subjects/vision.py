@@ -16,7 +16,6 @@ ml-illustrated/EfficientNet-Lite-PyTorch carries). Pillow's bicubic kernel is a 
 """
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Subject
+from thalweg.packages import imported
 from thalweg.subjects.weights import PICKLED, SAFE, in_checkpoints, in_hub, misfit, named, put_into, state_in
 
 INSTALL = "pip install 'thalweg[vision]'"
@@ -45,47 +45,11 @@ OTHER_FILES = {  # weights for torchvision's architectures that others publish, 
 }
 LITE_SIZES = {"0": 224, "1": 240, "2": 260}
 LITE_PADDING = 32  # CROP_PADDING of the published preprocessing
-_operators: list[torch.library.Library] = []  # a library's operators live as long as it does
-
-
-def torchvision_package() -> Any:
-    """The module torchvision, also where its operators were compiled for another build of PyTorch.
-
-    A torchvision for CUDA beside a PyTorch for CPU lacks two operators, and says so when it is imported. No classifier
-    uses them; where they are declared first, the import goes through.
-
-    Raises:
-        ThalwegError: it is not installed, or cannot be imported.
-    """
-    try:
-        return import_module("torchvision")
-    except ImportError as missing:
-        raise ThalwegError(f"published vision models need torchvision ({missing}): {INSTALL}") from missing
-    except RuntimeError as lacking:
-        if "torchvision::" not in str(lacking):
-            raise
-    for half_imported in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[half_imported]
-    if not _operators:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _operators.append(library)
-    try:
-        return import_module("torchvision")
-    except RuntimeError as wrong:
-        raise ThalwegError(
-            f"torchvision does not go with this PyTorch, {torch.__version__} ({wrong}); install the one of its release"
-        ) from wrong
 
 
 def _package(name: str) -> Any:
-    """The module timm or open_clip, which import torchvision themselves."""
-    torchvision_package()
-    try:
-        return import_module(name)
-    except ImportError as missing:
-        raise ThalwegError(f"published vision models need {name} ({missing}): {INSTALL}") from missing
+    """The module torchvision, timm or open_clip."""
+    return imported(name, said=f"published vision models need {name}: {INSTALL}")
 
 
 # torchvision
@@ -101,7 +65,7 @@ def torchvision(rest: str) -> Subject:
         ThalwegError: no such model or weights, or their file is not on this machine.
     """
     name, _, chosen = rest.partition("@")
-    models = torchvision_package().models
+    models = _package("torchvision").models
     if name not in (known := models.list_models(module=models)):
         raise unknown("classifier of torchvision", name, known)
     published = {one.name: one for one in models.get_model_weights(name)}
@@ -129,7 +93,7 @@ def torchvision(rest: str) -> Subject:
 
 def torchvision_untrained(name: str, weights: str) -> nn.Module:
     """The architecture as torchvision builds it for these weights, newly initialised."""
-    models = torchvision_package().models
+    models = _package("torchvision").models
     classes = len(models.get_weight(weights).meta["categories"])
     model: nn.Module = models.get_model(name, weights=None, num_classes=classes, **AS_PUBLISHED.get(name, {}))
     return model.eval()
@@ -140,7 +104,7 @@ def _torchvision_published(name: str, weights: str, file: Path, who: str) -> nn.
 
     The builder renames keys (DenseNet's) and drops auxiliary heads, but would unpickle whatever the file holds.
     """
-    models = torchvision_package().models
+    models = _package("torchvision").models
     state = state_in(file, who=who)
     with patch.object(import_module("torchvision.models._api"), "load_state_dict_from_url", lambda *_, **__: state):
         try:
@@ -168,7 +132,7 @@ class TorchvisionView:
 
 @lru_cache
 def _torchvision_transforms(weights: str) -> Any:
-    return torchvision_package().models.get_weight(weights).transforms()
+    return _package("torchvision").models.get_weight(weights).transforms()
 
 
 # timm
