@@ -46,6 +46,9 @@ def png(shade: int) -> bytes:
     return file.getvalue()
 
 
+LAYERS = ("blocks.0.<mlp>", "blocks.1.<mlp>")
+
+
 class World:
     """Rows of a run, made up: two ladders, of which one has a valley and one has too few rungs to tell."""
 
@@ -58,6 +61,14 @@ class World:
             self.rung(HOSTILE, name, KINDS[place % 2], place, 0.5 + 3 * place / 11, seeds=2)
         for place in range(3):
             self.rung(QUOTED, f"{QUOTED}{place}", "one kind", place, 1.0 + place, seeds=1)
+
+    @classmethod
+    def of_one_model(cls) -> "World":
+        """Rows of a run of one model, which has no curve."""
+        world = cls.__new__(cls)
+        world.noise, world.models, world.scores = np.random.default_rng(0), [], []
+        world.rung(HOSTILE, "net<1>", KINDS[0], 0, 2.0, seeds=1)
+        return world
 
     def rung(self, ladder: str, rung: str, kind: str, order: int, strength: float, *, seeds: int) -> None:
         for control, seed in itertools.product(CONTROLS, [*range(seeds), None]):
@@ -78,6 +89,7 @@ class World:
             "bits": own,
             "share": own / 4,
             "accuracy": 0.1 + own / 5,
+            "probe": NAN,
             "parameters": 10**order,
         }
         row |= {"compute": int(1e9 * own * 2**order), "stopped": "<u>done</u>", "epochs": 3}
@@ -99,6 +111,10 @@ class World:
         models, scores = (pl.DataFrame(rows, infer_schema_length=None) for rows in (self.models, self.scores))
         seeds = pl.col("seed").cast(pl.Int32)
         frames = {"models": models, "scores": scores.with_columns(seeds)}
+        each = frames["scores"].filter(pl.col("seed").is_not_null() & (pl.col("band") == "mean"))
+        frames["layers"] = pl.concat(
+            [each.with_columns(layer=pl.lit(name), depth=pl.lit(depth)) for depth, name in enumerate(LAYERS)]
+        )
         units = models.filter(pl.col("rung") != LOST).select(*tables.MODEL_KEY).with_columns(seeds)
         frames["distributions"] = pl.concat(
             [
@@ -612,3 +628,14 @@ def test_without_scripts_tables_and_pictures_are_there(browser, file: Path) -> N
     assert "The charts need JavaScript" in page.inner_text("body")
     assert page.locator("table tbody tr").count() > 50
     context.close()
+
+
+def test_the_report_of_one_model_shows_its_layers_and_no_verdict(tmp_path):
+    page = render(World.of_one_model().save(tmp_path))
+    assert "How interpretable are the units of net&lt;1&gt;?" in page
+    assert "Layer by layer" in page
+    assert '"blocks.1.<mlp>"' not in page.replace("\\u003c", "<").split("<script")[0]  # only as a chart's data
+    assert "Verdicts on the headlines" not in page
+    assert "Interpretability against strength" not in page
+    assert re.search(r"0\.\d\d \(0\.\d\d to 0\.\d\d\), the mean over layers", page)
+    assert "Its twins: untrained 0.55" in page
