@@ -33,7 +33,7 @@ def together(ladders: Sequence[Ladder]) -> Figure:
         )
         panels.append(Panel(word, _told(ladders, shown[word], measure, word), chart))
     caption = (
-        "Above, all ladders on the one strength axis that they share: the bits that a model knows as a share of all "
+        "All ladders on the one strength axis that they share: the bits that a model knows as a share of all "
         "that guessing by frequency leaves open. Filled: trained, with 95 % intervals; hollow: untrained twins. The "
         "lines are the best curves of the shapes that the verdicts name, broken where the verdict is cannot tell.",
         "The weakness of that axis: digits and sums can be known for certain, and 1 can be reached. The next word "
