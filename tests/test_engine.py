@@ -148,7 +148,8 @@ def test_what_engines_lack_is_said_before_the_work(few: Ladder, tmp_path: Path, 
     assert not (tmp_path / "run/settings.json").exists()
 
 
-def test_a_cluster_that_does_not_answer_is_named():
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{held.getsockname()[1]}"
