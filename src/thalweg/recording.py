@@ -33,6 +33,7 @@ from thalweg.stimuli.ahead import batches
 
 EMPTY = torch.iinfo(torch.int64).min  # the key of no stimulus: below every other
 MASK = 0xFFFFFFFF
+REACH = 1 - 1e-6  # of the squared distance of a k-th value: what rounding may take from it, and more
 BLOCK = 1 << 18  # values of a layer that wait to be taken in together
 NEURONS, RANDOM = "neurons", "random"  # the bases a pass can read; the rotated twin is the random one
 
@@ -242,8 +243,10 @@ def places_where(mask: Bool[Tensor, "*shape"]) -> Int64[Tensor, " found"]:
     return torch.from_numpy(some[entry >> 3] * 8 + (entry & 7))
 
 
-def at_least(values: Float32[Tensor, "batch unit"], bars: Float32[Tensor, " unit"]) -> Bool[Tensor, "batch unit"]:
-    """Where values reach their unit's bar; NumPy compares three times faster than PyTorch on a CPU."""
+def at_least(values: Float32[Tensor, "batch unit"], bars: Float32[Tensor, "*unit"]) -> Bool[Tensor, "batch unit"]:
+    """Where values reach their unit's bar, or the one that all units share; NumPy compares three times faster than
+    PyTorch on a CPU.
+    """
     if values.device.type != "cpu":
         return values >= bars
     return torch.from_numpy(values.numpy() >= bars.numpy())
@@ -275,10 +278,10 @@ def by_row(row: Int64[Tensor, " entry"], rows: int) -> Int64[Tensor, " entry"]:
 class Extremes:
     """The k largest keys of each unit's values and of its negated values, from batches of which most hold little new.
 
-    A unit has two rows, one a side. `middle` and `reach` say which values can be new: those whose squared distance from
-    the middle of the two k-th values is at least the square of half the distance between these. The test is one
-    comparison a value; rounding makes it pass a few too many, never one too few, and those that pass wait to be
-    compared exactly.
+    A unit has two rows, one a side. `middle` and `scale` say which values can be new: those whose distance from the
+    middle of the two k-th values, in units of half the distance between these, has a square of at least 1. The test is
+    one comparison a value; rounding makes it pass a few too many, never one too few, and those that pass wait to be
+    compared exactly. Where the k-th values lie on one another, or are not known, `scale` is 1 and all values pass.
     """
 
     def __init__(self, units: int, k: int, device: torch.device) -> None:
@@ -303,10 +306,13 @@ class Extremes:
         high, low = bars.split(self.units)
         middle = high / 2 - low / 2  # the low side's values are negated
         slack = 1e-6 * (middle.abs() + high.abs() + low.abs())
+        half = (high / 2 + low / 2 - slack).clamp_min(0)
         known = middle.abs() < 1e18  # not where fewer than k are finite; larger ones are left to be summed exactly
+        apart = known & (half > 0)
         self.middle = middle.where(known, 0)
-        self.reach = (high / 2 + low / 2 - slack).clamp_min(0).where(known, 0).square()  # the least squared distance
-        self.crossed = bool((self.reach == 0).any())  # some unit's values can be among the highest and the lowest
+        self.scale = half.reciprocal().where(apart, 1)
+        self.crossed = not bool(apart.all())  # some unit's values can be among the highest and the lowest
+        self.reach = apart * REACH if self.crossed else torch.tensor(REACH, device=high.device)
 
     def offer(
         self, values: Float32[Tensor, "batch unit"], order: Int64[Tensor, " batch"], far: Bool[Tensor, "batch unit"]
@@ -357,7 +363,7 @@ class Recorder:
     """Collects the values of one layer's units, batch by batch, into a recording.
 
     What a batch costs beside the work on its values is paid once a block: small batches are copied and wait until they
-    fill one. Sums are of the values less the middle of their extremes, and settled whenever that moves.
+    fill one. Sums are of the values as distances from the middle of their extremes, and settled whenever that moves.
     """
 
     def __init__(self, *, k: int, sample: int, scramble: Scramble, statistics: Mapping[str, Tensor]) -> None:
@@ -373,6 +379,7 @@ class Recorder:
         )
         self.summed = 0  # how many stimuli are in the sums that are not settled
         self.shift = torch.zeros(units, device=device)  # what was subtracted from them
+        self.scale = torch.ones(units, device=device)  # what they were multiplied by then
         self.products = {
             name: torch.zeros(table.shape[1], units, dtype=torch.float64, device=device)
             for name, table in self.statistics.items()
@@ -383,46 +390,56 @@ class Recorder:
         room = max(BLOCK // units, 4 * self.k)  # so many that the first block's k-th values bar most
         self.block, self.scratch = (torch.empty(room, units, device=device) for _ in range(2))
         self.ones = torch.ones(room, device=device)
-        self.waiting: list[Tensor] = []  # ids of the stimuli whose values wait in the block
+        self.waiting: list[tuple[Tensor, Tensor]] = []  # ids, scrambled too, of the stimuli that wait in the block
         self.filled = 0  # how many they are
         self.started = True
 
-    def offer(self, values: Float[Tensor, "batch unit"], ids: Int64[Tensor, " batch"]) -> None:
-        """Take in the values of one batch of stimuli; they may change afterwards."""
+    def offer(
+        self,
+        values: Float[Tensor, "batch unit"],
+        ids: Int64[Tensor, " batch"],
+        order: Int64[Tensor, " batch"] | None = None,
+    ) -> None:
+        """Take in the values of one batch of stimuli; they may change afterwards. `order` is the scrambled ids, where
+        these are known already.
+        """
         values = values.detach()
+        order = self.scramble(ids) if order is None else order
         if not self.started:
             self._start(values.shape[1], values.device)
         room = len(self.block)
         if len(values) > room:
-            for part, its_ids in zip(values.split(room), ids.split(room), strict=True):
-                self.offer(part, its_ids)
+            for part in zip(values.split(room), ids.split(room), order.split(room), strict=True):
+                self.offer(*part)
             return
         if self.filled + len(values) > room:
             self._empty_block()
         if 2 * len(values) > room:
-            self._take_in(values.float().contiguous(), ids)
+            self._take_in(values.float().contiguous(), ids, order)
         else:
             self.block[self.filled : self.filled + len(values)] = values
             self.filled += len(values)
-            self.waiting.append(ids)
+            self.waiting.append((ids, order))
 
     def _empty_block(self) -> None:
         if self.waiting:
-            self._take_in(self.block[: self.filled], torch.cat(self.waiting))
+            ids, order = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
+            self._take_in(self.block[: self.filled], ids, order)
             self.waiting, self.filled = [], 0
 
-    def _take_in(self, values: Float32[Tensor, "batch unit"], ids: Int64[Tensor, " batch"]) -> None:
+    def _take_in(
+        self, values: Float32[Tensor, "batch unit"], ids: Int64[Tensor, " batch"], order: Int64[Tensor, " batch"]
+    ) -> None:
         """A few passes over the values, as matrix products where possible."""
-        order = self.scramble(ids)
         self._keep_sample(values, order)
         if not self.extremes.full:
             self.extremes.foresee(values)
         if self.shift is not self.extremes.middle:
             self._settle_sums()
-        shifted = torch.sub(values, self.shift, out=self.scratch[: len(values)])
+        distances = torch.sub(values, self.shift, out=self.scratch[: len(values)]).mul_(self.scale)
         ones = self.ones[: len(values)]
-        total = ones @ shifted
-        squares = shifted.square_()
+        total = ones @ distances
+        squares = distances.square_()
         square = ones @ squares
         if math.isfinite(square.sum()):
             self.total, self.square, self.summed = self.total + total, self.square + square, self.summed + len(values)
@@ -447,13 +464,15 @@ class Recorder:
             self.products[name] = self.products[name] + table[ids].double().T @ exact
 
     def _settle_sums(self) -> None:
-        """Count the stimuli that were summed, and subtract the new middle from those to come."""
+        """Count the stimuli that were summed, and take the distances of those to come from the new middle."""
         if self.summed:
             mean = self.total / self.summed
             deviations = (self.square - self.total * mean).clamp_min(0)
-            self._count(torch.full_like(self.count, self.summed), mean + self.shift.double(), deviations)
+            scale = self.scale.double()
+            counted = torch.full_like(self.count, self.summed)
+            self._count(counted, mean / scale + self.shift.double(), deviations / scale.square())
             self.total, self.square, self.summed = torch.zeros_like(mean), torch.zeros_like(mean), 0
-        self.shift = self.extremes.middle
+        self.shift, self.scale = self.extremes.middle, self.extremes.scale
 
     def _count(self, count: Tensor, mean: Tensor, deviations: Tensor) -> None:
         before = (self.count, self.mean, self.deviations)
@@ -613,12 +632,6 @@ def watching(
             handle.remove()
 
 
-def _apart(values: Tensor, output: Tensor) -> Tensor:
-    """The values, copied if they lie in the output's memory, which what runs next may change."""
-    shared = values.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
-    return values.clone() if shared else values
-
-
 @contextmanager
 def unread(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
     """Leave out what nobody reads, for as long as the context lasts, in a model that can.
@@ -690,21 +703,28 @@ def record(
     recorders = {name: Recorder(k=k, sample=sample, scramble=scramble, statistics=tables) for name in readers}
     model = in_precision(placed(model.eval(), device), PRECISIONS[precision])
 
-    def read(layer: str, output: Tensor) -> dict[str, Tensor]:
-        return {basis: _apart(readers[layer, basis](output), output) for basis in bases}
+    which = order = torch.empty(0, dtype=torch.int64)  # of the batch under way: ids, plain and scrambled
 
-    with torch.inference_mode(), watching(model, layers, read=read) as values, unread(model, layers):
+    def read(layer: str, output: Tensor) -> None:
+        """Take in a layer's values where they arise, while they are at hand and before anything alters them."""
+        for basis in bases:
+            values = readers[layer, basis](output).to(device)
+            if len(values) != len(which):
+                raise ThalwegError(
+                    f"layer {layer!r} returned {len(values)} rows for a batch of {len(which)} stimuli; axis 0 must be "
+                    "the batch"
+                )
+            recorders[layer, basis].offer(values, which, order)
+
+    with torch.inference_mode(), watching(model, layers, read=read) as ran, unread(model, layers):
         for batch, inputs in batches(stimuli, ids, batch_size, workers=workers):
+            which, order = batch.to(device), scramble(batch.long()).to(device)
             model(given(inputs, device, PRECISIONS[precision]))
-            for layer, basis in readers:
-                if layer not in values:
-                    raise ThalwegError(f"layer {layer!r} did not run for a batch; name layers that every stimulus uses")
-                if len(values[layer][basis]) != len(batch):
+            for layer in layers:
+                if layer.name not in ran:
                     raise ThalwegError(
-                        f"layer {layer!r} returned {len(values[layer][basis])} rows for a batch of {len(batch)} "
-                        "stimuli; axis 0 must be the batch"
+                        f"layer {layer.name!r} did not run for a batch; name layers that every stimulus uses"
                     )
-                recorders[layer, basis].offer(values[layer][basis], batch.to(device))
     return {
         name: replace(recorder.finish(), places=readers[name].places.cpu())  # type: ignore[union-attr]
         for name, recorder in recorders.items()
