@@ -186,6 +186,21 @@ def test_a_file_that_cannot_be_run_is_named(tmp_path: Path):
         subjects.find(f"{tmp_path / 'broken.py'}:subject")
 
 
+def test_images_that_do_not_decode_are_left_out_only_when_asked_and_are_named(place: Path, tmp_path: Path):
+    images = blobs(160, seed=4)
+    for number in range(160):
+        images.picture(number).save(tmp_path / f"{number}.png")
+    (tmp_path / "7.png").write_bytes(b"no picture")
+    told = {"observer": "hog", "out": tmp_path / "run", "cache": str(place / "cache"), "workers": 1, "layers": "1"}
+    with pytest.raises(ThalwegError, match=r"(?s)7.png.*--skip-bad"):
+        thalweg.measure(f"{place / 'mine.py'}:subject", tmp_path, **told)
+    run = thalweg.measure(f"{place / 'mine.py'}:subject", tmp_path, skip_bad=True, resamples=100, **told)
+    told = run.record["ladders"]["mine"]
+    assert told["stimuli"]["pool"] == 159
+    assert "7.png" in told["left_out"][0]
+    assert "--skip-bad" in command(run.record)
+
+
 def test_too_few_images_are_refused_before_any_work(place: Path, tmp_path: Path):
     for number in range(3):
         blobs(3, seed=1).picture(number).save(tmp_path / f"{number}.png")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from thalweg import bases, subjects
 from thalweg.bases.training import Recipe, train_for_subject
-from thalweg.errors import ThalwegError, unknown
+from thalweg.errors import ThalwegError
 from thalweg.ladder import Ladder, Subject
 from thalweg.ladders import language
 from thalweg.ladders.published import published
@@ -19,7 +19,7 @@ from thalweg.observers import Observer
 from thalweg.progress import Progress, Silent
 from thalweg.recording import laid_out, watching
 from thalweg.run import Run
-from thalweg.settings import Settings
+from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Source, Splits, Stimuli, corpus
 from thalweg.stimuli.data import image_splits
 from thalweg.subjects import taps
@@ -55,10 +55,7 @@ def measure(
     Raises:
         ThalwegError: anything the user can mend, before the long work.
     """
-    for name in settings:
-        if name not in Settings.__dataclass_fields__:
-            raise unknown("setting", name, Settings.__dataclass_fields__)
-    told = Settings(**{**settings, "seeds": 1}).check()
+    told = settings_of({**settings, "seeds": 1})
     loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": device_map}
     model = subjects.find(subject, **loading) if isinstance(subject, str) else subject
     own = bases.find(basis)
@@ -175,7 +172,7 @@ def train_dictionary(
     Raises:
         ThalwegError: anything the user can mend, before the long work.
     """
-    told = Settings(**settings).check()
+    told = settings_of(settings)
     model = subjects.find(subject) if isinstance(subject, str) else subject
     splits = stimuli_of(model, stimuli, told, length=length, skip_bad=False)
     recipe = Recipe(rows=rows, seed=told.seed)

@@ -1,5 +1,6 @@
 """What a survey can be told. The command line's options are made from these fields."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,16 @@ class Settings:
             "observer": list(self.observer),
             "data": list(self.data),
         }
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """The settings that a user gave by name, checked; the cache may be named by a string.
+
+    Raises:
+        ThalwegError: an unknown setting, or as `Settings.check` does.
+    """
+    for name in given:
+        if name not in Settings.__dataclass_fields__:
+            raise unknown("setting", name, Settings.__dataclass_fields__)
+    made: dict[str, Any] = {name: Path(value) if name == "cache" else value for name, value in given.items()}
+    return Settings(**made).check()

@@ -23,7 +23,7 @@ from thalweg.observers import Observer, Seen, look
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording import record
 from thalweg.run import Run
-from thalweg.settings import Settings
+from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Source, Stimuli, halves
 from thalweg.tables import RunDirectory, digest, file_name, identity
 from thalweg.tasks import SHARDS, Model, cut, measure_models, record_shards, train_models
@@ -56,11 +56,9 @@ def survey(
     chosen = [ladders.find(one) if isinstance(one, str) else one for one in which]
     if len({ladder.name for ladder in chosen}) < len(chosen):
         raise ThalwegError("two of the ladders have the same name")
-    for name in settings:
-        if name not in Settings.__dataclass_fields__:
-            raise unknown("setting", name, Settings.__dataclass_fields__)
     asked = [one if isinstance(one, Observer) else observers.find(one) for one in _several(observer)]
-    told = Settings(**settings, observer=tuple(one.name for one in asked), data=tuple(map(str, _several(data)))).check()
+    given = {"observer": tuple(one.name for one in asked), "data": tuple(map(str, _several(data)))}
+    told = settings_of({**settings, **given})
     sources = _sources(chosen, told)
     watching = {ladder.name: _watching(ladder, asked) for ladder in chosen}
     engine.ready(told.where)
@@ -336,6 +334,7 @@ def _record(models: list[Model], told: Settings, stages: Stages) -> dict[str, An
                     for one in model.watching
                 ],
                 "data_hash": model.data_hash,
+                "left_out": list(getattr(model.splits.pool, "left_out", ())),
                 "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},
             }
             for model in models
