@@ -28,6 +28,10 @@ def test_the_example_of_ones_own_model_can_be_measured(tmp_path: Path, monkeypat
     model = subjects.find("mine.py:subject")
     assert model.build is not None
     torch.save(model.build().state_dict(), "mine.pt")
+    command = [sys.executable, "-c", "from thalweg.cli import main; main()", "layers", "mine.py:subject"]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=300)  # in a process that imported nothing
+    assert listed.returncode == 0, listed.stderr[-2000:]
+    assert "convolution" in listed.stdout
     images = blobs(160, seed=3)
     Path("photographs").mkdir()
     for number in range(len(images)):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Subject
+from thalweg.packages import torchvision_first
 
 
 def from_file(file: str, name: str) -> Subject:
@@ -21,6 +22,7 @@ def from_file(file: str, name: str) -> Subject:
     assert spec is not None  # so for every .py file
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    torchvision_first()  # most such files import it
     sys.modules.setdefault(path.stem, module)  # so that what it defines can be sent to worker processes
     sys.path.insert(0, str(path.parent))
     try:
