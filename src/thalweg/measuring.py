@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from thalweg import bases, subjects
 from thalweg.bases.training import Recipe, train_for_subject
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Ladder, Subject
+from thalweg.ladder import Evaluate, Ladder, Subject
 from thalweg.ladders import language
 from thalweg.ladders.published import published
 from thalweg.observers import Observer
@@ -20,7 +20,7 @@ from thalweg.progress import Progress, Silent
 from thalweg.recording import laid_out, watching
 from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
-from thalweg.stimuli import Source, Splits, Stimuli, corpus
+from thalweg.stimuli import Source, Splits, Stimuli, corpus, viewed
 from thalweg.stimuli.data import image_splits
 from thalweg.subjects import taps
 from thalweg.subjects.taps import Tap
@@ -62,9 +62,9 @@ def measure(
     splits = stimuli_of(model, stimuli, told, length=length, skip_bad=skip_bad)
     patterns = [layers] if isinstance(layers, str) else list(layers)
     network = model.load().eval()
-    pool = splits.pool.viewed(model.view) if model.view and hasattr(splits.pool, "viewed") else splits.pool
+    pool = viewed(splits.pool, model.view)
     batch = pool.batch(torch.arange(2))
-    without = {} if model.layers else taps.left_out(network, batch)
+    without = taps.left_out(network, batch) if patterns and not model.layers else {}
     chosen = taps.chosen(layers_of(model, network, batch), patterns, without=without)
     if units and own is not None:
         raise ThalwegError(f"--units draws neurons; basis {basis!r} has units of its own: leave --units out")
@@ -78,10 +78,15 @@ def measure(
         splits=lambda _source, _seed: splits,
         description="one model, as it was published",
         modality=model.modality,
-        evaluate=language.evaluate if model.modality == "text" else published,
+        evaluate=evaluator(model),
         call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length, skip_bad=skip_bad),
     )
     return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, "seeds": 1})
+
+
+def evaluator(model: Subject) -> Evaluate:
+    """What says how strong a model is that was not trained here."""
+    return language.evaluate if model.modality == "text" else published
 
 
 def stimuli_of(
@@ -97,8 +102,7 @@ def stimuli_of(
             raise ThalwegError(
                 f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {stimuli.modality!r}"
             )
-        nothing = stimuli.take(slice(0, 0))
-        return Splits(nothing, nothing, stimuli)
+        return Splits.of_pool(stimuli)
     source = Source(Path(stimuli) if stimuli else None, told.text_column, told.document_column)
     if model.modality == "text":
         tokenizer = model.tokenizer() if model.tokenizer else None
@@ -113,11 +117,11 @@ def layers_of(model: Subject, network: nn.Module, batch: Tensor | None = None) -
     batch = batch if batch is not None else _specimens(model)
     if not model.layers:
         return taps.found(network, batch)
-    readers = {layer.name: layer for layer in model.layers}
     with torch.inference_mode(), watching(network.eval(), model.layers) as outputs:
         network(batch)
     return tuple(
-        Tap(layer, _kind(name), laid_out(outputs[name], layer).shape[1], name) for name, layer in readers.items()
+        Tap(layer, _kind(layer.name), laid_out(outputs[layer.name], layer).shape[1], layer.name)
+        for layer in model.layers
     )
 
 
@@ -185,7 +189,7 @@ def train_dictionary(
             latents=latents,
             k=k,
             recipe=recipe,
-            evaluate=language.evaluate if model.modality == "text" else published,
+            evaluate=evaluator(model),
             device=told.hardware,
             advance=advance,
         )

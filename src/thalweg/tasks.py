@@ -31,7 +31,7 @@ from thalweg.recording import NEURONS, RANDOM, Recording, beside, from_tensors, 
 from thalweg.scores import HEADLINES
 from thalweg.scoring import Halves, Known, Watcher, known, score_units
 from thalweg.settings import Settings
-from thalweg.stimuli import Splits, Stimuli, halves
+from thalweg.stimuli import Splits, Stimuli, halves, viewed
 from thalweg.tables import RunDirectory, digest, file_name, identity
 
 SHARDS = "recordings/shards"
@@ -114,9 +114,7 @@ class Model:
     @property
     def pool(self) -> Stimuli:
         """The pool as this model is given it."""
-        pool = self.splits.pool
-        view = self.subject.view if self.subject else None
-        return pool.viewed(view) if view and hasattr(pool, "viewed") else pool
+        return viewed(self.splits.pool, self.subject.view if self.subject else None)
 
     @property
     def trainers(self) -> dict[str, Trainer]:

@@ -37,7 +37,7 @@ from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Evaluate, Layer, Subject
 from thalweg.packages import torchvision_first
 from thalweg.recording import first_tensor
-from thalweg.stimuli import Splits, Stimuli, halves
+from thalweg.stimuli import Splits, Stimuli, halves, viewed
 
 ROOM = 1 << 17  # rows that wait in the buffer
 LEAST_GAP = 1e-6  # nats: an ablation that costs less costs nothing
@@ -401,5 +401,5 @@ def _parts(subject: Subject, splits: Splits, seed: int) -> tuple[Stimuli, Stimul
         parts = (splits.pool.take(reference), splits.pool.take(query))
     if not all(map(len, parts)):
         raise ThalwegError(f"subject {subject.name!r}: there are no stimuli to train a dictionary on")
-    view = subject.view
-    return tuple(one.viewed(view) if view and hasattr(one, "viewed") else one for one in parts)  # type: ignore[return-value]
+    trained_on, held_out = (viewed(one, subject.view) for one in parts)
+    return trained_on, held_out

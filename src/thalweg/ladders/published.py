@@ -35,7 +35,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 
 import torch
 from PIL import Image
@@ -47,6 +46,7 @@ from thalweg.errors import ThalwegError
 from thalweg.ladder import Ladder, Layer, Rung, Subject
 from thalweg.probe import halves_of_probe, last_features, probe
 from thalweg.stimuli import Source, Splits, Stimuli
+from thalweg.stimuli.files import read_images
 from thalweg.strength import SHARE, from_logits
 from thalweg.subjects import taps
 
@@ -124,9 +124,7 @@ def splits(ladder: str, source: Source, seed: int) -> Splits:
     """
     if source.path is None:
         raise ThalwegError(f"ladder {ladder!r} measures on your own ImageNet images: --data FILE-or-FOLDER")
-    pool: Stimuli = import_module("thalweg.stimuli.files").read_images(source.path)
-    nothing = pool.take(slice(0, 0))
-    return Splits(train=nothing, validation=nothing, pool=pool)
+    return Splits.of_pool(read_images(source.path))
 
 
 def published(

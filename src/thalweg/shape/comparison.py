@@ -56,7 +56,7 @@ from scipy.stats import rankdata
 from thalweg.errors import ThalwegError
 from thalweg.shape.judging import judge
 from thalweg.shape.rungs import ROUNDING, Rungs, column, distinct, rungs_of
-from thalweg.shape.verdict import Name, Verdict, number, p_text, plain
+from thalweg.shape.verdict import Name, Verdict, as_record, number, p_text
 
 Answer = Literal["differ", "same", "cannot tell"]
 
@@ -131,9 +131,7 @@ class Comparison:
 
     def to_record(self) -> dict[str, Any]:
         """The comparison in plain Python types for JSON: tuples as lists, NaN as null."""
-        record = plain(self)
-        assert isinstance(record, dict)
-        return record
+        return as_record(self)
 
 
 class Trend:

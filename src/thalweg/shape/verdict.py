@@ -94,9 +94,14 @@ class Verdict:
 
     def to_record(self) -> dict[str, Any]:
         """The verdict in plain Python types for JSON: tuples as lists, NaN and infinity as null."""
-        record = plain(self)
-        assert isinstance(record, dict)
-        return record
+        return as_record(self)
+
+
+def as_record(one: object) -> dict[str, Any]:
+    """A dataclass in the types that JSON has."""
+    record = plain(one)
+    assert isinstance(record, dict)
+    return record
 
 
 def plain(value: object) -> Any:

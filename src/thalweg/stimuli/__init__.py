@@ -29,6 +29,7 @@ __all__ = [
     "View",
     "Windows",
     "halves",
+    "viewed",
 ]
 
 
@@ -102,10 +103,21 @@ class Splits:
     validation: Stimuli
     pool: Stimuli
 
+    @classmethod
+    def of_pool(cls, pool: Stimuli) -> "Splits":
+        """A pool alone, for models that are not trained here."""
+        nothing = pool.take(slice(0, 0))
+        return cls(nothing, nothing, pool)
+
     def content_hash(self) -> str:
         """Sixteen hexadecimal digits for all three together."""
         parts = (self.train, self.validation, self.pool)
         return hashlib.sha256("".join(part.content_hash() for part in parts).encode()).hexdigest()[:16]
+
+
+def viewed(stimuli: Stimuli, view: View | None) -> Stimuli:
+    """The stimuli as a model with this preprocessing is given them; only pictures have any."""
+    return stimuli.viewed(view) if view and hasattr(stimuli, "viewed") else stimuli
 
 
 def halves(pool: Stimuli, *, seed: int) -> tuple[Int[Tensor, " reference"], Int[Tensor, " query"]]:

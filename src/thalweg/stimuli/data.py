@@ -17,5 +17,4 @@ def image_splits(source: Source, seed: int = 0, *, skip_bad: bool = False) -> Sp
     images = read_images(source.path, skip_bad=skip_bad)
     if len(images) < LEAST_POOL:
         raise ThalwegError(f"{source.path}: holds {len(images)} images; the trials need at least {LEAST_POOL}")
-    nothing = images.take(slice(0, 0))
-    return Splits(nothing, nothing, images)
+    return Splits.of_pool(images)
