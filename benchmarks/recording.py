@@ -1,57 +1,306 @@
-"""What recording costs beside the bare forward pass: python -m benchmarks.recording [--stimuli 60000] [--rounds 7]
+"""What recording costs beside the bare forward pass, and beside other ways of finding what drives units:
+python -m benchmarks.recording [CASE]... [--stimuli N] [--rounds 7] [--threads T] [--memory]
 
-Both go through the same network and batches, turn about, in one process; the ratio of their medians is printed.
+All go through the same network and batches, turn about, in one process. Of each, the median over the rounds of its time
+over the bare pass's in the same round is printed. Cases: `dense` (784-256-10: the hidden units, which are what a survey
+records of it), `logits` (the same and its ten logits), `resnet50` (all convolutions of the four stages, 224 pixels) and
+`gpt2` (all neurons of the perceptrons of a network of GPT-2 small's shape, at the last of 24 tokens). Weights and
+stimuli are random numbers.
+
+- `thalweg`: the 64 highest and lowest stimuli, the shared sample and the moments of every unit.
+- `store everything`: one value a unit and stimulus, pooled like thalweg's, kept in memory, sorted at the end.
+- `zennit-crp`: its `Maximization`, given the activations by a hook (pip install --no-deps zennit zennit-crp): the 40
+  highest, and their places. No relevance is computed, which it would do as well.
+- `run_with_cache`: TransformerLens's, over the bare pass of TransformerLens's own network of the same shape; the 64
+  highest are kept from batch to batch.
+
+The bare pass of `gpt2` computes no logits, as nobody reads them while recording. With `--memory`, each case is recorded
+in processes of its own, over N and over 2 N stimuli that are made batch by batch, and the peaks are printed.
 """
 
 import argparse
+import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from thalweg import Images, Layer
-from thalweg.recording import record
+from thalweg import Layer
+from thalweg.packages import torchvision_first
+from thalweg.recording import laid_out, pooled, record, unread
 
-BATCH = 1000
+K = 64
+ROUNDS, REPEATS = 7, 3
+TOKENS, VOCABULARY = 24, 50257
+BARE, OURS = "bare", "thalweg"
 
 
-def forward(model: nn.Module, stimuli: Images) -> None:
+@dataclass(frozen=True)
+class Case:
+    """A network, where its units are, and random stimuli for it."""
+
+    title: str
+    make: Callable[[], nn.Module]
+    layers: Callable[[nn.Module], list[Layer]]
+    batch: Callable[[int], Tensor]
+    stimuli: int
+    size: int  # of a batch
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Stimuli made of random numbers, batch by batch: each batch has a seed of its own, none is kept."""
+
+    make: Callable[[int], Tensor]
+    count: int
+    labels: Tensor
+    modality: str = "noise"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, which: Tensor) -> Tensor:
+        torch.manual_seed(int(which[0]))
+        return self.make(len(which))
+
+
+@dataclass(frozen=True)
+class Kept(Noise):
+    """Such stimuli kept in memory, so that making them is no part of what is timed."""
+
+    all: Tensor | None = None
+
+    def batch(self, which: Tensor) -> Tensor:
+        return self.all[which]
+
+
+def dense() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+
+
+def digits(count: int) -> Tensor:
+    return torch.rand(count, 1, 28, 28)
+
+
+def resnet50() -> nn.Module:
+    torchvision_first()
+    from torchvision.models import resnet50
+
+    return resnet50()
+
+
+def convolutions(model: nn.Module) -> list[Layer]:
+    named = model.named_modules()
+    return [Layer(name) for name, part in named if name.startswith("layer") and isinstance(part, nn.Conv2d)]
+
+
+def gpt2() -> nn.Module:
+    torchvision_first()
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from thalweg.subjects.language import adapted
+
+    return adapted(GPT2LMHeadModel(GPT2Config()), ())
+
+
+def neurons(model: nn.Module) -> list[Layer]:
+    return [Layer(name, "last", units=2) for name, _ in model.named_modules() if name.endswith("mlp.c_fc")]
+
+
+CASES = {
+    "dense": Case("784-256-10", dense, lambda _model: [Layer("1")], digits, 60_000, 1000),
+    "logits": Case("784-256-10, logits too", dense, lambda _model: [Layer("1"), Layer("3")], digits, 60_000, 1000),
+    "resnet50": Case("ResNet-50 at 224 pixels", resnet50, convolutions, lambda n: torch.randn(n, 3, 224, 224), 256, 8),
+    "gpt2": Case(
+        f"GPT-2 small's shape, {TOKENS} tokens",
+        gpt2,
+        neurons,
+        lambda n: torch.randint(VOCABULARY, (n, TOKENS)),
+        512,
+        64,
+    ),
+}
+
+
+def over_batches(forward: Callable[[Tensor], object], stimuli: Noise, size: int) -> None:
     with torch.inference_mode():
-        for ids in torch.arange(len(stimuli)).split(BATCH):
+        for ids in torch.arange(len(stimuli)).split(size):
+            forward(stimuli.batch(ids))
+
+
+@contextmanager
+def hooks(model: nn.Module, layers: list[Layer], read: Callable[[Layer, Tensor], None]) -> Iterator[None]:
+    """Call `read` with each layer's output as it arises."""
+    modules = dict(model.named_modules())
+    handles = [
+        modules[layer.name].register_forward_hook(lambda _m, _given, output, layer=layer: read(layer, output))
+        for layer in layers
+    ]
+    yield
+    for handle in handles:
+        handle.remove()
+
+
+def ours(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> None:
+    record(model, layers, stimuli, torch.arange(len(stimuli)), batch_size=size)
+
+
+def stored(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> None:
+    kept: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+    with hooks(model, layers, lambda layer, output: kept[layer.name].append(_value(layer, output))):
+        over_batches(model, stimuli, size)
+    for values in kept.values():
+        torch.cat(values).sort(dim=0, descending=True)
+
+
+def _value(layer: Layer, output: Tensor) -> Tensor:
+    return pooled(laid_out(output, layer), layer.pool).clone()
+
+
+def crp(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> None:
+    from crp.concepts import ChannelConcept
+    from crp.maximization import Maximization
+
+    seen = 0
+
+    def read(layer: Layer, output: Tensor) -> None:
+        ids = torch.arange(seen, seen + len(output)).numpy()
+        maximization.analyze_layer(output, ChannelConcept(), layer.name, ids, [0] * len(output))
+
+    with tempfile.TemporaryDirectory() as folder, hooks(model, layers, read), torch.inference_mode():
+        maximization = Maximization("activation", max_target="max", path=folder)
+        for ids in torch.arange(len(stimuli)).split(size):
             model(stimuli.batch(ids))
+            seen += len(ids)
 
 
-def seconds(function, *arguments) -> float:
+def lens() -> nn.Module:
+    """TransformerLens's network of GPT-2 small's shape."""
+    torchvision_first()
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    shape = {"n_layers": 12, "d_model": 768, "n_ctx": 1024, "d_head": 64, "n_heads": 12, "d_mlp": 3072}
+    return HookedTransformer(HookedTransformerConfig(**shape, d_vocab=VOCABULARY, act_fn="gelu_new", device="cpu"))
+
+
+def with_cache(model: nn.Module, stimuli: Noise, size: int) -> None:
+    best: dict[str, tuple[Tensor, Tensor]] = {}
+    seen = 0
+
+    def forward(batch: Tensor) -> None:
+        nonlocal seen
+        wanted = {"names_filter": lambda name: name.endswith("mlp.hook_pre"), "pos_slice": -1, "return_type": None}
+        _, cache = model.run_with_cache(batch, **wanted)
+        for name, values in cache.items():
+            values, ids = values.flatten(1).T, torch.arange(seen, seen + len(batch)).expand(values.shape[-1], -1)
+            if name in best:
+                values, ids = torch.cat([best[name][0], values], 1), torch.cat([best[name][1], ids], 1)
+            top = values.topk(min(K, values.shape[1]), 1)
+            best[name] = (top.values, ids.gather(1, top.indices))
+        seen += len(batch)
+
+    over_batches(forward, stimuli, size)
+
+
+Contest = dict[str, tuple[Callable[[], None], str]]  # by name: what is timed, and the pass it is measured against
+
+
+def contest(name: str, case: Case, stimuli: Noise) -> Contest:
+    model = case.make().eval()
+    layers, size = case.layers(model), case.size
+    found: Contest = {
+        BARE: (partial(bare, model, layers, stimuli, size), BARE),
+        OURS: (partial(ours, model, layers, stimuli, size), BARE),
+        "store everything": (partial(stored, model, layers, stimuli, size), BARE),
+    }
+    needed = "transformer_lens" if name == "gpt2" else "crp"
+    if find_spec(needed) is None:
+        print(f"left out, as it is not installed: {needed}")
+    elif name == "gpt2":
+        hooked = lens().eval()
+        own = "bare (TransformerLens)"
+        found[own] = (partial(over_batches, partial(hooked, return_type=None), stimuli, size), own)
+        found["run_with_cache"] = (partial(with_cache, hooked, stimuli, size), own)
+    else:
+        found["zennit-crp"] = (partial(crp, model, layers, stimuli, size), BARE)
+    return found
+
+
+def bare(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> None:
+    with unread(model, layers):
+        over_batches(model, stimuli, size)
+
+
+def seconds(function: Callable[[], None]) -> float:
     start = time.perf_counter()
-    function(*arguments)
+    function()
     return time.perf_counter() - start
 
 
-def recording(model: nn.Module, stimuli: Images) -> None:
-    record(model, [Layer("1"), Layer("3")], stimuli, torch.arange(len(stimuli)), batch_size=BATCH)
+def compare(name: str, told: argparse.Namespace) -> None:
+    case = CASES[name]
+    count = told.stimuli or case.stimuli
+    torch.manual_seed(0)
+    stimuli = Kept(case.batch, count, torch.zeros(count, dtype=torch.int64), all=case.batch(count))
+    contestants = contest(name, case, stimuli)
+    contestants[BARE][0]()
+    times: dict[str, list[float]] = {which: [] for which in contestants}
+    for _ in range(told.rounds):
+        for which, (function, _) in contestants.items():
+            times[which].append(seconds(function))
+    print(f"{case.title}: {count} stimuli, batches of {case.size}, {torch.get_num_threads()} threads")
+    for which, (_, against) in contestants.items():
+        ratios = sorted(one / other for one, other in zip(times[which], times[against], strict=True))
+        spread = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})" if which != against else ""
+        print(f"  {which:24} {statistics.median(times[which]):8.3f} s  {spread}", flush=True)
+
+
+def peak(name: str, count: int) -> None:
+    """Print the most memory that this process has held, in KiB, after a recording."""
+    case = CASES[name]
+    model = case.make().eval()
+    ours(model, case.layers(model), Noise(case.batch, count, torch.zeros(count, dtype=torch.int64)), case.size)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def memory(name: str, told: argparse.Namespace) -> None:
+    count = told.stimuli or 2 * CASES[name].stimuli
+    peaks = {}
+    for some in (count, 2 * count):
+        command = [sys.executable, "-m", "benchmarks.recording", name, "--peak", "--stimuli", str(some)]
+        command += ["--threads", str(told.threads)]
+        said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(REPEATS)]
+        peaks[some] = statistics.median(map(int, said)) / 1024
+        print(f"{CASES[name].title}: {some} stimuli, peak {peaks[some]:.1f} MiB (median of {REPEATS})", flush=True)
+    print(f"  growth when stimuli double: {100 * (peaks[2 * count] / peaks[count] - 1):.2f} %")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--stimuli", type=int, default=60_000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("cases", nargs="*", default=[*CASES], choices=[[], *CASES], metavar="CASE")
+    parser.add_argument("--stimuli", type=int)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     told = parser.parse_args()
     torch.set_num_threads(told.threads)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10)).eval()
-    pixels = torch.randint(0, 256, (told.stimuli, 1, 28, 28), dtype=torch.uint8)
-    stimuli = Images(pixels, torch.zeros(told.stimuli, dtype=torch.int64), ("none",))
-    forward(model, stimuli)
-    bare, recorded = [], []
-    for _ in range(told.rounds):
-        bare.append(seconds(forward, model, stimuli))
-        recorded.append(seconds(recording, model, stimuli))
-    ratio = statistics.median(recorded) / statistics.median(bare)
-    print(f"{told.stimuli} images through 784-256-10 on {torch.get_num_threads()} threads, medians of {told.rounds}:")
-    print(f"bare forward pass {statistics.median(bare):.3f} s, with recording {statistics.median(recorded):.3f} s")
-    print(f"ratio {ratio:.2f}")
+    for name in told.cases:
+        if told.peak:
+            peak(name, told.stimuli)
+        elif told.memory:
+            memory(name, told)
+        else:
+            compare(name, told)
 
 
 if __name__ == "__main__":

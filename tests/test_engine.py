@@ -167,8 +167,8 @@ def test_every_engine_gives_the_same_bytes(
     cluster: Cluster, few: Ladder, whole: Path, sharded: Path, tmp_path: Path, shards: int
 ):
     expected = contents(whole if shards == 1 else sharded)
-    for name in ("local", "ray"):
-        found = measured(few, tmp_path / name, engine=name, workers=2, shards=shards)
+    for name, workers in (("local", 4), ("ray", 2)):
+        found = measured(few, tmp_path / name, engine=name, workers=workers, shards=shards)
         assert contents(found) == expected
 
 

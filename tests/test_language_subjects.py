@@ -28,7 +28,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from thalweg import Layer, ThalwegError, ladders, subjects
+from thalweg import Layer, ThalwegError, ladders, subjects, survey
 from thalweg.ladders import causal as families
 from thalweg.ladders import language
 from thalweg.observers import texts
@@ -682,11 +682,15 @@ def test_known_layers_are_those_that_are_found(folders: dict[str, Path], family:
 
 def test_all_that_a_ladder_lacks_is_one_error(cache: Path, folders: dict[str, Path]):
     cached(cache, "gpt2", folders["gpt2"])  # as old downloads are named
-    with pytest.raises(
-        ThalwegError, match=r"(?s)3 of the 4 models.*gpt2:355.*gpt2-medium.*gpt2-large.*gpt2-xl"
-    ) as said:
-        ladders.find("gpt2").splits(Source(), 0)
+    ladder = ladders.find("gpt2")
+    assert ladder.require is not None
+    with pytest.raises(ThalwegError, match=r"(?s)3 of 4 models.*gpt2:355.*gpt2-medium.*gpt2-large.*gpt2-xl") as said:
+        ladder.require(ladder.rungs)
     assert "gpt2@main" not in str(said.value)
+    ladder.require(ladder.rungs[:1])
+    with pytest.raises(ThalwegError, match=r"(?s)2 of 3 models.*gpt2-medium.*gpt2-large"):
+        survey(ladder, quick=True, out=cache / "run")
+    assert not (cache / "run/settings.json").exists()
 
 
 def test_a_ladders_models_share_their_windows_and_load(cache: Path, folders: dict[str, Path], tmp_path: Path):
@@ -699,6 +703,9 @@ def test_a_ladders_models_share_their_windows_and_load(cache: Path, folders: dic
     assert isinstance(found.pool, Windows)
     assert len(found.pool.vocabulary) == len(pieces(byte_level()))
     assert ladder.evaluate is not None
+    weights = [rung.subject.weights() for rung in ladder.rungs]  # type: ignore[union-attr, operator, misc]
+    assert len(set(weights)) == 2
+    assert all("sha256:" in one for one in weights)
     losses = {rung.name: ladder.evaluate(rung.subject.load(), found.pool)["loss"] for rung in ladder.rungs}  # type: ignore[union-attr]
     assert len(set(losses.values())) == 2
 

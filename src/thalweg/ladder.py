@@ -93,7 +93,8 @@ class Subject:
     """A model that exists already: how it is loaded, where its units are, and how it is given a stimulus.
 
     `load` returns it with its weights; `build` without, newly initialised, as its untrained twin; it has none without
-    `build`. `weights` says which weights these are, with a hash: when it changes, the model is measured again. Where no
+    `build`. `weights` says which weights these are, with a hash (or is a function that does):
+    when it changes, the model is measured again. Where no
     `layers` are named, they are found by running the model. `view` is the preprocessing that a vision model was
     published with: from a picture to what the model is given. `tokenizer` returns the `tokenizers.Tokenizer` that a
     language model reads text by. `family` is FAMILY/MEMBER, as an observer's is: no model is observed by its own
@@ -106,7 +107,7 @@ class Subject:
     build: Callable[[], nn.Module] | None = None
     kind: str = "published"
     modality: str = "image"
-    weights: str = ""
+    weights: str | Callable[[], str] = ""
     view: View | None = None
     tokenizer: Callable[[], Any] | None = None
     family: str = ""
@@ -128,7 +129,8 @@ class Ladder:
     (nats), `bits` above what the labels' frequencies alone say, `share` (bits as a share of all there are to be gained)
     and `accuracy`; by default it is that of a classifier. `strength` says in words what a bit is here. `observer` names
     the headline's observer where it is not the default of the modality. `call` is the command line that measures the
-    same again, where that is not `survey` and the ladder's name.
+    same again, where that is not `survey` and the ladder's name. `seeds` models of each rung are trained unless the
+    user says otherwise. `require(rungs)` raises one error for all that is missing of what these rungs are loaded from.
     """
 
     name: str
@@ -143,3 +145,5 @@ class Ladder:
     strength: str = "held-out bits above the label entropy"
     observer: str = ""
     call: tuple[str, ...] = ()
+    seeds: int = 3
+    require: Callable[[Sequence[Rung]], None] | None = None

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -253,11 +254,11 @@ def at_least(values: Float32[Tensor, "batch unit"], bars: Float32[Tensor, "*unit
 
 
 def largest(keys: Int64[Tensor, "row key"], k: int) -> Int64[Tensor, "row k"]:
-    """The k largest of each row, in any order; NumPy's partition is several times faster than a sorted top-k on a
-    CPU.
+    """The k largest of each row, the least of them first, the others in any order; NumPy's partition is several times
+    faster than a sorted top-k on a CPU.
     """
     if keys.device.type != "cpu":
-        return keys.topk(k, 1).values
+        return keys.topk(k, 1).values.flip(1)
     return torch.from_numpy(np.partition(keys.numpy(), keys.shape[1] - k, axis=1)[:, keys.shape[1] - k :].copy())
 
 
@@ -286,8 +287,8 @@ class Extremes:
 
     def __init__(self, units: int, k: int, device: torch.device) -> None:
         self.units, self.k = units, k
-        self.keys = torch.full((2 * units, k), EMPTY, device=device)  # in any order
-        self.least = torch.full((2 * units,), EMPTY, device=device)  # the least of each row's keys
+        self.keys = torch.full((2 * units, k), EMPTY, device=device)  # the least first, the others in any order
+        self.least = self.keys[:, 0]
         self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # (unit, value, order) of possible newcomers
         self.patience = units * k  # how many more may wait
         self.full = False  # every row has k keys
@@ -352,9 +353,9 @@ class Extremes:
         table[:, : self.k] = self.keys
         sort = by_row(row, len(self.keys))
         start = torch.arange(len(table), device=row.device) * width + self.k - (count.cumsum(0) - count)
-        place = start.take(row.take(sort)) + torch.arange(len(row), device=row.device)
+        place = start.repeat_interleave(count) + torch.arange(len(row), device=row.device)
         self.keys = largest(table.put_(place, keys.take(sort)), self.k)
-        self.least = self.keys.amin(1)
+        self.least = self.keys[:, 0].contiguous()
         self.full = bool((self.least != EMPTY).all())
         self._aim(unpack(self.least)[0].nan_to_num(-torch.inf))
 
@@ -380,13 +381,14 @@ class Recorder:
         self.summed = 0  # how many stimuli are in the sums that are not settled
         self.shift = torch.zeros(units, device=device)  # what was subtracted from them
         self.scale = torch.ones(units, device=device)  # what they were multiplied by then
+        self.offset = torch.zeros(units, device=device)  # both in one: distance = value * scale + offset
         self.products = {
             name: torch.zeros(table.shape[1], units, dtype=torch.float64, device=device)
             for name, table in self.statistics.items()
         }
         self.samples: list[tuple[Tensor, Tensor]] = []
         self.sampled = 0  # how many stimuli these hold
-        self.sample_bar = MASK  # the largest scrambled id that may still enter the sample
+        self.bar = MASK  # the largest scrambled id that may still enter the sample
         room = max(BLOCK // units, 4 * self.k)  # so many that the first block's k-th values bar most
         self.block, self.scratch = (torch.empty(room, units, device=device) for _ in range(2))
         self.ones = torch.ones(room, device=device)
@@ -399,18 +401,26 @@ class Recorder:
         values: Float[Tensor, "batch unit"],
         ids: Int64[Tensor, " batch"],
         order: Int64[Tensor, " batch"] | None = None,
+        enters: Int64[Tensor, " entering"] | None = None,
     ) -> None:
-        """Take in the values of one batch of stimuli; they may change afterwards. `order` is the scrambled ids, where
-        these are known already.
+        """Take in the values of one batch of stimuli; they may change afterwards. `order` is the scrambled ids, and
+        `enters` the places of those that may enter the sample, where these are known already.
         """
         values = values.detach()
         order = self.scramble(ids) if order is None else order
         if not self.started:
             self._start(values.shape[1], values.device)
+        self._keep_sample(values, order, places_where(order <= self.bar) if enters is None else enters)
+        self._take(values, ids, order)
+
+    def _take(
+        self, values: Float[Tensor, "batch unit"], ids: Int64[Tensor, " batch"], order: Int64[Tensor, " batch"]
+    ) -> None:
+        """Take in the values in pieces of the size of a block, or have them wait until they fill one."""
         room = len(self.block)
         if len(values) > room:
             for part in zip(values.split(room), ids.split(room), order.split(room), strict=True):
-                self.offer(*part)
+                self._take(*part)
             return
         if self.filled + len(values) > room:
             self._empty_block()
@@ -431,12 +441,11 @@ class Recorder:
         self, values: Float32[Tensor, "batch unit"], ids: Int64[Tensor, " batch"], order: Int64[Tensor, " batch"]
     ) -> None:
         """A few passes over the values, as matrix products where possible."""
-        self._keep_sample(values, order)
         if not self.extremes.full:
             self.extremes.foresee(values)
         if self.shift is not self.extremes.middle:
             self._settle_sums()
-        distances = torch.sub(values, self.shift, out=self.scratch[: len(values)]).mul_(self.scale)
+        distances = torch.addcmul(self.offset, values, self.scale, out=self.scratch[: len(values)])
         ones = self.ones[: len(values)]
         total = ones @ distances
         squares = distances.square_()
@@ -473,21 +482,23 @@ class Recorder:
             self._count(counted, mean / scale + self.shift.double(), deviations / scale.square())
             self.total, self.square, self.summed = torch.zeros_like(mean), torch.zeros_like(mean), 0
         self.shift, self.scale = self.extremes.middle, self.extremes.scale
+        self.offset = -self.shift * self.scale
 
     def _count(self, count: Tensor, mean: Tensor, deviations: Tensor) -> None:
         before = (self.count, self.mean, self.deviations)
         self.count, self.mean, self.deviations = moments_of_union(before, (count, mean, deviations))
 
-    def _keep_sample(self, values: Tensor, order: Tensor) -> None:
+    def _keep_sample(self, values: Tensor, order: Tensor, enters: Tensor) -> None:
         """Keep the stimuli whose scrambled ids are the smallest of all: a random sample that merges."""
-        enters = (order <= self.sample_bar).nonzero().flatten()
+        if not len(enters):
+            return
         if len(enters) > self.size:
             enters = order.topk(self.size, largest=False).indices
-        self.samples.append((order.take(enters), values.index_select(0, enters)))
+        self.samples.append((order.take(enters), values.index_select(0, enters).float()))
         self.sampled += len(enters)
         if self.sampled > 2 * self.size:
             self.samples, self.sampled = [self._settle_sample()], self.size
-            self.sample_bar = int(self.samples[0][0][-1])
+            self.bar = int(self.samples[0][0][-1])
 
     def _settle_sample(self) -> tuple[Tensor, Tensor]:
         order, values = (torch.cat(parts) for parts in zip(*self.samples, strict=True))
@@ -632,6 +643,15 @@ def watching(
             handle.remove()
 
 
+def cut_at(places: Int64[Tensor, " place"], count: int, size: int) -> Iterator[Int64[Tensor, "_"]]:
+    """Increasing places in a range of this length, cut into batches of so many: those in each batch, from its start."""
+    starts = torch.arange(0, count + size, size)
+    ends = torch.searchsorted(places, starts).tolist()
+    return (
+        places[first:last] - start for start, (first, last) in zip(starts[:-1].tolist(), pairwise(ends), strict=True)
+    )
+
+
 @contextmanager
 def unread(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
     """Leave out what nobody reads, for as long as the context lasts, in a model that can.
@@ -703,7 +723,10 @@ def record(
     recorders = {name: Recorder(k=k, sample=sample, scramble=scramble, statistics=tables) for name in readers}
     model = in_precision(placed(model.eval(), device), PRECISIONS[precision])
 
-    which = order = torch.empty(0, dtype=torch.int64)  # of the batch under way: ids, plain and scrambled
+    scrambled = scramble(ids.long())
+    entering = scrambled.topk(min(sample, len(ids)), largest=False).indices.sort().values
+    known = zip(scrambled.split(batch_size), cut_at(entering, len(ids), batch_size), strict=True)
+    which = order = enters = torch.empty(0, dtype=torch.int64)  # of the batch under way: ids, scrambled, in the sample
 
     def read(layer: str, output: Tensor) -> None:
         """Take in a layer's values where they arise, while they are at hand and before anything alters them."""
@@ -714,11 +737,11 @@ def record(
                     f"layer {layer!r} returned {len(values)} rows for a batch of {len(which)} stimuli; axis 0 must be "
                     "the batch"
                 )
-            recorders[layer, basis].offer(values, which, order)
+            recorders[layer, basis].offer(values, which, order, enters)
 
     with torch.inference_mode(), watching(model, layers, read=read) as ran, unread(model, layers):
         for batch, inputs in batches(stimuli, ids, batch_size, workers=workers):
-            which, order = batch.to(device), scramble(batch.long()).to(device)
+            which, order, enters = (one.to(device) for one in (batch, *next(known)))
             model(given(inputs, device, PRECISIONS[precision]))
             for layer in layers:
                 if layer.name not in ran:

@@ -26,7 +26,9 @@ def _said(help_text: str, least: int | None = None) -> dict[str, Any]:
 class Settings:
     """What a survey can be told."""
 
-    seeds: int | None = field(default=None, metadata=_said("Seeds for each rung; 3 by default, 2 with --quick.", 1))
+    seeds: int | None = field(
+        default=None, metadata=_said("Seeds for each rung; by default 3 (cifar: 2), with --quick 2.", 1)
+    )
     quick: bool = field(default=False, metadata=_said("Fewer rungs and seeds: a first look."))
     observer: tuple[str, ...] = field(
         default=(),
@@ -47,7 +49,7 @@ class Settings:
     )
     batch_size: int | None = field(
         default=None,
-        metadata=_said("Stimuli that a model is given at once; 250 by default, 32 for published vision models.", 1),
+        metadata=_said("Stimuli that a model is given at once; 250, or fewer for published models.", 1),
     )
     data: tuple[str, ...] = field(
         default=(),
@@ -66,10 +68,9 @@ class Settings:
         metadata=_said("Folder that keeps observers' features between runs."),
     )
 
-    @property
-    def seeds_each(self) -> int:
-        """Seeds for each rung."""
-        return self.seeds or (QUICK_SEEDS if self.quick else 3)
+    def seeds_each(self, usual: int) -> int:
+        """Seeds for each rung of a ladder that usually has so many."""
+        return self.seeds or (min(QUICK_SEEDS, usual) if self.quick else usual)
 
     def check(self) -> "Settings":
         """The same settings.
@@ -105,11 +106,7 @@ class Settings:
     def affecting(self) -> dict[str, Any]:
         """The settings that results depend on, as plain values."""
         found = {name: value for name, value in asdict(self).items() if name not in UNAFFECTING}
-        return found | {
-            "seeds": self.seeds_each,
-            "observer": list(self.observer),
-            "data": list(self.data),
-        }
+        return found | {"observer": list(self.observer), "data": list(self.data)}
 
 
 def settings_of(given: Mapping[str, Any]) -> Settings:

@@ -146,6 +146,13 @@ def _prepare(
     run: RunDirectory, ladder: Ladder, source: Source, told: Settings, watching: tuple[Observer, ...], stages: Stages
 ) -> list[Model]:
     """The ladder's models, after all that can be checked was, with the observers' features on disk."""
+    rungs = [rung for rung in ladder.rungs if rung.quick or not told.quick]
+    if not rungs:
+        raise ThalwegError(
+            f"ladder {ladder.name!r} has no rungs" + (" that a quick survey takes" if told.quick else "")
+        )
+    if ladder.require:
+        ladder.require(rungs)
     splits = ladder.splits(source, told.seed)
     smaller = min(map(len, halves(splits.pool, seed=told.seed)))
     if 2 * smaller < LEAST_POOL:
@@ -160,14 +167,9 @@ def _prepare(
     run = RunDirectory(run.path.absolute())  # workers may start elsewhere
     models = [
         Model(run, ladder, rung, seed, told, splits, data_hash, watching)
-        for rung in ladder.rungs
-        if rung.quick or not told.quick
-        for seed in range(1 if rung.subject else told.seeds_each)  # a published model is the same for any seed
+        for rung in rungs
+        for seed in range(1 if rung.subject else told.seeds_each(ladder.seeds))  # a published one is always the same
     ]
-    if not models:
-        raise ThalwegError(
-            f"ladder {ladder.name!r} has no rungs" + (" that a quick survey takes" if told.quick else "")
-        )
     cut(torch.arange(smaller), batch_size=max(model.batch_size for model in models), shards=told.shards)
     _check_kinship(ladder, watching)
     for model in (one for one in models if one.seed == 0):  # a wrong layer or shape shows before the long work

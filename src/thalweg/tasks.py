@@ -20,7 +20,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from thalweg import strength, tables
-from thalweg.devices import PRECISIONS, placed
+from thalweg.devices import AT_ONCE, PRECISIONS, placed
 from thalweg.engine.local import default_workers
 from thalweg.errors import NoRoom, ThalwegError
 from thalweg.gallery import gallery
@@ -35,7 +35,7 @@ from thalweg.stimuli import Splits, Stimuli, halves, viewed
 from thalweg.tables import RunDirectory, digest, file_name, identity
 
 SHARDS = "recordings/shards"
-BATCH, PHOTOGRAPHS = 250, 32  # stimuli at once; each photograph takes tens of megabytes on its way through a model
+BATCH = 250  # stimuli that a model trained here is given at once
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
 Recorded = tuple[dict[str, Layers], Callable[[], nn.Module]]  # by control, with what returns the trained model
 
@@ -108,8 +108,8 @@ class Model:
     @property
     def batch_size(self) -> int:
         """Stimuli that it is given at once."""
-        photographs = self.subject is not None and self.ladder.modality == "image"
-        return self.settings.batch_size or (PHOTOGRAPHS if photographs else BATCH)
+        usual = AT_ONCE.get((self.ladder.modality, self.settings.hardware), BATCH) if self.subject else BATCH
+        return self.settings.batch_size or usual
 
     @property
     def pool(self) -> Stimuli:
@@ -145,7 +145,7 @@ class Model:
         if self.subject:
             told = [
                 self.subject.name,
-                self.subject.weights,
+                weights() if callable(weights := self.subject.weights) else weights,
                 identity(self.ladder.evaluate),
                 identity(self.subject.view),
             ]

@@ -120,15 +120,15 @@ def pythia_training(size: int = FOLLOWED, *, length: int = corpus.LENGTH) -> Lad
 
 def _ladder(name: str, rungs: Sequence[Rung], description: str, length: int) -> Ladder:
     """A ladder of published models on windows of so many of their tokens."""
-    checkpoints = tuple(rung.build.args[0] for rung in rungs if isinstance(rung.build, partial))
     return Ladder(
         name=name,
         rungs=tuple(rungs),
-        splits=partial(splits, checkpoints=checkpoints, length=length),
+        splits=partial(splits, first=_checkpoint(rungs[0]), length=length),
         description=description,
         modality="text",
         evaluate=evaluate,
         strength=STRENGTH,
+        require=require,
     )
 
 
@@ -156,26 +156,36 @@ def _rung(checkpoint: Checkpoint, layers: tuple[Layer, ...], *, quick: bool, ste
         build=partial(language.build, checkpoint),
         kind="transformer",
         modality="text",
-        weights=f"{checkpoint.name}@{checkpoint.revision}",
+        weights=partial(language.weights, checkpoint),
         tokenizer=partial(language.tokenizer, checkpoint),
     )
     return Rung(subject.name, subject.kind, partial(language.build, checkpoint), layers, quick, None, step, subject)
 
 
-def splits(source: Source, seed: int, *, checkpoints: Sequence[Checkpoint], length: int) -> Splits:
-    """Windows for all models of a family: their tokenizer is the same.
+def require(rungs: Sequence[Rung]) -> None:
+    """Look for the files of all rungs.
 
     Raises:
-        ThalwegError: files of some models are missing; says of which, and where they were expected. Also as
-            `corpus.splits` does.
+        ThalwegError: files of some models are missing; says of which, and where they were expected.
     """
-    missing = [found for checkpoint in checkpoints if (found := _wanting(checkpoint))]
+    missing = [found for rung in rungs if (found := _wanting(_checkpoint(rung)))]
     if missing:
         raise ThalwegError(
-            f"{len(missing)} of the {len(checkpoints)} models of this ladder are not whole on this machine. A number "
-            "after the ladder's name asks for less (gpt2:355, pythia:410, pythia-training:70).\n" + "\n".join(missing)
+            f"{len(missing)} of {len(rungs)} models are not whole on this machine. A number after the ladder's name "
+            "asks for less (gpt2:355, pythia:410, pythia-training:70).\n" + "\n".join(missing)
         )
-    return corpus.splits(source, seed, length=length, tokenizer=language.tokenizer(checkpoints[0]))
+
+
+def splits(source: Source, seed: int, *, first: Checkpoint, length: int) -> Splits:
+    """Windows for all models of a family: their tokenizer is the same, so the first one's is taken."""
+    return corpus.splits(source, seed, length=length, tokenizer=language.tokenizer(first))
+
+
+def _checkpoint(rung: Rung) -> Checkpoint:
+    """The checkpoint that a rung is loaded from."""
+    assert isinstance(rung.build, partial)
+    checkpoint: Checkpoint = rung.build.args[0]
+    return checkpoint
 
 
 def _wanting(checkpoint: Checkpoint) -> str:

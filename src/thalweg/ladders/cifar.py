@@ -296,6 +296,7 @@ def ladder(train: int) -> Ladder:
         rungs=RUNGS,
         splits=partial(splits, train),
         train=Classifier(),
+        seeds=2,  # as many models again would take well over an hour on two cores
         description="small photographs, from softmax regression to networks in the style of AlexNet and of Inception",
     )
 

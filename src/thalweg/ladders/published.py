@@ -41,7 +41,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from thalweg import subjects
-from thalweg.devices import placed
+from thalweg.devices import AT_ONCE, placed
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Ladder, Layer, Rung, Subject
 from thalweg.probe import halves_of_probe, last_features, probe
@@ -52,7 +52,6 @@ from thalweg.subjects import taps
 
 MOST_UNITS = 64  # of a layer of EfficientNet-Lite
 PUBLISHED_UNITS, PUBLISHED_SEED = 84, 42  # of each model of the paper; its script's seed
-BATCH = 32  # pictures evaluated at once: at 224 pixels, each takes tens of megabytes on its way
 NOTHING: dict[str, float | None] = {"loss": None, "bits": None, SHARE: None, "accuracy": None}
 
 
@@ -127,9 +126,7 @@ def splits(ladder: str, source: Source, seed: int) -> Splits:
     return Splits.of_pool(read_images(source.path))
 
 
-def published(
-    model: nn.Module, stimuli: Stimuli, *, batch_size: int = BATCH, device: str = "cpu"
-) -> dict[str, float | str | None]:
+def published(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, float | str | None]:
     """How strong a published model is: as a classifier, where it tells the pool's classes apart, and by a linear probe.
 
     `loss`, `bits`, `share` and `accuracy` are missing where the number of its classes is not the pool's; the classes
@@ -139,7 +136,7 @@ def published(
     model = placed(model.eval(), device)
     outputs, features = [], []
     with torch.inference_mode(), last_features(model) as seen:
-        for which in torch.arange(len(stimuli)).split(batch_size):
+        for which in torch.arange(len(stimuli)).split(AT_ONCE["image", device]):
             output = model(stimuli.batch(which).to(device))
             outputs.append(output.float().cpu() if isinstance(output, Tensor) else torch.empty(len(which), 0))
             features.append(seen.pop("features", torch.empty(len(which), 0)).float().cpu())

@@ -9,7 +9,7 @@ from typing import Any
 from thalweg.ladders import ships
 from thalweg.measures import MEASURES
 from thalweg.observers import OBSERVERS
-from thalweg.settings import OF_LADDERS, QUICK_SEEDS, Settings
+from thalweg.settings import OF_LADDERS, Settings
 
 Number = float | int | None
 
@@ -133,8 +133,6 @@ def sees(observer: str) -> str:
 def command(record: Mapping[str, Any]) -> str:
     """What makes the run again: a line for the shell or, where ladders or observers are the user's own, for Python."""
     told, ladders = dict(record["settings"]), list(record["ladders"])
-    if told.get("seeds") == (QUICK_SEEDS if told.get("quick") else 3):
-        told["seeds"] = None
     asked = [one for one in told.get("observer", ()) if one not in _parts(told["observer"])]
     told["observer"] = asked  # an observer brings its parts along
     changed = {

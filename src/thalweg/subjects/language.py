@@ -112,7 +112,7 @@ def causal(rest: str, *, trust_remote_code: bool = False, device_map: str | None
             or whose own code would have to run; or a package is missing.
     """
     checkpoint = named(rest, trust_remote_code=trust_remote_code, device_map=device_map)
-    folder = located(checkpoint)
+    located(checkpoint)
     return Subject(
         name=checkpoint.short,
         load=partial(load, checkpoint),
@@ -120,7 +120,7 @@ def causal(rest: str, *, trust_remote_code: bool = False, device_map: str | None
         build=partial(build, checkpoint),
         kind="transformer",
         modality="text",
-        weights=f"{checkpoint.name}@{checkpoint.revision} sha256:{_weights_hash(checkpoint, folder)}",
+        weights=weights(checkpoint),
         tokenizer=partial(tokenizer, checkpoint),
     )
 
@@ -213,15 +213,24 @@ def _weights(folder: Path) -> list[Path]:
     return [folder / SINGLE[0]]
 
 
-def _weights_hash(checkpoint: Checkpoint, folder: Path) -> str:
-    """Sixteen hexadecimal digits for the files of weights; the hub's client names those it keeps by their SHA-256."""
+@lru_cache(maxsize=64)
+def weights(checkpoint: Checkpoint) -> str:
+    """Which weights these are, with sixteen hexadecimal digits for their files.
+
+    The hub's client names the files that it keeps by their SHA-256.
+
+    Raises:
+        ThalwegError: as `located` does.
+    """
+    folder = located(checkpoint)
     files = [Path(checkpoint.name)] if checkpoint.name.endswith(".gguf") else _weights(folder)
     found = []
     for file in files:
         kept = file.resolve()
         known = kept.parent.name == "blobs" and HUB_HASH.fullmatch(kept.name)
         found.append(kept.name if known else file_digest(file))
-    return (found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest())[:16]
+    one = found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    return f"{checkpoint.name}@{checkpoint.revision} sha256:{one[:16]}"
 
 
 def _transformers() -> Any:
