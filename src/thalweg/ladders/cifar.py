@@ -2,8 +2,9 @@
 
 Here strength comes from more than capacity: a fully connected network of any width stays weak on photographs, so the
 strong half of the ladder is convolutional, and the two kinds overlap only a little in strength. Convolutions are
-normalised. Units are a layer's values before its rectifiers; of an Inception block, those of all four branches together
-(the narrow convolutions within branches are not measured).
+normalised; fully connected networks are given pixels that are centred. Units are a layer's values before its
+rectifiers; of an Inception block, those of all four branches together (the narrow convolutions within branches are not
+measured).
 
 The stimuli are the user's own files of CIFAR-10 (Krizhevsky 2009): Parquet files, or the official archive in its
 python or its binary layout. The 10,000 test images are the pool. Of the 50,000 others a tenth decides when to stop and,
@@ -248,7 +249,7 @@ def inception(width: int) -> nn.Sequential:
 
 def _dense(*widths: int, quick: bool = True) -> Rung:
     name = f"mlp-{'-'.join(map(str, widths))}" if widths else "softmax"
-    return _rung(name, "fully connected", partial(fully_connected, *widths, shape=SHAPE), quick)
+    return _rung(name, "fully connected", partial(fully_connected, *widths, shape=SHAPE, centred=True), quick)
 
 
 def _conv(*widths: int | str, deep: bool = False, quick: bool = True) -> Rung:
@@ -260,7 +261,8 @@ def _conv(*widths: int | str, deep: bool = False, quick: bool = True) -> Rung:
 def _rung(
     name: str, kind: str, build: Callable[[], nn.Sequential], quick: bool = True, train: Classifier | None = None
 ) -> Rung:
-    return Rung(name, kind, build, before_rectifiers(build()) or (Layer("1"),), quick, train)
+    model = build()
+    return Rung(name, kind, build, before_rectifiers(model) or (Layer(str(len(model) - 1)),), quick, train)
 
 
 SHIFTED = Classifier(shift=2, patience=4)

@@ -1,16 +1,29 @@
 """Plain networks that ladders of images are made of: fully connected ones and convnets, for ten classes."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from thalweg.ladder import Layer
 
 DIGITS = (1, 28)  # colour channels, pixels a side
 
 
-def fully_connected(*widths: int, shape: tuple[int, int] = DIGITS) -> nn.Sequential:
-    """Hidden layers of these widths, each a linear map and a rectifier; none makes softmax regression."""
-    parts: list[nn.Module] = [nn.Flatten()]
+class Centred(nn.Module):
+    """Pixels from -1 to 1 instead of from 0 to 1."""
+
+    def forward(self, images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The pixels, moved and stretched."""
+        return 2 * images - 1
+
+
+def fully_connected(*widths: int, shape: tuple[int, int] = DIGITS, centred: bool = False) -> nn.Sequential:
+    """Hidden layers of these widths, each a linear map and a rectifier; none makes softmax regression.
+
+    Photographs should be `centred`: where all pixels lie far from zero, narrow layers lose their units in training, for
+    a rectifier that gives zero to all of them learns no more. Digits are mostly zero as they are.
+    """
+    parts: list[nn.Module] = [Centred(), nn.Flatten()] if centred else [nn.Flatten()]
     channels, side = shape
     before = channels * side * side
     for width in widths:
