@@ -6,6 +6,7 @@ were at are done again. A single worker is this process itself, and then its dea
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from thalweg.errors import ThalwegError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# joblib starts worker processes that have grown anew, between tasks, and warns of it; nothing is lost.
+warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
 RESTARTS = 2  # times in a row that the remaining tasks are started again after a worker died
 
 
