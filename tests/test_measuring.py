@@ -77,6 +77,7 @@ def run(place: Path) -> thalweg.Run:
 
 def test_a_model_is_measured_with_its_twins(run: thalweg.Run):
     assert set(run.models["control"]) == {"none", "untrained", "rotated"}
+    assert run.record["settings"]["shards"] == 8  # on a CPU: all cores have a part of it to do
     assert run.models["compute"].is_nan().all()
     assert set(run.models["parameters"]) == {6 * 27 + 6 + 12 + 4 * 54 + 4 + 256 * 4 + 4}
     units = run.units.select("control", "layer", "unit").unique().group_by("control", "layer").len()

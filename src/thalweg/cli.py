@@ -318,6 +318,7 @@ def main() -> None:
     """Run the command line; a mistake of the user's is one message on standard error and exit code 2, without a
     traceback.
     """
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars would run into these
     try:
         app()
     except ThalwegError as mistake:

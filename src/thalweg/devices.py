@@ -7,7 +7,13 @@ from torch import Tensor, nn
 # back to the system after each use, which then clears the memory of the next one (measured: with 32 photographs,
 # ResNet-50 spends 40 % of its time so, with 8 it spends 9 %; GPT-2 with 250 windows 27 %, with 64 it spends 5 %).
 AT_ONCE = {("image", "cpu"): 8, ("image", "cuda"): 64, ("text", "cpu"): 64}
+BATCH = 250  # of other stimuli, and those that a model trained here is given at once
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def at_once(modality: str, device: str) -> int:
+    """How many stimuli of a modality a published model is given at once."""
+    return AT_ONCE.get((modality, device), BATCH)
 
 
 def placed(model: nn.Module, device: str) -> nn.Module:

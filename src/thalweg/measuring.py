@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from thalweg import bases, subjects
 from thalweg.bases.training import Recipe, train_for_subject
+from thalweg.devices import at_once
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Evaluate, Ladder, Subject
 from thalweg.ladders import language
@@ -20,11 +21,13 @@ from thalweg.progress import Progress, Silent
 from thalweg.recording import laid_out, watching
 from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
-from thalweg.stimuli import Source, Splits, Stimuli, corpus, viewed
+from thalweg.stimuli import Source, Splits, Stimuli, corpus, halves, viewed
 from thalweg.stimuli.data import image_splits
 from thalweg.subjects import taps
 from thalweg.subjects.taps import Tap
 from thalweg.survey import survey
+
+SHARDS = 8  # of one model on a CPU: for more cores, more can be asked for
 
 
 def measure(
@@ -81,7 +84,15 @@ def measure(
         evaluate=evaluator(model),
         call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length, skip_bad=skip_bad),
     )
-    return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, "seeds": 1})
+    alone = {"seeds": 1, "shards": told.shards or _shards(splits.pool, told)}
+    return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})
+
+
+def _shards(pool: Stimuli, told: Settings) -> int:
+    """Shards for one model: a task runs on one thread of a CPU, and a single one would leave the other cores idle."""
+    smaller = min(map(len, halves(pool, seed=told.seed)))
+    batches = -(-smaller // (told.batch_size or at_once(pool.modality, told.hardware)))
+    return max(1, min(SHARDS, batches)) if told.hardware == "cpu" else 1
 
 
 def evaluator(model: Subject) -> Evaluate:

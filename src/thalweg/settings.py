@@ -40,8 +40,9 @@ class Settings:
     workers: int | None = field(default=None, metadata=_said("Worker processes; as many as cores by default.", 1))
     engine: str = field(default="local", metadata=_said("Where tasks run: local (processes) or ray (a cluster)."))
     address: str | None = field(default=None, metadata=_said("Address of the Ray cluster; one is found by default."))
-    shards: int = field(
-        default=1, metadata=_said("Parts that the stimuli of each half are cut into, each recorded as a task.", 1)
+    shards: int | None = field(
+        default=None,
+        metadata=_said("Parts that stimuli are cut into, each recorded as a task; 1, or 8 for one model on a CPU.", 1),
     )
     device: str = field(default="auto", metadata=_said("auto, cpu or cuda."))
     precision: str = field(
@@ -92,6 +93,11 @@ class Settings:
         if self.device == "cuda" and self.engine == "local" and not torch.cuda.is_available():
             raise ThalwegError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu")
         return self
+
+    @property
+    def parts(self) -> int:
+        """Shards of the stimuli of each half."""
+        return self.shards or 1
 
     @property
     def hardware(self) -> str:

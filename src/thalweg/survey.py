@@ -170,7 +170,7 @@ def _prepare(
         for rung in rungs
         for seed in range(1 if rung.subject else told.seeds_each(ladder.seeds))  # a published one is always the same
     ]
-    cut(torch.arange(smaller), batch_size=max(model.batch_size for model in models), shards=told.shards)
+    cut(torch.arange(smaller), batch_size=max(model.batch_size for model in models), shards=told.parts)
     _check_kinship(ladder, watching)
     for model in (one for one in models if one.seed == 0):  # a wrong layer or shape shows before the long work
         try:
@@ -270,9 +270,9 @@ def _measure(models: list[Model], told: Settings, stages: Stages) -> None:
     """Measure all models; of those that are recorded in shards, the shards first, which are not needed any more when
     all is measured.
     """
-    if told.shards > 1:
+    if told.parts > 1:
         undone = [one for one in models if one.run.undone(f"measure-{one.task}", one.measure_inputs())]
-        shards = [replace(model, shard=shard) for model in undone for shard in range(told.shards)]
+        shards = [replace(model, shard=shard) for model in undone for shard in range(told.parts)]
         if shards:
             _do("record", record_shards, shards, Model.measure_inputs, stages)
     _do("measure", measure_models, models, Model.measure_inputs, stages)

@@ -20,7 +20,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from thalweg import strength, tables
-from thalweg.devices import AT_ONCE, PRECISIONS, placed
+from thalweg.devices import BATCH, PRECISIONS, at_once, placed
 from thalweg.engine.local import default_workers
 from thalweg.errors import NoRoom, ThalwegError
 from thalweg.gallery import gallery
@@ -35,7 +35,6 @@ from thalweg.stimuli import Splits, Stimuli, halves, viewed
 from thalweg.tables import RunDirectory, digest, file_name, identity
 
 SHARDS = "recordings/shards"
-BATCH = 250  # stimuli that a model trained here is given at once
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
 Recorded = tuple[dict[str, Layers], Callable[[], nn.Module]]  # by control, with what returns the trained model
 
@@ -85,7 +84,7 @@ class Model:
         """Its shard of some stimuli, or all of them."""
         if self.shard is None:
             return ids
-        return cut(ids, batch_size=self.batch_size, shards=self.settings.shards)[self.shard]
+        return cut(ids, batch_size=self.batch_size, shards=self.settings.parts)[self.shard]
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -108,7 +107,7 @@ class Model:
     @property
     def batch_size(self) -> int:
         """Stimuli that it is given at once."""
-        usual = AT_ONCE.get((self.ladder.modality, self.settings.hardware), BATCH) if self.subject else BATCH
+        usual = at_once(self.ladder.modality, self.settings.hardware) if self.subject else BATCH
         return self.settings.batch_size or usual
 
     @property
@@ -162,7 +161,7 @@ class Model:
         measures = [(measure.name, measure.version) for measure in MEASURES.values()]
         settings = self.settings.affecting()
         kept = [settings[name] for name in ("k", "sample", "seed", "resamples", "precision")] + [self.batch_size]
-        kept += [settings["shards"]] if settings["shards"] > 1 else []
+        kept += [self.settings.parts] if self.settings.parts > 1 else []
         basis = self.rung.basis.identity if self.rung.basis else NEURONS
         return digest(self.train_inputs(), layers, basis, watching, features, measures, kept, self.rung.kind)
 
@@ -276,7 +275,7 @@ def _measure(model: Model) -> None:
     pool = model.splits.pool
     parts = Halves(*halves(pool, seed=model.settings.seed))
     watchers, facts = _watchers(model, pool)
-    recordings, trained = _merged(model) if model.settings.shards > 1 else _recorded(model, parts, facts)
+    recordings, trained = _merged(model) if model.settings.parts > 1 else _recorded(model, parts, facts)
     rows = _score(recordings, model, parts, watchers, facts)
     outputs = [
         _keep(layers, model, f"recordings/{model.name}-{control}.safetensors") for control, layers in recordings.items()
@@ -455,7 +454,7 @@ def _shard(model: Model, control: str, shard: int) -> str:
 def _merged(model: Model) -> Recorded:
     """What the shards recorded of a model and its twins, always merged in the same order."""
     recordings = {
-        control: reduce(_union, (_kept(model, _shard(model, control, shard)) for shard in range(model.settings.shards)))
+        control: reduce(_union, (_kept(model, _shard(model, control, shard)) for shard in range(model.settings.parts)))
         for control in model.controls
     }
     return recordings, cache(partial(model.network, "none"))

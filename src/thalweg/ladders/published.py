@@ -41,7 +41,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from thalweg import subjects
-from thalweg.devices import AT_ONCE, placed
+from thalweg.devices import at_once, placed
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Ladder, Layer, Rung, Subject
 from thalweg.probe import halves_of_probe, last_features, probe
@@ -136,7 +136,7 @@ def published(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dic
     model = placed(model.eval(), device)
     outputs, features = [], []
     with torch.inference_mode(), last_features(model) as seen:
-        for which in torch.arange(len(stimuli)).split(AT_ONCE["image", device]):
+        for which in torch.arange(len(stimuli)).split(at_once("image", device)):
             output = model(stimuli.batch(which).to(device))
             outputs.append(output.float().cpu() if isinstance(output, Tensor) else torch.empty(len(which), 0))
             features.append(seen.pop("features", torch.empty(len(which), 0)).float().cpu())
