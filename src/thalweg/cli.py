@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partialmethod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -314,11 +315,19 @@ def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measure
     out.print(table)
 
 
+def _no_other_bars() -> None:
+    """Keep libraries from drawing bars of their own into these: in worker processes, and here where tqdm is loaded."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    if "tqdm" in sys.modules:
+        bar = sys.modules["tqdm"].tqdm
+        bar.__init__ = partialmethod(bar.__init__, disable=True)
+
+
 def main() -> None:
     """Run the command line; a mistake of the user's is one message on standard error and exit code 2, without a
     traceback.
     """
-    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries' own bars would run into these
+    _no_other_bars()
     try:
         app()
     except ThalwegError as mistake:

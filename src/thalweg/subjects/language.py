@@ -18,6 +18,7 @@ stream after the block. Blocks are found by their number, and what is in them by
 architecture that spells otherwise, only the residual stream is measured.
 """
 
+import copy
 import hashlib
 import inspect
 import json
@@ -272,6 +273,14 @@ def _brings_code(folder: Path) -> bool:
 
 def configuration(checkpoint: Checkpoint) -> Any:
     """The model's configuration."""
+    folder = located(checkpoint)
+    file = Path(checkpoint.name) if checkpoint.name.endswith(".gguf") else folder / "config.json"
+    return copy.deepcopy(_configuration(checkpoint, file.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _configuration(checkpoint: Checkpoint, _changed: int) -> Any:
+    """The same, read once unless the file changes: the head of a GGUF file takes seconds."""
     with _loading(checkpoint) as told:
         return _transformers().AutoConfig.from_pretrained(**told)
 
@@ -288,9 +297,15 @@ def load(checkpoint: Checkpoint) -> nn.Module:
             f"{checkpoint.name}: spreading a model over devices needs the package accelerate: pip install "
             "'thalweg[language]'"
         )
+    config = configuration(checkpoint)
     with _loading(checkpoint) as told:
         model, about = transformers.AutoModelForCausalLM.from_pretrained(
-            **told, dtype="auto", weights_only=True, device_map=checkpoint.device_map, output_loading_info=True
+            **told,
+            config=config,
+            dtype="auto",
+            weights_only=True,
+            device_map=checkpoint.device_map,
+            output_loading_info=True,
         )
     if missing := sorted(about["missing_keys"]):
         shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
