@@ -95,3 +95,8 @@ def test_a_mistaken_command_leaves_nothing_that_stands_in_the_way(tmp_path: Path
 
 def test_brackets_in_what_is_listed_are_shown():
     assert "[the k-th last tokens are equal]" in thalweg("list", "observers").stdout
+
+
+def test_the_package_runs_as_a_module() -> None:
+    shown = subprocess.run([sys.executable, "-m", "thalweg", "--help"], capture_output=True, text=True, check=True)
+    assert "survey" in shown.stdout

@@ -172,7 +172,7 @@ def scores(ladder: Ladder) -> list[dict[str, str]]:
         twins = listing([f"{control} {_scored(row)}" for control, row in own.items()])
         sentence = (
             f"{_scored(trained)}, the mean over layers of the mean over units; {percent(trained.get('coverage'))} of "
-            f"{trained.get('n_units')} units could be measured. Its twins: {twins or 'none'}."
+            f"{trained.get('n_units', 0):,} units could be measured. Its twins: {twins or 'none'}."
         )
         found.append({"headline": word, "score": decimal(trained.get("score")), "sentence": sentence})
     return found
