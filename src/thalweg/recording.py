@@ -386,8 +386,9 @@ class Recorder:
             name: torch.zeros(table.shape[1], units, dtype=torch.float64, device=device)
             for name, table in self.statistics.items()
         }
-        self.samples: list[tuple[Tensor, Tensor]] = []
-        self.sampled = 0  # how many stimuli these hold
+        self.sample_order = torch.empty(2 * self.size, dtype=torch.int64, device=device)
+        self.sample = torch.empty(2 * self.size, units, device=device)  # room that is not used costs nothing
+        self.sampled = 0  # how many stimuli these hold; small pieces kept in a list would leave holes in the memory
         self.bar = MASK  # the largest scrambled id that may still enter the sample
         room = max(BLOCK // units, 4 * self.k)  # so many that the first block's k-th values bar most
         self.block, self.scratch = (torch.empty(room, units, device=device) for _ in range(2))
@@ -494,29 +495,33 @@ class Recorder:
             return
         if len(enters) > self.size:
             enters = order.topk(self.size, largest=False).indices
-        self.samples.append((order.take(enters), values.index_select(0, enters).float()))
+        if self.sampled + len(enters) > 2 * self.size:
+            self._settle_sample()
+        room = slice(self.sampled, self.sampled + len(enters))
+        self.sample_order[room], self.sample[room] = order.take(enters), values.index_select(0, enters)
         self.sampled += len(enters)
-        if self.sampled > 2 * self.size:
-            self.samples, self.sampled = [self._settle_sample()], self.size
-            self.bar = int(self.samples[0][0][-1])
 
-    def _settle_sample(self) -> tuple[Tensor, Tensor]:
-        order, values = (torch.cat(parts) for parts in zip(*self.samples, strict=True))
-        first = order.argsort()[: self.size]
-        return order[first], values[first]
+    def _settle_sample(self) -> None:
+        """Let go of all but the stimuli with the smallest scrambled ids, and put these in order."""
+        first = self.sample_order[: self.sampled].argsort()[: self.size]
+        self.sampled = len(first)
+        self.sample_order[: self.sampled] = self.sample_order[first]
+        self.sample[: self.sampled] = self.sample[first]
+        if self.sampled == self.size:
+            self.bar = int(self.sample_order[self.sampled - 1])
 
     def finish(self) -> Recording:
         """The recording of all that was offered, on the CPU."""
         self._empty_block()
         self._settle_sums()
-        order, sample = self._settle_sample()
+        self._settle_sample()
         self.extremes.settle()
         high, low = self.extremes.keys.sort(descending=True).values.cpu().split(self.extremes.units)
         return Recording(
             high_keys=high.contiguous(),
             low_keys=low.contiguous(),
-            sample_keys=order.cpu(),
-            sample=sample.cpu(),
+            sample_keys=self.sample_order[: self.sampled].to("cpu", copy=True),
+            sample=self.sample[: self.sampled].to("cpu", copy=True),
             count=self.count.cpu(),
             nonfinite=self.nonfinite.cpu(),
             mean=self.mean.cpu(),
