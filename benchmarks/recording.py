@@ -278,9 +278,12 @@ def memory(name: str, told: argparse.Namespace) -> None:
     for some in (count, 2 * count):
         command = [sys.executable, "-m", "benchmarks.recording", name, "--peak", "--stimuli", str(some)]
         command += ["--threads", str(told.threads)]
-        said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(REPEATS)]
+        said = [
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            for _ in range(min(REPEATS, told.rounds))
+        ]
         peaks[some] = statistics.median(map(int, said)) / 1024
-        print(f"{CASES[name].title}: {some} stimuli, peak {peaks[some]:.1f} MiB (median of {REPEATS})", flush=True)
+        print(f"{CASES[name].title}: {some} stimuli, peak {peaks[some]:.1f} MiB", flush=True)
     print(f"  growth when stimuli double: {100 * (peaks[2 * count] / peaks[count] - 1):.2f} %")
 
 

@@ -35,7 +35,7 @@ from thalweg.stimuli.ahead import batches
 EMPTY = torch.iinfo(torch.int64).min  # the key of no stimulus: below every other
 MASK = 0xFFFFFFFF
 REACH = 1 - 1e-6  # of the squared distance of a k-th value: what rounding may take from it, and more
-BLOCK = 1 << 18  # values of a layer that wait to be taken in together
+BLOCK = 1 << 18  # values of a layer that wait to be taken in together; ids that are looked at together
 NEURONS, RANDOM = "neurons", "random"  # the bases a pass can read; the rotated twin is the random one
 
 
@@ -648,6 +648,17 @@ def watching(
             handle.remove()
 
 
+def places_of_sample(ids: Int[Tensor, " stimulus"], scramble: Scramble, size: int) -> Int64[Tensor, " place"]:
+    """Where the stimuli of the shared sample stand: those with the smallest scrambled ids, in increasing order."""
+    order, places = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    for start in range(0, len(ids), BLOCK):  # a block at a time, as memory must not grow with the stimuli
+        some = scramble(ids[start : start + BLOCK].long())
+        order, places = torch.cat([order, some]), torch.cat([places, torch.arange(start, start + len(some))])
+        order, least = order.topk(min(size, len(order)), largest=False)
+        places = places[least]
+    return places.sort().values
+
+
 def cut_at(places: Int64[Tensor, " place"], count: int, size: int) -> Iterator[Int64[Tensor, "_"]]:
     """Increasing places in a range of this length, cut into batches of so many: those in each batch, from its start."""
     starts = torch.arange(0, count + size, size)
@@ -728,9 +739,7 @@ def record(
     recorders = {name: Recorder(k=k, sample=sample, scramble=scramble, statistics=tables) for name in readers}
     model = in_precision(placed(model.eval(), device), PRECISIONS[precision])
 
-    scrambled = scramble(ids.long())
-    entering = scrambled.topk(min(sample, len(ids)), largest=False).indices.sort().values
-    known = zip(scrambled.split(batch_size), cut_at(entering, len(ids), batch_size), strict=True)
+    entering = cut_at(places_of_sample(ids, scramble, sample), len(ids), batch_size)
     which = order = enters = torch.empty(0, dtype=torch.int64)  # of the batch under way: ids, scrambled, in the sample
 
     def read(layer: str, output: Tensor) -> None:
@@ -746,7 +755,7 @@ def record(
 
     with torch.inference_mode(), watching(model, layers, read=read) as ran, unread(model, layers):
         for batch, inputs in batches(stimuli, ids, batch_size, workers=workers):
-            which, order, enters = (one.to(device) for one in (batch, *next(known)))
+            which, order, enters = (one.to(device) for one in (batch, scramble(batch.long()), next(entering)))
             model(given(inputs, device, PRECISIONS[precision]))
             for layer in layers:
                 if layer.name not in ran:
