@@ -529,6 +529,13 @@ def test_shards_are_looked_for_one_by_one(tmp_path: Path):
     assert len(whole_hash.partition("sha256:")[2]) == 16
 
 
+def test_weights_that_change_have_another_hash(tmp_path: Path):
+    folder = saved(tmp_path, "gpt2")
+    before = causal(str(folder)).weights
+    saved(tmp_path, "gpt2", seed=3)
+    assert causal(str(folder)).weights != before  # although the files were read before
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, folders: dict[str, Path]):
     other = shutil.copytree(folders["gpt2"], tmp_path / "other")
     config = json.loads((other / "config.json").read_text())

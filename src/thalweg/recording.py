@@ -412,16 +412,16 @@ class Recorder:
         if not self.started:
             self._start(values.shape[1], values.device)
         self._keep_sample(values, order, places_where(order <= self.bar) if enters is None else enters)
-        self._take(values, ids, order)
+        self._collect(values, ids, order)
 
-    def _take(
+    def _collect(
         self, values: Float[Tensor, "batch unit"], ids: Int64[Tensor, " batch"], order: Int64[Tensor, " batch"]
     ) -> None:
         """Take in the values in pieces of the size of a block, or have them wait until they fill one."""
         room = len(self.block)
         if len(values) > room:
             for part in zip(values.split(room), ids.split(room), order.split(room), strict=True):
-                self._take(*part)
+                self._collect(*part)
             return
         if self.filled + len(values) > room:
             self._empty_block()

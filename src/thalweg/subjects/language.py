@@ -214,7 +214,6 @@ def _weights(folder: Path) -> list[Path]:
     return [folder / SINGLE[0]]
 
 
-@lru_cache(maxsize=64)
 def weights(checkpoint: Checkpoint) -> str:
     """Which weights these are, with sixteen hexadecimal digits for their files.
 
@@ -225,13 +224,20 @@ def weights(checkpoint: Checkpoint) -> str:
     """
     folder = located(checkpoint)
     files = [Path(checkpoint.name)] if checkpoint.name.endswith(".gguf") else _weights(folder)
+    changed = tuple(file.stat().st_mtime_ns for file in files)
+    return f"{checkpoint.name}@{checkpoint.revision} sha256:{_hash(tuple(files), changed)}"
+
+
+@lru_cache(maxsize=64)
+def _hash(files: tuple[Path, ...], _changed: tuple[int, ...]) -> str:
+    """Sixteen hexadecimal digits for files, read once unless one changes."""
     found = []
     for file in files:
         kept = file.resolve()
         known = kept.parent.name == "blobs" and HUB_HASH.fullmatch(kept.name)
         found.append(kept.name if known else file_digest(file))
     one = found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
-    return f"{checkpoint.name}@{checkpoint.revision} sha256:{one[:16]}"
+    return one[:16]
 
 
 def _transformers() -> Any:
