@@ -36,6 +36,8 @@ EMPTY = torch.iinfo(torch.int64).min  # the key of no stimulus: below every othe
 MASK = 0xFFFFFFFF
 REACH = 1 - 1e-6  # of the squared distance of a k-th value: what rounding may take from it, and more
 BLOCK = 1 << 18  # values of a layer that wait to be taken in together; ids that are looked at together
+MANY = 4  # as one in so many values of a batch being possible newcomers, beyond which all are sorted
+AT_ONCE = 256  # units whose values are sorted together, which a processor's cache holds
 NEURONS, RANDOM = "neurons", "random"  # the bases a pass can read; the rotated twin is the random one
 
 
@@ -72,22 +74,22 @@ def _multiply(numbers: Int64[Tensor, "*shape"], factor: int) -> Int64[Tensor, "*
     return ((high << 16) + numbers * (factor & 0xFFFF)) & MASK
 
 
-def pack(values: Float32[Tensor, "*shape"], order: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
+def pack(values: Float32[Tensor, "*#shape"], order: Int64[Tensor, "*#shape"]) -> Int64[Tensor, "*#shape"]:
     """Keys whose order is the order of the values, then of the scrambled ids.
 
     The bits of a float32 grow with it if it is positive and fall if it is negative: flipping the low 31 bits of
     negatives mends that.
     """
     bits = (values + 0.0).view(torch.int32)  # + 0.0 makes -0.0 equal 0.0
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return (ordered.long() << 32) | order
+    ordered = (bits >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(bits)
+    return ordered.long().bitwise_left_shift_(32).bitwise_or_(order)
 
 
 def unpack(keys: Int64[Tensor, "*shape"]) -> tuple[Float32[Tensor, "*shape"], Int64[Tensor, "*shape"]]:
     """The values and scrambled ids of keys; an empty key gives NaN."""
     ordered = (keys >> 32).int()
-    values = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
-    return torch.where(keys == EMPTY, torch.nan, values), keys & MASK
+    bits = (ordered >> 31).bitwise_and_(0x7FFFFFFF).bitwise_xor_(ordered)  # an empty key's are those of a NaN
+    return bits.view(torch.float32), keys & MASK
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,19 +256,13 @@ def at_least(values: Float32[Tensor, "batch unit"], bars: Float32[Tensor, "*unit
 
 
 def largest(keys: Int64[Tensor, "row key"], k: int) -> Int64[Tensor, "row k"]:
-    """The k largest of each row, the least of them first, the others in any order; NumPy's partition is several times
-    faster than a sorted top-k on a CPU.
+    """The k largest of each row, the least of them first, the others in any order. On a CPU the rows themselves change:
+    NumPy's partition is several times faster than a sorted top-k.
     """
     if keys.device.type != "cpu":
         return keys.topk(k, 1).values.flip(1)
-    return torch.from_numpy(np.partition(keys.numpy(), keys.shape[1] - k, axis=1)[:, keys.shape[1] - k :].copy())
-
-
-def kth_largest(numbers: Float32[Tensor, "row number"], k: int) -> Float32[Tensor, " row"]:
-    """The k-th largest of each row, which holds no NaN."""
-    if numbers.device.type != "cpu":
-        return numbers.topk(k, 1).values[:, -1]
-    return torch.from_numpy(np.partition(numbers.numpy(), -k, axis=1)[:, -k].copy())
+    keys.numpy().partition(keys.shape[1] - k, axis=1)
+    return keys[:, -k:]
 
 
 def by_row(row: Int64[Tensor, " entry"], rows: int) -> Int64[Tensor, " entry"]:
@@ -283,35 +279,40 @@ class Extremes:
     middle of the two k-th values, in units of half the distance between these, has a square of at least 1. The test is
     one comparison a value; rounding makes it pass a few too many, never one too few, and those that pass wait to be
     compared exactly. Where the k-th values lie on one another, or are not known, `scale` is 1 and all values pass.
+
+    What lasts is made once and written in place: pieces made anew between the passes of a large model would lie in the
+    way of its own.
     """
 
-    def __init__(self, units: int, k: int, device: torch.device) -> None:
+    def __init__(self, units: int, k: int, rows: int, device: torch.device) -> None:
+        """For batches of no more than so many rows."""
         self.units, self.k = units, k
         self.keys = torch.full((2 * units, k), EMPTY, device=device)  # the least first, the others in any order
-        self.least = self.keys[:, 0]
-        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []  # (unit, value, order) of possible newcomers
-        self.patience = units * k  # how many more may wait
+        self.middle, self.scale = torch.zeros(units, device=device), torch.ones(units, device=device)
+        self.moved = False  # whether these are new; who has seen them says so
+        self.many = rows * units // MANY  # newcomers of one batch that are too many to wait
+        room = max(units * k, self.many)
+        self.unit, self.order = (torch.zeros(room, dtype=torch.int64, device=device) for _ in range(2))
+        self.value = torch.zeros(room, device=device)  # of possible newcomers, like these; zeros: memory that is there
+        self.waiting = 0  # how many they are
         self.full = False  # every row has k keys
 
-    def foresee(self, values: Float32[Tensor, "batch unit"]) -> None:
-        """Aim by the k-th values of a batch to come: only values that reach them can be among the k.
-
-        In a batch of fewer than k the lowest value bars the high side and the highest the low side: all pass.
-        """
-        first = values[: 64 * self.k]  # more would cost more than they bar
-        rows = torch.cat([first, -first], 1).T.contiguous().nan_to_num(-torch.inf, -torch.inf, -torch.inf)
-        self._aim(kth_largest(rows, min(self.k, len(first))))
-
-    def _aim(self, bars: Float32[Tensor, " row"]) -> None:
-        """Set middle and reach from the values that newcomers to each row must reach; -inf lets all pass."""
-        high, low = bars.split(self.units)
+    def _aim(self) -> None:
+        """Set middle and reach from the k-th values; a row with fewer than k lets all pass."""
+        least = self.keys[:, 0]
+        self.full = not bool((least == EMPTY).any())
+        if not self.full:  # the least of those that there are: some unit's lowest value and its highest
+            least = self.keys.where(self.keys != EMPTY, torch.iinfo(torch.int64).max).amin(1)
+        bars = unpack(least)[0]
+        high, low = bars.nan_to_num(-torch.inf).split(self.units)
         middle = high / 2 - low / 2  # the low side's values are negated
         slack = 1e-6 * (middle.abs() + high.abs() + low.abs())
         half = (high / 2 + low / 2 - slack).clamp_min(0)
         known = middle.abs() < 1e18  # not where fewer than k are finite; larger ones are left to be summed exactly
         apart = known & (half > 0)
-        self.middle = middle.where(known, 0)
-        self.scale = half.reciprocal().where(apart, 1)
+        self.middle.copy_(middle.where(known, 0))
+        self.scale.copy_(half.reciprocal().where(apart, 1))
+        self.moved = True
         self.crossed = not bool(apart.all())  # some unit's values can be among the highest and the lowest
         self.reach = apart * REACH if self.crossed else torch.tensor(REACH, device=high.device)
 
@@ -320,30 +321,47 @@ class Extremes:
     ) -> None:
         """Let those values of a batch compete that are marked as far enough; none of these may be NaN."""
         found = places_where(far)
-        stimulus = found.div(self.units, rounding_mode="floor")
-        unit = found - stimulus * self.units
-        self.waiting.append((unit, values.take(found), order.take(stimulus)))
-        self.patience -= len(found)
-        if not self.full or self.patience < 0:
+        if len(found) > self.many:
+            self.offer_all(values, order)
+            return
+        if self.waiting + len(found) > len(self.value):
             self.settle()
+        stimulus = found.div(self.units, rounding_mode="floor")
+        room = slice(self.waiting, self.waiting + len(found))
+        self.unit[room] = found - stimulus * self.units
+        self.value[room], self.order[room] = values.take(found), order.take(stimulus)
+        self.waiting += len(found)
+
+    def offer_all(self, values: Float32[Tensor, "batch unit"], order: Int64[Tensor, " batch"]) -> None:
+        """Let all finite values of a batch compete: where many are newcomers, sorting them all costs less than finding
+        these.
+        """
+        for start in range(0, self.units, AT_ONCE):
+            some = values[:, start : start + AT_ONCE].T.contiguous()
+            missing = None if some.sum().isfinite() else ~some.isfinite()
+            for signed, first in ((some, start), (-some, start + self.units)):
+                keys = pack(signed, order)
+                if missing is not None:
+                    keys[missing] = EMPTY
+                kept = self.keys[first : first + len(some)]
+                kept.copy_(largest(torch.cat([kept, keys], 1), self.k))
+        self._aim()
 
     def settle(self) -> None:
         """Let the newcomers that wait take their places."""
         if not self.waiting:
             return
-        unit, value, order = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
-        self.waiting, self.patience = [], self.units * self.k
-        low = (value < self.middle.take(unit)).int()
-        row, signed = unit + self.units * low, value * (1 - 2 * low)
-        if self.crossed:
-            row, signed = torch.cat([row, unit + self.units * (1 - low)]), torch.cat([signed, -signed])
-            order = order.repeat(2)
-        keys = pack(signed, order)
-        new = keys > self.least.take(row)
-        if not new.all():  # where values tie, many do not enter
-            entering = places_where(new)
-            row, keys = row.take(entering), keys.take(entering)
-        self._take(row, keys)
+        unit, value, order = (held[: self.waiting] for held in (self.unit, self.value, self.order))
+        self.waiting = 0
+        low = value < self.middle.take(unit)
+        row, signed = unit + self.units * low, torch.where(low, -value, value)
+        if not self.crossed:
+            self._take(row, pack(signed, order))
+            return
+        row, signed = torch.cat([row, unit + self.units * ~low]), torch.cat([signed, -signed])
+        keys = pack(signed, order.repeat(2))
+        new = places_where(keys > self.keys[:, 0].take(row))  # where values tie, most do not enter
+        self._take(row.take(new), keys.take(new))
 
     def _take(self, row: Int64[Tensor, " newcomer"], keys: Int64[Tensor, " newcomer"]) -> None:
         """Keep the k largest of each row's keys and its newcomers, set beside each other in a table."""
@@ -354,10 +372,25 @@ class Extremes:
         sort = by_row(row, len(self.keys))
         start = torch.arange(len(table), device=row.device) * width + self.k - (count.cumsum(0) - count)
         place = start.repeat_interleave(count) + torch.arange(len(row), device=row.device)
-        self.keys = largest(table.put_(place, keys.take(sort)), self.k)
-        self.least = self.keys[:, 0].contiguous()
-        self.full = bool((self.least != EMPTY).all())
-        self._aim(unpack(self.least)[0].nan_to_num(-torch.inf))
+        self.keys.copy_(largest(table.put_(place, keys.take(sort)), self.k))
+        self._aim()
+
+
+class Scratch:
+    """Room for what is made of the values of one batch and then forgotten; those who work in turn can share it."""
+
+    def __init__(self) -> None:
+        self.room = torch.empty(0)
+
+    def __call__(self, values: Float32[Tensor, "batch unit"]) -> Float32[Tensor, "batch unit"]:
+        """Room for as many numbers, in the same shape."""
+        if len(self.room) < values.numel() or self.room.device != values.device:
+            with torch.inference_mode(False):
+                self.room = torch.empty(values.numel(), device=values.device)
+        return self.room[: values.numel()].view(values.shape)
+
+
+Entering = tuple[Int64[Tensor, " entering"], Int64[Tensor, " entering"]]  # places in a batch, and scrambled ids
 
 
 class Recorder:
@@ -367,13 +400,23 @@ class Recorder:
     fill one. Sums are of the values as distances from the middle of their extremes, and settled whenever that moves.
     """
 
-    def __init__(self, *, k: int, sample: int, scramble: Scramble, statistics: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        *,
+        k: int,
+        sample: int,
+        scramble: Scramble,
+        statistics: Mapping[str, Tensor],
+        scratch: Scratch | None = None,
+    ) -> None:
         self.k, self.size, self.scramble, self.statistics = k, sample, scramble, statistics
+        self.scratch = scratch or Scratch()
         self.started = False
 
     @torch.inference_mode(False)  # what is written in place must not be bound to inference mode
-    def _start(self, units: int, device: torch.device) -> None:
-        self.extremes = Extremes(units, self.k, device)
+    def _make_room(self, values: Float[Tensor, "batch unit"], sample: int) -> None:
+        """Make all that lasts, for values like these and so many stimuli that may be in the sample at once."""
+        units, device = values.shape[1], values.device
         self.count, self.nonfinite = (torch.zeros(units, dtype=torch.int64, device=device) for _ in range(2))
         self.mean, self.deviations, self.total, self.square = (
             torch.zeros(units, dtype=torch.float64, device=device) for _ in range(4)
@@ -386,12 +429,13 @@ class Recorder:
             name: torch.zeros(table.shape[1], units, dtype=torch.float64, device=device)
             for name, table in self.statistics.items()
         }
-        self.sample_order = torch.empty(2 * self.size, dtype=torch.int64, device=device)
-        self.sample = torch.empty(2 * self.size, units, device=device)  # room that is not used costs nothing
+        self.sample_order = torch.empty(sample, dtype=torch.int64, device=device)
+        self.sample = torch.empty(sample, units, device=device)
         self.sampled = 0  # how many stimuli these hold; small pieces kept in a list would leave holes in the memory
         self.bar = MASK  # the largest scrambled id that may still enter the sample
         room = max(BLOCK // units, 4 * self.k)  # so many that the first block's k-th values bar most
-        self.block, self.scratch = (torch.empty(room, units, device=device) for _ in range(2))
+        self.extremes = Extremes(units, self.k, room, device)
+        self.block = torch.empty(room, units, device=device)
         self.ones = torch.ones(room, device=device)
         self.waiting: list[tuple[Tensor, Tensor]] = []  # ids, scrambled too, of the stimuli that wait in the block
         self.filled = 0  # how many they are
@@ -402,16 +446,19 @@ class Recorder:
         values: Float[Tensor, "batch unit"],
         ids: Int64[Tensor, " batch"],
         order: Int64[Tensor, " batch"] | None = None,
-        enters: Int64[Tensor, " entering"] | None = None,
+        entering: Entering | None = None,
     ) -> None:
         """Take in the values of one batch of stimuli; they may change afterwards. `order` is the scrambled ids, and
-        `enters` the places of those that may enter the sample, where these are known already.
+        `entering` tells which may enter the sample, where these are known already.
         """
         values = values.detach()
         order = self.scramble(ids) if order is None else order
         if not self.started:
-            self._start(values.shape[1], values.device)
-        self._keep_sample(values, order, places_where(order <= self.bar) if enters is None else enters)
+            self._make_room(values, 2 * self.size if entering is None else self.size)
+        if entering is None:
+            places = places_where(order <= self.bar)
+            entering = places, order.take(places)
+        self._keep_sample(values, *entering)
         self._collect(values, ids, order)
 
     def _collect(
@@ -442,36 +489,40 @@ class Recorder:
         self, values: Float32[Tensor, "batch unit"], ids: Int64[Tensor, " batch"], order: Int64[Tensor, " batch"]
     ) -> None:
         """A few passes over the values, as matrix products where possible."""
-        if not self.extremes.full:
-            self.extremes.foresee(values)
-        if self.shift is not self.extremes.middle:
+        first = not self.extremes.full
+        if first:
+            self.extremes.offer_all(values, order)
+        if self.extremes.moved:
             self._settle_sums()
-        distances = torch.addcmul(self.offset, values, self.scale, out=self.scratch[: len(values)])
+        distances = torch.addcmul(self.offset, values, self.scale, out=self.scratch(values))
         ones = self.ones[: len(values)]
         total = ones @ distances
         squares = distances.square_()
         square = ones @ squares
         if math.isfinite(square.sum()):
-            self.total, self.square, self.summed = self.total + total, self.square + square, self.summed + len(values)
+            self.total += total
+            self.square += square
+            self.summed += len(values)
             for name, table in self.statistics.items():
-                self.products[name] = self.products[name] + table[ids].T @ values
+                self.products[name] += table[ids].T @ values
         else:
             finite = values.isfinite()
             self._sum_exactly(values, finite, ids)
             squares = squares.where(finite, torch.nan)
-        self.extremes.offer(values, order, at_least(squares, self.extremes.reach))
+        if not first:
+            self.extremes.offer(values, order, at_least(squares, self.extremes.reach))
 
     def _sum_exactly(
         self, values: Float32[Tensor, "batch unit"], finite: Bool[Tensor, "batch unit"], ids: Int64[Tensor, " batch"]
     ) -> None:
         """Sums of a batch some of whose values are not finite, or too large to be squared."""
         count = finite.sum(0)
-        self.nonfinite = self.nonfinite + len(values) - count
+        self.nonfinite += len(values) - count
         exact = values.where(finite, 0).double()
         mean = exact.sum(0) / count.clamp_min(1).double()
         self._count(count, mean, ((exact - mean) * finite).square().sum(0))
         for name, table in self.statistics.items():
-            self.products[name] = self.products[name] + table[ids].double().T @ exact
+            self.products[name] += table[ids].double().T @ exact
 
     def _settle_sums(self) -> None:
         """Count the stimuli that were summed, and take the distances of those to come from the new middle."""
@@ -481,25 +532,31 @@ class Recorder:
             scale = self.scale.double()
             counted = torch.full_like(self.count, self.summed)
             self._count(counted, mean / scale + self.shift.double(), deviations / scale.square())
-            self.total, self.square, self.summed = torch.zeros_like(mean), torch.zeros_like(mean), 0
-        self.shift, self.scale = self.extremes.middle, self.extremes.scale
-        self.offset = -self.shift * self.scale
+            self.total.zero_()
+            self.square.zero_()
+            self.summed = 0
+        self.shift.copy_(self.extremes.middle)
+        self.scale.copy_(self.extremes.scale)
+        torch.mul(self.shift, -self.scale, out=self.offset)
+        self.extremes.moved = False
 
     def _count(self, count: Tensor, mean: Tensor, deviations: Tensor) -> None:
-        before = (self.count, self.mean, self.deviations)
-        self.count, self.mean, self.deviations = moments_of_union(before, (count, mean, deviations))
+        sums = (self.count, self.mean, self.deviations)
+        for kept, new in zip(sums, moments_of_union(sums, (count, mean, deviations)), strict=True):
+            kept.copy_(new)
 
-    def _keep_sample(self, values: Tensor, order: Tensor, enters: Tensor) -> None:
+    def _keep_sample(self, values: Tensor, places: Tensor, order: Tensor) -> None:
         """Keep the stimuli whose scrambled ids are the smallest of all: a random sample that merges."""
-        if not len(enters):
+        if not len(places):
             return
-        if len(enters) > self.size:
-            enters = order.topk(self.size, largest=False).indices
-        if self.sampled + len(enters) > 2 * self.size:
+        if len(places) > self.size:
+            order, first = order.topk(self.size, largest=False)
+            places = places.take(first)
+        if self.sampled + len(places) > len(self.sample):
             self._settle_sample()
-        room = slice(self.sampled, self.sampled + len(enters))
-        self.sample_order[room], self.sample[room] = order.take(enters), values.index_select(0, enters)
-        self.sampled += len(enters)
+        room = slice(self.sampled, self.sampled + len(places))
+        self.sample_order[room], self.sample[room] = order, values[places]
+        self.sampled += len(places)
 
     def _settle_sample(self) -> None:
         """Let go of all but the stimuli with the smallest scrambled ids, and put these in order."""
@@ -668,6 +725,12 @@ def cut_at(places: Int64[Tensor, " place"], count: int, size: int) -> Iterator[I
     )
 
 
+def scrambled(ids: Int[Tensor, " stimulus"], scramble: Scramble, size: int) -> Iterator[Int64[Tensor, " batch"]]:
+    """The scrambled ids of each batch of so many, made for many batches at once."""
+    for some in ids.split(max(BLOCK // 32 // size, 1) * size):
+        yield from scramble(some.long()).split(size)
+
+
 @contextmanager
 def unread(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
     """Leave out what nobody reads, for as long as the context lasts, in a model that can.
@@ -736,11 +799,18 @@ def record(
         for place, layer in enumerate(layers)
         for basis in bases
     }
-    recorders = {name: Recorder(k=k, sample=sample, scramble=scramble, statistics=tables) for name in readers}
+    scratch = Scratch()
+    recorders = {
+        name: Recorder(k=k, sample=sample, scramble=scramble, statistics=tables, scratch=scratch) for name in readers
+    }
     model = in_precision(placed(model.eval(), device), PRECISIONS[precision])
 
-    entering = cut_at(places_of_sample(ids, scramble, sample), len(ids), batch_size)
-    which = order = enters = torch.empty(0, dtype=torch.int64)  # of the batch under way: ids, scrambled, in the sample
+    orders = scrambled(ids, scramble, batch_size)
+    sampled = cut_at(places_of_sample(ids, scramble, sample), len(ids), batch_size)
+    which = order = places = torch.empty(0, dtype=torch.int64)  # of the batch under way: ids, scrambled, in the sample
+    entering = places, order
+
+    early: dict[tuple[str, str], Tensor] = {}  # what lasts is made after the first pass, not between what does not last
 
     def read(layer: str, output: Tensor) -> None:
         """Take in a layer's values where they arise, while they are at hand and before anything alters them."""
@@ -751,17 +821,24 @@ def record(
                     f"layer {layer!r} returned {len(values)} rows for a batch of {len(which)} stimuli; axis 0 must be "
                     "the batch"
                 )
-            recorders[layer, basis].offer(values, which, order, enters)
+            recorder = recorders[layer, basis]
+            if recorder.started:
+                recorder.offer(values, which, order, entering)
+            else:
+                early[layer, basis] = values.clone()
 
     with torch.inference_mode(), watching(model, layers, read=read) as ran, unread(model, layers):
         for batch, inputs in batches(stimuli, ids, batch_size, workers=workers):
-            which, order, enters = (one.to(device) for one in (batch, scramble(batch.long()), next(entering)))
+            which, order, places = (one.to(device) for one in (batch, next(orders), next(sampled)))
+            entering = places, order.take(places)
             model(given(inputs, device, PRECISIONS[precision]))
             for layer in layers:
                 if layer.name not in ran:
                     raise ThalwegError(
                         f"layer {layer.name!r} did not run for a batch; name layers that every stimulus uses"
                     )
+            for name in [*early]:
+                recorders[name].offer(early.pop(name), which, order, entering)
     return {
         name: replace(recorder.finish(), places=readers[name].places.cpu())  # type: ignore[union-attr]
         for name, recorder in recorders.items()
