@@ -673,6 +673,7 @@ def test_ladders_of_published_models_are_made_without_their_files(cache: Path):
         ]
         assert pickle.loads(pickle.dumps(ladder)).rungs[0].subject.name == ladder.rungs[0].name
         assert 0 < sum(rung.quick for rung in ladder.rungs) < rungs
+        assert ladder.independent == (name != "pythia-training")
     assert [rung.name for rung in ladders.find("gpt2:400").rungs] == ["gpt2", "gpt2-medium"]
     assert ladders.find("pythia-training:410").rungs[-1].name == "pythia-410m-deduped@step143000"
     with pytest.raises(ThalwegError, match="no model has 3 million parameters or fewer"):

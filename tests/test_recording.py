@@ -145,6 +145,18 @@ def test_extremes_of_many_batches_match_a_sort(batch: int, share: float, generat
     torch.testing.assert_close(recording.mean, values.double().nanmean(0), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("firing", [0.02, 0.9])
+def test_extremes_of_units_that_mostly_tie_match_a_sort(firing: float, generator):
+    values = torch.randn(4000, 90, generator=generator).abs() * (torch.rand(4000, 90, generator=generator) < firing)
+    values[:, 45:] = torch.randn(4000, 45, generator=generator)
+    recorder = Recorder(k=10, sample=100, scramble=Scramble.seeded(5), statistics={})
+    for rows in torch.arange(4000).split(80):
+        recorder.offer(values[rows], rows)
+    recording, order = recorder.finish(), Scramble.seeded(5)(torch.arange(4000))
+    for ids, signed in ((recording.highest()[1], values), (recording.lowest()[1], -values)):
+        assert torch.equal(ids, pack(signed, order[:, None]).topk(10, 0).indices.T)
+
+
 def test_merging_different_settings_is_refused():
     values = torch.randn(10, 2)
     with pytest.raises(ValueError, match="same seed"):

@@ -131,6 +131,7 @@ class Ladder:
     the headline's observer where it is not the default of the modality. `call` is the command line that measures the
     same again, where that is not `survey` and the ladder's name. `seeds` models of each rung are trained unless the
     user says otherwise. `require(rungs)` raises one error for all that is missing of what these rungs are loaded from.
+    `one_run` says of published models that they are checkpoints of one run, as those of a `course` are.
     """
 
     name: str
@@ -147,3 +148,9 @@ class Ladder:
     call: tuple[str, ...] = ()
     seeds: int = 3
     require: Callable[[Sequence[Rung]], None] | None = None
+    one_run: bool = False
+
+    @property
+    def independent(self) -> bool:
+        """Whether each of its models had a training of its own."""
+        return self.course is None and not self.one_run

@@ -355,17 +355,18 @@ class Extremes:
         self.waiting = 0
         low = value < self.middle.take(unit)
         row, signed = unit + self.units * low, torch.where(low, -value, value)
-        if not self.crossed:
-            self._take(row, pack(signed, order))
-            return
-        row, signed = torch.cat([row, unit + self.units * ~low]), torch.cat([signed, -signed])
-        keys = pack(signed, order.repeat(2))
-        new = places_where(keys > self.keys[:, 0].take(row))  # where values tie, most do not enter
-        self._take(row.take(new), keys.take(new))
+        if self.crossed:
+            row, signed = torch.cat([row, unit + self.units * ~low]), torch.cat([signed, -signed])
+            order = order.repeat(2)
+        self._take(row, pack(signed, order))
 
     def _take(self, row: Int64[Tensor, " newcomer"], keys: Int64[Tensor, " newcomer"]) -> None:
         """Keep the k largest of each row's keys and its newcomers, set beside each other in a table."""
         count = row.bincount(minlength=len(self.keys))
+        if int(count.max()) > 4 * self.k:  # values tie, and most do not enter: the table would be wide for nothing
+            new = places_where(keys > self.keys[:, 0].take(row))
+            row, keys = row.take(new), keys.take(new)
+            count = row.bincount(minlength=len(self.keys))
         width = self.k + int(count.max())
         table = torch.full((len(self.keys), width), EMPTY, device=row.device)
         table[:, : self.k] = self.keys

@@ -84,7 +84,7 @@ def survey(
         _measure(models, told, stages)
         _gather(run, models, stages)
         headline = {ladder: some[0].name for ladder, some in watching.items()}
-        curves.judge_all(run, told, headline, [one.name for one in chosen if one.course is None], stages)
+        curves.judge_all(run, told, headline, [one.name for one in chosen if one.independent], stages)
         tables.write_json(run / "run.json", _record(models, told, stages))
     return Run(run.path)
 

@@ -51,7 +51,7 @@ def memory_kept() -> Iterator[None]:
     system clears each page before it is used again (measured: up to a sixth of the time of ResNet-50 with 8 photographs
     at once, two fifths with 32). Elsewhere, and where the user has set glibc's allocator, nothing changes.
     """
-    settings = _allocator()
+    settings = allocator()
     if settings is None:
         yield
         return
@@ -66,7 +66,7 @@ def memory_kept() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _allocator() -> Any:
+def allocator() -> Any:
     """glibc's `mallopt`, or nothing where there is none or it is not to be touched."""
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return None

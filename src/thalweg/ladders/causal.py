@@ -115,10 +115,10 @@ def pythia_training(size: int = FOLLOWED, *, length: int = corpus.LENGTH) -> Lad
     ]
     name = "pythia-training" if size == FOLLOWED else f"pythia-training:{size}"
     said = f"Pythia of {size} million parameters (deduplicated), from step {STEPS[0]} to {STEPS[-1]} of its training"
-    return _ladder(name, rungs, said, length)
+    return _ladder(name, rungs, said, length, one_run=True)
 
 
-def _ladder(name: str, rungs: Sequence[Rung], description: str, length: int) -> Ladder:
+def _ladder(name: str, rungs: Sequence[Rung], description: str, length: int, *, one_run: bool = False) -> Ladder:
     """A ladder of published models on windows of so many of their tokens."""
     return Ladder(
         name=name,
@@ -129,6 +129,7 @@ def _ladder(name: str, rungs: Sequence[Rung], description: str, length: int) -> 
         evaluate=evaluate,
         strength=STRENGTH,
         require=require,
+        one_run=one_run,
     )
 
 
