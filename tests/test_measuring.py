@@ -89,6 +89,14 @@ def test_a_model_is_measured_with_its_twins(run: thalweg.Run):
     assert run.record["ladders"]["mine"]["stimuli"] == {"train": 0, "validation": 0, "pool": 240}
 
 
+def test_strength_is_the_same_in_one_piece_and_in_eight(run: thalweg.Run, place: Path):
+    whole = measured(place, "whole", shards=1)
+    told = [one.models.sort("control").select("bits", "accuracy", "probe", "parameters") for one in (run, whole)]
+    assert told[0]["probe"].null_count() == 0
+    for before, after in zip(told[0].rows(), told[1].rows(), strict=True):
+        assert after == pytest.approx(before, abs=1e-6)
+
+
 def test_a_layers_row_is_the_mean_of_its_units(run: thalweg.Run):
     values = run.units.filter(~pl.col("exchanged") & (pl.col("band") == "mean") & pl.col("value").is_not_nan())
     key = ["control", "layer", "measure", "observer", "capacity"]

@@ -31,6 +31,7 @@ app = typer.Typer(
 out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
 STAGES = {
     "embed": "observers look at the stimuli",
+    "strength": "strength is evaluated",
     "train": "models are trained",
     "record": "shards of stimuli are recorded",
     "measure": "units are recorded and scored",

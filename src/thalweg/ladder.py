@@ -118,6 +118,22 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """How strong a model is, found out in pieces.
+
+    `look(model, stimuli, device=...)` returns tensors with a row for each stimulus, `say(found, stimuli)` what these
+    rows amount to over all stimuli.
+    """
+
+    look: Callable[..., Mapping[str, Tensor]]
+    say: Callable[[Mapping[str, Tensor], Any], Told]
+
+    def __call__(self, model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> Told:
+        """What a ladder's `evaluate` returns, in one piece."""
+        return self.say(self.look(model, stimuli, device=device), stimuli)
+
+
+@dataclass(frozen=True)
 class Ladder:
     """Rungs of one task, with the stimuli and the training they share.
 
@@ -127,11 +143,12 @@ class Ladder:
     `course(model, splits, seed, checkpoints)` trains it and yields the same at each checkpoint. `twins` are other ways
     of training whose models are controls, by name (`memorising`). `evaluate(model, stimuli, device=...)` returns `loss`
     (nats), `bits` above what the labels' frequencies alone say, `share` (bits as a share of all there are to be gained)
-    and `accuracy`; by default it is that of a classifier. `strength` says in words what a bit is here. `observer` names
-    the headline's observer where it is not the default of the modality. `call` is the command line that measures the
-    same again, where that is not `survey` and the ladder's name. `seeds` models of each rung are trained unless the
-    user says otherwise. `require(rungs)` raises one error for all that is missing of what these rungs are loaded from.
-    `one_run` says of published models that they are checkpoints of one run, as those of a `course` are.
+    and `accuracy`; by default it is that of a classifier; where it is an `Evaluation`, the work on a published model is
+    shared out. `strength` says in words what a bit is here. `observer` names the headline's observer where it is not
+    the default of the modality. `call` is the command line that measures the same again, where that is not `survey` and
+    the ladder's name. `seeds` models of each rung are trained unless the user says otherwise. `require(rungs)` raises
+    one error for all that is missing of what these rungs are loaded from. `one_run` says of published models that they
+    are checkpoints of one run, as those of a `course` are.
     """
 
     name: str

@@ -26,7 +26,7 @@ from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Source, Stimuli, halves
 from thalweg.tables import RunDirectory, digest, file_name, identity
-from thalweg.tasks import SHARDS, Model, cut, measure_models, record_shards, train_models
+from thalweg.tasks import SHARDS, Model, cut, look_at_shards, measure_models, record_shards, train_models
 from thalweg.trials import LEAST_POOL
 
 PIECE = 250  # stimuli embedded at once: a fixed number, so that any number of workers gives the same bytes
@@ -80,7 +80,7 @@ def survey(
         ]
         if not (run / "settings.json").is_file():  # not before: a mistaken command leaves no trace
             tables.write_json(run / "settings.json", settings_now)
-        _do("train", train_models, models, Model.train_inputs, stages)
+        _train(models, stages)
         _measure(models, told, stages)
         _gather(run, models, stages)
         headline = {ladder: some[0].name for ladder, some in watching.items()}
@@ -266,6 +266,15 @@ def _do(
         )
 
 
+def _train(models: list[Model], stages: Stages) -> None:
+    """Train all models that are trained here, and find out how strong all are; what is in pieces, piece by piece."""
+    whole = [one for one in models if one.in_pieces and one.run.undone(f"train-{one.task}", one.train_inputs())]
+    shards = [replace(model, shard=shard) for model in whole for shard in range(model.settings.parts)]
+    if shards:
+        _do("strength", look_at_shards, shards, Model.train_inputs, stages)
+    _do("train", train_models, models, Model.train_inputs, stages)
+
+
 def _measure(models: list[Model], told: Settings, stages: Stages) -> None:
     """Measure all models; of those that are recorded in shards, the shards first, which are not needed any more when
     all is measured.
@@ -277,8 +286,9 @@ def _measure(models: list[Model], told: Settings, stages: Stages) -> None:
             _do("record", record_shards, shards, Model.measure_inputs, stages)
     _do("measure", measure_models, models, Model.measure_inputs, stages)
     shutil.rmtree(models[0].run / SHARDS, ignore_errors=True)
-    for stamp in (models[0].run / "steps").glob("record-*.json"):
-        stamp.unlink()
+    for step in ("strength", "record"):
+        for stamp in (models[0].run / "steps").glob(f"{step}-*.json"):
+            stamp.unlink()
 
 
 def _together(models: list[Model]) -> list[list[Model]]:

@@ -28,7 +28,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -85,6 +85,9 @@ def identity(thing: object) -> str:
         constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
         return f"{thing.__module__}.{thing.__qualname__}:{digest(code.co_code, constants, code.co_names)}"
     if is_dataclass(thing) and not isinstance(thing, type):
+        values = [getattr(thing, one.name) for one in fields(thing)]
+        if any(map(callable, values)):  # the text of a function would name its place in memory
+            return f"{type(thing).__qualname__}{[identity(one) if callable(one) else repr(one) for one in values]}"
         return repr(thing)
     return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 

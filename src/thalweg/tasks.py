@@ -24,7 +24,7 @@ from thalweg.devices import BATCH, PRECISIONS, at_once, placed
 from thalweg.engine.local import default_workers
 from thalweg.errors import NoRoom, ThalwegError
 from thalweg.gallery import gallery
-from thalweg.ladder import Ladder, Rung, Subject, Told, Trainer
+from thalweg.ladder import Evaluation, Ladder, Rung, Subject, Told, Trainer
 from thalweg.measures import MEASURES
 from thalweg.observers import Observer, prepare
 from thalweg.recording import NEURONS, RANDOM, Recording, beside, from_tensors, merge, record, to_tensors, watching
@@ -109,6 +109,11 @@ class Model:
         """Stimuli that it is given at once."""
         usual = at_once(self.ladder.modality, self.settings.hardware) if self.subject else BATCH
         return self.settings.batch_size or usual
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether its strength is found out shard by shard."""
+        return self.subject is not None and isinstance(self.ladder.evaluate, Evaluation) and self.settings.parts > 1
 
     @property
     def pool(self) -> Stimuli:
@@ -200,7 +205,7 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
     first = models[0]
     if first.subject:
         loaded = [control for control in first.controls if control != "rotated"]
-        yield {control: ({}, _strengths(first.network(control), first, {})) for control in loaded}
+        yield {control: ({}, _strengths(first.network(control), first, {}, control)) for control in loaded}
         return
     network = placed(first.build(), first.settings.hardware)
     untrained = _strengths(network, first, {"train_examples": 0})
@@ -232,14 +237,50 @@ def _keep_weights(model: Model, found: Weights) -> None:
     model.run.finish(f"train-{model.name}", model.train_inputs(), outputs)
 
 
-def _strengths(network: nn.Module, model: Model, told: Told) -> Told:
+def look_at_shards(models: Sequence[Model]) -> str:
+    """Find out what a published model and its untrained twin make of one part of the stimuli."""
+    return _reason(models, map(_look_at_shard, models))
+
+
+def _look_at_shard(model: Model) -> None:
+    assert model.shard is not None
+    assert isinstance(model.ladder.evaluate, Evaluation)
+    part = model.pool.take(model.part(torch.arange(len(model.pool))))
+    outputs = []
+    for control in model.controls:
+        if control != "rotated":
+            outputs.append(_findings(model, control, model.shard))
+            found = model.ladder.evaluate.look(model.network(control), part, device=model.settings.hardware)
+            tables.write_tensors(model.run / outputs[-1], dict(found))
+    model.run.finish(f"strength-{model.task}", model.train_inputs(), outputs)
+
+
+def _findings(model: Model, control: str, shard: int) -> str:
+    """The name of the file of what a model makes of one part of the stimuli."""
+    return f"{SHARDS}/{model.name}-{control}-strength-{shard}.safetensors"
+
+
+def _evaluated(network: nn.Module, model: Model, control: str) -> Told:
+    """How strong a model is; put together from what was found out shard by shard, where it was."""
+    if model.in_pieces:
+        assert isinstance(model.ladder.evaluate, Evaluation)
+        files = [_findings(model, control, shard) for shard in range(model.settings.parts)]
+        found = [tables.read_tensors(model.run / file) for file in files]
+        return model.ladder.evaluate.say(
+            {name: torch.cat([one[name] for one in found]) for name in found[0]}, model.pool
+        )
+    evaluate = model.ladder.evaluate or strength.evaluate
+    return evaluate(network, model.pool, device=model.settings.hardware)
+
+
+def _strengths(network: nn.Module, model: Model, told: Told, control: str = "none") -> Told:
     """What the tables say of a model: its place on every strength axis, and how its training ended.
 
     Nothing is known of the training of a published model; the strength of one that says nothing about the pool's
     labels is missing.
     """
     device = model.settings.hardware
-    found = dict((model.ladder.evaluate or strength.evaluate)(network, model.pool, device=device))
+    found = dict(_evaluated(network, model, control))
     about = {**told, "pool_loss": found.pop("loss"), **found}
     if model.subject:
         return {**about, "parameters": sum(weight.numel() for weight in network.parameters()), "compute": None}

@@ -11,7 +11,7 @@ that a busy computer makes the same models.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from thalweg.devices import in_precision, placed
 from thalweg.errors import ThalwegError
+from thalweg.ladder import Evaluation
 from thalweg.stimuli import Splits, Windows
 from thalweg.stimuli.windows import NO_TARGET
 
@@ -314,9 +315,15 @@ def cross_entropy(
     logits: Float[Tensor, "batch token vocabulary"], targets: Int[Tensor, "batch token"]
 ) -> Float[Tensor, " known"]:
     """Nats of each next token that is known."""
-    known = targets.flatten() != NO_TARGET
+    return _nats(logits, targets)[targets != NO_TARGET]
+
+
+def _nats(
+    logits: Float[Tensor, "batch token vocabulary"], targets: Int[Tensor, "batch token"]
+) -> Float[Tensor, "batch token"]:
+    """Nats of each next token; 0 where it is not known."""
     nats = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=NO_TARGET, reduction="none")
-    return nats[known]
+    return nats.view(targets.shape)
 
 
 def windows(stimuli: object) -> Windows:
@@ -332,16 +339,13 @@ def windows(stimuli: object) -> Windows:
     return stimuli
 
 
-def evaluate(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> dict[str, float]:
+def _said(found: Mapping[str, Tensor], stimuli: Windows) -> dict[str, float]:
     """How well a model says the next token: `bits` = (unigram model's bits - model's bits) / bytes of those tokens.
 
     `loss` is in nats per token, `bits_per_byte` is the model's own, `share` is `bits` over the unigram model's bits per
     byte, `accuracy` the share of next tokens that the model finds likeliest.
-
-    Raises:
-        ThalwegError: logits that are not finite, or not of shape (window, token, vocabulary).
     """
-    nats, right = _totals(model, stimuli, device)
+    nats, right = float(found["nats"].sum()), int(found["right"].sum())
     targets = stimuli.targets(slice(None)).flatten()
     targets = targets[targets != NO_TARGET]
     vocabulary = stimuli.vocabulary
@@ -354,6 +358,30 @@ def evaluate(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> dict
         "accuracy": right / len(targets),
         "bits_per_byte": nats / size,
     }
+
+
+def _looked(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> dict[str, Tensor]:
+    """Of each window, the nats of all next tokens that are known and how many of these the model finds likeliest.
+
+    Raises:
+        ThalwegError: logits that are not finite, or not of shape (window, token, vocabulary).
+    """
+    model = in_precision(placed(model.eval(), device), torch.float32)
+    needed = 1 + max(int(stimuli.tokens.max()), int(stimuli.following.max()))  # a large vocabulary may have more
+    batch_size = max(1, min(WINDOWS, LOGITS // (stimuli.length * len(stimuli.vocabulary))))
+    nats, right = [], []
+    with torch.inference_mode():
+        for which in torch.arange(len(stimuli)).split(batch_size):
+            logits = model(stimuli.batch(which).to(device))
+            targets = stimuli.targets(which).to(device)
+            _check(logits, (*targets.shape, len(stimuli.vocabulary)), needed)
+            targets = targets.to(logits.device)
+            nats.append(_nats(logits.float(), targets).double().sum(1).cpu())
+            right.append((logits.argmax(2) == targets).sum(1).cpu())
+    return {"nats": torch.cat(nats), "right": torch.cat(right)}
+
+
+evaluate = Evaluation(_looked, _said)
 
 
 def spread(stimuli: Windows, most: int) -> Windows:
@@ -370,24 +398,7 @@ def mean_loss(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> flo
         ThalwegError: as `evaluate` does.
     """
     known = int((stimuli.targets(slice(None)) != NO_TARGET).sum())
-    return _totals(model, stimuli, device)[0] / known
-
-
-def _totals(model: nn.Module, stimuli: Windows, device: str) -> tuple[float, int]:
-    """The nats of all next tokens that are known, and how many of these the model finds likeliest."""
-    model = in_precision(placed(model.eval(), device), torch.float32)
-    nats, right = 0.0, 0
-    needed = 1 + max(int(stimuli.tokens.max()), int(stimuli.following.max()))  # a large vocabulary may have more
-    batch_size = max(1, min(WINDOWS, LOGITS // (stimuli.length * len(stimuli.vocabulary))))
-    with torch.inference_mode():
-        for which in torch.arange(len(stimuli)).split(batch_size):
-            logits = model(stimuli.batch(which).to(device))
-            targets = stimuli.targets(which).to(device)
-            _check(logits, (*targets.shape, len(stimuli.vocabulary)), needed)
-            targets = targets.to(logits.device)
-            nats += float(cross_entropy(logits.float(), targets).double().sum())
-            right += int((logits.argmax(2) == targets).sum())
-    return nats, right
+    return float(_looked(model, stimuli, device=device)["nats"].sum()) / known
 
 
 def _check(logits: object, shape: tuple[int, int, int], needed: int) -> None:

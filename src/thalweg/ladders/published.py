@@ -32,7 +32,7 @@ stimuli, and its number of parameters.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from thalweg import subjects
 from thalweg.devices import at_once, placed
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Ladder, Layer, Rung, Subject
+from thalweg.ladder import Evaluation, Ladder, Layer, Rung, Subject
 from thalweg.probe import halves_of_probe, last_features, probe
 from thalweg.stimuli import Source, Splits, Stimuli
 from thalweg.stimuli.files import read_images
@@ -126,13 +126,8 @@ def splits(ladder: str, source: Source, seed: int) -> Splits:
     return Splits.of_pool(read_images(source.path))
 
 
-def published(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, float | str | None]:
-    """How strong a published model is: as a classifier, where it tells the pool's classes apart, and by a linear probe.
-
-    `loss`, `bits`, `share` and `accuracy` are missing where the number of its classes is not the pool's; the classes
-    must be in the model's order. `probe` is the accuracy of a linear classifier on its last features, fitted on half of
-    the stimuli and tested on the other; `probe_note` says why it is missing.
-    """
+def _looked(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, Tensor]:
+    """Of each stimulus, what the model returned and its last features."""
     model = placed(model.eval(), device)
     outputs, features = [], []
     with torch.inference_mode(), last_features(model) as seen:
@@ -140,11 +135,24 @@ def published(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dic
             output = model(stimuli.batch(which).to(device))
             outputs.append(output.float().cpu() if isinstance(output, Tensor) else torch.empty(len(which), 0))
             features.append(seen.pop("features", torch.empty(len(which), 0)).float().cpu())
-    labels, logits = stimuli.labels.long(), torch.cat(outputs)
+    return {"logits": torch.cat(outputs), "features": torch.cat(features)}
+
+
+def _said(found: Mapping[str, Tensor], stimuli: Stimuli) -> dict[str, float | str | None]:
+    """How strong a published model is: as a classifier, where it tells the pool's classes apart, and by a linear probe.
+
+    `loss`, `bits`, `share` and `accuracy` are missing where the number of its classes is not the pool's; the classes
+    must be in the model's order. `probe` is the accuracy of a linear classifier on its last features, fitted on half of
+    the stimuli and tested on the other; `probe_note` says why it is missing.
+    """
+    labels, logits = stimuli.labels.long(), found["logits"]
     told = logits.ndim == 2 and logits.shape[1] == len(stimuli.label_names)
-    found = from_logits(logits, labels) if told else NOTHING
-    accuracy, note = probe(torch.cat(features), labels, *halves_of_probe(labels, stimuli))
-    return {**found, "probe": accuracy, "probe_note": note or None}
+    strength = from_logits(logits, labels) if told else NOTHING
+    accuracy, note = probe(found["features"], labels, *halves_of_probe(labels, stimuli))
+    return {**strength, "probe": accuracy, "probe_note": note or None}
+
+
+published = Evaluation(_looked, _said)
 
 
 def _ladder(name: str, models: tuple[Published, ...], description: str, observer: str = "") -> Ladder:
