@@ -14,8 +14,8 @@ from thalweg.bases.training import Recipe, train_for_subject
 from thalweg.devices import at_once
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Evaluate, Ladder, Subject
-from thalweg.ladders import language
-from thalweg.ladders.published import published
+from thalweg.ladders import language, words
+from thalweg.ladders.published import STRENGTH, published
 from thalweg.observers import Observer
 from thalweg.progress import Progress, Silent
 from thalweg.recording import laid_out, watching
@@ -82,6 +82,7 @@ def measure(
         description="one model, as it was published",
         modality=model.modality,
         evaluate=evaluator(model),
+        strength=words.STRENGTH if model.modality == "text" else STRENGTH,
         call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length, skip_bad=skip_bad),
     )
     alone = {"seeds": 1, "shards": told.shards or _shards(splits.pool, told)}

@@ -53,6 +53,7 @@ from thalweg.subjects import taps
 MOST_UNITS = 64  # of a layer of EfficientNet-Lite
 PUBLISHED_UNITS, PUBLISHED_SEED = 84, 42  # of each model of the paper; its script's seed
 NOTHING: dict[str, float | None] = {"loss": None, "bits": None, SHARE: None, "accuracy": None}
+STRENGTH = "bits above the label entropy, for classifiers of the pool's own classes"
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _ladder(name: str, models: tuple[Published, ...], description: str, observer
         splits=partial(splits, name),
         evaluate=published,
         description=description,
-        strength="bits above the label entropy, for classifiers of the pool's own classes",
+        strength=STRENGTH,
         observer=observer,
     )
 
