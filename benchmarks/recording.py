@@ -1,5 +1,5 @@
 """What recording costs beside the bare forward pass, and beside other ways of finding what drives units:
-python -m benchmarks.recording [CASE]... [--stimuli N] [--rounds 7] [--threads T] [--memory]
+python -m benchmarks.recording [CASE]... [--stimuli N] [--rounds 7] [--threads 1] [--memory]
 
 All go through the same network and batches, turn about, in one process. Of each, the median over the rounds of its time
 over the bare pass's in the same round is printed. Cases: `dense` (784-256-10: the hidden units, which are what a survey
@@ -14,9 +14,9 @@ stimuli are random numbers.
 - `run_with_cache`: TransformerLens's, over the bare pass of TransformerLens's own network of the same shape; the 64
   highest are kept from batch to batch.
 
-Freed memory stays with the process, as where thalweg runs its tasks; that makes all of them faster. The bare pass of
-`gpt2` computes no logits, as nobody reads them while recording. With `--memory`, each case is recorded
-in processes of its own, over N and over 2 N stimuli that are made batch by batch, and the peaks are printed.
+They run on one thread, and freed memory stays with the process, as where thalweg runs its tasks. The bare pass of
+`gpt2` computes no logits, as nobody reads them while recording. With `--memory`, each case is recorded in processes of
+its own, over N and over 2 N stimuli that are made batch by batch, and the peaks are printed.
 """
 
 import argparse
@@ -300,7 +300,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=[*CASES], choices=[[], *CASES], metavar="CASE")
     parser.add_argument("--stimuli", type=int)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     told = parser.parse_args()
