@@ -268,10 +268,8 @@ def _do(
 
 def _train(models: list[Model], stages: Stages) -> None:
     """Train all models that are trained here, and find out how strong all are; what is in pieces, piece by piece."""
-    whole = [one for one in models if one.in_pieces and one.run.undone(f"train-{one.task}", one.train_inputs())]
-    shards = [replace(model, shard=shard) for model in whole for shard in range(model.settings.parts)]
-    if shards:
-        _do("strength", look_at_shards, shards, Model.train_inputs, stages)
+    in_pieces = [one for one in models if one.in_pieces]
+    _share_out("strength", look_at_shards, in_pieces, Model.train_inputs, stages, before="train")
     _do("train", train_models, models, Model.train_inputs, stages)
 
 
@@ -280,15 +278,28 @@ def _measure(models: list[Model], told: Settings, stages: Stages) -> None:
     all is measured.
     """
     if told.parts > 1:
-        undone = [one for one in models if one.run.undone(f"measure-{one.task}", one.measure_inputs())]
-        shards = [replace(model, shard=shard) for model in undone for shard in range(told.parts)]
-        if shards:
-            _do("record", record_shards, shards, Model.measure_inputs, stages)
+        _share_out("record", record_shards, models, Model.measure_inputs, stages, before="measure")
     _do("measure", measure_models, models, Model.measure_inputs, stages)
     shutil.rmtree(models[0].run / SHARDS, ignore_errors=True)
     for step in ("strength", "record"):
         for stamp in (models[0].run / "steps").glob(f"{step}-*.json"):
             stamp.unlink()
+
+
+def _share_out(
+    step: str,
+    task: Callable[[list[Model]], str],
+    models: list[Model],
+    inputs: Callable[[Model], str],
+    stages: Stages,
+    *,
+    before: str,
+) -> None:
+    """Do a task for each shard of the models whose next step, which puts the shards together, is not done already."""
+    undone = [one for one in models if one.run.undone(f"{before}-{one.task}", inputs(one))]
+    shards = [replace(model, shard=shard) for model in undone for shard in range(model.settings.parts)]
+    if shards:
+        _do(step, task, shards, inputs, stages)
 
 
 def _together(models: list[Model]) -> list[list[Model]]:
