@@ -214,7 +214,7 @@ def test_a_model_is_recorded_at_every_layer_in_one_pass():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5))
     calls = []
-    model.register_forward_hook(lambda *_: calls.append(1))
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
     stimuli = images(50)
     layers = [Layer("0", "max", torch.relu), Layer("3")]
     found = record(model, layers, stimuli, torch.arange(50), k=5, sample=50, bases=("neurons", "random"), batch_size=20)
@@ -227,6 +227,29 @@ def test_a_model_is_recorded_at_every_layer_in_one_pass():
     for key, values in expected.items():
         recording = found[key]
         torch.testing.assert_close(recording.sample, values[recording.sample_ids()], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("last", "times"), [("1", 1), ("2", 1), ("3", 3), ("2:in", 1)])
+def test_a_pass_ends_with_the_last_layer_that_is_measured(last, times):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(inplace=True), nn.Linear(5, 4))
+    ran = []
+    model[3].register_forward_pre_hook(lambda *_: ran.append(1))
+    found = record(model, [Layer("1"), Layer(last)][last == "1" :], images(30), torch.arange(30), k=5, batch_size=10)
+    assert len(ran) == times  # the first pass goes through the whole model
+    with torch.no_grad():
+        values = model[1](images(30).batch(slice(None)).flatten(1))
+    recording = found["1", "neurons"]
+    torch.testing.assert_close(recording.sample, values[recording.sample_ids()])
+
+
+def test_a_model_spread_over_devices_runs_to_its_end():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.Linear(5, 4))
+    model.hf_device_map = {"": "cpu"}
+    ran = []
+    model[2].register_forward_hook(lambda *_: ran.append(1))
+    record(model, [Layer("1")], images(30), torch.arange(30), k=5, batch_size=10)
+    assert len(ran) == 3
 
 
 def test_an_activation_in_place_does_not_alter_the_layer_before_it():

@@ -16,7 +16,7 @@ Limits: values are compared as float32; ids must lie below 2^32.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -466,18 +466,18 @@ class Recorder:
         self, values: Float[Tensor, "batch unit"], ids: Int64[Tensor, " batch"], order: Int64[Tensor, " batch"]
     ) -> None:
         """Take in the values in pieces of the size of a block, or have them wait until they fill one."""
-        room = len(self.block)
-        if len(values) > room:
+        room, rows = self.block.shape[0], values.shape[0]  # a tensor's `len` takes ten times as long
+        if rows > room:
             for part in zip(values.split(room), ids.split(room), order.split(room), strict=True):
                 self._collect(*part)
             return
-        if self.filled + len(values) > room:
+        if self.filled + rows > room:
             self._empty_block()
-        if 2 * len(values) > room:
+        if 2 * rows > room:
             self._take_in(values.float().contiguous(), ids, order)
         else:
-            self.block[self.filled : self.filled + len(values)] = values
-            self.filled += len(values)
+            self.block[self.filled : self.filled + rows] = values
+            self.filled += rows
             self.waiting.append((ids, order))
 
     def _empty_block(self) -> None:
@@ -548,16 +548,17 @@ class Recorder:
 
     def _keep_sample(self, values: Tensor, places: Tensor, order: Tensor) -> None:
         """Keep the stimuli whose scrambled ids are the smallest of all: a random sample that merges."""
-        if not len(places):
+        count = places.shape[0]
+        if not count:
             return
-        if len(places) > self.size:
+        if count > self.size:
             order, first = order.topk(self.size, largest=False)
-            places = places.take(first)
-        if self.sampled + len(places) > len(self.sample):
+            places, count = places.take(first), self.size
+        if self.sampled + count > self.sample.shape[0]:
             self._settle_sample()
-        room = slice(self.sampled, self.sampled + len(places))
-        self.sample_order[room], self.sample[room] = order, values[places]
-        self.sampled += len(places)
+        room = slice(self.sampled, self.sampled + count)
+        self.sample_order[room], self.sample[room] = order, values.index_select(0, places)
+        self.sampled += count
 
     def _settle_sample(self) -> None:
         """Let go of all but the stimuli with the smallest scrambled ids, and put these in order."""
@@ -574,7 +575,8 @@ class Recorder:
         self._settle_sums()
         self._settle_sample()
         self.extremes.settle()
-        high, low = self.extremes.keys.sort(descending=True).values.cpu().split(self.extremes.units)
+        keys = torch.from_numpy(np.sort(self.extremes.keys.cpu().numpy())).flip(1)  # faster than PyTorch's sort
+        high, low = keys.split(self.extremes.units)
         return Recording(
             high_keys=high.contiguous(),
             low_keys=low.contiguous(),
@@ -630,7 +632,7 @@ class Reader:
         if self.turned is not None:
             passed_on = self.layer.nonlinearity(laid) if self.layer.nonlinearity else laid
             laid = torch.einsum("bu...,uv->bv...", passed_on.float(), self.turned)
-        elif self.places is not None and len(self.places) < laid.shape[1]:
+        elif self.places is not None and self.places.shape[0] < laid.shape[1]:
             laid = laid[:, self.places]
         return pooled(laid, self.layer.pool)
 
@@ -654,18 +656,35 @@ def laid_out(output: Float[Tensor, "..."], layer: Layer) -> Float[Tensor, "batch
     """A layer's output with its neurons on axis 1 and its places after them; the last place alone where it is all that
     is looked at.
     """
-    laid = output.movedim(layer.units, 1)[:, :, layer.skip :] if output.ndim > 2 else output
+    laid = output.movedim(layer.units, 1) if output.ndim > 2 and layer.units != 1 else output
+    laid = laid[:, :, layer.skip :] if output.ndim > 2 and layer.skip else laid
     return pooled(laid, "last") if layer.pool == "last" else laid
+
+
+class Enough(BaseException):
+    """Ends a forward pass: all that is wanted of it has been seen. Not an `Exception`, which a model may catch."""
+
+
+def run(model: nn.Module, inputs: Tensor) -> None:
+    """A forward pass, whole or as far as those who watch it want it."""
+    with suppress(Enough):
+        model(inputs)
 
 
 @contextmanager
 def watching(
-    model: nn.Module, layers: Sequence[Layer], *, read: Callable[[str, Tensor], Any] | None = None
+    model: nn.Module,
+    layers: Sequence[Layer],
+    *,
+    read: Callable[[str, Tensor], Any] | None = None,
+    short: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """A dictionary that holds what each layer gave in the last forward pass, for as long as the context lasts.
 
     Of a layer that returns several things, the first tensor counts. With `read`, what that makes of it is held instead,
-    and it is called at once: the output itself can be freed or changed in place by what runs next.
+    and it is called at once: the output itself can be freed or changed in place by what runs next. With `short`, `run`
+    goes through the whole model once, which shows whether a layer runs twice, and from then on no further than the last
+    of the layers; a model that is spread over devices runs whole, as it puts its weights back only then.
 
     Raises:
         ThalwegError: a layer that the model does not have, that ran twice in one pass, or whose output is no tensor of
@@ -673,6 +692,8 @@ def watching(
     """
     modules = dict(model.named_modules())
     outputs: dict[str, Any] = {}
+    passes = 0
+    short = short and not getattr(model, "hf_device_map", None)
     in_place = any(getattr(module, "inplace", False) for module in modules.values())  # a later one would alter them
 
     def keep(name: str, output: object) -> None:
@@ -683,8 +704,12 @@ def watching(
             got = type(output).__name__ if found is None else f"a tensor of shape {tuple(found.shape)}"
             raise ThalwegError(f"layer {name!r} gave {got}; units need a tensor of shape (batch, unit, ...)")
         outputs[name] = read(name, found) if read else found.clone() if in_place else found
+        if short and passes > 1 and len(outputs) == len(layers):
+            raise Enough
 
     def forget(_module: nn.Module, _inputs: object) -> None:
+        nonlocal passes
+        passes += 1
         outputs.clear()
 
     handles = [model.register_forward_pre_hook(forget)]
@@ -781,7 +806,7 @@ def record(
     workers: int = 1,
 ) -> dict[tuple[str, str], Recording]:
     """Record every unit of every layer, in each basis, over the stimuli with these ids in one pass: {(layer, basis):
-    recording}.
+    recording}. But for the first batch, the pass goes no further than the last of the layers.
 
     `statistics` holds tables with a row for each stimulus of the whole set, whose products with the values are summed.
     The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled;
@@ -811,35 +836,40 @@ def record(
     which = order = places = torch.empty(0, dtype=torch.int64)  # of the batch under way: ids, scrambled, in the sample
     entering = places, order
 
-    early: dict[tuple[str, str], Tensor] = {}  # what lasts is made after the first pass, not between what does not last
+    held: dict[tuple[str, str], Tensor] = {}  # values that are taken in after the pass
 
     def read(layer: str, output: Tensor) -> None:
-        """Take in a layer's values where they arise, while they are at hand and before anything alters them."""
+        """Read a layer's values where they arise, while they are at hand and before anything alters them.
+
+        Those that lie in the output itself are taken in at once. The others wait until the pass is over, as taking them
+        in costs half then; so do all in the first pass, for what lasts is not made between what does not last.
+        """
         for basis in bases:
             values = readers[layer, basis](output).to(device)
-            if len(values) != len(which):
+            if values.shape[0] != which.shape[0]:
                 raise ThalwegError(
                     f"layer {layer!r} returned {len(values)} rows for a batch of {len(which)} stimuli; axis 0 must be "
                     "the batch"
                 )
             recorder = recorders[layer, basis]
-            if recorder.started:
+            apart = values.untyped_storage().data_ptr() != output.untyped_storage().data_ptr()
+            if recorder.started and not apart:
                 recorder.offer(values, which, order, entering)
             else:
-                early[layer, basis] = values.clone()
+                held[layer, basis] = values if apart else values.clone()
 
-    with torch.inference_mode(), watching(model, layers, read=read) as ran, unread(model, layers):
+    with torch.inference_mode(), watching(model, layers, read=read, short=True) as ran, unread(model, layers):
         for batch, inputs in batches(stimuli, ids, batch_size, workers=workers):
             which, order, places = (one.to(device) for one in (batch, next(orders), next(sampled)))
             entering = places, order.take(places)
-            model(given(inputs, device, PRECISIONS[precision]))
+            run(model, given(inputs, device, PRECISIONS[precision]))
             for layer in layers:
                 if layer.name not in ran:
                     raise ThalwegError(
                         f"layer {layer.name!r} did not run for a batch; name layers that every stimulus uses"
                     )
-            for name in [*early]:
-                recorders[name].offer(early.pop(name), which, order, entering)
+            for name in [*held]:
+                recorders[name].offer(held.pop(name), which, order, entering)
     return {
         name: replace(recorder.finish(), places=readers[name].places.cpu())  # type: ignore[union-attr]
         for name, recorder in recorders.items()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from thalweg.devices import given, placed
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Layer
-from thalweg.recording import laid_out, watching
+from thalweg.recording import laid_out, run, watching
 from thalweg.stimuli import Stimuli
 
 PLACES = 64
@@ -30,10 +30,10 @@ def outputs(
     """
     model = placed(model.eval(), device)
     precision = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
-    with watching(model, layers) as seen:
+    with watching(model, layers, short=True) as seen:
         for batch in ids.split(BATCH):
             with torch.no_grad():  # not around the yield: whoever takes the values may need gradients
-                model(given(stimuli.batch(batch), device, precision))
+                run(model, given(stimuli.batch(batch), device, precision))
             if missing := [layer.name for layer in layers if layer.name not in seen]:
                 raise ThalwegError(f"layer {missing[0]!r} did not run; name layers that every stimulus uses")
             yield {layer.name: laid_out(seen[layer.name], layer) for layer in layers}
