@@ -1,11 +1,12 @@
 """What recording costs beside the bare forward pass, and beside other ways of finding what drives units:
-python -m benchmarks.recording [CASE]... [--stimuli N] [--rounds 7] [--threads 1] [--memory]
+python -m benchmarks.recording [CASE]... [--stimuli N] [--rounds 7] [--threads 1] [--alone] [--memory]
 
-All go through the same network and batches, turn about, in one process. Of each, the median over the rounds of its time
-over the bare pass's in the same round is printed. Cases: `dense` (784-256-10: the hidden units, which are what a survey
-records of it), `logits` (the same and its ten logits), `resnet50` (all convolutions of the four stages, 224 pixels) and
-`gpt2` (all neurons of the perceptrons of a network of GPT-2 small's shape, at the last of 24 tokens). Weights and
-stimuli are random numbers.
+All go through the same network and batches in one process. thalweg and the bare pass take turns batch by batch, so that
+a machine that others use too is as fast for one as for the other; the rest follow in each round. Of each, the median
+over the rounds of its time over the bare pass's in the same round is printed. With `--alone` the rest stay away. Cases:
+`dense` (784-256-10: the hidden units, which are what a survey records of it), `logits` (the same and its ten logits),
+`resnet50` (all convolutions of the four stages, 224 pixels) and `gpt2` (all neurons of the perceptrons of a network of
+GPT-2 small's shape, at the last of 24 tokens). Weights and stimuli are random numbers.
 
 - `thalweg`: the 64 highest and lowest stimuli, the shared sample and the moments of every unit.
 - `store everything`: one value a unit and stimulus, pooled like thalweg's, kept in memory, sorted at the end.
@@ -29,7 +30,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -75,6 +77,26 @@ class Noise:
     def batch(self, which: Tensor) -> Tensor:
         torch.manual_seed(int(which[0]))
         return self.make(len(which))
+
+
+@dataclass
+class TurnAbout:
+    """Stimuli of which each batch goes through the bare model, whose time is taken, before it is given out."""
+
+    stimuli: Noise
+    model: nn.Module
+    seconds: float = 0
+    modality: str = "noise"
+
+    def __len__(self) -> int:
+        return len(self.stimuli)
+
+    def batch(self, which: Tensor) -> Tensor:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            self.model(self.stimuli.batch(which))
+        self.seconds += time.perf_counter() - start
+        return self.stimuli.batch(which)
 
 
 @dataclass(frozen=True)
@@ -154,7 +176,7 @@ def hooks(model: nn.Module, layers: list[Layer], read: Callable[[Layer, Tensor],
         handle.remove()
 
 
-def ours(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> None:
+def ours(model: nn.Module, layers: list[Layer], stimuli: Noise | TurnAbout, size: int) -> None:
     record(model, layers, stimuli, torch.arange(len(stimuli)), batch_size=size)
 
 
@@ -215,15 +237,14 @@ def with_cache(model: nn.Module, stimuli: Noise, size: int) -> None:
     over_batches(forward, stimuli, size)
 
 
-Contest = dict[str, tuple[Callable[[], None], str]]  # by name: what is timed, and the pass it is measured against
+Contest = dict[str, tuple[Callable[[], float | None], str]]  # by name: what is timed, and against which pass
 
 
 def contest(name: str, case: Case, stimuli: Noise) -> Contest:
     model = case.make().eval()
     layers, size = case.layers(model), case.size
     found: Contest = {
-        BARE: (partial(bare, model, layers, stimuli, size), BARE),
-        OURS: (partial(ours, model, layers, stimuli, size), BARE),
+        OURS: (partial(turn_about, model, deepcopy(model), layers, stimuli, size), BARE),
         "store everything": (partial(stored, model, layers, stimuli, size), BARE),
     }
     needed = "transformer_lens" if name == "gpt2" else "crp"
@@ -239,15 +260,19 @@ def contest(name: str, case: Case, stimuli: Noise) -> Contest:
     return found
 
 
-def bare(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> None:
-    with unread(model, layers):
-        over_batches(model, stimuli, size)
+def turn_about(model: nn.Module, twin: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> float:
+    """Record, with the bare pass of the model's twin before each batch; the seconds that the bare pass took."""
+    both = TurnAbout(stimuli, twin)
+    with unread(twin, layers):
+        ours(model, layers, both, size)
+    return both.seconds
 
 
-def seconds(function: Callable[[], None]) -> float:
+def timed(function: Callable[[], float | None]) -> tuple[float, float]:
+    """The seconds that it took but for those that it says the bare pass took, and these."""
     start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    beside = function() or 0
+    return time.perf_counter() - start - beside, beside
 
 
 def compare(name: str, told: argparse.Namespace) -> None:
@@ -256,16 +281,22 @@ def compare(name: str, told: argparse.Namespace) -> None:
     torch.manual_seed(0)
     stimuli = Kept(case.batch, count, torch.zeros(count, dtype=torch.int64), all=case.batch(count))
     contestants = contest(name, case, stimuli)
-    contestants[BARE][0]()
-    times: dict[str, list[float]] = {which: [] for which in contestants}
+    if told.alone:
+        contestants = {OURS: contestants[OURS]}
+    over_batches(case.make().eval(), replace(stimuli, count=4 * case.size), case.size)  # warms up
+    times: dict[str, list[float]] = {which: [] for which in (BARE, *contestants)}
     for _ in range(told.rounds):
         for which, (function, _) in contestants.items():
-            times[which].append(seconds(function))
+            taken, beside = timed(function)
+            times[which].append(taken)
+            if which == OURS:
+                times[BARE].append(beside)
     print(f"{case.title}: {count} stimuli, batches of {case.size}, {torch.get_num_threads()} threads")
-    for which, (_, against) in contestants.items():
-        ratios = sorted(one / other for one, other in zip(times[which], times[against], strict=True))
+    for which, taken in times.items():
+        against = BARE if which == BARE else contestants[which][1]
+        ratios = sorted(one / other for one, other in zip(taken, times[against], strict=True))
         spread = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})" if which != against else ""
-        print(f"  {which:24} {statistics.median(times[which]):8.3f} s  {spread}", flush=True)
+        print(f"  {which:24} {statistics.median(taken):8.3f} s  {spread}", flush=True)
 
 
 def peak(name: str, told: argparse.Namespace) -> None:
@@ -301,6 +332,7 @@ def main() -> None:
     parser.add_argument("--stimuli", type=int)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--alone", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     told = parser.parse_args()

@@ -35,6 +35,7 @@ from thalweg.stimuli import Splits, Stimuli, halves, viewed
 from thalweg.tables import RunDirectory, digest, file_name, identity
 
 SHARDS = "recordings/shards"
+PARAMETERS = "parameters"  # a column of the tables
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
 Recorded = tuple[dict[str, Layers], Callable[[], nn.Module]]  # by control, with what returns the trained model
 
@@ -205,7 +206,7 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
     first = models[0]
     if first.subject:
         loaded = [control for control in first.controls if control != "rotated"]
-        yield {control: ({}, _strengths(first.network(control), first, {}, control)) for control in loaded}
+        yield {control: ({}, _published(first, control)) for control in loaded}
         return
     network = placed(first.build(), first.settings.hardware)
     untrained = _strengths(network, first, {"train_examples": 0})
@@ -250,8 +251,10 @@ def _look_at_shard(model: Model) -> None:
     for control in model.controls:
         if control != "rotated":
             outputs.append(_findings(model, control, model.shard))
-            found = model.ladder.evaluate.look(model.network(control), part, device=model.settings.hardware)
-            tables.write_tensors(model.run / outputs[-1], dict(found))
+            network = model.network(control)
+            counted = torch.tensor([_parameters(network)])
+            found = model.ladder.evaluate.look(network, part, device=model.settings.hardware)
+            tables.write_tensors(model.run / outputs[-1], {**found, PARAMETERS: counted})
     model.run.finish(f"strength-{model.task}", model.train_inputs(), outputs)
 
 
@@ -260,35 +263,47 @@ def _findings(model: Model, control: str, shard: int) -> str:
     return f"{SHARDS}/{model.name}-{control}-strength-{shard}.safetensors"
 
 
-def _evaluated(network: nn.Module, model: Model, control: str) -> Told:
-    """How strong a model is; put together from what was found out shard by shard, where it was."""
+def _parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def _published(model: Model, control: str) -> Told:
+    """What the tables say of a published model, of whose training nothing is known: its place on every strength axis,
+    put together from what was found out shard by shard, where it was.
+
+    The strength of one that says nothing about the pool's labels is missing.
+    """
     if model.in_pieces:
         assert isinstance(model.ladder.evaluate, Evaluation)
         files = [_findings(model, control, shard) for shard in range(model.settings.parts)]
-        found = [tables.read_tensors(model.run / file) for file in files]
-        return model.ladder.evaluate.say(
-            {name: torch.cat([one[name] for one in found]) for name in found[0]}, model.pool
-        )
+        parts = [tables.read_tensors(model.run / file) for file in files]
+        counted = int(parts[0][PARAMETERS])
+        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name != PARAMETERS}
+        found = dict(model.ladder.evaluate.say(joined, model.pool))
+    else:
+        network = model.network(control)
+        counted = _parameters(network)
+        found = dict(_evaluate(network, model))
+    return {"pool_loss": found.pop("loss"), **found, PARAMETERS: counted, "compute": None}
+
+
+def _evaluate(network: nn.Module, model: Model) -> Told:
     evaluate = model.ladder.evaluate or strength.evaluate
     return evaluate(network, model.pool, device=model.settings.hardware)
 
 
-def _strengths(network: nn.Module, model: Model, told: Told, control: str = "none") -> Told:
-    """What the tables say of a model: its place on every strength axis, and how its training ended.
-
-    Nothing is known of the training of a published model; the strength of one that says nothing about the pool's
-    labels is missing.
+def _strengths(network: nn.Module, model: Model, told: Told) -> Told:
+    """What the tables say of a model that was trained here: its place on every strength axis, and how its training
+    ended.
     """
-    device = model.settings.hardware
-    found = dict(_evaluated(network, model, control))
-    about = {**told, "pool_loss": found.pop("loss"), **found}
-    if model.subject:
-        return {**about, "parameters": sum(weight.numel() for weight in network.parameters()), "compute": None}
+    found = dict(_evaluate(network, model))
     forward = strength.forward_flops(network.to("cpu"), model.pool)
-    network.to(device)
+    network.to(model.settings.hardware)
     return {
-        **about,
-        "parameters": sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
+        **told,
+        "pool_loss": found.pop("loss"),
+        **found,
+        PARAMETERS: sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         "compute": 3 * forward * int(told.get("train_examples") or 0),  # a backward pass costs two forward passes
     }
 
