@@ -230,6 +230,26 @@ def test_monosemanticity_equals_the_sum_over_pairs_and_its_jackknife(generator):
         assert (score.high - score.low)[unit] / 2 == pytest.approx(float(1.959964 * spread), rel=1e-3)
 
 
+def test_monosemanticity_of_a_unit_that_few_stimuli_drive(generator):
+    embeddings = centred(torch.randn(200, 6, generator=generator))
+    activations = torch.zeros(200, 4)
+    activations[7, 0] = 3  # no pair
+    activations[[7, 9], 1] = 3  # one pair
+    activations[:, 2] = torch.rand(200, generator=generator) * 1e-6  # pairs with the one, of equal share
+    activations[7, 2] = 1
+    activations[[7, 9, 11], 3] = 3
+    score = monosemanticity(activations, embeddings)
+    alike = embeddings @ embeddings.T
+    assert score.value[0].isnan()
+    assert (score.n == torch.tensor([0, 200, 200, 200])).all()
+    assert score.value[1] == pytest.approx(float(alike[7, 9]), abs=1e-5)
+    others = (activations[:, 2] - activations[:, 2].min()).index_fill(0, torch.tensor([7]), 0)
+    assert score.value[2] == pytest.approx(float(alike[7] @ others / others.sum()), abs=1e-4)
+    assert (score.low[1], score.high[1]) == (-1, 1)
+    assert (score.low[2:] < score.value[2:]).all()
+    assert (score.value[2:] < score.high[2:]).all()
+
+
 def test_monosemanticity_of_one_cluster_is_near_one_and_of_noise_near_zero(generator):
     clusters = torch.nn.functional.one_hot(torch.arange(300) % 5, 5).float()
     embeddings = torch.nn.functional.normalize(clusters + 0.05 * torch.randn(300, 5, generator=generator), dim=1)
