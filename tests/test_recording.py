@@ -235,7 +235,8 @@ def test_a_pass_ends_with_the_last_layer_that_is_measured(last, times):
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(inplace=True), nn.Linear(5, 4))
     ran = []
     model[3].register_forward_pre_hook(lambda *_: ran.append(1))
-    found = record(model, [Layer("1"), Layer(last)][last == "1" :], images(30), torch.arange(30), k=5, batch_size=10)
+    layers = [Layer(name) for name in {"1", last}]
+    found = record(model, layers, images(30), torch.arange(30), k=5, batch_size=10)
     assert len(ran) == times  # the first pass goes through the whole model
     with torch.no_grad():
         values = model[1](images(30).batch(slice(None)).flatten(1))

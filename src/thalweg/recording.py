@@ -656,8 +656,7 @@ def laid_out(output: Float[Tensor, "..."], layer: Layer) -> Float[Tensor, "batch
     """A layer's output with its neurons on axis 1 and its places after them; the last place alone where it is all that
     is looked at.
     """
-    laid = output.movedim(layer.units, 1) if output.ndim > 2 and layer.units != 1 else output
-    laid = laid[:, :, layer.skip :] if output.ndim > 2 and layer.skip else laid
+    laid = output.movedim(layer.units, 1)[:, :, layer.skip :] if output.ndim > 2 else output
     return pooled(laid, "last") if layer.pool == "last" else laid
 
 
