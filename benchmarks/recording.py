@@ -8,7 +8,9 @@ over the rounds of its time over the bare pass's in the same round is printed. W
 `resnet50` (all convolutions of the four stages, 224 pixels) and `gpt2` (all neurons of the perceptrons of a network of
 GPT-2 small's shape, at the last of 24 tokens). Weights and stimuli are random numbers.
 
-- `thalweg`: the 64 highest and lowest stimuli, the shared sample and the moments of every unit.
+- `thalweg`: the 64 highest and lowest stimuli, the shared sample and the moments of every unit. Published convnets run
+  with their channels last, as thalweg loads them; `thalweg, as given` records the network as its library makes it, and
+  `thalweg, both so` says what recording costs beside a bare pass that has its channels last too.
 - `store everything`: one value a unit and stimulus, pooled like thalweg's, kept in memory, sorted at the end.
 - `zennit-crp`: its `Maximization`, given the activations by a hook (pip install --no-deps zennit zennit-crp): the 40
   highest, and their places. No relevance is computed, which it would do as well.
@@ -39,6 +41,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import Layer
+from thalweg.devices import channels_last
 from thalweg.engine.where import memory_kept
 from thalweg.packages import torchvision_first
 from thalweg.recording import laid_out, pooled, record, unread
@@ -60,6 +63,7 @@ class Case:
     batch: Callable[[int], Tensor]
     stimuli: int
     size: int  # of a batch
+    loaded: Callable[[nn.Module], nn.Module] | None = None  # what thalweg makes of such a network when it loads one
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,15 @@ def neurons(model: nn.Module) -> list[Layer]:
 CASES = {
     "dense": Case("784-256-10", dense, lambda _model: [Layer("1")], digits, 60_000, 1000),
     "logits": Case("784-256-10, logits too", dense, lambda _model: [Layer("1"), Layer("3")], digits, 60_000, 1000),
-    "resnet50": Case("ResNet-50 at 224 pixels", resnet50, convolutions, lambda n: torch.randn(n, 3, 224, 224), 256, 8),
+    "resnet50": Case(
+        "ResNet-50 at 224 pixels",
+        resnet50,
+        convolutions,
+        lambda n: torch.randn(n, 3, 224, 224),
+        256,
+        8,
+        channels_last,
+    ),
     "gpt2": Case(
         f"GPT-2 small's shape, {TOKENS} tokens",
         gpt2,
@@ -243,10 +255,13 @@ Contest = dict[str, tuple[Callable[[], float | None], str]]  # by name: what is 
 def contest(name: str, case: Case, stimuli: Noise) -> Contest:
     model = case.make().eval()
     layers, size = case.layers(model), case.size
-    found: Contest = {
-        OURS: (partial(turn_about, model, deepcopy(model), layers, stimuli, size), BARE),
-        "store everything": (partial(stored, model, layers, stimuli, size), BARE),
-    }
+    found: Contest = {OURS: (partial(turn_about, model, deepcopy(model), layers, stimuli, size), BARE)}
+    if case.loaded is not None:
+        loaded = case.loaded(deepcopy(model))
+        found[f"{OURS}, as given"] = found[OURS]
+        found[OURS] = (partial(turn_about, loaded, deepcopy(model), layers, stimuli, size), BARE)
+        found[f"{OURS}, both so"] = (partial(turn_about, loaded, deepcopy(loaded), layers, stimuli, size), BARE)
+    found["store everything"] = (partial(stored, model, layers, stimuli, size), BARE)
     needed = "transformer_lens" if name == "gpt2" else "crp"
     if find_spec(needed) is None:
         print(f"left out, as it is not installed: {needed}")
@@ -282,20 +297,22 @@ def compare(name: str, told: argparse.Namespace) -> None:
     stimuli = Kept(case.batch, count, torch.zeros(count, dtype=torch.int64), all=case.batch(count))
     contestants = contest(name, case, stimuli)
     if told.alone:
-        contestants = {OURS: contestants[OURS]}
+        contestants = {which: contestant for which, contestant in contestants.items() if which.startswith(OURS)}
     over_batches(case.make().eval(), replace(stimuli, count=4 * case.size), case.size)  # warms up
     times: dict[str, list[float]] = {which: [] for which in (BARE, *contestants)}
+    ratios: dict[str, list[float]] = {which: [] for which in times}
     for _ in range(told.rounds):
-        for which, (function, _) in contestants.items():
+        for which, (function, against) in contestants.items():
             taken, beside = timed(function)
             times[which].append(taken)
             if which == OURS:
                 times[BARE].append(beside)
+            if which != against:
+                ratios[which].append(taken / (beside or times[against][-1]))
     print(f"{case.title}: {count} stimuli, batches of {case.size}, {torch.get_num_threads()} threads")
     for which, taken in times.items():
-        against = BARE if which == BARE else contestants[which][1]
-        ratios = sorted(one / other for one, other in zip(taken, times[against], strict=True))
-        spread = f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})" if which != against else ""
+        found = sorted(ratios[which])
+        spread = f"{statistics.median(found):.3f} ({found[0]:.3f} to {found[-1]:.3f})" if found else ""
         print(f"  {which:24} {statistics.median(taken):8.3f} s  {spread}", flush=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from thalweg import Source, ThalwegError
 from thalweg.ladders import mnist
@@ -130,6 +131,31 @@ def test_training_stops_when_the_validation_loss_has_stopped_improving_and_keeps
     assert told["stopped"] == "validation loss stopped improving"
     assert evaluate(model, splits.validation)["loss"] == pytest.approx(told["validation_loss"], abs=1e-9)
     assert told["train_examples"] == told["epochs"] * 2000
+
+
+class Viewing(nn.Module):
+    """A convnet that asks for a view of its feature maps, as many do, so that their channels cannot come last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.linear = nn.Conv2d(1, 4, 9, 3), nn.Linear(4 * 7 * 7, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(self.convolution(images).relu().view(len(images), -1))
+
+
+def test_a_network_trains_as_it_is_laid_out():
+    splits = mnist.splits(Source(), 0)
+    model = Viewing()
+    Classifier(most_epochs=3)(model, splits, 0)
+    assert evaluate(model, splits.validation)["accuracy"] > 0.5
+
+
+def test_convnets_have_their_channels_last_and_give_what_they_would_without(generator):
+    model, digits = mnist.convolutional(4, "pool", 8), torch.rand(2, 1, 28, 28, generator=generator)
+    assert model[:4](digits).is_contiguous(memory_format=torch.channels_last)
+    laid = model(digits)
+    torch.testing.assert_close(model.to(memory_format=torch.contiguous_format)(digits), laid)
 
 
 def test_flops_of_softmax_regression_are_two_a_weight():

@@ -13,6 +13,7 @@ from thalweg import Images, Layer, ThalwegError
 from thalweg.recording import (
     BLOCK,
     EMPTY,
+    Reader,
     Recorder,
     Recording,
     Scramble,
@@ -276,6 +277,25 @@ def test_pooling_takes_the_maximum_or_the_mean_over_places(generator):
     assert torch.equal(pooled(maps, "max"), maps.amax((2, 3)))
     torch.testing.assert_close(pooled(maps, "mean"), maps.mean((2, 3)))
     assert torch.equal(pooled(maps[..., 0, 0], "max"), maps[..., 0, 0])
+
+
+@pytest.mark.parametrize("side", [1, 5, 6, 7, 12])
+def test_the_maximum_is_the_same_however_values_lie_in_memory(side: int, generator: torch.Generator):
+    maps = torch.randn(3, 5, side, side, generator=generator) - 4  # so that most are negative
+    maps[0, 1, -1, -1], maps[1, 2] = torch.nan, -torch.inf
+    expected = maps.flatten(2).amax(2)
+    tokens = nn.functional.pad(maps.flatten(2).mT, (0, 0, 1, 0), value=9.0)[:, 1:].movedim(2, 1)  # the first left out
+    for laid in (maps, maps.to(memory_format=torch.channels_last), tokens):
+        torch.testing.assert_close(pooled(laid, "max"), expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("pool", ["max", "mean"])
+@pytest.mark.parametrize("only", [(3,), (0, 2, 9), tuple(range(15))])
+def test_units_that_are_measured_have_the_values_they_have_among_all(pool, only, generator: torch.Generator):
+    maps = torch.randn(4, 16, 6, 6, generator=generator)
+    for laid in (maps, maps.to(memory_format=torch.channels_last)):
+        some, every = (Reader(Layer("1", pool, only=which), "neurons", seed=0, place=0) for which in (only, ()))
+        torch.testing.assert_close(some(laid), every(laid)[:, only])
 
 
 def test_an_unknown_layer_is_named_with_near_names():

@@ -249,7 +249,9 @@ def test_torchvision_loads_a_file_from_the_hub_folder(
     prepared = torchvision.models.get_model_weights(name).IMAGENET1K_V1.transforms()(picture())
     assert torch.equal(subject.view(picture()), prepared)
     with torch.no_grad():
-        torch.testing.assert_close(subject.load()(prepared[None]), reference.eval()(prepared[None]))
+        loaded = subject.load()
+        torch.testing.assert_close(loaded(prepared[None]), reference.eval()(prepared[None]))
+        assert next(loaded.parameters()).is_contiguous(memory_format=torch.channels_last)
         untrained = subject.build()(prepared[None])
     assert untrained.shape == (1, 1000)
     assert set(subject.build().state_dict()) == {key for key in state if not key.startswith("aux")}

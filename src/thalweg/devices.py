@@ -1,7 +1,11 @@
-"""Where models run, and in which precision."""
+"""Where models run, in which precision, and how their numbers lie in memory."""
+
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # How many stimuli a published model is given at once, by modality and device. On a CPU more of them are no faster
 # (measured on one thread: ResNet-50 72 ms a photograph with 8, 77 with 32; GPT-2 38 ms a window with 64, 37 with 256).
@@ -18,6 +22,16 @@ def at_once(modality: str, device: str) -> int:
 def placed(model: nn.Module, device: str) -> nn.Module:
     """The model on the device; one that is spread over several devices stays where it is."""
     return model if getattr(model, "hf_device_map", None) else model.to(device)
+
+
+def channels_last(model: Network) -> Network:
+    """The model, whose convolutions from now on lay the channels of each place beside each other in memory.
+
+    Values differ in their last digits, and on a CPU convnets are faster (measured on one thread: ResNet-50 by a sixth,
+    GoogLeNet twice). A model that asks for a `view` of its feature maps fails; it should ask to `flatten` or `reshape`.
+    """
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def in_precision(model: nn.Module, precision: torch.dtype) -> nn.Module:

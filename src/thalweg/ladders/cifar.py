@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.devices import channels_last
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Ladder, Layer, Rung
 from thalweg.ladders.networks import before_rectifiers, convolutional, fully_connected
@@ -201,7 +202,8 @@ def alexnet(width: int) -> nn.Sequential:
         parts += [normalised(before, times * width, size), nn.ReLU(), *([nn.MaxPool2d(2)] if halved else [])]
         before = times * width
     hidden = 8 * width
-    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(before * 16, hidden), nn.ReLU(), nn.Linear(hidden, len(NAMES)))
+    parts += [nn.Flatten(), nn.Linear(before * 16, hidden), nn.ReLU(), nn.Linear(hidden, len(NAMES))]
+    return channels_last(nn.Sequential(*parts))
 
 
 class Block(nn.Module):
@@ -230,7 +232,7 @@ class Block(nn.Module):
 
 def inception(width: int) -> nn.Sequential:
     """A convolution and three Inception blocks, twice halved; each channel's maximum over places is read out."""
-    return nn.Sequential(
+    network = nn.Sequential(
         normalised(3, 2 * width, 3),
         nn.ReLU(),
         nn.MaxPool2d(2),
@@ -245,6 +247,7 @@ def inception(width: int) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(8 * width, len(NAMES)),
     )
+    return channels_last(network)
 
 
 def _dense(*widths: int, quick: bool = True) -> Rung:

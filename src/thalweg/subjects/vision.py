@@ -30,6 +30,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from thalweg.devices import channels_last
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Subject
 from thalweg.packages import imported
@@ -45,6 +46,11 @@ OTHER_FILES = {  # weights for torchvision's architectures that others publish, 
 }
 LITE_SIZES = {"0": 224, "1": 240, "2": 260}
 LITE_PADDING = 32  # CROP_PADDING of the published preprocessing
+
+
+def ready(model: nn.Module) -> nn.Module:
+    """The model as it is measured."""
+    return channels_last(model.eval())
 
 
 def _package(name: str) -> Any:
@@ -96,7 +102,7 @@ def torchvision_untrained(name: str, weights: str) -> nn.Module:
     models = _package("torchvision").models
     classes = len(models.get_weight(weights).meta["categories"])
     model: nn.Module = models.get_model(name, weights=None, num_classes=classes, **AS_PUBLISHED.get(name, {}))
-    return model.eval()
+    return ready(model)
 
 
 def _torchvision_published(name: str, weights: str, file: Path, who: str) -> nn.Module:
@@ -111,7 +117,7 @@ def _torchvision_published(name: str, weights: str, file: Path, who: str) -> nn.
             model: nn.Module = models.get_model(name, weights=models.get_weight(weights))
         except RuntimeError as wrong:
             raise misfit(file, wrong, who=who) from wrong
-    return model.eval()
+    return ready(model)
 
 
 def _torchvision_from_file(name: str, weights: str, file: Path, who: str) -> nn.Module:
@@ -176,7 +182,7 @@ def _timm_file(config: Any, who: str) -> Path:
 def timm_untrained(name: str) -> nn.Module:
     """The architecture as timm builds it for these weights, newly initialised."""
     model: nn.Module = _package("timm").create_model(name, pretrained=False)
-    return model.eval()
+    return ready(model)
 
 
 def _timm_published(name: str, file: Path, who: str) -> nn.Module:
@@ -188,7 +194,7 @@ def _timm_published(name: str, file: Path, who: str) -> nn.Module:
         )
     except RuntimeError as wrong:
         raise misfit(file, wrong, who=who) from wrong
-    return model.eval()
+    return ready(model)
 
 
 @dataclass(frozen=True)
@@ -251,7 +257,7 @@ def _open_clip_model(name: str, tag: str) -> nn.Module:
 def open_clip_untrained(name: str, tag: str) -> nn.Module:
     """The image tower as open_clip builds it for these weights, newly initialised."""
     tower: nn.Module = _open_clip_model(name, tag).get_submodule("visual")
-    return tower.eval()
+    return ready(tower)
 
 
 def _open_clip_published(name: str, tag: str, file: Path, who: str) -> nn.Module:
@@ -263,7 +269,7 @@ def _open_clip_published(name: str, tag: str, file: Path, who: str) -> nn.Module
             factory.load_checkpoint(model, str(file), strict=True)
         except RuntimeError as wrong:
             raise misfit(file, wrong, who=who) from wrong
-    return model.get_submodule("visual").eval()
+    return ready(model.get_submodule("visual"))
 
 
 @dataclass(frozen=True)
@@ -331,7 +337,7 @@ def lite_file(which: str) -> Path:
 def lite_untrained(which: str) -> nn.Module:
     """The architecture, newly initialised."""
     model: nn.Module = import_module("efficientnet_lite_pytorch").EfficientNet.from_name(f"efficientnet-lite{which}")
-    return model.eval()
+    return ready(model)
 
 
 def lite_published(which: str) -> nn.Module:
