@@ -319,7 +319,7 @@ def compare(name: str, told: argparse.Namespace) -> None:
 def peak(name: str, told: argparse.Namespace) -> None:
     """Print the most memory that this process has held, in KiB, after a recording."""
     case, count = CASES[name], told.stimuli
-    model = case.make().eval()
+    model = (case.loaded or nn.Module.eval)(case.make().eval())
     ours(model, case.layers(model), Noise(case.batch, count, torch.zeros(count, dtype=torch.int64)), case.size)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
