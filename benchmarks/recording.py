@@ -53,6 +53,10 @@ TOKENS, VOCABULARY = 24, 50257
 BARE, OURS = "bare", "thalweg"
 
 
+def as_made(model: nn.Module) -> nn.Module:
+    return model
+
+
 @dataclass(frozen=True)
 class Case:
     """A network, where its units are, and random stimuli for it."""
@@ -63,7 +67,7 @@ class Case:
     batch: Callable[[int], Tensor]
     stimuli: int
     size: int  # of a batch
-    loaded: Callable[[nn.Module], nn.Module] | None = None  # what thalweg makes of such a network when it loads one
+    loaded: Callable[[nn.Module], nn.Module] = as_made  # what thalweg makes of such a network when it loads one
 
 
 @dataclass(frozen=True)
@@ -255,12 +259,14 @@ Contest = dict[str, tuple[Callable[[], float | None], str]]  # by name: what is 
 def contest(name: str, case: Case, stimuli: Noise) -> Contest:
     model = case.make().eval()
     layers, size = case.layers(model), case.size
-    found: Contest = {OURS: (partial(turn_about, model, deepcopy(model), layers, stimuli, size), BARE)}
-    if case.loaded is not None:
-        loaded = case.loaded(deepcopy(model))
-        found[f"{OURS}, as given"] = found[OURS]
-        found[OURS] = (partial(turn_about, loaded, deepcopy(model), layers, stimuli, size), BARE)
-        found[f"{OURS}, both so"] = (partial(turn_about, loaded, deepcopy(loaded), layers, stimuli, size), BARE)
+    loaded = case.loaded(deepcopy(model))
+    pairs = {OURS: (loaded, model)}
+    if case.loaded is not as_made:
+        pairs |= {f"{OURS}, as given": (model, model), f"{OURS}, both so": (loaded, loaded)}
+    found: Contest = {
+        which: (partial(turn_about, one, deepcopy(other), layers, stimuli, size), BARE)
+        for which, (one, other) in pairs.items()
+    }
     found["store everything"] = (partial(stored, model, layers, stimuli, size), BARE)
     needed = "transformer_lens" if name == "gpt2" else "crp"
     if find_spec(needed) is None:
@@ -298,7 +304,7 @@ def compare(name: str, told: argparse.Namespace) -> None:
     contestants = contest(name, case, stimuli)
     if told.alone:
         contestants = {which: contestant for which, contestant in contestants.items() if which.startswith(OURS)}
-    over_batches(case.make().eval(), replace(stimuli, count=4 * case.size), case.size)  # warms up
+    over_batches(case.make().eval(), replace(stimuli, count=min(count, 4 * case.size)), case.size)  # warms up
     times: dict[str, list[float]] = {which: [] for which in (BARE, *contestants)}
     ratios: dict[str, list[float]] = {which: [] for which in times}
     for _ in range(told.rounds):
@@ -319,7 +325,7 @@ def compare(name: str, told: argparse.Namespace) -> None:
 def peak(name: str, told: argparse.Namespace) -> None:
     """Print the most memory that this process has held, in KiB, after a recording."""
     case, count = CASES[name], told.stimuli
-    model = (case.loaded or nn.Module.eval)(case.make().eval())
+    model = case.loaded(case.make().eval())
     ours(model, case.layers(model), Noise(case.batch, count, torch.zeros(count, dtype=torch.int64)), case.size)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 

@@ -631,7 +631,9 @@ def highest(values: Float[Tensor, "batch unit place"]) -> Float[Tensor, "batch u
 
 @lru_cache
 def few(places: int) -> int:
-    """In how many rows, of some places each, so many places can be laid; 0 if in none that are few and not none."""
+    """The most rows, of more than one place each, into which so many places divide: at least `FEW` and fewer than twice
+    as many, or 0 where no such number divides them.
+    """
     return max((rows for rows in range(FEW, 2 * FEW) if places % rows == 0 and places > rows), default=0)
 
 
