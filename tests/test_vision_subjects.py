@@ -90,7 +90,7 @@ def test_layers_without_one_value_a_unit_are_left_out_with_the_reason() -> None:
     }
     found = taps.found(Planted(), torch.randn(2, 3, 8, 8))
     with pytest.raises(ThalwegError, match="'twice' ran 2 times"):
-        taps.chosen(found, ["tw*"], without=reasons)
+        taps.chosen(found, ["tw*"], without=lambda: reasons)
 
 
 def test_a_model_that_cannot_run_says_so() -> None:

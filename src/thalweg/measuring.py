@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def measure(
     network = model.load().eval()
     pool = viewed(splits.pool, model.view)
     batch = pool.batch(torch.arange(2))
-    without = taps.left_out(network, batch) if patterns and not model.layers else {}
+    without = dict if model.layers else partial(taps.left_out, network, batch)
     chosen = taps.chosen(layers_of(model, network, batch), patterns, without=without)
     if units and own is not None:
         raise ThalwegError(f"--units draws neurons; basis {basis!r} has units of its own: leave --units out")

