@@ -3,7 +3,11 @@ shown.
 """
 
 import difflib
-from collections.abc import Iterable
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class ThalwegError(Exception):
@@ -20,3 +24,37 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ThalwegError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(names) or 'none'}"
     return ThalwegError(f"no {what} is called {name!r}; {hint}")
+
+
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Run code that the user wrote: what it raises becomes an error that names it, the reason and the line.
+
+    `what` names the code as the subject of a sentence, as "observer 'mine'". Errors of ours pass through as they are.
+
+    Raises:
+        ThalwegError: the code failed.
+    """
+    try:
+        yield
+    except (ThalwegError, MemoryError):
+        raise
+    except Exception as wrong:
+        raise ThalwegError(f"{what} failed with {reason(wrong)}{_line(wrong)}") from wrong
+
+
+def reason(wrong: BaseException) -> str:
+    """An exception in one line: its type and the first line of what it says."""
+    lines = str(wrong).strip().splitlines()
+    return f"{type(wrong).__name__}: {lines[0][:300]}" if lines else type(wrong).__name__
+
+
+def _line(wrong: BaseException) -> str:
+    """The line of the user's code that raised, or nothing where no frame is of a user's file."""
+    frames = [frame for frame in traceback.extract_tb(wrong.__traceback__) if _is_users(frame.filename)]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def _is_users(file: str) -> bool:
+    libraries = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+    return not file.startswith(("<", *libraries))

@@ -17,14 +17,14 @@ from typing import Any
 import torch
 
 from thalweg import curves, engine, gathering, ladders, observers, tables
-from thalweg.errors import ThalwegError, unknown
+from thalweg.errors import ThalwegError, unknown, user_code
 from thalweg.ladder import Ladder
 from thalweg.observers import Observer, Seen, look
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording import record
 from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
-from thalweg.stimuli import Source, Stimuli, halves
+from thalweg.stimuli import Source, Stimuli, halves, notes_of
 from thalweg.tables import RunDirectory, digest, file_name, identity
 from thalweg.tasks import SHARDS, Model, cut, look_at_shards, measure_models, record_shards, train_models
 from thalweg.trials import LEAST_POOL
@@ -153,7 +153,10 @@ def _prepare(
         )
     if ladder.require:
         ladder.require(rungs)
-    splits = ladder.splits(source, told.seed)
+    with user_code(f"the function `splits` of ladder {ladder.name!r}"):
+        splits = ladder.splits(source, told.seed)
+    for note in notes_of(splits.pool):
+        stages.progress.say(note)
     smaller = min(map(len, halves(splits.pool, seed=told.seed)))
     if 2 * smaller < LEAST_POOL:
         raise ThalwegError(
@@ -357,6 +360,7 @@ def _record(models: list[Model], told: Settings, stages: Stages) -> dict[str, An
                     for one in model.watching
                 ],
                 "data_hash": model.data_hash,
+                "notes": list(notes_of(model.splits.pool)),
                 "left_out": list(getattr(model.splits.pool, "left_out", ())),
                 "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},
             }

@@ -29,6 +29,7 @@ __all__ = [
     "View",
     "Windows",
     "halves",
+    "notes_of",
     "viewed",
 ]
 
@@ -118,6 +119,13 @@ class Splits:
 def viewed(stimuli: Stimuli, view: View | None) -> Stimuli:
     """The stimuli as a model with this preprocessing is given them; only pictures have any."""
     return stimuli.viewed(view) if view and hasattr(stimuli, "viewed") else stimuli
+
+
+def notes_of(stimuli: Stimuli) -> tuple[str, ...]:
+    """What the reader of these stimuli took, and what it passed over and why: one line each; nothing where a set has no
+    `notes`.
+    """
+    return tuple(getattr(stimuli, "notes", ()))
 
 
 def halves(pool: Stimuli, *, seed: int) -> tuple[Int[Tensor, " reference"], Int[Tensor, " query"]]:

@@ -65,6 +65,7 @@ class ImageFiles:
     view: View | None = None
     left_out: tuple[str, ...] = ()
     modality: str = "image"
+    notes: tuple[str, ...] = ()  # what the reader took, and what it passed over and why: one line each
 
     def __len__(self) -> int:
         return len(self.file)

@@ -24,6 +24,7 @@ class Images:
     label_names: tuple[str, ...]
     view: View | None = None
     modality: str = "image"
+    notes: tuple[str, ...] = ()  # what the reader took, and what it passed over and why: one line each
 
     def __len__(self) -> int:
         return self.pixels.shape[0]

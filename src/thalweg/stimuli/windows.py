@@ -63,6 +63,7 @@ class Windows:
     vocabulary: Vocabulary
     tags: Mapping[str, Tags] = field(default_factory=dict)
     modality: str = "text"
+    notes: tuple[str, ...] = ()  # what the reader took, and what it passed over and why: one line each
 
     def __len__(self) -> int:
         return len(self.tokens)
