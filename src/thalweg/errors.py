@@ -3,6 +3,7 @@ shown.
 """
 
 import difflib
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
@@ -47,6 +48,11 @@ def reason(wrong: BaseException) -> str:
     """An exception in one line: its type and the first line of what it says."""
     lines = str(wrong).strip().splitlines()
     return f"{type(wrong).__name__}: {lines[0][:300]}" if lines else type(wrong).__name__
+
+
+def readable(path: Path | str) -> str:
+    """A path as it can be printed and written to tables: bytes that are not UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _line(wrong: BaseException) -> str:
