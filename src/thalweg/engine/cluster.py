@@ -14,14 +14,13 @@ command goes on where it stopped.
 """
 
 import logging
-import os
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 
+from thalweg.engine.sending import packed, portable, unpacked
 from thalweg.engine.where import Where, called
 from thalweg.errors import ThalwegError
 
@@ -77,15 +76,14 @@ def run(function: Callable[[Item], Result], items: Sequence[Item], where: Where)
     has = ray.cluster_resources()
     gpus = where.gpus if has.get("GPU") else 0
     task = ray.remote(_task).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
-    together = [ray.put((function, list(items)))]  # in a list, for the task to unpack when it can
-    path = [os.path.abspath(folder) for folder in sys.path]
+    together = [ray.put(packed((function, list(items))))]  # in a list, for the task to unpack when it is prepared
     most = where.workers or max(WINDOW, 2 * int(has.get("CPU", 1)))
     waiting, dead = iter(range(len(items))), 0
     running: dict[Any, int] = {}
     try:
         while True:
             for place in islice(waiting, most - len(running)):
-                running[task.remote(together, place, path)] = place
+                running[task.remote(together, place)] = place
             if not running:
                 break
             for reference in _finished(ray, list(running)):
@@ -115,14 +113,16 @@ def _finished(ray: Any, running: list[Any]) -> list[Any]:
     return found
 
 
-def _task(together: list[Any], place: int, path: list[str]) -> Any:
-    """One task, in a worker process; modules are found where the process that asks for it finds them."""
-    sys.path += [folder for folder in path if folder not in sys.path]
+def _task(together: list[Any], place: int) -> Any:
+    """One task, in a worker process."""
     function, items = _unpacked(together[0])
-    return called(function, items[place])
+    try:
+        return called(function, items[place])
+    except Exception as wrong:
+        raise portable(wrong) from None
 
 
 @lru_cache(maxsize=1)
 def _unpacked(reference: Any) -> Any:
     """The function and all items, kept for a worker's next task."""
-    return _ray().get(reference)
+    return unpacked(_ray().get(reference))

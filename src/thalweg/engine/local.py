@@ -2,7 +2,8 @@
 
 When a worker process dies, joblib gives up all that has not returned. Here the tasks that remain are started again, up
 to `RESTARTS` times in a row without one that finishes: what has returned is never lost, the tasks that other workers
-were at are done again. A single worker is this process itself, and then its death is the run's.
+were at are done again. A single worker is this process itself, and then its death is the run's. When this process dies,
+its workers end within seconds.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from thalweg.engine.sending import Packed, ends_with, packed, portable, unpacked
 from thalweg.engine.where import Where, called
 from thalweg.errors import ThalwegError
 
@@ -62,8 +64,15 @@ def run(function: Callable[[Item], Result], items: Sequence[Item], where: Where)
 
 def _parallel(function: Callable[[Any], Any], items: Iterable[tuple[int, Any]], workers: int) -> Iterator[Any]:
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-    return iter(parallel(joblib.delayed(_call)(function, place, item) for place, item in list(items)))
+    parent, task = os.getpid(), joblib.delayed(_call)
+    return iter(parallel(task(parent, place, packed((function, item))) for place, item in list(items)))
 
 
-def _call(function: Callable[[Any], Any], place: int, item: Any) -> tuple[int, Any]:
-    return place, called(function, item)
+def _call(parent: int, place: int, sent: Packed) -> tuple[int, Any]:
+    """One task, in a worker process."""
+    ends_with(parent)
+    function, item = unpacked(sent)
+    try:
+        return place, called(function, item)
+    except Exception as wrong:
+        raise portable(wrong) from None

@@ -4,7 +4,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from thalweg.errors import ThalwegError, unknown
+from thalweg.engine.sending import by_value
+from thalweg.errors import ThalwegError, unknown, user_code
 from thalweg.ladder import Subject
 from thalweg.packages import torchvision_first
 
@@ -23,19 +24,20 @@ def from_file(file: str, name: str) -> Subject:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     torchvision_first()  # most such files import it
-    sys.modules.setdefault(path.stem, module)  # so that what it defines can be sent to worker processes
-    sys.path.insert(0, str(path.parent))
+    if sys.modules.setdefault(path.stem, module) is module:
+        by_value(module)  # worker processes do not know the file
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # to stay: what it defines may import its neighbours when it is called
     try:
         spec.loader.exec_module(module)
     except Exception as wrong:
         raise ThalwegError(f"{file}: cannot be run ({type(wrong).__name__}: {wrong})") from wrong
-    finally:
-        sys.path.remove(str(path.parent))
     subjects = {key for key, value in vars(module).items() if isinstance(value, Subject)}
     if name not in vars(module):
         raise unknown(f"subject in {file}", name, subjects)
     found = vars(module)[name]
-    made = found() if callable(found) and not isinstance(found, Subject) else found
+    with user_code(f"{file}: {name}"):
+        made = found() if callable(found) and not isinstance(found, Subject) else found
     if not isinstance(made, Subject):
         raise ThalwegError(f"{file}: {name} is {type(made).__name__}; a thalweg.Subject was expected")
     return made
