@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 
 import thalweg
-from thalweg import ThalwegError, engine
-from thalweg.engine import Where
+from thalweg import ThalwegError
 from thalweg.engine.sending import Packed, packed, portable, unpacked
 
-TWO = Where(workers=2)
 OWN = """
 import helper
 from torchvision import transforms
@@ -56,8 +54,8 @@ class Picky(Exception):
         super().__init__(f"{what} at {where}")
 
 
-def picky(item: int) -> int:
-    raise Picky("a hole", f"item {item}")
+def here(item: int) -> int:
+    return item
 
 
 def alive(pid: int) -> bool:
@@ -76,7 +74,9 @@ def until(condition, seconds: float) -> bool:
     return bool(condition())
 
 
-def test_a_users_file_reaches_workers_with_its_neighbours_and_its_folder(tmp_path: Path, monkeypatch):
+def test_a_users_file_reaches_workers_with_its_neighbours_and_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     from thalweg.subjects.own import from_file
 
     (tmp_path / "helper.py").write_text("def plus(item):\n    return item + 1\n")
@@ -86,10 +86,12 @@ def test_a_users_file_reaches_workers_with_its_neighbours_and_its_folder(tmp_pat
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(ThalwegError, match="subject is int"):
         from_file("own_things.py", "subject")
-    function = sys.modules["own_things"].times
-    assert dict(engine.run(function, range(1, 4), TWO)) == {
-        place: (3 * (item + 1), item, "read") for place, item in enumerate(range(1, 4))
-    }
+    sent = packed(sys.modules["own_things"].times)
+    for module in ("own_things", "helper"):  # as in a worker, which has not imported them and starts elsewhere
+        monkeypatch.delitem(sys.modules, module)
+    sys.path.remove(str(tmp_path))
+    monkeypatch.chdir("/")
+    assert unpacked(sent)(4) == (3 * (4 + 1), 4, "read")
 
 
 def test_torchvision_is_prepared_before_a_task_is_read(monkeypatch: pytest.MonkeyPatch):
@@ -107,15 +109,16 @@ def test_what_cannot_travel_is_said_before_it_is_sent():
 
 
 def test_what_cannot_be_read_by_a_worker_is_said(monkeypatch: pytest.MonkeyPatch):
-    sent = packed(picky)
-    monkeypatch.delattr(sys.modules[__name__], "picky")
+    sent = packed(here)
+    monkeypatch.delattr(sys.modules[__name__], "here")
     with pytest.raises(ThalwegError, match=r"a worker process cannot read its task \(AttributeError"):
         unpacked(sent)
 
 
 def test_an_exception_that_cannot_travel_comes_back_in_words():
-    with pytest.raises(ThalwegError, match="Picky: a hole at item"):
-        list(engine.run(picky, range(2), TWO))
+    found = portable(Picky("a hole", "item 3"))
+    assert isinstance(found, ThalwegError)
+    assert str(found) == "Picky: a hole at item 3"
     wrong = ValueError("as it is")
     assert portable(wrong) is wrong
 
