@@ -5,14 +5,16 @@ import math
 import pickle
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from safetensors.torch import save_file
 from tests.test_text import planted
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
@@ -28,17 +30,21 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from thalweg import Layer, ThalwegError, ladders, subjects, survey
+from thalweg import Layer, ThalwegError, bases, ladders, measure, subjects, survey, tasks
+from thalweg.ladder import Ladder
 from thalweg.ladders import causal as families
 from thalweg.ladders import language
 from thalweg.observers import texts
-from thalweg.recording import record
-from thalweg.stimuli import Source, Splits, Windows, corpus
+from thalweg.recording import record, rotation
+from thalweg.scoring import Halves
+from thalweg.settings import Settings
+from thalweg.stimuli import Source, Splits, Windows, corpus, halves
 from thalweg.stimuli.corpus import WORD, Encoded, encode_whole, pieces, split
 from thalweg.stimuli.documents import Document
 from thalweg.stimuli.windows import NO_TARGET, Vocabulary
 from thalweg.subjects.language import Activation, Checkpoint, causal, layers, load, located, skeleton
-from thalweg.tables import identity
+from thalweg.tables import RunDirectory, identity
+from thalweg.tasks import Model
 
 ENTRIES, WINDOW = 420, 10
 ODD = " Café naïve, 🙂 日本 don't 1234?\nThe <s> end_of it…\n"
@@ -729,3 +735,80 @@ def test_encoding_nothing_gives_nothing(tokenizer: Tokenizer):
     assert isinstance(one, Encoded)
     assert len(one.tokens) <= 1
     assert len(one.first) == len(one.tokens)
+
+
+# Values along a window's tokens
+
+
+def dictionary(folder: Path, neurons: int, latents: int) -> dict[str, Tensor]:
+    """A dictionary with random weights of a residual stream, in SAELens's layout."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"W_enc": (neurons, latents), "b_enc": (latents,), "W_dec": (latents, neurons), "b_dec": (neurons,)}
+    weights = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
+    folder.mkdir()
+    save_file(weights, folder / "sae_weights.safetensors")
+    told = {"architecture": "standard", "d_in": neurons, "d_sae": latents, "hook_name": "blocks.0.hook_resid_post"}
+    (folder / "cfg.json").write_text(json.dumps(told))
+    return weights
+
+
+@pytest.fixture(scope="module")
+def windows_of_gpt2() -> Windows:
+    pool = split(documents(40), seed=1, length=WINDOW, tokenizer=byte_level()).pool
+    assert isinstance(pool, Windows)
+    return pool.take(slice(0, 160))
+
+
+def in_basis(basis: str, stream: Tensor, reference: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    """What the units of a basis make of a residual stream, by hand."""
+    if basis == "sae":
+        return (stream - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
+    if basis == "random":
+        return stream @ rotation(16, seed=7919)
+    last = stream[reference, -1]
+    _, _, across = torch.linalg.svd(last - last.mean(0), full_matrices=False)
+    signs = across.take_along_dim(across.abs().argmax(1, keepdim=True), 1).sign()
+    return (stream - last.mean(0)) @ (across * signs).T
+
+
+def stream_of_gpt2(windows: Windows) -> Tensor:
+    """The residual stream after the first block."""
+    with torch.inference_mode():
+        return made("gpt2")(windows.batch(slice(None)), output_hidden_states=True).hidden_states[1]
+
+
+@pytest.mark.parametrize("basis", ["sae", "random", "pca"])
+def test_values_along_a_window_are_those_of_the_unit_in_its_basis(
+    folders: dict[str, Path], windows_of_gpt2: Windows, tmp_path: Path, basis: str
+):
+    weights = dictionary(tmp_path / "sae", 16, 24)
+    subject = causal(str(folders["gpt2"]))
+    subject = replace(subject, layers=subject.layers[2:3])
+    rung = replace(subject.rung(), basis=bases.find(f"sae:{tmp_path / 'sae'}" if basis == "sae" else basis))
+    ladder = Ladder("one", (rung,), lambda _source, _seed: Splits.of_pool(windows_of_gpt2), modality="text")
+    run, settings = RunDirectory(tmp_path), Settings(device="cpu")
+    model = Model(run, ladder, rung, 0, settings, Splits.of_pool(windows_of_gpt2), "")
+    reference, query = halves(windows_of_gpt2, seed=0)
+    network = subject.load()
+    trained = (network, tasks._encoders(network, model, Halves(reference, query)))
+    units = in_basis(basis, stream_of_gpt2(windows_of_gpt2), reference, weights)
+    for unit in (0, 5, units.shape[2] - 1):
+        found = tasks._along(lambda: trained, model, "transformer.h.0", unit, [7, 3, 90])
+        assert torch.allclose(torch.tensor(found), units[[7, 3, 90], :, unit], atol=2e-3)
+
+
+def test_the_report_shows_values_of_latents_along_windows(
+    folders: dict[str, Path], windows_of_gpt2: Windows, tmp_path: Path
+):
+    weights = dictionary(tmp_path / "sae", 16, 24)
+    settings = {"observer": "bag", "shards": 2, "batch_size": 40, "workers": 1, "resamples": 100}
+    basis = f"sae:{tmp_path / 'sae'}"
+    places = {"out": tmp_path / "run", "cache": tmp_path / "cache"}
+    run = measure(
+        f"hf:{folders['gpt2']}", windows_of_gpt2, layers="transformer.h.0", basis=basis, **settings, **places
+    )
+    shown = pl.read_parquet(run.path / "gallery.parquet")
+    assert shown["unit"].max() >= 16  # more latents than neurons
+    units = in_basis("sae", stream_of_gpt2(windows_of_gpt2), torch.empty(0), weights)
+    for row in shown.iter_rows(named=True):
+        assert row["values"] == pytest.approx(units[row["stimulus"], :, row["unit"]].tolist(), abs=2e-3)

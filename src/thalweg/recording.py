@@ -650,6 +650,27 @@ class Reader:
 
     def __call__(self, output: Float[Tensor, "..."]) -> Float[Tensor, "batch measured"]:
         """The values of the units that are measured."""
+        laid, places = self._in_basis(output)
+        pool, units, measured = self.layer.pool, laid.shape[1], places.shape[0]
+        if self.turned is not None or measured == units:
+            return pooled(laid, pool)
+        if SPARSE * measured < units:
+            return pooled(laid[:, places], pool)
+        return pooled(laid, pool)[:, places]
+
+    def along(self, output: Float[Tensor, "..."], unit: int) -> Float[Tensor, "batch *place"]:
+        """The values of one of these units before they are pooled.
+
+        Raises:
+            ValueError: a unit that is not measured.
+        """
+        laid, places = self._in_basis(output)
+        return laid[:, unit if self.turned is None else places.tolist().index(unit)]
+
+    def _in_basis(
+        self, output: Float[Tensor, "..."]
+    ) -> tuple[Float[Tensor, "batch unit *place"], Int64[Tensor, " measured"]]:
+        """The layer's values in the basis, of rotated ones those measured alone; and which units are measured."""
         laid = laid_out(output, self.layer)
         if self.encode is not None:
             laid = self.encode(laid.movedim(1, -1)).movedim(-1, 1)
@@ -658,12 +679,7 @@ class Reader:
         if self.turned is not None:
             passed_on = self.layer.nonlinearity(laid) if self.layer.nonlinearity else laid
             laid = torch.einsum("bu...,uv->bv...", passed_on.float(), self.turned)
-        pool, units, measured = self.layer.pool, laid.shape[1], self.places.shape[0]
-        if self.turned is not None or measured == units:
-            return pooled(laid, pool)
-        if SPARSE * measured < units:
-            return pooled(laid[:, self.places], pool)
-        return pooled(laid, pool)[:, self.places]
+        return laid, self.places
 
     def _start(self, units: int, device: torch.device) -> Int64[Tensor, " measured"]:
         """Which units are measured: those named, or as many as the layer says, drawn at random, or all."""

@@ -24,10 +24,21 @@ from thalweg.devices import BATCH, PRECISIONS, at_once, placed
 from thalweg.engine.local import default_workers
 from thalweg.errors import NoRoom, ThalwegError
 from thalweg.gallery import gallery
-from thalweg.ladder import Evaluation, Ladder, Rung, Subject, Told, Trainer
+from thalweg.ladder import Encode, Evaluation, Ladder, Rung, Subject, Told, Trainer
 from thalweg.measures import MEASURES
 from thalweg.observers import Observer, prepare
-from thalweg.recording import NEURONS, RANDOM, Recording, beside, from_tensors, merge, record, to_tensors, watching
+from thalweg.recording import (
+    NEURONS,
+    RANDOM,
+    Reader,
+    Recording,
+    beside,
+    from_tensors,
+    merge,
+    record,
+    to_tensors,
+    watching,
+)
 from thalweg.scores import HEADLINES
 from thalweg.scoring import Halves, Known, Watcher, known, score_units
 from thalweg.settings import Settings
@@ -37,7 +48,8 @@ from thalweg.tables import RunDirectory, digest, file_name, identity
 SHARDS = "recordings/shards"
 PARAMETERS = "parameters"  # a column of the tables
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
-Recorded = tuple[dict[str, Layers], Callable[[], nn.Module]]  # by control, with what returns the trained model
+Trained = tuple[nn.Module, Mapping[str, Encode]]  # a model, and the encoders of its layers in its basis
+Recorded = tuple[dict[str, Layers], Callable[[], Trained]]  # by control, with what returns the trained model
 
 
 def cut(ids: Int[Tensor, " stimulus"], *, batch_size: int, shards: int) -> list[Int[Tensor, "_"]]:
@@ -331,7 +343,7 @@ def _measure(model: Model) -> None:
     pool = model.splits.pool
     parts = Halves(*halves(pool, seed=model.settings.seed))
     watchers, facts = _watchers(model, pool)
-    recordings, trained = _merged(model) if model.settings.parts > 1 else _recorded(model, parts, facts)
+    recordings, trained = _merged(model, parts) if model.settings.parts > 1 else _recorded(model, parts, facts)
     rows = _score(recordings, model, parts, watchers, facts)
     outputs = [
         _keep(layers, model, f"recordings/{model.name}-{control}.safetensors") for control, layers in recordings.items()
@@ -352,18 +364,21 @@ def _measure(model: Model) -> None:
 
 
 def _along(
-    trained: Callable[[], nn.Module], model: Model, layer: str, unit: int, stimuli: list[int]
+    trained: Callable[[], Trained], model: Model, layer: str, unit: int, stimuli: list[int]
 ) -> list[list[float]]:
-    """A unit's value at each token of some stimuli; nothing where it has none."""
-    place = next(one for one in model.rung.layers if one.name == layer)
+    """A unit's value at each token of some stimuli, in the basis that it is of; nothing where it has none."""
     if model.splits.pool.modality != "text":
         return []
-    network = placed(trained(), model.settings.hardware).to(PRECISIONS[model.settings.precision])
-    with torch.inference_mode(), watching(network.eval(), [place]) as outputs:
+    place = [one.name for one in model.rung.layers].index(layer)
+    everywhere = replace(model.rung.layers[place], pool="max")  # a layer's places are there before they are pooled
+    network, encoders = trained()
+    network = placed(network, model.settings.hardware).to(PRECISIONS[model.settings.precision])
+    reader = Reader(everywhere, model.basis, seed=model.settings.seed, place=place, encode=encoders.get(layer))
+    with torch.inference_mode(), watching(network.eval(), [everywhere]) as outputs:
         network(model.pool.batch(torch.tensor(stimuli)).to(model.settings.hardware))
-    output = outputs[layer].movedim(place.units, 1)
+        values = reader.along(outputs[layer], unit)
     shown = model.splits.pool.length  # type: ignore[attr-defined]  # a language model may see tokens before the window
-    return output[:, unit, -shown:].float().cpu().tolist() if output.ndim == 3 else []
+    return values[:, -shown:].float().cpu().tolist() if values.ndim == 2 else []
 
 
 def _watchers(model: Model, pool: Stimuli) -> tuple[list[Watcher], Known]:
@@ -398,24 +413,34 @@ def _views(
 def _recorded(model: Model, parts: Halves, facts: Known) -> Recorded:
     """The recordings of a model and its twins."""
     found: dict[str, Layers] = {}
-    trained = nn.Module()
+    trained: Trained = (nn.Module(), {})
     for control in model.controls:
         if control != "rotated":
             network = model.network(control)
+            encoders = _encoders(network, model, parts)
             bases = {control: model.basis}
             if control == "none":
-                trained = network
+                trained = (network, encoders)
                 bases |= {"rotated": RANDOM} if "rotated" in model.controls else {}
-            found |= _record(network, model, parts, facts, bases)
+            found |= _record(network, model, parts, facts, bases, encoders)
     return {control: found[control] for control in model.controls}, lambda: trained
 
 
+def _encoders(network: nn.Module, model: Model, parts: Halves) -> Mapping[str, Encode]:
+    """What makes the units of each layer, where the basis is one of its own; fitted to the reference half alone."""
+    basis, device = model.rung.basis, model.settings.hardware
+    return basis.encoders(network, model.rung.layers, model.pool, parts.reference, device=device) if basis else {}
+
+
 def _record(
-    network: nn.Module, model: Model, parts: Halves, facts: Known, bases: Mapping[str, str]
+    network: nn.Module,
+    model: Model,
+    parts: Halves,
+    facts: Known,
+    bases: Mapping[str, str],
+    encoders: Mapping[str, Encode],
 ) -> dict[str, Layers]:
     """The recordings of both halves, by control and layer."""
-    basis, device = model.rung.basis, model.settings.hardware
-    encoders = basis.encoders(network, model.rung.layers, model.pool, parts.reference, device=device) if basis else {}
     reference, query = (
         record(
             network,
@@ -428,7 +453,7 @@ def _record(
             sample=model.settings.sample,
             seed=model.settings.seed,
             statistics=facts.tables(),
-            device=device,
+            device=model.settings.hardware,
             batch_size=model.batch_size,
             precision=model.settings.precision,
             workers=model.settings.workers or default_workers(),
@@ -507,13 +532,19 @@ def _shard(model: Model, control: str, shard: int) -> str:
     return f"{SHARDS}/{model.name}-{control}-{shard}.safetensors"
 
 
-def _merged(model: Model) -> Recorded:
+def _merged(model: Model, parts: Halves) -> Recorded:
     """What the shards recorded of a model and its twins, always merged in the same order."""
     recordings = {
         control: reduce(_union, (_kept(model, _shard(model, control, shard)) for shard in range(model.settings.parts)))
         for control in model.controls
     }
-    return recordings, cache(partial(model.network, "none"))
+
+    @cache
+    def trained() -> Trained:
+        network = model.network("none")
+        return network, _encoders(network, model, parts)
+
+    return recordings, trained
 
 
 def _union(one: Layers, other: Layers) -> Layers:
