@@ -27,10 +27,12 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedTokenizerFast,
 )
 
-from thalweg import Layer, ThalwegError, bases, ladders, measure, subjects, survey, tasks
+from thalweg import Layer, ThalwegError, bases, ladders, measure, subjects, survey, tasks, train_dictionary
 from thalweg.ladder import Ladder
 from thalweg.ladders import causal as families
 from thalweg.ladders import language
@@ -42,7 +44,7 @@ from thalweg.stimuli import Source, Splits, Windows, corpus, halves
 from thalweg.stimuli.corpus import WORD, Encoded, encode_whole, pieces, split
 from thalweg.stimuli.documents import Document
 from thalweg.stimuli.windows import NO_TARGET, Vocabulary
-from thalweg.subjects.language import Activation, Checkpoint, causal, layers, load, located, skeleton
+from thalweg.subjects.language import Activation, Checkpoint, causal, kind_of, layers, load, located, skeleton
 from thalweg.tables import RunDirectory, identity
 from thalweg.tasks import Model
 
@@ -512,8 +514,8 @@ def test_what_is_not_on_the_machine_is_said_at_once_and_where_it_belongs(cache: 
         causal("Owner/tiny@step5")
     (snapshot / "model.safetensors").unlink()
     (snapshot / "tokenizer.json").unlink()
-    with pytest.raises(ThalwegError, match=r"model.safetensors and tokenizer.json missing in .*snapshots"):
-        causal("Owner/tiny")
+    with pytest.raises(ThalwegError, match=r"model.safetensors and tokenizer.json missing in .*snapshots.*hf download"):
+        causal("Owner/tiny").load()
     with pytest.raises(ThalwegError, match="there is no such folder"):
         causal("/nowhere/at/all")
     with pytest.raises(ThalwegError, match="there is no such file; a GGUF file"):
@@ -529,9 +531,20 @@ def test_shards_are_looked_for_one_by_one(tmp_path: Path):
     whole_hash = causal(str(folder)).weights
     shards = sorted(folder.glob("model-*.safetensors"))
     assert len(shards) > 1
+    index = folder / "model.safetensors.index.json"
+    whole = index.read_text()
+    index.write_text(whole.replace(shards[0].name, "../elsewhere.safetensors"))
+    with pytest.raises(
+        ThalwegError, match=r"index.json: names the file '../elsewhere.safetensors', which does not lie"
+    ):
+        causal(str(folder))
+    index.write_text('{"weight_map": {"transformer.wte.weight": 3}}')
+    with pytest.raises(ThalwegError, match=r"index.json: weight_map must name a file for each weight"):
+        causal(str(folder))
+    index.write_text(whole)
     shards[0].unlink()
     with pytest.raises(ThalwegError, match=shards[0].name):
-        causal(str(folder))
+        causal(str(folder)).load()
     assert len(whole_hash.partition("sha256:")[2]) == 16
 
 
@@ -804,11 +817,169 @@ def test_the_report_shows_values_of_latents_along_windows(
     settings = {"observer": "bag", "shards": 2, "batch_size": 40, "workers": 1, "resamples": 100}
     basis = f"sae:{tmp_path / 'sae'}"
     places = {"out": tmp_path / "run", "cache": tmp_path / "cache"}
-    run = measure(
-        f"hf:{folders['gpt2']}", windows_of_gpt2, layers="transformer.h.0", basis=basis, **settings, **places
-    )
+    run = measure(f"hf:{folders['gpt2']}", windows_of_gpt2, layers="transformer.h.0", basis=basis, **settings, **places)
     shown = pl.read_parquet(run.path / "gallery.parquet")
     assert shown["unit"].max() >= 16  # more latents than neurons
     units = in_basis("sae", stream_of_gpt2(windows_of_gpt2), torch.empty(0), weights)
     for row in shown.iter_rows(named=True):
         assert row["values"] == pytest.approx(units[row["stimulus"], :, row["unit"]].tolist(), abs=2e-3)
+
+
+# Damaged and odd files
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def set_in(name: str, **fields: object) -> Callable[[Path], None]:
+    """What sets fields of a JSON file."""
+
+    def set_fields(folder: Path) -> None:
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | fields))
+
+    return set_fields
+
+
+def written(name: str, content: bytes) -> Callable[[Path], None]:
+    """What writes a file."""
+
+    def write(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return write
+
+
+def cut_in_header(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:200])
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "half downloaded": (lambda folder: cut(folder / "model.safetensors"), r"model.safetensors: is cut off: it has 29,952 bytes, and its header says 59,904"),
+    "cut in its header": (cut_in_header, r"model.safetensors: is cut off: it has 200 bytes, and its header alone has"),
+    "nothing": (written("model.safetensors", b""), r"model.safetensors: is empty; fetch it again"),
+    "a pointer": (
+        written("model.safetensors", b"version https://git-lfs.github.com/x"),
+        "safetensors: is a pointer of Git",
+    ),
+    "a page": (written("model.safetensors", b"<!DOCTYPE html><html>"), r"model.safetensors: is a page of a web site"),
+    "noise": (written("model.safetensors", b"noise" * 20), r"model.safetensors: is no safetensors file"),
+    "no header": (written("model.safetensors", b"\2\0\0\0\0\0\0\0{]"), r"safetensors: is damaged: its header can't"),
+    "no JSON": (written("config.json", b"{not json"), r"config.json: can't be read as JSON \(line 1, column 2"),
+    "Latin-1": (written("config.json", b'{"a": "\xe9"}'), r"config.json: is not in UTF-8, as JSON must be \(byte 8\)"),
+    "a list": (written("config.json", b"[1]"), r"config.json: a JSON object was expected, not list"),
+    "blank": (written("config.json", b"  "), r"config.json: holds nothing but blanks"),
+    "text": (set_in("config.json", n_layer="two"), r"config.json: .*Field 'n_layer' expected int, got str"),
+    "no heads": (set_in("config.json", n_head=0), r"config.json: .*ZeroDivisionError.* at self.head_dim = "),
+    "minus one block": (set_in("config.json", n_layer=-1), "has no list of -1 blocks, as its configuration says"),
+    "unknown kind": (
+        set_in("config.json", model_type="new"),
+        r"config.json: no configuration can be made of it.*`new`",
+    ),
+    "tokenizer": (lambda folder: cut(folder / "tokenizer.json"), r"tokenizer.json: can't be read as JSON \(line"),
+    "other tokenizer": (written("tokenizer.json", b'{"model": {}}'), r"tokenizer.json: no tokenizer can be made of it"),
+    "quantised": (
+        set_in("config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
+        r"config.json: its weights are quantised \(gptq\), and reading them needs the package gptqmodel",
+    ),
+    "quantised by no method": (
+        set_in("config.json", quantization_config={"bits": 4}),
+        r"config.json|model.safetensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_the_file_at_fault_is_named(folders: dict[str, Path], tmp_path: Path, kind: str):
+    damage, said = DAMAGE[kind]
+    folder = shutil.copytree(folders["gpt2"], tmp_path / "model")
+    damage(folder)
+    with pytest.raises(ThalwegError, match=said) as raised:
+        causal(str(folder)).load()
+    assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_gguf_file_is_named(tmp_path: Path):
+    gguf = pytest.importorskip("gguf")
+    file = tmp_path / "tiny.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_context_length(64)
+    writer.add_token_list(["a", "b"])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    content = file.read_bytes()
+    for size, said in ((0, "is empty"), (3, "is no GGUF file"), (20, "cut off"), (40, "cut off"), (100, "tiny.gguf: ")):
+        file.write_bytes(content[:size])
+        with pytest.raises(ThalwegError, match=said) as raised:
+            causal(str(file))
+        assert str(file) in str(raised.value)
+
+
+def test_windows_are_held_against_the_model_before_any_work(
+    folders: dict[str, Path], texts_for: dict[str, Windows], tmp_path: Path
+):
+    windows = texts_for["llama"]
+    folder = shutil.copytree(folders["llama"], tmp_path / "model")
+    check = causal(str(folder)).check
+    assert check is not None
+    check(windows)
+    rows = int(windows.tokens.max())
+    set_in("config.json", max_position_embeddings=WINDOW)(folder)
+    with pytest.raises(ThalwegError, match=r"10 positions, of which 1 go to what.*windows of 10 tokens.*--length 9"):
+        check(windows)
+    set_in("config.json", max_position_embeddings=WINDOW + 1, vocab_size=rows)(folder)
+    with pytest.raises(
+        ThalwegError, match=rf"the model knows {rows} tokens, but its tokenizer makes token number {rows}"
+    ):
+        check(windows)
+    unloadable = replace(causal(str(folder)), load=lambda: pytest.fail("loaded"))
+    with pytest.raises(ThalwegError, match="the model knows"):
+        measure(unloadable, windows, out=tmp_path / "run")
+    ladder = Ladder("own", (unloadable.rung(),), lambda _source, _seed: Splits.of_pool(windows), modality="text")
+    with pytest.raises(ThalwegError, match="the model knows"):
+        survey(ladder, out=tmp_path / "run")
+    with pytest.raises(ThalwegError, match="the model knows"):
+        train_dictionary(unloadable, windows, layer="model.layers.0", out=tmp_path / "sae")
+
+
+def test_a_configuration_alone_shows_the_architecture(folders: dict[str, Path], tmp_path: Path):
+    (tmp_path / "config.json").write_bytes((folders["llama"] / "config.json").read_bytes())
+    subject = causal(str(tmp_path))
+    assert [layer.name for layer in subject.layers] == [layer.name for layer in causal(str(folders["llama"])).layers]
+    assert subject.build is not None
+    assert {name: weight.shape for name, weight in subject.build().named_parameters()} == {
+        name: weight.shape for name, weight in made("llama").named_parameters()
+    }
+    assert callable(subject.weights)
+    for lacking in (subject.load, subject.weights, subject.tokenizer):
+        with pytest.raises(ThalwegError, match=r"model.safetensors and tokenizer.json missing"):
+            lacking()  # type: ignore[misc]
+    with pytest.raises(ThalwegError, match=r"model.safetensors and tokenizer.json missing"):
+        measure(f"hf:{tmp_path}", out=tmp_path / "run")
+
+
+def test_no_kernel_is_fetched_from_the_hub(cache: Path, folders: dict[str, Path], tmp_path: Path):
+    """A configuration may name a way to compute attention that transformers would fetch and run."""
+    folder = shutil.copytree(folders["llama"], tmp_path / "model")
+    for way in ("kernels-community/flash-attn2", "flash_attention_2", "somebody/attention@main:forward"):
+        set_in("config.json", attn_implementation=way, _attn_implementation=way)(folder)
+        assert causal(str(folder)).load().config._attn_implementation == "sdpa"
+    set_in("config.json", attn_implementation="eager", _attn_implementation="eager")(folder)
+    assert causal(str(folder)).load().config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_are_called_what_they_are(folders: dict[str, Path], family: str):
+    subject = causal(str(folders[family]))
+    model = skeleton(Checkpoint(str(folders[family])))
+    assert [kind_of(layer.name, model) for layer in subject.layers] == ["heads", "neurons", "residual"] * 2
+
+
+def test_kinds_of_layers_outside_blocks():
+    opt = OPTForCausalLM(OPTConfig(hidden_size=8, ffn_dim=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9))
+    kinds = {layer.name.rpartition(".")[2]: kind_of(layer.name, opt) for layer in layers(opt)}
+    assert kinds == {"out_proj:in": "heads", "fc1": "neurons", "0": "residual"}
+    assert kind_of("lm_head", opt) == "linear"
+    assert kind_of("model.decoder.final_layer_norm:in", opt) == "layernorm input"

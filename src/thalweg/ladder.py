@@ -97,7 +97,8 @@ class Subject:
     when it changes, the model is measured again. Where no
     `layers` are named, they are found by running the model. `view` is the preprocessing that a vision model was
     published with: from a picture to what the model is given. `tokenizer` returns the `tokenizers.Tokenizer` that a
-    language model reads text by. `family` is FAMILY/MEMBER, as an observer's is: no model is observed by its own
+    language model reads text by. `check` raises an error for stimuli that do not fit the model, before any work with
+    them. `family` is FAMILY/MEMBER, as an observer's is: no model is observed by its own
     weights, and where a relative observes it the tables say so.
     """
 
@@ -110,6 +111,7 @@ class Subject:
     weights: str | Callable[[], str] = ""
     view: View | None = None
     tokenizer: Callable[[], Any] | None = None
+    check: Callable[[Stimuli], None] | None = None
     family: str = ""
 
     def rung(self, *, quick: bool = True) -> Rung:

@@ -25,6 +25,7 @@ from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Source, Splits, Stimuli, corpus, halves, viewed
 from thalweg.stimuli.data import image_splits
 from thalweg.subjects import taps
+from thalweg.subjects.language import kind_of
 from thalweg.subjects.taps import Tap
 from thalweg.survey import survey
 
@@ -115,12 +116,20 @@ def stimuli_of(
             raise ThalwegError(
                 f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {stimuli.modality!r}"
             )
-        return Splits.of_pool(stimuli)
+        return _fitting(model, Splits.of_pool(stimuli))
     source = Source(Path(stimuli) if stimuli else None, told.text_column, told.document_column)
     if model.modality == "text":
         tokenizer = model.tokenizer() if model.tokenizer else None
-        return corpus.splits(source, told.seed, length=length, tokenizer=tokenizer)
+        return _fitting(model, corpus.splits(source, told.seed, length=length, tokenizer=tokenizer))
     return image_splits(source, told.seed, skip_bad=skip_bad)
+
+
+def _fitting(model: Subject, splits: Splits) -> Splits:
+    """The same stimuli, if the model says that they fit it."""
+    for part in (splits.pool, splits.train, splits.validation) if model.check else ():
+        assert model.check is not None
+        model.check(part)
+    return splits
 
 
 def layers_of(model: Subject, network: nn.Module, batch: Tensor | None = None) -> tuple[Tap, ...]:
@@ -133,16 +142,9 @@ def layers_of(model: Subject, network: nn.Module, batch: Tensor | None = None) -
     with torch.inference_mode(), watching(network.eval(), model.layers) as outputs:
         network(batch)
     return tuple(
-        Tap(layer, _kind(layer.name), laid_out(outputs[layer.name], layer).shape[1], layer.name)
+        Tap(layer, kind_of(layer.name, network), laid_out(outputs[layer.name], layer).shape[1], layer.name)
         for layer in model.layers
     )
-
-
-def _kind(name: str) -> str:
-    """What the units of a language model's layer are, by its name."""
-    if name.endswith(":in"):
-        return "heads" if "attn" in name or "attention" in name else "neurons"
-    return "neurons" if "mlp" in name else "residual"
 
 
 def _specimens(model: Subject) -> Tensor:

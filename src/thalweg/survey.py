@@ -157,6 +157,9 @@ def _prepare(
         splits = ladder.splits(source, told.seed)
     for note in notes_of(splits.pool):
         stages.progress.say(note)
+    for rung in rungs:
+        if rung.subject and rung.subject.check:
+            rung.subject.check(splits.pool)
     smaller = min(map(len, halves(splits.pool, seed=told.seed)))
     if 2 * smaller < LEAST_POOL:
         raise ThalwegError(

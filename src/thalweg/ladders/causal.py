@@ -159,6 +159,7 @@ def _rung(checkpoint: Checkpoint, layers: tuple[Layer, ...], *, quick: bool, ste
         modality="text",
         weights=partial(language.weights, checkpoint),
         tokenizer=partial(language.tokenizer, checkpoint),
+        check=partial(language.check_windows, checkpoint),
     )
     return Rung(subject.name, subject.kind, partial(language.build, checkpoint), layers, quick, None, step, subject)
 

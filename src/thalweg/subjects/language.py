@@ -21,25 +21,29 @@ architecture that spells otherwise, only the residual stream is measured.
 import copy
 import hashlib
 import inspect
-import json
+import os
 import re
+import struct
+import sys
+import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.errors import ThalwegError
+from thalweg.damage import check_file, json_object
+from thalweg.errors import ThalwegError, reason, user_code
 from thalweg.ladder import Layer, Subject
 from thalweg.packages import imported, torchvision_first
+from thalweg.stimuli import Stimuli, Windows
 from thalweg.tables import file_digest
 
 HEADS = (  # the projection that writes heads' outputs to the residual stream
@@ -62,8 +66,27 @@ NEURONS = (
 )  # their sum, before the function
 GATES = ("mlp.gate_proj", "mlp.gate_up_proj")  # where there is one, units are products
 PRODUCTS = ("mlp.down_proj",)  # the projection that reads them
+KINDS = {"heads": HEADS, "neurons": (*NEURONS, *PRODUCTS)}
 ACTIVATIONS = ("activation_function", "hidden_act", "hidden_activation")  # how configurations name the function
+CONFIG = "config.json"
+ATTENTION = ("eager", "sdpa")  # the ways of computing attention that come with PyTorch
+QUANTISERS = {  # methods of quantisation, and the packages that their weights need
+    "bitsandbytes": "bitsandbytes",
+    "gptq": "gptqmodel",
+    "awq": "gptqmodel",
+    "aqlm": "aqlm",
+    "quanto": "optimum",
+    "eetq": "eetq",
+    "hqq": "hqq",
+    "torchao": "torchao",
+    "compressed-tensors": "compressed_tensors",
+    "auto-round": "auto_round",
+    "spqr": "spqr_quant",
+    "vptq": "vptq",
+}
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+OF_TOKENIZERS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")  # what lies beside them
+OF_WEIGHTS = ("generation_config.json", "adapter_config.json")  # what is read with weights
 SINGLE, INDEX = ("model.safetensors", "pytorch_model.bin"), ".index.json"
 MAIN = "main"
 FORMER = "openai-community"  # the owner of repositories that had none when they were published
@@ -108,21 +131,25 @@ class Activation:
 def causal(rest: str, *, trust_remote_code: bool = False, device_map: str | None = None) -> Subject:
     """The causal language model of a repository (NAME or NAME@REVISION), a folder, or a GGUF file.
 
+    A configuration alone is a subject too, of which only the architecture can be had: its weights and tokenizer are
+    asked for when it is loaded.
+
     Raises:
-        ThalwegError: files are missing, with where they were expected; an architecture that transformers does not know,
-            or whose own code would have to run; or a package is missing.
+        ThalwegError: the configuration is missing, with where it was expected; a file is damaged; an architecture that
+            transformers does not know, or whose own code would have to run; or a package is missing.
     """
     checkpoint = named(rest, trust_remote_code=trust_remote_code, device_map=device_map)
-    located(checkpoint)
+    whole = not _lacking(checkpoint)
     return Subject(
         name=checkpoint.short,
         load=partial(load, checkpoint),
-        layers=layers(skeleton(checkpoint), skip=len(beginning(checkpoint))),
+        layers=layers(skeleton(checkpoint), skip=len(beginning(checkpoint)) if whole else 0),
         build=partial(build, checkpoint),
         kind="transformer",
         modality="text",
-        weights=weights(checkpoint),
+        weights=weights(checkpoint) if whole else partial(weights, checkpoint),
         tokenizer=partial(tokenizer, checkpoint),
+        check=partial(check_windows, checkpoint),
     )
 
 
@@ -137,18 +164,51 @@ def located(checkpoint: Checkpoint) -> Path:
     """The folder that holds a checkpoint's files, all of them.
 
     Raises:
-        ThalwegError: a file is missing; says which, where it was expected, and how to get it.
+        ThalwegError: a file is missing; says which, where it was expected, and how to get it. Or one is damaged.
+    """
+    if lacking := _lacking(checkpoint):
+        raise ThalwegError(lacking)
+    return _folder(checkpoint)
+
+
+def _lacking(checkpoint: Checkpoint) -> str:
+    """What a checkpoint's folder lacks beside its configuration, where that was expected and how to get it, if
+    anything.
+
+    Raises:
+        ThalwegError: as `_folder` does, or a file of weights is damaged.
+    """
+    folder = _folder(checkpoint)
+    if checkpoint.name.endswith(".gguf"):
+        return ""
+    missing = [file.name for file in _weights(folder) if not file.is_file()]
+    missing += [] if any((folder / name).is_file() for name in TOKENIZERS) else [TOKENIZERS[0]]
+    if not missing:
+        for file in _weights(folder):
+            check_file(file)
+        return ""
+    if Path(checkpoint.name).is_dir():
+        return f"{folder}: {' and '.join(missing)} missing; a folder as save_pretrained writes it was expected"
+    advice = _advice(checkpoint)
+    return f"{checkpoint.name}@{checkpoint.revision}: {' and '.join(missing)} missing in {folder}; {advice}"
+
+
+def _folder(checkpoint: Checkpoint) -> Path:
+    """The folder that holds a checkpoint's configuration, and perhaps more.
+
+    Raises:
+        ThalwegError: there is none, or no configuration in it.
     """
     _transformers()
     path = Path(checkpoint.name)
     if checkpoint.name.endswith(".gguf"):
         return _beside_gguf(path)
     if path.is_dir():
-        if missing := _missing(path):
-            raise ThalwegError(
-                f"{path}: {' and '.join(missing)} missing; a folder as save_pretrained writes it was expected"
-            )
+        if not (path / CONFIG).is_file():
+            raise ThalwegError(f"{path}: {CONFIG} missing; a folder as save_pretrained writes it was expected")
         return path
+    if path.is_file():
+        raise ThalwegError(f"{path}: is a file; a folder with a model of transformers, or a file .gguf, was expected")
     if path.is_absolute() or checkpoint.name.startswith("."):
         raise ThalwegError(f"{path}: there is no such folder; one with a model of transformers was expected")
     return _in_cache(checkpoint)
@@ -159,6 +219,7 @@ def _beside_gguf(path: Path) -> Path:
         raise ThalwegError(f"{path}: there is no such file; a GGUF file was expected")
     if find_spec("gguf") is None:
         raise ThalwegError(f"{path}: GGUF files need the package gguf: pip install 'thalweg[language]'")
+    check_file(path)
     return path.resolve().parent
 
 
@@ -167,23 +228,35 @@ def _in_cache(checkpoint: Checkpoint) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     name, revision, cache = checkpoint.name, checkpoint.revision, Path(constants.HF_HUB_CACHE)
-    folder = cache / f"models--{name.replace('/', '--')}"
-    advice = (
-        f"get them where there is a network, with: hf download {name}"
-        + (f" --revision {revision}" if revision != MAIN else "")
-        + f", and put the folder {folder.name} into {cache} here; or name a folder with the model"
-    )
     for spelling in _spellings(name):
         try:
             snapshot = Path(snapshot_download(spelling, revision=revision, local_files_only=True, cache_dir=cache))
         except (OSError, ValueError):
             continue
-        if missing := _missing(snapshot):
-            raise ThalwegError(f"{name}@{revision}: {' and '.join(missing)} missing in {snapshot}; {advice}")
+        if not (snapshot / CONFIG).is_file():
+            raise ThalwegError(f"{name}@{revision}: {CONFIG} missing in {snapshot}; {_advice(checkpoint)}")
         return snapshot
+    folder = cache / _kept_as(name)
     raise ThalwegError(
-        f"{name}@{revision}: not on this machine; {SINGLE[0]}, config.json and {TOKENIZERS[0]} were expected in "
-        f"{folder / 'snapshots'}/..., with {folder / 'refs' / revision} saying which; {advice}"
+        f"{name}@{revision}: not on this machine; {SINGLE[0]}, {CONFIG} and {TOKENIZERS[0]} were expected in "
+        f"{folder / 'snapshots'}/..., with {folder / 'refs' / revision} saying which; {_advice(checkpoint)}"
+    )
+
+
+def _kept_as(name: str) -> str:
+    """What the hub's client calls the folder of a repository."""
+    return f"models--{name.replace('/', '--')}"
+
+
+def _advice(checkpoint: Checkpoint) -> str:
+    """How to get a repository onto this machine."""
+    from huggingface_hub import constants
+
+    name, revision = checkpoint.name, checkpoint.revision
+    command = f"hf download {name}" + (f" --revision {revision}" if revision != MAIN else "")
+    return (
+        f"get them where there is a network, with: {command}, and put the folder {_kept_as(name)} into "
+        f"{constants.HF_HUB_CACHE} here; or name a folder with the model"
     )
 
 
@@ -195,13 +268,6 @@ def _spellings(name: str) -> tuple[str, ...]:
     return (name, f"{FORMER}/{name}") if not slash and name.startswith("gpt2") else (name,)
 
 
-def _missing(folder: Path) -> list[str]:
-    """The files that a model's folder lacks."""
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    missing += [file.name for file in _weights(folder) if not file.is_file()]
-    return missing if any((folder / name).is_file() for name in TOKENIZERS) else [*missing, TOKENIZERS[0]]
-
-
 def _weights(folder: Path) -> list[Path]:
     """The files of weights in a model's folder, or those that were expected: safetensors where there are any."""
     for single in SINGLE:
@@ -209,9 +275,28 @@ def _weights(folder: Path) -> list[Path]:
         if (folder / single).is_file():
             return [folder / single]
         if index.is_file():
-            shards: Mapping[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
-            return [folder / shard for shard in sorted(set(shards.values()))]
+            return [folder / shard for shard in _shards(index)]
     return [folder / SINGLE[0]]
+
+
+def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index says weights are in.
+
+    Raises:
+        ThalwegError: the index is damaged, or names a file outside its folder.
+    """
+    shards = json_object(index).get("weight_map")
+    names = set(shards.values()) if isinstance(shards, dict) else set()
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ThalwegError(f"{index}: weight_map must name a file for each weight; fetch the index again")
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ThalwegError(f"{index}: names the file {name!r}, which does not lie in its own folder")
+    return sorted(names)
 
 
 def weights(checkpoint: Checkpoint) -> str:
@@ -241,54 +326,152 @@ def _hash(files: tuple[Path, ...], _changed: tuple[int, ...]) -> str:
 
 
 def _transformers() -> Any:
-    """The library, silent while it loads."""
+    """The library, silent, and without the kernels that it would fetch from its hub and run."""
+    if "transformers" not in sys.modules:
+        os.environ.setdefault("USE_HUB_KERNELS", "NO")  # read once, when it is imported
     said = "language models (hf:NAME) need the extra 'language': pip install 'thalweg[language]'"
     transformers: Any = imported("transformers", said=said)
-    imported("transformers.utils.logging", said=said).disable_progress_bar()
+    logging = imported("transformers.utils.logging", said=said)
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
     return transformers
 
 
 @contextmanager
-def _loading(checkpoint: Checkpoint) -> Iterator[dict[str, Any]]:
-    """What transformers is told of where a checkpoint lies, and its complaints as errors that name the checkpoint."""
-    folder = located(checkpoint)
-    told: dict[str, Any] = {
+def _loading(checkpoint: Checkpoint, folder: Path, what: str, reads: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """What transformers is told of where a checkpoint lies; what it fails with becomes an error that names the file at
+    fault: the first damaged one of those that it reads, or else the first, of which it made nothing.
+    """
+    options: dict[str, Any] = {
         "pretrained_model_name_or_path": str(folder),
         "local_files_only": True,
         "trust_remote_code": checkpoint.trust_remote_code,
     }
+    own_code = not checkpoint.name.endswith(".gguf") and _brings_code(folder)
     if checkpoint.name.endswith(".gguf"):
-        told["gguf_file"] = Path(checkpoint.name).name
-    elif not checkpoint.trust_remote_code and _brings_code(folder):
+        options["gguf_file"] = Path(checkpoint.name).name
+    elif own_code and not checkpoint.trust_remote_code:
         raise ThalwegError(
             f"{checkpoint.name}: is of an architecture that transformers does not know, and brings its own code; "
             "read that code, and then let it run with --trust-remote-code"
         )
     try:
-        yield told
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, UnpicklingError) as wrong:
-        said = next(iter(str(wrong).strip().splitlines()), type(wrong).__name__)
-        raise ThalwegError(f"{checkpoint.name}: cannot be loaded by transformers ({said})") from wrong
+        with _offline():
+            yield options
+    except ThalwegError:
+        raise
+    except Exception as wrong:
+        for file in reads:
+            check_file(file)
+        if own_code:
+            with user_code(f"{checkpoint.name}: the code that it brings along"):
+                raise
+        raise ThalwegError(f"{reads[0]}: {what} by transformers ({_full_reason(wrong)})") from wrong
+
+
+def _full_reason(wrong: Exception) -> str:
+    """An exception in one line, with the line of code that raised it where its message is of Python and not of the
+    library.
+    """
+    if isinstance(wrong, struct.error):
+        return "damaged or cut off: the file ends where numbers were expected"
+    lines = str(wrong).strip().splitlines()
+    said = f"{reason(wrong)} {lines[1].strip()[:300]}" if len(lines) > 1 and lines[0].endswith(":") else reason(wrong)
+    if not isinstance(wrong, ArithmeticError | LookupError | TypeError | AttributeError) or len(lines) > 1:
+        return said
+    where = traceback.extract_tb(wrong.__traceback__)[-1].line
+    return f"{said}, at {where}" if where else said
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """The hub's client without a network, for as long as the context lasts."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _brings_code(folder: Path) -> bool:
     """Whether a model can be loaded only by running code that comes with it."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = json_object(folder / CONFIG)
     return "auto_map" in config and config.get("model_type") not in _transformers().CONFIG_MAPPING
 
 
 def configuration(checkpoint: Checkpoint) -> Any:
     """The model's configuration."""
-    folder = located(checkpoint)
-    file = Path(checkpoint.name) if checkpoint.name.endswith(".gguf") else folder / "config.json"
+    file = _configuration_file(checkpoint)
     return copy.deepcopy(_configuration(checkpoint, file.stat().st_mtime_ns))
+
+
+def _configuration_file(checkpoint: Checkpoint) -> Path:
+    folder = _folder(checkpoint)
+    return Path(checkpoint.name) if checkpoint.name.endswith(".gguf") else folder / CONFIG
 
 
 @lru_cache(maxsize=64)
 def _configuration(checkpoint: Checkpoint, _changed: int) -> Any:
-    """The same, read once unless the file changes: the head of a GGUF file takes seconds."""
-    with _loading(checkpoint) as told:
-        return _transformers().AutoConfig.from_pretrained(**told)
+    """The same, read once unless the file changes: the head of a GGUF file takes seconds.
+
+    Of the ways to compute attention only those are kept that come with PyTorch: others would be fetched and run.
+
+    Raises:
+        ThalwegError: no configuration can be made of the file, or its weights need a package that is missing.
+    """
+    file = _configuration_file(checkpoint)
+    with _loading(checkpoint, _folder(checkpoint), "no configuration can be made of it", [file]) as options:
+        config = _transformers().AutoConfig.from_pretrained(**options)
+        if config._attn_implementation not in ATTENTION:
+            config._attn_implementation = None
+    _check_quantisation(file, config)
+    return config
+
+
+def _check_quantisation(file: Path, config: Any) -> None:
+    """Refuse weights that are quantised in a way that cannot be read here.
+
+    Raises:
+        ThalwegError: the package that reads them is missing.
+    """
+    about = getattr(config, "quantization_config", None)
+    if not about:
+        return
+    fields = about if isinstance(about, dict) else about.to_dict()
+    method = str(getattr(fields.get("quant_method"), "value", fields.get("quant_method") or "an unnamed method"))
+    package = QUANTISERS.get(method.removesuffix("_4bit").removesuffix("_8bit"))
+    if package and find_spec(package) is None:
+        raise ThalwegError(
+            f"{file}: its weights are quantised ({method}), and reading them needs the package {package}, which is not "
+            "installed; install it, or name the same model in full precision"
+        )
+
+
+def check_windows(checkpoint: Checkpoint, stimuli: Stimuli) -> None:
+    """Hold windows of text against the model: its positions, and the rows of its embedding.
+
+    Raises:
+        ThalwegError: the windows are longer than the model has positions, or hold a token that it does not know.
+    """
+    if not isinstance(stimuli, Windows) or not len(stimuli):
+        return
+    file, config = _configuration_file(checkpoint), configuration(checkpoint).get_text_config()
+    positions, before = getattr(config, "max_position_embeddings", None), len(beginning(checkpoint))
+    if isinstance(positions, int) and 0 < positions < stimuli.length + before:
+        also = f", of which {before} go to what its tokenizer puts before a text" if before else ""
+        raise ThalwegError(
+            f"{file}: the model has {positions} positions{also}; windows of {stimuli.length} tokens do not fit: give "
+            f"--length {positions - before} at most"
+        )
+    rows, highest = getattr(config, "vocab_size", None), int(stimuli.tokens.max())
+    if isinstance(rows, int) and highest >= rows:
+        text = stimuli.vocabulary.pieces[highest].decode("utf-8", "replace")
+        raise ThalwegError(
+            f"{file}: the model knows {rows:,} tokens, but its tokenizer makes token number {highest:,} ({text!r}) of "
+            "these texts; a model and the tokenizer that it was trained with were expected"
+        )
 
 
 def load(checkpoint: Checkpoint) -> nn.Module:
@@ -303,10 +486,13 @@ def load(checkpoint: Checkpoint) -> nn.Module:
             f"{checkpoint.name}: spreading a model over devices needs the package accelerate: pip install "
             "'thalweg[language]'"
         )
+    folder = located(checkpoint)
     config = configuration(checkpoint)
-    with _loading(checkpoint) as told:
+    gguf = checkpoint.name.endswith(".gguf")
+    files = [Path(checkpoint.name)] if gguf else [*_weights(folder), *_existing(folder, (CONFIG, *OF_WEIGHTS))]
+    with _loading(checkpoint, folder, "cannot be loaded", files) as options:
         model, about = transformers.AutoModelForCausalLM.from_pretrained(
-            **told,
+            **options,
             config=config,
             dtype="auto",
             weights_only=True,
@@ -325,11 +511,12 @@ def load(checkpoint: Checkpoint) -> nn.Module:
 def build(checkpoint: Checkpoint) -> nn.Module:
     """The same architecture newly initialised, in single precision."""
     config = configuration(checkpoint)
-    with _loading(checkpoint) as told:
+    files = [_configuration_file(checkpoint)]
+    with _loading(checkpoint, _folder(checkpoint), "no causal language model can be built from it", files) as options:
         made = _transformers().AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=told["trust_remote_code"]
+            config, dtype=torch.float32, trust_remote_code=options["trust_remote_code"]
         )
-    return adapted(made, beginning(checkpoint))
+    return adapted(made, () if _lacking(checkpoint) else beginning(checkpoint))
 
 
 def skeleton(checkpoint: Checkpoint) -> nn.Module:
@@ -344,8 +531,11 @@ def tokenizer(checkpoint: Checkpoint) -> Any:
 
 
 def _published_tokenizer(checkpoint: Checkpoint) -> Any:
-    with _loading(checkpoint) as told:
-        found = _transformers().AutoTokenizer.from_pretrained(**told)
+    folder = located(checkpoint)
+    gguf = checkpoint.name.endswith(".gguf")
+    files = [Path(checkpoint.name)] if gguf else _existing(folder, (*TOKENIZERS, *OF_TOKENIZERS))
+    with _loading(checkpoint, folder, "no tokenizer can be made of it", files) as options:
+        found = _transformers().AutoTokenizer.from_pretrained(**options)
     if not hasattr(found, "backend_tokenizer"):
         raise ThalwegError(
             f"{checkpoint.name}: its tokenizer ({type(found).__name__}) does not say which characters its tokens are "
@@ -442,6 +632,19 @@ def in_block(block: str, modules: set[str], activation: Activation | None, skip:
         *([Layer(f"{block}.{neurons}", "last", function, units=2, skip=skip)] if neurons else []),
         Layer(block, "last", units=2, skip=skip),
     ]
+
+
+def kind_of(layer: str, model: nn.Module) -> str:
+    """What the units of a layer that a language model names are, by the spelling of its name; of another module, what
+    that is.
+    """
+    name, _, side = layer.partition(":")
+    spelt = [kind for kind, spellings in KINDS.items() if name.endswith(tuple(f".{one}" for one in spellings))]
+    if spelt:
+        return spelt[0]
+    if not side and name.rpartition(".")[2].isdigit():
+        return "residual"
+    return type(model.get_submodule(name)).__name__.lower() + (" input" if side else "")
 
 
 def _activation(config: Any) -> Activation | None:
