@@ -856,7 +856,10 @@ def cut_in_header(folder: Path) -> None:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "half downloaded": (lambda folder: cut(folder / "model.safetensors"), r"model.safetensors: is cut off: it has 29,952 bytes, and its header says 59,904"),
+    "half downloaded": (
+        lambda folder: cut(folder / "model.safetensors"),
+        r"model.safetensors: is cut off: it has 29,952 bytes, and its header says 59,904",
+    ),
     "cut in its header": (cut_in_header, r"model.safetensors: is cut off: it has 200 bytes, and its header alone has"),
     "nothing": (written("model.safetensors", b""), r"model.safetensors: is empty; fetch it again"),
     "a pointer": (
