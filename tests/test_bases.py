@@ -3,6 +3,7 @@ dictionary.
 """
 
 import json
+import math
 import pickle
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import thalweg
 from conftest import blobs, convnet, features_of_corners, network
 from planted import of_own
 from thalweg import Layer, Splits, ThalwegError, bases, strength, survey
@@ -470,7 +472,7 @@ def pickled(folder: Path) -> None:
         changed("pickled", pickled, "ae.pt is pickled"),
         changed("no JSON", lambda f: (f / "cfg.json").write_text("{"), "can't be read as JSON"),
         changed(
-            "truncated", lambda f: (f / "sae_weights.safetensors").write_bytes(b"\x99" * 40), "damaged or truncated"
+            "truncated", lambda f: (f / "sae_weights.safetensors").write_bytes(b"\x99" * 40), "is no safetensors file"
         ),
         changed("NaN", with_nan, "W_dec has values that are NaN"),
         changed("width", lambda f: saelens_told(f, d_in=13), r"W_enc has shape \(12, 40\).*\(13, 40\)"),
@@ -487,6 +489,54 @@ def test_unusable_dictionaries_are_told_before_any_work(tmp_path: Path, change: 
     change(folder)
     with pytest.raises(ThalwegError, match=said):
         bases.find(f"sae:{folder}")
+
+
+def with_tensor(name: str, tensor: Tensor) -> Callable[[Path], None]:
+    """What puts a tensor into a dictionary's file, in place of another of that name."""
+
+    def put(folder: Path) -> None:
+        from safetensors.torch import load_file
+
+        file = next(folder.glob("*.safetensors"))
+        save_file(load_file(file) | {name: tensor}, file)
+
+    return put
+
+
+def half(folder: Path) -> None:
+    file = next(folder.glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+ODD = [
+    (saelens, {}, with_tensor("threshold", torch.ones(LATENTS)), "threshold would be left out of a dictionary of this"),
+    (saelens, {"architecture": "gated"}, with_tensor("b_enc", torch.ones(LATENTS)), "b_enc would be left out"),
+    (sparsify, {}, with_tensor("W_skip", torch.ones(WIDTH, WIDTH)), "W_skip would be left out"),
+    (saelens, {}, with_tensor("b_enc", torch.ones(LATENTS).long()), r"b_enc \(torch.int64\) does not hold floating-"),
+    (saelens, {}, with_tensor("scaling_factor", torch.ones(3)), r"scaling_factor has shape \(3,\)"),
+    (sparsify, {}, half, "sae.safetensors: is cut off"),
+    (saelens, {"metadata": "x"}, None, "metadata is 'x'; an object was expected"),
+    (saelens, {"activation_fn": "topk", "activation_fn_kwargs": "k"}, None, "activation_fn_kwargs is 'k'; an object"),
+    (saelens, {"metadata": {"hook_name": 3}}, None, "hook_name is 3; text was expected"),
+    (saelens, {"apply_b_dec_to_input": "no"}, None, "apply_b_dec_to_input is 'no'; true or false was expected"),
+    (saelens, {"d_in": "wide"}, None, "d_in is 'wide'; a whole number from 1"),
+    (saelens, {"d_sae": True}, None, "d_sae is True; a whole number"),
+    (saelens, {"normalize_activations": 3}, None, "normalize_activations is 3; text or true or false was expected"),
+    (saelens, {"normalize_activations": True, "norm_scaling_factor": math.inf}, None, "the factor is missing"),
+    (sparsify, {"num_latents": 2.5}, None, "num_latents is 2.5; a whole number was expected"),
+    (sparsify, {"k": "few"}, None, "k is 'few'; a whole number from 1 to"),
+]
+
+
+@pytest.mark.parametrize(("layout", "fields", "change", "said"), ODD)
+def test_dictionaries_of_odd_tensors_and_values_are_refused(
+    tmp_path: Path, layout: Callable[..., Path], fields: dict, change: Callable[[Path], None] | None, said: str
+):
+    folder = layout(tmp_path / "sae", **fields)
+    if change:
+        change(folder)
+    with pytest.raises(ThalwegError, match=said):
+        layouts.read(folder)
 
 
 def saelens_told(folder: Path, **told: object) -> None:
@@ -779,6 +829,29 @@ def test_what_cannot_be_trained_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "sae_lens", None)
     with pytest.raises(ThalwegError, match=r"pip install 'thalweg\[dictionary\]'"):
         train(latents=4, k=1, folder=tmp_path)
+
+
+def test_where_no_dictionary_can_be_written_is_said_before_any_work(tmp_path: Path):
+    def never(*_: object) -> nn.Module:
+        raise AssertionError("loaded")
+
+    subject = Subject("one", never, (Layer("0"),))
+    pool = Vectors(torch.ones(9, 4))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "mine.py").write_text("")
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "cfg.json").write_text("{}")
+    places = {"file": "Not a directory", "file/inside": "Not a directory", "project": "other files are there already"}
+    places |= {"done": "a dictionary is there already", "x" * 300: "File name too long"}
+    for place, said in places.items():
+        with pytest.raises(ThalwegError, match=said):
+            thalweg.train_dictionary(subject, pool, layer="0", out=tmp_path / place)
+    with pytest.raises(ThalwegError, match="5 active latents of 4"):
+        thalweg.train_dictionary(subject, pool, layer="0", out=tmp_path / "new", latents=4, k=5)
+    with pytest.raises(ThalwegError, match="10 rows are too few"):
+        thalweg.train_dictionary(subject, pool, layer="0", out=tmp_path / "new", rows=10)
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_diverging_dictionary_is_told(tmp_path: Path):

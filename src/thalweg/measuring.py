@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from thalweg import bases, subjects
-from thalweg.bases.training import Recipe, train_for_subject
+from thalweg.bases.training import Recipe, check_request, train_for_subject
 from thalweg.devices import at_once
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Evaluate, Ladder, Subject
@@ -192,9 +192,10 @@ def train_dictionary(
         ThalwegError: anything the user can mend, before the long work.
     """
     told = settings_of(settings)
+    recipe = Recipe(rows=rows, seed=told.seed)
+    check_request(Path(out), latents=latents, k=k, recipe=recipe)
     model = subjects.find(subject) if isinstance(subject, str) else subject
     splits = stimuli_of(model, stimuli, told, length=length, skip_bad=False)
-    recipe = Recipe(rows=rows, seed=told.seed)
     with (progress or Silent()).stage("dictionary", recipe.steps) as advance:
         return train_for_subject(
             model,

@@ -6,8 +6,8 @@ activation function. sparsify writes `cfg.json` and `sae.safetensors` (encoder.w
 Pickled weights are refused: reading them runs code.
 """
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,60 @@ from torch import Tensor
 
 from thalweg.bases.dictionaries import Dictionary
 from thalweg.bases.hooks import STREAM_HOOKS
+from thalweg.damage import check_file, json_object
 from thalweg.errors import ThalwegError, unknown
 
 CONFIG, SAELENS, SPARSIFY = "cfg.json", "sae_weights.safetensors", "sae.safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
 Told = Mapping[str, Any]
-Weights = Mapping[str, Tensor]
+KINDS: Mapping[str, tuple[type, ...]] = {  # what the values in a configuration are that are read here, if not missing
+    "metadata": (dict,),
+    "model_from_pretrained_kwargs": (dict,),
+    "activation_fn_kwargs": (dict,),
+    "activation_fn": (str,),
+    "activation_fn_str": (str,),
+    "architecture": (str,),
+    "activation": (str,),
+    "normalize_activations": (str, bool),
+    "hook_name": (str,),
+    "hook_point": (str,),
+    "hf_hook_name": (str,),
+    "num_latents": (int,),
+    "norm_scaling_factor": (int, float),
+    "scaling_factor": (int, float),
+    "apply_b_dec_to_input": (bool,),
+    "rescale_acts_by_decoder_norm": (bool,),
+    "finetuning_scaling_factor": (bool,),
+    "center_writing_weights": (bool,),
+    "signed": (bool,),
+    "transcode": (bool,),
+    "skip_connection": (bool,),
+}
+SPOKEN = {dict: "an object", str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+class Weights(Mapping[str, Tensor]):
+    """The tensors of a file by name, and which of them were looked at: what is in a file but not read would change what
+    it says.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = tensors
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.used.add(name)
+        return self.tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
 
 
 def read(folder: Path) -> Dictionary:
@@ -36,15 +83,26 @@ def read(folder: Path) -> Dictionary:
             or an architecture or normalisation that is not known.
     """
     file = weights_file(folder)
-    told = _json(folder / CONFIG)
+    told = _settings(folder)
+    check_file(file)
     try:
-        weights = {name: one.float() for name, one in safetensors.torch.load_file(file).items()}
-    except (safetensors.SafetensorError, OSError) as damage:
+        tensors = safetensors.torch.load_file(file)
+    except (safetensors.SafetensorError, OSError, KeyError) as damage:
         raise ThalwegError(f"{file}: damaged or truncated ({str(damage)[:120]}); fetch it again") from damage
-    if wrong := [name for name, one in weights.items() if not one.isfinite().all()]:
+    if other := [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+        raise ThalwegError(f"{file}: {other[0]} does not hold floating-point numbers, as weights do")
+    tensors = {name: tensor.float() for name, tensor in tensors.items()}
+    if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise ThalwegError(f"{file}: {wrong[0]} has values that are NaN or infinite; the dictionary can't be used")
     made = _from_saelens if file.name == SAELENS else _from_sparsify
-    return made(folder, told, weights)
+    weights = Weights(tensors)
+    dictionary = made(folder, told, weights)
+    if unused := sorted(set(weights) - weights.used):
+        raise ThalwegError(
+            f"{file}: {', '.join(unused[:5])} would be left out of a dictionary of this architecture, as {CONFIG} "
+            "describes it, and its latents would be others; is the architecture the right one?"
+        )
+    return dictionary
 
 
 def weights_file(folder: Path) -> Path:
@@ -71,14 +129,29 @@ def weights_file(folder: Path) -> Path:
     return found
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as damage:
-        raise ThalwegError(f"{path}: can't be read as JSON ({damage})") from damage
-    if not isinstance(told, dict):
-        raise ThalwegError(f"{path}: a JSON object was expected, not {type(told).__name__}")
+def _settings(folder: Path) -> dict[str, Any]:
+    """The configuration, whose values are of the kinds that are expected of them.
+
+    Raises:
+        ThalwegError: no object in JSON, or a value of another kind.
+    """
+    file = folder / CONFIG
+    told = json_object(file)
+    _check_kinds(file, told)
+    for part in ("metadata", "activation_fn_kwargs", "model_from_pretrained_kwargs"):
+        _check_kinds(file, told.get(part) or {})
+        _check_kinds(file, (told.get("metadata") or {}).get(part) or {})
     return told
+
+
+def _check_kinds(file: Path, told: Told) -> None:
+    for name, value in told.items():
+        kinds = KINDS.get(name, ())
+        if not kinds or value is None:
+            continue
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            expected = " or ".join(SPOKEN[kind] for kind in kinds)
+            raise ThalwegError(f"{file}: {name} is {value!r}; {expected} was expected")
 
 
 def _checked(folder: Path, weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
@@ -94,9 +167,10 @@ def _checked(folder: Path, weights: Weights, shapes: Mapping[str, tuple[int, ...
 
 
 def _told(folder: Path, told: Told, name: str) -> int:
-    if not isinstance(told.get(name), int):
-        raise ThalwegError(f"{folder / CONFIG}: {name} is {told.get(name)!r}; a whole number was expected")
-    return int(told[name])
+    value = told.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ThalwegError(f"{folder / CONFIG}: {name} is {value!r}; a whole number from 1 was expected")
+    return value
 
 
 def _from_sparsify(folder: Path, told: Told, weights: Weights) -> Dictionary:
@@ -164,9 +238,9 @@ def _with_nonlinearity(folder: Path, plain: Dictionary, architecture: str, told:
         return replace(made, threshold=bias - gate * gain)  # the gate opens where the magnitude passes this
     (bias,) = _checked(folder, weights, {"b_enc": (plain.latents,)})
     if architecture == "jumprelu":
-        if "log_threshold" in weights and "threshold" not in weights:
-            weights = {**weights, "threshold": weights["log_threshold"].exp()}
-        (threshold,) = _checked(folder, weights, {"threshold": (plain.latents,)})
+        spelt = "log_threshold" if "log_threshold" in weights and "threshold" not in weights else "threshold"
+        (threshold,) = _checked(folder, weights, {spelt: (plain.latents,)})
+        threshold = threshold.exp() if spelt == "log_threshold" else threshold
         made = replace(plain, bias=bias, activation="threshold", threshold=threshold)
     elif architecture == "topk":
         k = told.get("k") or (told.get("activation_fn_kwargs") or {}).get("k")
@@ -177,12 +251,16 @@ def _with_nonlinearity(folder: Path, plain: Dictionary, architecture: str, told:
             made = replace(made, decoder=made.decoder / norm[:, None])
     else:
         made = replace(plain, bias=bias)
-    finetuned = weights.get("scaling_factor") if told.get("finetuning_scaling_factor") else None
-    return made if finetuned is None else replace(made, decoder=made.decoder * finetuned[:, None])
+    if "scaling_factor" not in weights:
+        return made
+    (finetuned,) = _checked(folder, weights, {"scaling_factor": (plain.latents,)})
+    if not told.get("finetuning_scaling_factor"):  # there in old files all the same; SAELens passes it over too
+        return made
+    return replace(made, decoder=made.decoder * finetuned[:, None])
 
 
 def _few(folder: Path, k: object, latents: int) -> int:
-    if not isinstance(k, int) or not 0 < k <= latents:
+    if not isinstance(k, int) or isinstance(k, bool) or not 0 < k <= latents:
         raise ThalwegError(f"{folder / CONFIG}: k is {k!r}; a whole number from 1 to {latents} was expected")
     return k
 
@@ -207,8 +285,8 @@ def _scale(folder: Path, told: Told) -> float:
     if told.get("normalize_activations") not in (True, "expected_average_only_in"):
         return 1.0
     beside = folder / "activation_scaler.json"
-    found = told.get("norm_scaling_factor") or (_json(beside).get("scaling_factor") if beside.is_file() else None)
-    if not isinstance(found, int | float) or found <= 0:
+    found = told.get("norm_scaling_factor") or (json_object(beside).get("scaling_factor") if beside.is_file() else None)
+    if not isinstance(found, int | float) or not 0 < found < math.inf:
         raise ThalwegError(
             f"{folder / CONFIG}: the dictionary was trained on activations scaled to an average norm, and the factor "
             "is missing; write it there as norm_scaling_factor (SAELens lists it for published dictionaries)"

@@ -22,6 +22,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ def train_dictionary(
         ThalwegError: SAELens is not installed, the numbers do not fit each other, or the loss became NaN or infinite.
     """
     recipe = recipe or Recipe()
-    _check(latents, k, recipe, folder)
+    check_request(folder, latents=latents, k=k, recipe=recipe)
     trainer_of, autoencoder_of = _library()
     one = next(outputs(model, [_everywhere(layer)], stimuli, ids[:1], device=device))[layer.name]
     width, all_rows = one.shape[1], len(ids) * len(rows(one, torch.Generator()))
@@ -118,16 +119,41 @@ def train_dictionary(
     return layouts.read(folder)
 
 
-def _check(latents: int, k: int, recipe: Recipe, folder: Path) -> None:
-    if not 0 < k <= latents:
-        raise ThalwegError(f"{k} active latents of {latents}: from 1 to {latents} can be active")
-    if recipe.steps < 1 or recipe.batch > recipe.room // 2:
+def check_request(folder: Path, *, latents: int, k: int, recipe: Recipe) -> None:
+    """Look at what is asked for before any work: the numbers, and whether the folder can be written to.
+
+    Latents of 0 stand for a number that is not known yet.
+
+    Raises:
+        ThalwegError: the numbers do not fit each other, or nothing can be written to the folder, or something is there.
+    """
+    if latents and not 0 < k <= latents:
+        raise ThalwegError(f"{k} active latents of {latents}: from 1 to {latents} can be active (--k, --latents)")
+    if recipe.steps < 1:
         raise ThalwegError(
-            f"{recipe.rows} rows in batches of {recipe.batch} through a buffer of {recipe.room}: at least one batch, "
-            "and a buffer of twice a batch, were expected"
+            f"{recipe.rows:,} rows are too few; at least one batch, {recipe.batch:,}, was expected (--rows)"
         )
-    if (folder / layouts.CONFIG).exists():
-        raise ThalwegError(f"{folder}: a dictionary is there already; choose another folder")
+    if recipe.batch > recipe.room // 2:
+        raise ThalwegError(
+            f"batches of {recipe.batch} through a buffer of {recipe.room}: a buffer of twice a batch was expected"
+        )
+    _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    """Make sure that a dictionary can be written to a folder, by writing a file there or where it will be made."""
+    try:
+        if (folder / layouts.CONFIG).exists():
+            raise ThalwegError(f"{folder}: a dictionary is there already; choose another folder with --out")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ThalwegError(f"{folder}: other files are there already; choose a new or an empty folder with --out")
+        there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+        with TemporaryFile(dir=there):
+            pass
+    except OSError as wrong:
+        raise ThalwegError(
+            f"{folder}: a dictionary can't be written there ({wrong.strerror or wrong}); choose a folder with --out"
+        ) from wrong
 
 
 def _library() -> tuple[Callable[..., Any], Callable[..., Any]]:
