@@ -67,11 +67,22 @@ def commands() -> list[Command]:
         lines = [line for language, text in blocks(page) if language != "python" for line in text.splitlines()]
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
         spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text)]
-        calls = [part for span in spans for part in span.split(" && ") if part.split(" ")[0] in PROGRAMS and " " in part]
+        calls = [
+            part for span in spans for part in span.split(" && ") if part.split(" ")[0] in PROGRAMS and " " in part
+        ]
         for line, in_block in [*((line, True) for line in lines), *((call, False) for call in calls)]:
             if words := shlex.split(line, comments=True):
                 shown.append(Command(tuple(words), page.name, in_block))
-    return shown
+    return [*shown, *help_examples()]
+
+
+def help_examples() -> list[Command]:
+    """The examples that stand below the help of each command."""
+    group = typer.main.get_command(cli.app)
+    assert isinstance(group, typer.core.TyperGroup)
+    epilogs = {"thalweg": group.epilog, **{name: command.epilog for name, command in group.commands.items()}}
+    lines = [(name, line) for name, epilog in epilogs.items() for line in (epilog or "").split("\n\n")[1:]]
+    return [Command(tuple(shlex.split(line, comments=True)), f"{name} --help", False) for name, line in lines]
 
 
 def examples() -> list[str]:
@@ -83,6 +94,8 @@ def read_by_the_command_line(words: tuple[str, ...]) -> None:
     group = typer.main.get_command(cli.app)
     context = group.make_context("thalweg", list(words), resilient_parsing=False)
     name, command, rest = group.resolve_command(context, list(words))
+    if "--help" in rest:
+        return
     read = command.make_context(name, rest, parent=context)
     for ladder in read.params.get("ladder") or ():
         if ladder.isupper() or ladder.partition(":")[0] in ("efficientnet-lite", "imagenet"):
@@ -92,6 +105,7 @@ def read_by_the_command_line(words: tuple[str, ...]) -> None:
 
 def test_pages_show_commands_and_examples():
     assert len([command for command in commands() if command.in_block]) >= 10
+    assert len(help_examples()) >= 8
     assert len(examples()) == 2
     for code in examples():
         assert sum(bool(line.strip()) for line in code.splitlines()) < 30

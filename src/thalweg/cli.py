@@ -22,9 +22,21 @@ from thalweg.errors import ThalwegError, unknown
 from thalweg.run import Run
 from thalweg.settings import OF_LADDERS, Settings
 
+
+def examples(*commands: str) -> str:
+    """What stands below a command's help: a line for each example."""
+    return "\n\n".join(("Examples:", *map(escape, commands)))
+
+
 app = typer.Typer(
     help="How interpretable are a network's units, and how does that change with its strength?",
     no_args_is_help=True,
+    epilog=examples(
+        "thalweg survey mnist --quick    # a first look, in a minute",
+        "thalweg list ladders",
+        "thalweg measure efficientnet-lite:0 --stimuli FOLDER-OF-PICTURES --units 100",
+        "thalweg survey --help",
+    ),
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -88,7 +100,13 @@ def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "thalweg survey mnist --quick",
+        "thalweg survey words --data corpus.parquet --text-column body --out runs/words",
+        "thalweg survey mnist words --seeds 5 --workers 2    # several ladders in one report",
+    )
+)
 @settings_as_options
 def survey(
     ladder: Annotated[list[str], typer.Argument(metavar="LADDER...", help="Ladders; see `thalweg list ladders`.")],
@@ -135,12 +153,21 @@ def written(run: Run, shown: Shown) -> Path:
 
 SUBJECT = typer.Argument(
     metavar="SUBJECT",
-    help="torchvision:NAME[@WEIGHTS], timm:NAME, efficientnet-lite:N, hf:NAME-or-folder or FILE.py:NAME.",
+    help=escape(
+        "torchvision:NAME[@WEIGHTS], timm:NAME, open-clip:NAME@TAG, efficientnet-lite:N, hf:NAME, hf:FOLDER "
+        "or FILE.py:NAME."
+    ),
 )
 TRUST = typer.Option("--trust-remote-code", help="Run model code that a hub's repository brings along.")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "thalweg measure efficientnet-lite:0 --stimuli photographs --layers '_blocks.15.*' --observer hog",
+        "thalweg measure mine.py:subject --stimuli photographs --observer hog    # a thalweg.Subject in mine.py",
+        "thalweg measure hf:FOLDER-OF-THE-MODEL --stimuli corpus.txt --basis pca",
+    )
+)
 @settings_as_options
 def measure(
     subject: Annotated[str, SUBJECT],
@@ -207,9 +234,12 @@ def headline(run: Run) -> dict[str, str]:
     return told
 
 
-@app.command(name="layers")
+@app.command(name="layers", epilog=examples("thalweg layers efficientnet-lite:0", "thalweg layers mine.py:subject"))
 def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool, TRUST] = False) -> None:
-    """List the layers of a model whose units can be measured: name, kind, number of units, how values are pooled."""
+    """List the layers of a model whose units can be measured.
+
+    The columns are the name, the kind, the number of units and how a unit's values are pooled.
+    """
     from thalweg import subjects
     from thalweg.measuring import layers_of
 
@@ -220,7 +250,9 @@ def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool,
     out.print(table)
 
 
-@app.command()
+@app.command(
+    epilog=examples("thalweg train-dictionary hf:gpt2 --layer transformer.h.6 --stimuli corpus.txt --out dictionary")
+)
 def train_dictionary(
     subject: Annotated[str, SUBJECT],
     layer: Annotated[str, typer.Option(help="The layer; see `thalweg layers SUBJECT`.", metavar="L")],
@@ -258,7 +290,7 @@ def train_dictionary(
     out.print(f"dictionary: {out_}", markup=False)
 
 
-@app.command()
+@app.command(epilog=examples("thalweg report runs/mnist --out mnist.html"))
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
     out_: Annotated[Path | None, typer.Option("--out", help="The file to write; DIR/report.html by default.")] = None,
@@ -269,7 +301,7 @@ def report(
     out.print(f"report: {open_run(directory).report(out_)}", markup=False)
 
 
-@app.command()
+@app.command(epilog=examples("thalweg shape table.csv --strength loss --score score --group model"))
 def shape(
     table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file with a row per model.")],
     strength: Annotated[str, typer.Option(help="Column of the strength.", metavar="COL")],
@@ -281,8 +313,9 @@ def shape(
     seed: Annotated[int, typer.Option(help="Seed of the simulated null distributions.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record.")] = False,
 ) -> None:
-    """Decide the shape of any curve of score against strength: valley, hump, increasing, decreasing, flat, or cannot
-    tell.
+    """Decide the shape of any curve of score against strength.
+
+    It is a valley, a hump, increasing, decreasing, flat, or cannot be told yet.
     """
     from thalweg.shape import judge_table, read_table
 
@@ -293,7 +326,7 @@ def shape(
         out.print(verdict.sentence, markup=False)
 
 
-@app.command(name="list")
+@app.command(name="list", epilog=examples("thalweg list ladders", "thalweg list observers"))
 def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measures", help="What to list.")]) -> None:
     """List the ladders, observers or measures there are."""
     from thalweg.ladders import LADDERS
