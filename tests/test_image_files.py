@@ -5,8 +5,10 @@ be.
 import io
 import json
 import os
+import shutil
 import signal
 import struct
+import zlib
 from pathlib import Path
 
 import joblib
@@ -20,11 +22,11 @@ from torch import Tensor, nn
 from thalweg import Layer, Source, ThalwegError
 from thalweg.observers import OBSERVERS, look
 from thalweg.recording import record, to_tensors
-from thalweg.stimuli import ImageFiles, Images, Stimuli, ahead, parquet
+from thalweg.stimuli import ImageFiles, Images, Stimuli, ahead, folders, parquet
 from thalweg.stimuli.ahead import batches
 from thalweg.stimuli.data import image_splits
-from thalweg.stimuli.decoding import decoded, flaw
-from thalweg.stimuli.files import read_images
+from thalweg.stimuli.decoding import decoded, glance
+from thalweg.stimuli.image_readers import read_images
 
 HOME = os.getpid()
 
@@ -141,7 +143,7 @@ def test_whatever_a_file_holds_becomes_three_colours_of_eight_bits():
         "sixteen bits, big-endian": (encoded(deep, "TIFF"), three),
     }
     for name, (content, expected) in cases.items():
-        assert not flaw(content), name
+        assert not glance(content).flaw, name
         found = np.array(decoded(content, name))
         assert np.array_equal(found, expected), name
 
@@ -274,6 +276,223 @@ def test_images_that_do_not_decode_are_named_or_left_out_and_named(folder: Path)
         read_images(folder / "cat/more", skip_bad=True)
 
 
+def note(path: Path, **options) -> str:
+    (said,) = read_images(path, **options).notes
+    return said.removeprefix(f"{path}: ")
+
+
+def test_a_folder_s_reader_says_what_it_took_and_what_it_skipped(folder: Path):
+    (folder / "cat/phone.heic").write_bytes(b"x")
+    (folder / "cat/copy.png").write_bytes((folder / "cat/0.png").read_bytes())
+    assert note(folder) == (
+        "read 13 picture files (7 with .png, 6 with .jpg), 3 classes by subfolder; skipped 2 files of other kinds "
+        "(1 with .heic, 1 with .txt), 1 hidden or of the system; 1 are copies of others, byte for byte"
+    )
+    (folder / "emu/0.png").write_bytes(b"")
+    assert f"left out 1 that cannot be used, first {folder}/emu/0.png is empty" in note(folder, skip_bad=True)
+    assert note(folder / "dog/more") == "read 1 picture files (1 with .jpg), no classes (there are no subfolders)"
+
+
+def test_links_to_folders_are_classes_and_strange_things_are_never_opened(folder: Path, tmp_path: Path):
+    (tmp_path / "linked").mkdir()
+    for name in ("cat", "dog", "emu"):
+        (tmp_path / "linked" / name).symlink_to(folder / name)
+    os.mkfifo(tmp_path / "linked/pipe.png")
+    (tmp_path / "linked/x.png").mkdir()
+    linked = read_images(tmp_path / "linked")
+    assert linked.content_hash() == read_images(folder).content_hash()
+    assert linked.notes[0].endswith("skipped 1 neither files nor folders")
+    with pytest.raises(ThalwegError, match=r"pipe\.png: is neither a file nor a folder"):
+        read_images(tmp_path / "linked/pipe.png")
+    (folder / "cat/0.png").unlink()
+    os.mkfifo(folder / "cat/0.png")  # since it was read
+    with pytest.raises(ThalwegError, match=r"cat/0\.png: is no regular file"):
+        linked.picture(0)
+
+
+def test_splits_are_not_classes_and_one_of_them_is_read(folder: Path, tmp_path: Path):
+    whole, cat = read_images(folder), read_images(folder / "cat")
+    for split, source in (("train", folder), ("Val", folder), ("test", folder / "cat")):
+        shutil.copytree(source, tmp_path / "splits" / split)
+    images = read_images(tmp_path / "splits")
+    assert (images.label_names, images.content_hash()) == (whole.label_names, whole.content_hash())
+    said = "'val' is read and not the others (files: test 4, train 12); to read another, name its own folder"
+    assert said in images.notes[0]
+    shutil.rmtree(tmp_path / "splits/Val")
+    assert "'test' is read and not the others" in note(tmp_path / "splits")
+    shutil.rmtree(tmp_path / "splits/train")
+    alone = read_images(tmp_path / "splits")
+    assert alone.label_names == ("", "more")
+    assert alone.digests.equal(cat.digests)
+    assert "'test' is taken for a split, not for a class" in alone.notes[0]
+    (tmp_path / "splits/car").symlink_to(folder / "dog")
+    assert read_images(tmp_path / "splits").label_names == ("car", "test")
+
+
+def test_parquet_files_of_splits_are_not_read_together(tmp_path: Path):
+    contents = numbered(6)
+    table(tmp_path / "train-00000-of-00001.parquet", contents[:3])
+    table(tmp_path / "test-00000-of-00002.parquet", contents[3:5])
+    table(tmp_path / "test-00001-of-00002.parquet", contents[5:])
+    assert len(read_images(tmp_path)) == 3
+    assert "'test' is read and not the others (files: train 1)" in note(tmp_path)
+    (tmp_path / "validation").mkdir()
+    table(tmp_path / "validation/0000.parquet", contents[:1])
+    assert len(read_images(tmp_path)) == 1
+    table(tmp_path / "trainer.parquet", contents[:1])
+    assert len(read_images(tmp_path)) == 8
+
+
+def test_the_columns_of_images_and_of_classes_are_said_and_can_be_named(tmp_path: Path):
+    path = table(
+        tmp_path / "a.parquet", numbered(3), fine_label=[2, 0, 1], coarse_label=["b", "a", "a"], caption=["x"] * 3
+    )
+    assert note(path) == (
+        "read 3 images of column 'image', no classes; not used: 'caption'; 'fine_label' or 'coarse_label' may be the "
+        "classes: name one with --label-column"
+    )
+    images = read_images(path, label_column="coarse_label")
+    assert (images.labels.tolist(), images.label_names) == ([1, 0, 0], ("a", "b"))
+    assert "classes of column 'coarse_label'; not used: 'fine_label', 'caption'" in images.notes[0]
+    with pytest.raises(ThalwegError, match=r"no column is called 'labels'.*--label-column"):
+        read_images(path, label_column="labels")
+    with pytest.raises(ThalwegError, match=r"column 'caption' holds String; structs with 'bytes' and 'path'"):
+        read_images(path, image_column="caption")
+    with pytest.raises(ThalwegError, match="column 'image' was named, but the folder holds no Parquet files"):
+        read_images(tmp_path, image_column="image") if path.rename(tmp_path / "a.png") else None
+
+
+def test_the_only_column_of_classes_is_taken_whatever_it_is_called(tmp_path: Path):
+    declared = {
+        "info": {"features": {"kind": {"names": ["hen", "owl"], "_type": "ClassLabel"}, "label": {"names": "x"}}}
+    }
+    images = read_images(table(tmp_path / "a.parquet", numbered(2), told=declared, kind=[1, 0], id=[7, 8]))
+    assert (images.labels.tolist(), images.label_names) == ([1, 0], ("hen", "owl"))
+    assert "classes of column 'kind'; not used: 'id'" in images.notes[0]
+    images = read_images(table(tmp_path / "a.parquet", numbered(2), target=[1.0, 0.0], name=["a.png", "b.png"]))
+    assert (images.labels.tolist(), images.label_names) == ([1, 0], ("0", "1"))
+    images = read_images(table(tmp_path / "a.parquet", numbered(3), label=[1, 1, 0], name=["a.png", "b.png", "c.png"]))
+    assert images.label_names == ("0", "1")  # a number with two names is not named by them
+    images = read_images(tmp_path / "a.parquet", label_column="none")
+    assert images.label_names == ("",)
+
+
+def test_the_column_with_a_usual_name_holds_the_images(tmp_path: Path):
+    frame = pl.DataFrame({"__key__": [b"a", b"b"], "jpg": numbered(2), "thumb": numbered(2)})
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert read_images(tmp_path / "a.parquet").columns == ("jpg",)
+    assert read_images(tmp_path / "a.parquet", image_column="thumb").columns == ("thumb",)
+    frame.drop("jpg").write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ThalwegError, match=r"'__key__' and 'thumb' may each be the column of images.*--image-column"):
+        read_images(tmp_path / "a.parquet")
+    frame.select("__key__", image=pl.struct(bytes="jpg")).write_parquet(tmp_path / "a.parquet")
+    assert read_images(tmp_path / "a.parquet").columns == ("image",)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ([None, b"x\xff"], r"row 2: column 'label' \(Binary\) holds b'x"),
+        ([[1], [2]], r"row 1: column 'label' \(List\(Int64\)\) holds \[1\]"),
+        ([1.0, 1.5], r"row 2: column 'label' \(Float64\) holds 1.5"),
+        ([{"a": 1}, None], r"row 1: column 'label' \(Struct.* holds \{'a': 1\}"),
+    ],
+)
+def test_classes_that_are_neither_numbers_nor_texts_are_named(tmp_path: Path, label: list[object], said: str):
+    path = table(tmp_path / "a.parquet", numbered(2), label=label)
+    with pytest.raises(ThalwegError, match=said + ".*--label-column"):
+        read_images(path)
+    path = table(tmp_path / "a.parquet", numbered(2), name=label)
+    with pytest.raises(ThalwegError, match=said.replace("label", "name")):
+        read_images(path)
+
+
+def test_bytes_that_are_none_and_two_columns_of_one_name_are_refused(tmp_path: Path):
+    pl.DataFrame({"image": [{"bytes": 1, "path": None}]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ThalwegError, match=r"has no column of images.*image \(Struct\(\{'bytes': Int64"):
+        read_images(tmp_path / "a.parquet")
+    pl.DataFrame({"image": numbered(2), "label_a": [1, 2], "label_b": [3, 4]}).write_parquet(tmp_path / "a.parquet")
+    content = (tmp_path / "a.parquet").read_bytes().replace(b"label_b", b"label_a")
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(ThalwegError, match="column with name 'label_a' has more than one occurrence; rename one"):
+        read_images(tmp_path / "a.parquet")
+
+
+def test_a_table_opens_regular_files_below_its_own_folder_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "set/img").mkdir(parents=True)
+    (tmp_path / "out.png").write_bytes(numbered(1)[0])
+    (tmp_path / "set/img/in.png").write_bytes(numbered(1)[0])
+    (tmp_path / "set/img/link.png").symlink_to(tmp_path / "out.png")
+    os.mkfifo(tmp_path / "set/img/pipe.png")
+    cases = {
+        "/dev/zero": "which is not below the folder of the table",
+        "../out.png": "which is not below the folder of the table",
+        "img/link.png": "which is not below the folder of the table",
+        "img/pipe.png": "is no regular file",
+        "img": "cannot be read",
+        "a\0b": "leads nowhere",
+        "": "has neither bytes nor a path",
+    }
+    inside = ["img/in.png", str(tmp_path / "set/img/in.png"), "img/../img/in.png"]
+    path = table(tmp_path / "set/a.parquet", [None] * (3 + len(cases)), paths=[*inside, *cases])
+    images = read_images(path, skip_bad=True)
+    assert len(images) == 3
+    for line, (place, said) in zip(images.left_out, enumerate(cases.values(), 4), strict=True):
+        assert f"a.parquet, row {place} " in line
+        assert said in line
+    monkeypatch.setattr(folders, "LARGEST", 100)
+    with pytest.raises(ThalwegError, match="row 1 has 3 KiB; at most 0 MiB are read"):
+        read_images(path)
+
+
+def test_grey_pictures_of_sixteen_bits_have_one_white_by_the_brightest(tmp_path: Path):
+    """Twelve bits in sixteen would be all but black; a darker one beside them stays darker."""
+    (tmp_path / "set").mkdir()
+    for name, most in (("bright", 4000), ("dark", 400)):
+        values = np.linspace(0, most, 64).astype(np.uint16).reshape(8, 8)
+        (tmp_path / f"set/{name}.png").write_bytes(encoded(Image.fromarray(values)))
+    images = read_images(tmp_path / "set")
+    assert [int(np.array(images.picture(place)).max()) for place in (0, 1)] == [4000 >> 4, 400 >> 4]
+    assert "2 grey pictures of more than eight bits use 12, so 4,095 is their white" in images.notes[0]
+    twelve = images.take(slice(1, 2)).content_hash()
+    (tmp_path / "set/bright.png").unlink()
+    assert read_images(tmp_path / "set").content_hash() != twelve  # the same bytes, other pixels
+    signed = Image.fromarray(np.array([[-5, 3]], np.int32))
+    (tmp_path / "set/signed.tif").write_bytes(encoded(signed, "TIFF"))
+    with pytest.raises(ThalwegError, match=r"signed\.tif holds negative numbers, as -5"):
+        read_images(tmp_path / "set")
+
+
+def test_colours_of_sixteen_bits_that_are_dark_are_said(tmp_path: Path):
+    def part(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = part(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
+    rows = part(b"IDAT", zlib.compress(b"\0" + struct.pack(">6H", 9, 4000, 7, 6, 5, 4)))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + rows + part(b"IEND", b""))
+    assert "1 pictures of sixteen bits a colour are dark (their brightest value is about 4,095 of 65,535)" in note(
+        tmp_path
+    )
+
+
+def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "a.png").write_bytes(numbered(1)[0])
+    (tmp_path / "b.png").write_bytes(encoded(photograph(1, 10, 10)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 110)
+    with pytest.raises(ThalwegError, match=r"a\.png has more than 220 pixels"):
+        read_images(tmp_path)
+
+
+def test_names_that_are_not_utf_8_are_classes_that_can_be_written(tmp_path: Path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "0.png").write_bytes(numbered(1)[0])
+    images = read_images(tmp_path)
+    assert images.label_names == ("caf\\xe9",)
+    assert images.name(0).encode().endswith(b"caf\\xe9/0.png")
+    assert images.picture(0).size == (40, 30)
+
+
 def without_quantisation_tables(content: bytes) -> bytes:
     """A JPEG that begins and ends as it should, and can't be decoded."""
     kept, place = content[:2], 2
@@ -289,8 +508,11 @@ def test_what_shows_only_in_decoding_is_named_then(folder: Path):
     path = folder / "cat/1.JPG"
     path.write_bytes(without_quantisation_tables(path.read_bytes()))
     images = read_images(folder)
-    with pytest.raises(ThalwegError, match=r"cat/1\.JPG: does not decode .*though it begins as a picture does"):
+    with pytest.raises(ThalwegError, match=r"cat/1\.JPG: does not decode .*though it begins .* --skip-bad"):
         images.batch(slice(None))
+    kept = read_images(folder, skip_bad=True)
+    assert [line.partition(" ")[0] for line in kept.left_out] == [str(path)]
+    assert kept.batch(slice(None)).shape == (11, 3, 224, 224)
 
 
 def test_files_that_change_or_go_while_they_are_needed_are_named(folder: Path):
@@ -367,6 +589,9 @@ def test_all_images_are_the_pool_if_they_are_enough(folder: Path, tmp_path: Path
         image_splits(Source(folder))
     with pytest.raises(ThalwegError, match="no images were named"):
         image_splits(Source())
+    copies = numbered(3) * 50
+    with pytest.raises(ThalwegError, match="of its 150 images only 3 differ, the others are copies of them"):
+        image_splits(Source(table(tmp_path / "a.parquet", copies)))
     splits = image_splits(Source(table(tmp_path / "a.parquet", numbered(120))))
     assert [len(part) for part in (splits.train, splits.validation, splits.pool)] == [0, 0, 120]
     assert len(splits.content_hash()) == 16

@@ -8,7 +8,7 @@ from planted import recordings
 from thalweg.scoring import Halves, known
 from thalweg.stimuli import Windows, halves
 from thalweg.stimuli.windows import NO_TARGET, Vocabulary
-from thalweg.trials import exam, group_means, undecided_by_group
+from thalweg.trials import exam, group_means, undecided, undecided_by_group
 
 
 def windows(count: int = 1200, kinds: int = 24) -> Windows:
@@ -47,6 +47,18 @@ def test_halves_share_no_document(pool: Windows, parts: Halves):
     assert not set(pool.documents[parts.reference].tolist()) & set(pool.documents[parts.query].tolist())
     assert torch.cat([parts.reference, parts.query]).sort().values.equal(torch.arange(len(pool)))
     assert abs(len(parts.reference) - len(parts.query)) <= 20
+
+
+def test_statistics_that_do_not_vary_decide_nothing(pool: Windows, parts: Halves):
+    """Whatever their number and size: also those whose standard deviation is rounding alone."""
+    for constant in (0.0, 0.1, 1e6):
+        statistics = torch.full((len(pool), 3), constant)
+        reference, query = recordings(units(pool), parts, {"trivial": statistics})
+        asked = exam(reference, query)
+        pairs = undecided(asked, reference, statistics, parts.reference)
+        for band, kept in pairs.items():
+            there = (asked.queries[band].high >= 0)[:, :, None] & (asked.queries[band].low >= 0)[:, None, :]
+            assert kept[there].all(), (constant, band)
 
 
 def test_the_share_that_the_last_token_explains(pool: Windows, parts: Halves):

@@ -263,6 +263,14 @@ def test_an_observer_that_returns_nonsense_is_named(tmp_path: Path, tiny: Ladder
         thalweg.survey(tiny, out=tmp_path / "run", observer=Observer("short", 1, short), cache=tmp_path, workers=1)
 
 
+def test_an_observer_that_sees_no_difference_is_refused(tmp_path: Path, tiny: Ladder):
+    def blank(stimuli: thalweg.Images) -> torch.Tensor:
+        return torch.ones(len(stimuli), 2)
+
+    with pytest.raises(ThalwegError, match="observer 'blank' returns the same vector for each of the 400 stimuli"):
+        thalweg.survey(tiny, out=tmp_path / "run", observer=Observer("blank", 1, blank), cache=tmp_path, workers=1)
+
+
 def test_names_that_do_not_exist_are_told_with_near_ones(tmp_path: Path):
     with pytest.raises(ThalwegError, match=r"'mnits'; did you mean 'mnist'"):
         thalweg.survey("mnits")

@@ -182,7 +182,6 @@ def measure(
     units: Annotated[int, typer.Option(help="Units drawn in all, layer by layer at random; 0: every unit.", min=0)] = 0,
     basis: Annotated[str, typer.Option(help="neurons, random, pca, sae:FOLDER or sae-active:FOLDER.")] = "neurons",
     length: Annotated[int, typer.Option(help="Tokens in a window of text.")] = 24,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that do not decode.")] = False,
     trust_remote_code: Annotated[bool, TRUST] = False,
     device_map: Annotated[
         str | None, typer.Option(help="'auto' spreads a language model over all devices.", metavar="MAP")
@@ -206,7 +205,6 @@ def measure(
             units=units,
             basis=basis,
             length=length,
-            skip_bad=skip_bad,
             trust_remote_code=trust_remote_code,
             device_map=device_map,
             out=out_,

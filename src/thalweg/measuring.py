@@ -22,7 +22,7 @@ from thalweg.progress import Progress, Silent
 from thalweg.recording import laid_out, watching
 from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
-from thalweg.stimuli import Source, Splits, Stimuli, corpus, halves, viewed
+from thalweg.stimuli import Splits, Stimuli, corpus, halves, viewed
 from thalweg.stimuli.data import image_splits
 from thalweg.subjects import taps
 from thalweg.subjects.language import kind_of
@@ -40,7 +40,6 @@ def measure(
     units: int = 0,
     basis: str = "neurons",
     length: int = corpus.LENGTH,
-    skip_bad: bool = False,
     trust_remote_code: bool = False,
     device_map: str | None = None,
     observer: Sequence[str | Observer] | str | Observer = (),
@@ -64,7 +63,7 @@ def measure(
     loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": device_map}
     model = subjects.find(subject, **loading) if isinstance(subject, str) else subject
     own = bases.find(basis)
-    splits = stimuli_of(model, stimuli, told, length=length, skip_bad=skip_bad)
+    splits = stimuli_of(model, stimuli, told, length=length)
     patterns = [layers] if isinstance(layers, str) else list(layers)
     network = model.load().eval()
     pool = viewed(splits.pool, model.view)
@@ -85,7 +84,7 @@ def measure(
         modality=model.modality,
         evaluate=evaluator(model),
         strength=words.STRENGTH if model.modality == "text" else STRENGTH,
-        call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length, skip_bad=skip_bad),
+        call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length),
     )
     alone = {"seeds": 1, "shards": told.shards or _shards(splits.pool, told)}
     return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})
@@ -103,9 +102,7 @@ def evaluator(model: Subject) -> Evaluate:
     return language.evaluate if model.modality == "text" else published
 
 
-def stimuli_of(
-    model: Subject, stimuli: str | Path | Stimuli | None, told: Settings, *, length: int, skip_bad: bool
-) -> Splits:
+def stimuli_of(model: Subject, stimuli: str | Path | Stimuli | None, told: Settings, *, length: int) -> Splits:
     """The stimuli that a model is measured over.
 
     Raises:
@@ -117,11 +114,11 @@ def stimuli_of(
                 f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {stimuli.modality!r}"
             )
         return _fitting(model, Splits.of_pool(stimuli))
-    source = Source(Path(stimuli) if stimuli else None, told.text_column, told.document_column)
+    source = told.source(Path(stimuli) if stimuli else None)
     if model.modality == "text":
         tokenizer = model.tokenizer() if model.tokenizer else None
         return _fitting(model, corpus.splits(source, told.seed, length=length, tokenizer=tokenizer))
-    return image_splits(source, told.seed, skip_bad=skip_bad)
+    return image_splits(source, told.seed)
 
 
 def _fitting(model: Subject, splits: Splits) -> Splits:
@@ -163,7 +160,7 @@ def _call(
     """The command that measures the same again, where all of it can be named on a command line."""
     if not isinstance(subject, str) or isinstance(stimuli, Stimuli):
         return ()
-    defaults = {"units": 0, "basis": "neurons", "length": corpus.LENGTH, "skip_bad": False}
+    defaults = {"units": 0, "basis": "neurons", "length": corpus.LENGTH}
     changed = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value != defaults[name]}
     words = ["measure", subject, *(["--stimuli", str(stimuli)] if stimuli else [])]
     words += [word for pattern in layers for word in ("--layers", pattern)]
@@ -195,7 +192,7 @@ def train_dictionary(
     recipe = Recipe(rows=rows, seed=told.seed)
     check_request(Path(out), latents=latents, k=k, recipe=recipe)
     model = subjects.find(subject) if isinstance(subject, str) else subject
-    splits = stimuli_of(model, stimuli, told, length=length, skip_bad=False)
+    splits = stimuli_of(model, stimuli, told, length=length)
     with (progress or Silent()).stage("dictionary", recipe.steps) as advance:
         return train_for_subject(
             model,

@@ -11,6 +11,7 @@ from thalweg import strength
 from thalweg.devices import PRECISIONS
 from thalweg.engine import Where
 from thalweg.errors import ThalwegError, unknown
+from thalweg.stimuli import Source
 
 UNAFFECTING = ("workers", "engine", "address", "device", "cache")  # settings that change no result
 OF_LADDERS = ("seeds", "quick", "strength", "data")  # settings that one published model has no use for
@@ -60,6 +61,11 @@ class Settings:
     )
     text_column: str | None = field(default=None, metadata=_said("Column of a table that holds its text."))
     document_column: str | None = field(default=None, metadata=_said("Column that says which document a text is of."))
+    image_column: str | None = field(default=None, metadata=_said("Column of a Parquet table that holds its images."))
+    label_column: str | None = field(
+        default=None, metadata=_said("Column that holds the images' classes; 'none' for no classes.")
+    )
+    skip_bad: bool = field(default=False, metadata=_said("Leave out images that do not decode."))
     seed: int = field(default=0, metadata=_said("The one seed that every random choice comes from.", 0))
     k: int = field(default=64, metadata=_said("Highest and lowest stimuli kept of each unit.", 30))
     sample: int = field(default=512, metadata=_said("Size of the random sample of stimuli kept for all units.", 60))
@@ -108,6 +114,10 @@ class Settings:
     def where(self) -> Where:
         """Where tasks run: on a cluster with GPUs, each has one to itself."""
         return Where(self.engine, self.workers, self.address, gpus=0 if self.device == "cpu" else 1)
+
+    def source(self, path: Path | None) -> Source:
+        """Where stimuli lie, with the columns that are to be read."""
+        return Source(path, self.text_column, self.document_column, self.image_column, self.label_column, self.skip_bad)
 
     def affecting(self) -> dict[str, Any]:
         """The settings that results depend on, as plain values."""

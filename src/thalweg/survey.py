@@ -19,7 +19,7 @@ import torch
 from thalweg import curves, engine, gathering, ladders, observers, tables
 from thalweg.errors import ThalwegError, unknown, user_code
 from thalweg.ladder import Ladder
-from thalweg.observers import Observer, Seen, look
+from thalweg.observers import Observer, Seen, check_telling, look
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording import record
 from thalweg.run import Run
@@ -110,7 +110,7 @@ def _sources(chosen: list[Ladder], told: Settings) -> dict[str, Source]:
         if name not in {ladder.name for ladder in chosen}:
             raise unknown("ladder of this survey", name, (ladder.name for ladder in chosen))
         paths[name] = Path(path)
-    return {ladder.name: Source(paths.get(ladder.name), told.text_column, told.document_column) for ladder in chosen}
+    return {ladder.name: told.source(paths.get(ladder.name)) for ladder in chosen}
 
 
 def _watching(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
@@ -218,7 +218,9 @@ def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages
             advance()
     for name in {one.name for one, _ in jobs}:
         parts = [found[place] for place, (one, _) in enumerate(jobs) if one.name == name]
-        tables.write_tensors(files[name], {what: torch.cat([part[what] for part in parts]) for what in parts[0]})
+        seen = {what: torch.cat([part[what] for part in parts]) for what in parts[0]}
+        check_telling(next(one for one in sources if one.name == name), seen)
+        tables.write_tensors(files[name], seen)
     return files
 
 

@@ -168,9 +168,10 @@ def undecided(
     A unit's values on the reference half (the stimuli `ids`) are regressed on the statistics and a constant, beta =
     (X'X)^-1 X'v, where X'v is the recording's product "trivial"; a pair is kept if the predictions for its queries
     differ by less than a quarter of the unit's standard deviation. Statistics are standardised first, and a ridge of
-    1e-6 keeps collinear ones harmless.
+    1e-6 keeps collinear ones harmless; one that does not vary decides nothing.
     """
-    mean, spread = statistics[ids].mean(0), statistics[ids].std(0).clamp_min(1e-9)
+    mean, spread = statistics[ids].mean(0), statistics[ids].std(0)
+    spread = torch.where(spread > ROUNDING * mean.abs(), spread.clamp_min(1e-9), torch.inf)
     design = ((statistics - mean) / spread).double()
     sums = (reference.products["trivial"] - mean[:, None] * reference.mean * reference.count) / spread[
         :, None

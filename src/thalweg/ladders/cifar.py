@@ -26,11 +26,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from thalweg.devices import channels_last
-from thalweg.errors import ThalwegError
+from thalweg.errors import ThalwegError, readable
 from thalweg.ladder import Ladder, Layer, Rung
 from thalweg.ladders.networks import before_rectifiers, convolutional, fully_connected
 from thalweg.stimuli import Images, Source, Splits
-from thalweg.stimuli.files import read_tables
+from thalweg.stimuli.folders import files_below
+from thalweg.stimuli.image_readers import read_tables
 from thalweg.training import Classifier
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -55,14 +56,14 @@ def splits(train: int, source: Source, seed: int) -> Splits:
     """
     if source.path is None:
         raise ThalwegError(f"the ladder 'cifar' needs the files of CIFAR-10: --data FOLDER; {LAYOUTS}")
-    learning, test = read(source.path)
+    learning, test = read(source.path, source)
     order = torch.randperm(len(learning), generator=torch.Generator().manual_seed(seed))
     rest = len(learning) - len(learning) // 10
     return Splits(learning.take(order[: min(train, rest)]), learning.take(order[rest:]), test)
 
 
-def read(folder: Path) -> tuple[Images, Images]:
-    """The training and the test images of a folder, whichever layout it has.
+def read(folder: Path, source: Source = Source()) -> tuple[Images, Images]:  # noqa: B008  (it is frozen)
+    """The training and the test images of a folder, whichever layout it has; of Parquet files, by the source's columns.
 
     Raises:
         ThalwegError: as `splits`.
@@ -74,12 +75,12 @@ def read(folder: Path) -> tuple[Images, Images]:
         for place in (folder / name for name in WITHIN):
             if any((place / f"{name}{ending}").is_file() for name in BATCHES):
                 return _from_batches(place, ending, reader)
-    tables = sorted(folder.rglob("*.parquet"))
-    parts = {part: [one for one in tables if part in one.name] for part in ("train", "test")}
+    tables = [file for file in files_below(folder).files if file.suffix == ".parquet"]
+    parts = {part: [one for one in tables if part in one.relative_to(folder).as_posix()] for part in ("train", "test")}
     if not all(parts.values()):
-        found = ", ".join(sorted(one.name for one in folder.iterdir())[:8]) or "nothing"
+        found = ", ".join(sorted(readable(one.name) for one in folder.iterdir())[:8]) or "nothing"
         raise ThalwegError(f"{folder}: holds {found}; {LAYOUTS}")
-    return _from_tables(folder, parts["train"]), _from_tables(folder, parts["test"])
+    return _from_tables(folder, parts["train"], source), _from_tables(folder, parts["test"], source)
 
 
 Batch = tuple[Tensor, Tensor]  # pixels (stimulus, 3, 32, 32) and labels
@@ -96,7 +97,9 @@ def _from_batches(folder: Path, ending: str, reader: Callable[[Path], Batch]) ->
         if len(labels) < most:
             raise ThalwegError(f"{path}: holds {len(labels)} images; {most} were expected, as in the other batches")
     learning = [torch.cat(parts) for parts in zip(*batches[:-1], strict=True)]
-    return Images(learning[0], learning[1], NAMES), Images(*batches[-1], NAMES)
+    taken = f"{len(learning[0]):,} images of five batches to train on, {most:,} of the test batch to measure on"
+    note = f"{readable(folder)}: read {taken}"
+    return Images(learning[0], learning[1], NAMES), Images(*batches[-1], NAMES, notes=(note,))
 
 
 def _checked(path: Path, pixels: Tensor, labels: Tensor) -> Batch:
@@ -168,10 +171,13 @@ class _Unpickler(pickle.Unpickler):
         return KNOWN[module, name]
 
 
-def _from_tables(folder: Path, paths: list[Path]) -> Images:
-    images = read_tables(folder, paths)
+def _from_tables(folder: Path, paths: list[Path], source: Source) -> Images:
+    images = read_tables(folder, paths, image=source.image, label=source.label, skip_bad=source.skip_bad)
     if images.label_names == ("",):
-        raise ThalwegError(f"{paths[0]}: has no classes; a column 'label' with numbers from 0 to 9 was expected")
+        raise ThalwegError(
+            f"{paths[0]}: has no classes; a column 'label' with numbers from 0 to 9 was expected, or one that "
+            "--label-column names"
+        )
     pixels = torch.empty(len(images), 3, SIDE, SIDE, dtype=torch.uint8)
     for which in range(len(images)):
         picture = images.picture(which)
@@ -179,7 +185,7 @@ def _from_tables(folder: Path, paths: list[Path]) -> Images:
             width, height = picture.size
             raise ThalwegError(f"{images.name(which)}: is {width} x {height} pixels; {SIDE} x {SIDE} was expected")
         pixels[which] = torch.from_numpy(np.array(picture)).movedim(-1, 0)
-    return Images(*_checked(paths[0], pixels, images.labels), NAMES)
+    return Images(*_checked(paths[0], pixels, images.labels), NAMES, notes=images.notes)
 
 
 def convolution(before: int, width: int, size: int) -> nn.Conv2d:

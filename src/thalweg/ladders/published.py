@@ -46,7 +46,7 @@ from thalweg.errors import ThalwegError
 from thalweg.ladder import Evaluation, Ladder, Layer, Rung, Subject
 from thalweg.probe import halves_of_probe, last_features, probe
 from thalweg.stimuli import Source, Splits, Stimuli
-from thalweg.stimuli.files import read_images
+from thalweg.stimuli.data import image_splits
 from thalweg.strength import SHARE, from_logits
 from thalweg.subjects import taps
 
@@ -124,7 +124,7 @@ def splits(ladder: str, source: Source, seed: int) -> Splits:
     """
     if source.path is None:
         raise ThalwegError(f"ladder {ladder!r} measures on your own ImageNet images: --data FILE-or-FOLDER")
-    return Splits.of_pool(read_images(source.path))
+    return image_splits(source, seed)
 
 
 def _looked(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, Tensor]:

@@ -146,9 +146,13 @@ def combined(embeddings: Sequence[Float[Tensor, "stimulus _"]]) -> Float[Tensor,
 
 
 def standardised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus kept"]:
-    """A dictionary's features with mean 0 and variance 1 over the pool; those that never vary are left out."""
+    """A dictionary's features with mean 0 and variance 1 over the pool; those that never vary are left out, but for one
+    of zeros where none does: it tells nothing apart.
+    """
     deviation = features.std(0)
     varies = deviation > 1e-6 * features.abs().amax(0).clamp_min(1e-30)
+    if not varies.any():
+        return torch.zeros(len(features), 1)
     return (features[:, varies] - features[:, varies].mean(0)) / deviation[varies]
 
 
@@ -173,6 +177,20 @@ def look(watcher: Observer, stimuli: Stimuli) -> Seen:
     """
     functions = {"features": watcher.features, "dictionary": watcher.dictionary}
     return {what: _finite(watcher, function(stimuli), len(stimuli)) for what, function in functions.items() if function}
+
+
+def check_telling(watcher: Observer, seen: Seen) -> None:
+    """Refuse an observer, unless it is a control, to which all stimuli look the same.
+
+    Raises:
+        ThalwegError: every stimulus has the same vector.
+    """
+    vectors = seen["features"]
+    if not watcher.control and len(vectors) and bool((vectors == vectors[0]).all()):
+        raise ThalwegError(
+            f"observer {watcher.name!r} returns the same vector for each of the {len(vectors)} stimuli, so it can tell "
+            "none from another: are all of them the same? Otherwise choose another with --observer"
+        )
 
 
 def _finite(watcher: Observer, found: object, count: int) -> Tensor:

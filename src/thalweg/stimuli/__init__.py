@@ -88,12 +88,16 @@ class Stimuli(Protocol):
 class Source:
     """Where a user's stimuli lie, instead of those that a ladder carries.
 
-    `text` and `document` name the columns of a table that hold the text and what it belongs to.
+    `text` and `document` name the columns of a table that hold the text and what it belongs to, `image` and `label`
+    those that hold the pictures and their classes. With `skip_bad`, pictures that do not decode are left out.
     """
 
     path: Path | None = None
     text: str | None = None
     document: str | None = None
+    image: str | None = None
+    label: str | None = None
+    skip_bad: bool = False
 
 
 @dataclass(frozen=True, eq=False)

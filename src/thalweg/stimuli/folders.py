@@ -23,6 +23,7 @@ SYSTEM = frozenset(
 )
 HIDDEN, AGAIN = "hidden or of the system", "links to a folder that is read already"
 BROKEN, IRREGULAR = "links that lead nowhere", "neither files nor folders"
+LARGEST = 256 << 20  # bytes of one picture file: the largest photographs have a tenth of that
 Identity = tuple[int, int]  # device and inode: what a folder is, under whatever name
 
 
@@ -37,8 +38,12 @@ class Listing:
     @property
     def note(self) -> str:
         """What was skipped in one line, or nothing."""
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.items())
-        return f"{readable(self.folder)}: skipped {counts}" if counts else ""
+        return f"{readable(self.folder)}: skipped {', '.join(self.reasons)}" if self.skipped else ""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """How many entries were skipped for each reason, as "3 hidden or of the system"."""
+        return tuple(f"{count:,} {reason}" for reason, count in self.skipped.items())
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,27 @@ def files_below(folder: Path) -> Listing:
 def hidden(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or was put there by a system rather than by a person."""
     return name.startswith(".") or name.lower() in SYSTEM
+
+
+def regular_bytes(path: Path) -> bytes:
+    """The bytes of a regular file; nothing else is opened, not even a pipe that took the file's place.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, or larger than `LARGEST`.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("is no regular file")
+        if found.st_size > LARGEST:
+            raise ValueError(f"has {-(-found.st_size >> 10):,} KiB; at most {LARGEST >> 20} MiB are read")
+        return file.read(LARGEST)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to is not waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _entries(folder: Path, skipped: Counter[str]) -> Iterator[tuple[os.DirEntry[str], int]]:
