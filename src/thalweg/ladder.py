@@ -150,7 +150,8 @@ class Ladder:
     the default of the modality. `call` is the command line that measures the same again, where that is not `survey` and
     the ladder's name. `seeds` models of each rung are trained unless the user says otherwise. `require(rungs)` raises
     one error for all that is missing of what these rungs are loaded from. `one_run` says of published models that they
-    are checkpoints of one run, as those of a `course` are.
+    are checkpoints of one run, as those of a `course` are. `notes` are said before the long work, and kept in run.json:
+    a line each on what a reader of the scores should know of these models.
     """
 
     name: str
@@ -168,6 +169,7 @@ class Ladder:
     seeds: int = 3
     require: Callable[[Sequence[Rung]], None] | None = None
     one_run: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def independent(self) -> bool:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from thalweg import bases, subjects
 from thalweg.bases.training import Recipe, check_request, train_for_subject
-from thalweg.devices import at_once
+from thalweg.devices import PRECISIONS, at_once, given, in_precision
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Evaluate, Ladder, Subject
+from thalweg.ladder import Evaluate, Ladder, Layer, Subject
 from thalweg.ladders import language, words
 from thalweg.ladders.published import STRENGTH, published
 from thalweg.observers import Observer
@@ -24,8 +24,9 @@ from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Splits, Stimuli, corpus, halves, viewed
 from thalweg.stimuli.data import image_splits
-from thalweg.subjects import taps
+from thalweg.subjects import checks, taps
 from thalweg.subjects.language import kind_of
+from thalweg.subjects.loading import loaded, weights_of
 from thalweg.subjects.taps import Tap
 from thalweg.survey import survey
 
@@ -65,15 +66,17 @@ def measure(
     own = bases.find(basis)
     splits = stimuli_of(model, stimuli, told, length=length)
     patterns = [layers] if isinstance(layers, str) else list(layers)
-    network = model.load().eval()
+    weights_of(model)  # a file that is missing shows before the model is loaded
+    network = in_precision(loaded(model), PRECISIONS[told.precision])
     pool = viewed(splits.pool, model.view)
-    batch = pool.batch(torch.arange(2))
+    batch = given(pool.batch(torch.arange(2)), "cpu", PRECISIONS[told.precision])
     without = dict if model.layers else partial(taps.left_out, network, batch)
     chosen = taps.chosen(layers_of(model, network, batch), patterns, without=without)
     if units and own is not None:
         raise ThalwegError(f"--units draws neurons; basis {basis!r} has units of its own: leave --units out")
     measured = taps.drawn(chosen, units, told.seed) if units else tuple(tap.layer for tap in chosen)
     measured = bases.layers_for(own, network, measured, pool, named=bool(patterns), device=told.hardware)
+    notes = _checked(model.name, network, pool, measured, told)
     del network
     model = replace(model, layers=measured)
     ladder = Ladder(
@@ -85,9 +88,21 @@ def measure(
         evaluate=evaluator(model),
         strength=words.STRENGTH if model.modality == "text" else STRENGTH,
         call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length),
+        notes=notes,
     )
     alone = {"seeds": 1, "shards": told.shards or _shards(splits.pool, told)}
     return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})
+
+
+def _checked(name: str, network: nn.Module, pool: Stimuli, layers: Sequence[Layer], told: Settings) -> tuple[str, ...]:
+    """What is to be said of a model whose units are to be measured.
+
+    Raises:
+        ThalwegError: its units have no one value for a stimulus, or none that is finite.
+    """
+    problems = checks.problems(network, pool, layers, device=told.hardware, precision=told.precision)
+    checks.refuse(problems, name)
+    return tuple(f"{name}: {problem.text}" for problem in problems)
 
 
 def _shards(pool: Stimuli, told: Settings) -> int:

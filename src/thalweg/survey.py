@@ -25,6 +25,7 @@ from thalweg.recording import record
 from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Source, Stimuli, halves, notes_of
+from thalweg.subjects import checks
 from thalweg.tables import RunDirectory, digest, file_name, identity
 from thalweg.tasks import SHARDS, Model, cut, look_at_shards, measure_models, record_shards, train_models
 from thalweg.trials import LEAST_POOL
@@ -178,13 +179,32 @@ def _prepare(
     ]
     cut(torch.arange(smaller), batch_size=max(model.batch_size for model in models), shards=told.parts)
     _check_kinship(ladder, watching)
+    notes = [*ladder.notes]
     for model in (one for one in models if one.seed == 0):  # a wrong layer or shape shows before the long work
         try:
-            record(model.build(), model.rung.layers, model.pool, torch.arange(2), k=2, sample=2)
+            notes += _tried(model)
         except ThalwegError as wrong:
             raise ThalwegError(f"ladder {ladder.name!r}, rung {model.rung.name!r}: {wrong}") from wrong
+    notes = list(dict.fromkeys(notes))
+    for note in notes:
+        stages.progress.say(f"warning: {note}")
     features = _embed(splits.pool, watching, told, stages)
-    return [replace(model, features=features) for model in models]
+    return [replace(model, features=features, notes=tuple(notes)) for model in models]
+
+
+def _tried(model: Model) -> list[str]:
+    """What is to be said of a model, found out by running its architecture, untrained, on a few stimuli.
+
+    Raises:
+        ThalwegError: a wrong layer or shape, or a model whose units have no one value for a stimulus.
+    """
+    network = model.build()
+    record(network, model.rung.layers, model.pool, torch.arange(2), k=2, sample=2)
+    device, precision = model.settings.hardware, model.settings.precision
+    problems = checks.problems(network, model.pool, model.rung.layers, device=device, precision=precision)
+    problems = [problem for problem in problems if problem.kind != "finite"]  # an untrained one may well overflow
+    checks.refuse(problems, model.rung.name)
+    return [f"{model.rung.name}: {problem.text}" for problem in problems]
 
 
 def _check_kinship(ladder: Ladder, watching: tuple[Observer, ...]) -> None:
@@ -366,6 +386,7 @@ def _record(models: list[Model], told: Settings, stages: Stages) -> dict[str, An
                 ],
                 "data_hash": model.data_hash,
                 "notes": list(notes_of(model.splits.pool)),
+                "warnings": list(model.notes),
                 "left_out": list(getattr(model.splits.pool, "left_out", ())),
                 "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},
             }

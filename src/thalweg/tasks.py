@@ -43,6 +43,7 @@ from thalweg.scores import HEADLINES
 from thalweg.scoring import Halves, Known, Watcher, known, score_units
 from thalweg.settings import Settings
 from thalweg.stimuli import Splits, Stimuli, halves, viewed
+from thalweg.subjects.loading import built, loaded, weights_of
 from thalweg.tables import RunDirectory, digest, file_name, identity
 
 SHARDS = "recordings/shards"
@@ -82,6 +83,7 @@ class Model:
     watching: tuple[Observer, ...] = ()
     features: Mapping[str, Path] = field(default_factory=dict)  # of each observer that has features
     shard: int | None = None  # the part of the stimuli that is meant, where one is
+    notes: tuple[str, ...] = ()  # what was said of its ladder's models before the long work
 
     @property
     def name(self) -> str:
@@ -146,12 +148,12 @@ class Model:
     def build(self) -> nn.Module:
         """The untrained model: the same weights whenever it is built."""
         torch.manual_seed(1_000_003 * self.settings.seed + self.seed)
-        return self.rung.build()
+        return built(self.rung.build, self.rung.name)
 
     def network(self, control: str) -> nn.Module:
         """The model with its weights, or its twin with its own."""
         if control == "none" and self.subject:
-            return self.subject.load()
+            return loaded(self.subject)
         network = self.build()
         if control in self.trainers or (control == "none" and self.ladder.course):
             network.load_state_dict(tables.read_tensors(self.run / self.weights(control)))
@@ -162,7 +164,7 @@ class Model:
         if self.subject:
             told = [
                 self.subject.name,
-                weights() if callable(weights := self.subject.weights) else weights,
+                weights_of(self.subject),
                 identity(self.ladder.evaluate),
                 identity(self.subject.view),
             ]
