@@ -41,7 +41,7 @@ def user_code(what: str) -> Iterator[None]:
     except (ThalwegError, MemoryError):
         raise
     except Exception as wrong:
-        raise ThalwegError(f"{what} failed with {reason(wrong)}{_line(wrong)}") from wrong
+        raise ThalwegError(f"{what} failed with {reason(wrong)}{line_of(wrong)}") from wrong
 
 
 def reason(wrong: BaseException) -> str:
@@ -55,8 +55,8 @@ def readable(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _line(wrong: BaseException) -> str:
-    """The line of the user's code that raised, or nothing where no frame is of a user's file."""
+def line_of(wrong: BaseException) -> str:
+    """The line of the user's code that raised, in brackets, or nothing where no frame is of a user's file."""
     frames = [frame for frame in traceback.extract_tb(wrong.__traceback__) if _is_users(frame.filename)]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 

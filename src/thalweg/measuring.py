@@ -24,9 +24,10 @@ from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Splits, Stimuli, corpus, halves, viewed
 from thalweg.stimuli.data import image_splits
+from thalweg.stimuli.showing import prepared
 from thalweg.subjects import checks, taps
 from thalweg.subjects.language import kind_of
-from thalweg.subjects.loading import loaded, weights_of
+from thalweg.subjects.loading import loaded, quiet, weights_of
 from thalweg.subjects.taps import Tap
 from thalweg.survey import survey
 
@@ -150,9 +151,16 @@ def layers_of(model: Subject, network: nn.Module, batch: Tensor | None = None) -
     """
     batch = batch if batch is not None else _specimens(model)
     if not model.layers:
-        return taps.found(network, batch)
-    with torch.inference_mode(), watching(network.eval(), model.layers) as outputs:
-        network(batch)
+        if not (layers := taps.found(network, batch)):
+            raise taps.nothing_found(network, batch)
+        return layers
+    with torch.inference_mode(), watching(network.eval(), model.layers) as outputs, quiet():
+        try:
+            network(batch)
+        except ThalwegError:
+            raise
+        except Exception as wrong:
+            raise taps.cannot_run(network, batch, wrong) from wrong
     return tuple(
         Tap(layer, kind_of(layer.name, network), laid_out(outputs[layer.name], layer).shape[1], layer.name)
         for layer in model.layers
@@ -166,7 +174,7 @@ def _specimens(model: Subject) -> Tensor:
     pixels = torch.randint(256, (2, 256, 256, 3), generator=torch.Generator().manual_seed(0)).byte().numpy()
     if model.view is None:
         return torch.from_numpy(pixels[:, :224, :224]).movedim(-1, 1) / 255
-    return torch.stack([model.view(Image.fromarray(one)) for one in pixels])
+    return prepared(model.view, map(Image.fromarray, pixels))
 
 
 def _call(

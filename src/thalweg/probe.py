@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from thalweg.errors import reason
+from thalweg.recording import answer_in, first_tensor
 from thalweg.stimuli import halves
 
 LEAST_IMAGES = 2  # of a class in either half
@@ -40,10 +42,15 @@ def probe(
         return None, (
             f"a probe needs {LEAST_IMAGES} images of a class in each half; {int(known.sum())} of {classes} classes have"
         )
+    if features.ndim != 2 or not features.shape[1]:
+        return None, "the model returned no tensor with a row of features for each stimulus"
     if not features.isfinite().all():
         return None, "the features are not finite"
     reference, query = (half[known[labels[half].long()]] for half in (reference, query))
-    return _fitted(features.double().numpy(), labels.numpy(), reference.numpy(), query.numpy()), ""
+    try:
+        return _fitted(features.double().numpy(), labels.numpy(), reference.numpy(), query.numpy()), ""
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as wrong:  # a side column ends no run
+        return None, f"the probe could not be fitted ({reason(wrong)})"
 
 
 def _fitted(features: np.ndarray, labels: np.ndarray, reference: np.ndarray, query: np.ndarray) -> float:
@@ -66,26 +73,39 @@ def last_features(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """A dictionary whose `features` are, after each pass, what the model's last layer makes its output of.
 
     That is what the linear map that gives the output takes in, or the output itself where no linear map gives it (the
-    image tower of CLIP gives an embedding); the mean over places or tokens where there are several.
+    image tower of CLIP gives an embedding); the mean over places or tokens where there are several. Of a model that
+    returns several things, `logits` is the output, or else the first tensor.
     """
     seen: dict[str, Tensor] = {}
     ran: list[tuple[Tensor, Tensor]] = []
 
-    def keep(_module: nn.Module, given: tuple[Tensor, ...], gave: Tensor) -> None:
-        ran.append((given[0], gave))
+    def keep(_module: nn.Module, given: tuple[object, ...], named: dict[str, object], gave: object) -> None:
+        taken = first_tensor([*given, *named.values()])
+        if taken is not None and isinstance(gave, Tensor):
+            ran.append((taken, gave))
 
     def end(_module: nn.Module, _given: object, output: object) -> None:
-        if isinstance(output, Tensor):
-            own = [given for given, gave in ran if gave is output or gave.data_ptr() == output.data_ptr()]
-            features = own[-1] if own else output
-            seen["features"] = features.flatten(1, -2).mean(1) if features.ndim > 2 else features
+        answer = answer_in(output)
+        if answer is not None:
+            own = [given for given, gave in ran if gave is answer or gave.data_ptr() == answer.data_ptr()]
+            seen["features"] = _over_last(own[-1]) if own else _of_output(answer)
         ran.clear()
 
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    handles = [module.register_forward_hook(keep) for module in linear]
+    handles = [module.register_forward_hook(keep, with_kwargs=True) for module in linear]
     handles.append(model.register_forward_hook(end))
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _over_last(values: Float[Tensor, "stimulus *place feature"]) -> Float[Tensor, "stimulus feature"]:
+    """The mean over places of what has its features on the last axis."""
+    return values.flatten(1, -2).mean(1) if values.ndim > 2 else values
+
+
+def _of_output(output: Float[Tensor, "stimulus ..."]) -> Float[Tensor, "stimulus feature"]:
+    """The features of a model's output: tokens have them on the last axis, a map of channels on axis 1."""
+    return output.flatten(2).mean(2) if output.ndim > 3 else _over_last(output)

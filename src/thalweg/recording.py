@@ -17,7 +17,7 @@ Limits: values are compared as float32; ids must lie below 2^32.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor, nn
 
 from thalweg.devices import PRECISIONS, given, in_precision, placed
-from thalweg.errors import ThalwegError, unknown
+from thalweg.errors import ThalwegError, unknown, user_code
 from thalweg.ladder import Encode, Layer, Pool
 from thalweg.stimuli import Stimuli
 from thalweg.stimuli.ahead import batches
@@ -41,6 +41,7 @@ MANY = 4  # as one in so many values of a batch being possible newcomers, beyond
 FEW = 16  # rows at least to which many places are put together before their maximum is taken; less than twice as many
 SPARSE = 8  # units of a layer for each that is measured, beyond which those measured are picked before they are pooled
 AT_ONCE = 256  # units whose values are sorted together, which a processor's cache holds
+INPUT = ":in"  # after a module's name: what it is given
 NEURONS, RANDOM = "neurons", "random"  # the bases a pass can read; the rotated twin is the random one
 
 
@@ -760,11 +761,8 @@ def watching(
     handles = [model.register_forward_pre_hook(forget)]
     try:
         for layer in layers:
-            name, _, side = layer.name.partition(":")
-            if name not in modules or side not in ("", "in"):
-                raise unknown("layer of the model", layer.name, (name for name in modules if name))
-            module = modules[name]
-            if side:
+            module, at_input = module_at(layer.name, modules)
+            if at_input:
                 handles.append(module.register_forward_pre_hook(lambda _m, given, name=layer.name: keep(name, given)))
             else:
                 handles.append(
@@ -774,6 +772,20 @@ def watching(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def module_at(layer: str, modules: Mapping[str, nn.Module]) -> tuple[nn.Module, bool]:
+    """The module that a layer's name means, and whether its input is meant; a module's own name may end in ":in".
+
+    Raises:
+        ThalwegError: the model has no such module.
+    """
+    if layer in modules and layer:
+        return modules[layer], False
+    name = layer.removesuffix(INPUT)
+    if name not in modules or not name:
+        raise unknown("layer of the model", layer, (known for known in modules if known))
+    return modules[name], name != layer
 
 
 def places_of_sample(ids: Int[Tensor, " stimulus"], scramble: Scramble, size: int) -> Int64[Tensor, " place"]:
@@ -823,14 +835,24 @@ def unread(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
 
 
 def first_tensor(output: object) -> Tensor | None:
-    """The output, or the first tensor in it where a layer returns several things."""
+    """The output, or the first tensor in it where a module returns several things: in a mapping, a sequence or a
+    dataclass, however deep.
+    """
     if isinstance(output, Tensor):
         return output
+    if is_dataclass(output) and not isinstance(output, Mapping):
+        output = tuple(getattr(output, field.name) for field in fields(output))
     if isinstance(output, Mapping):
         output = tuple(output.values())
     if isinstance(output, Sequence) and not isinstance(output, str):
-        return next((found for one in output if (found := first_tensor(one)) is not None), None)
+        return next((found for part in output if (found := first_tensor(part)) is not None), None)
     return None
+
+
+def answer_in(output: object) -> Tensor | None:
+    """What a model says in the end: its `logits` where it returns several things by name, else the first tensor."""
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    return logits if isinstance(logits, Tensor) else first_tensor(output)
 
 
 def record(
@@ -907,7 +929,8 @@ def record(
         for batch, inputs in batches(stimuli, ids, batch_size, workers=workers):
             which, order, places = (one.to(device) for one in (batch, next(orders), next(sampled)))
             entering = places, order.take(places)
-            run(model, given(inputs, device, PRECISIONS[precision]))
+            with user_code("the model"):
+                run(model, given(inputs, device, PRECISIONS[precision]))
             for layer in layers:
                 if layer.name not in ran:
                     raise ThalwegError(

@@ -54,11 +54,11 @@ def module_of(hook: str, modules: Collection[str]) -> str:
 
 def _same(hook: str, modules: Collection[str]) -> str:
     """A module of this very name, or the only one whose name ends in it."""
-    name, colon, side = hook.partition(":")
+    name = hook if hook in modules else hook.removesuffix(":in")
     ending = [module for module in modules if module.endswith(f".{name}")]
     if name in modules and name:
         return hook
-    return f"{ending[0]}{colon}{side}" if len(ending) == 1 else ""
+    return f"{ending[0]}{hook.removeprefix(name)}" if len(ending) == 1 else ""
 
 
 def _within_block(hook: str, modules: Collection[str]) -> str:

@@ -34,11 +34,12 @@ from thalweg.bases import layouts
 from thalweg.bases.dictionaries import Dictionary
 from thalweg.bases.streaming import described, outputs, rows, widths
 from thalweg.devices import placed
-from thalweg.errors import ThalwegError, unknown
+from thalweg.errors import ThalwegError
 from thalweg.ladder import Evaluate, Layer, Subject
 from thalweg.packages import torchvision_first
-from thalweg.recording import first_tensor
+from thalweg.recording import first_tensor, module_at
 from thalweg.stimuli import Splits, Stimuli, halves, viewed
+from thalweg.subjects.loading import loaded
 
 ROOM = 1 << 17  # rows that wait in the buffer
 LEAST_GAP = 1e-6  # nats: an ablation that costs less costs nothing
@@ -318,10 +319,7 @@ def replacing_values(model: nn.Module, layer: Layer, way: Callable[[Tensor], Ten
     Raises:
         ThalwegError: no such layer, or it gives no tensor.
     """
-    modules = dict(model.named_modules())
-    name, _, side = layer.name.partition(":")
-    if name not in modules:
-        raise unknown("layer of the model", layer.name, (one for one in modules if one))
+    module, at_input = module_at(layer.name, dict(model.named_modules()))
 
     def replaced(given: Any) -> Any:
         found = first_tensor(given)
@@ -329,10 +327,10 @@ def replacing_values(model: nn.Module, layer: Layer, way: Callable[[Tensor], Ten
             raise ThalwegError(f"layer {layer.name!r} gave {type(given).__name__}; a tensor was expected")
         return _with_first(given, found, _changed(found, layer, way))
 
-    if side:
-        handle = modules[name].register_forward_pre_hook(lambda _module, inputs: replaced(inputs))
+    if at_input:
+        handle = module.register_forward_pre_hook(lambda _module, inputs: replaced(inputs))
     else:
-        handle = modules[name].register_forward_hook(lambda _module, _inputs, output: replaced(output))
+        handle = module.register_forward_hook(lambda _module, _inputs, output: replaced(output))
     try:
         yield
     finally:
@@ -385,7 +383,7 @@ def train_for_subject(
     recipe = recipe or Recipe()
     started = time.perf_counter()
     trained_on, held_out = _parts(subject, splits, recipe.seed)
-    model = placed(subject.load().eval(), device)
+    model = placed(loaded(subject), device)
     layer = next((one for one in subject.layers if one.name == layer_name), None) or described(
         layer_name, model, trained_on, device=device
     )

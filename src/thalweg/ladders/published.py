@@ -41,14 +41,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from thalweg import subjects
-from thalweg.devices import at_once, placed
-from thalweg.errors import ThalwegError
+from thalweg.devices import at_once, given, in_precision, placed
+from thalweg.errors import ThalwegError, user_code
 from thalweg.ladder import Evaluation, Ladder, Layer, Rung, Subject
 from thalweg.probe import halves_of_probe, last_features, probe
+from thalweg.recording import answer_in
 from thalweg.stimuli import Source, Splits, Stimuli
 from thalweg.stimuli.data import image_splits
 from thalweg.strength import SHARE, from_logits
 from thalweg.subjects import taps
+from thalweg.subjects.loading import quiet
 
 MOST_UNITS = 64  # of a layer of EfficientNet-Lite
 PUBLISHED_UNITS, PUBLISHED_SEED = 84, 42  # of each model of the paper; its script's seed
@@ -128,15 +130,24 @@ def splits(ladder: str, source: Source, seed: int) -> Splits:
 
 
 def _looked(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, Tensor]:
-    """Of each stimulus, what the model returned and its last features."""
-    model = placed(model.eval(), device)
+    """Of each stimulus, the model's logits, where it has one for each of the pool's classes, and its last features."""
+    model = in_precision(placed(model.eval(), device), torch.float32)
     outputs, features = [], []
-    with torch.inference_mode(), last_features(model) as seen:
+    with torch.inference_mode(), last_features(model) as seen, quiet():
         for which in torch.arange(len(stimuli)).split(at_once("image", device)):
-            output = model(stimuli.batch(which).to(device))
-            outputs.append(output.float().cpu() if isinstance(output, Tensor) else torch.empty(len(which), 0))
-            features.append(seen.pop("features", torch.empty(len(which), 0)).float().cpu())
+            with user_code("the model"):
+                answer = answer_in(model(given(stimuli.batch(which), device)))
+            outputs.append(_rows(answer, len(which), len(stimuli.label_names)))
+            features.append(_rows(seen.pop("features", None), len(which)))
     return {"logits": torch.cat(outputs), "features": torch.cat(features)}
+
+
+def _rows(values: Tensor | None, rows: int, columns: int = 0) -> Tensor:
+    """Numbers of so many rows, and so many columns if that is said; no columns where they have another shape."""
+    fits = values is not None and values.ndim == 2 and len(values) == rows and not values.is_complex()
+    if values is None or not fits or (columns and values.shape[1] != columns):
+        return torch.empty(rows, 0)
+    return values.float().cpu()
 
 
 def _said(found: Mapping[str, Tensor], stimuli: Stimuli) -> dict[str, float | str | None]:

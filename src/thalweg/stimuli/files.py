@@ -25,7 +25,7 @@ from thalweg.stimuli import parquet
 from thalweg.stimuli.decoding import WHITE, decoded, square
 from thalweg.stimuli.folders import regular_bytes
 from thalweg.stimuli.images import low_level
-from thalweg.stimuli.showing import Shown, View
+from thalweg.stimuli.showing import Shown, View, prepared
 
 PIECE = 100  # images decoded at once for their statistics
 SHOWN_SIDE = 112  # pixels of an image in the report
@@ -80,7 +80,7 @@ class ImageFiles:
         places = torch.arange(len(self))[which].tolist()
         if self.view is None or not places:
             return self._squares(places, self.side).float() / 255
-        return torch.stack([self.view(self.picture(place)) for place in places])
+        return prepared(self.view, map(self.picture, places))
 
     def viewed(self, view: View) -> "ImageFiles":
         """The same images as a model with this preprocessing is given them."""

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from thalweg.stimuli.showing import Shown, View
+from thalweg.stimuli.showing import Shown, View, prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Images:
         """What a model is given: the pixels as numbers from 0 to 1, or what the view makes of each picture."""
         if self.view is None:
             return self.pixels[which].float() / 255
-        return torch.stack([self.view(self.picture(image)) for image in torch.arange(len(self))[which].tolist()])
+        return prepared(self.view, map(self.picture, torch.arange(len(self))[which].tolist()))
 
     def viewed(self, view: View) -> "Images":
         """The same images as a model with this preprocessing is given them."""

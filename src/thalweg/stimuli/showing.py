@@ -1,11 +1,15 @@
 """What a person is shown of one stimulus, and how a model is given a picture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+
+from thalweg.errors import ThalwegError, user_code
 
 View = Callable[[Image.Image], Float[Tensor, "channel height width"]]  # a model's own preprocessing
 
@@ -17,3 +21,49 @@ class Shown:
     label: str
     png: bytes = b""
     pieces: tuple[str, ...] = ()
+
+
+def prepared(view: View, pictures: Iterable[Image.Image]) -> Float[Tensor, "picture channel height width"]:
+    """What a model with this preprocessing is given of some pictures.
+
+    A view may give a NumPy array for a tensor, what a processor of transformers returns (`pixel_values`), and a batch
+    of one picture.
+
+    Raises:
+        ThalwegError: the view fails, gives something else, or gives pictures of several sizes.
+    """
+    made = []
+    for picture in pictures:
+        with user_code("the model's `view`"):
+            given = view(picture)
+        made.append(_as_tensor(given))
+        if made[-1].shape != made[0].shape:
+            raise ThalwegError(
+                f"the model's `view` gives tensors of different shapes, {tuple(made[0].shape)} and "
+                f"{tuple(made[-1].shape)}, of two pictures; all must be of one size: end it with a crop, or resize to "
+                "(height, width), as Resize(64) keeps a picture's proportions"
+            )
+    return torch.stack(made)
+
+
+def _as_tensor(given: object) -> Float[Tensor, "channel height width"]:
+    """What a view gave for one picture, as a tensor.
+
+    Raises:
+        ThalwegError: it is no array of numbers for one picture.
+    """
+    what = f"an object of type {type(given).__name__}"
+    pixels = given
+    if isinstance(pixels, Mapping) or hasattr(pixels, "pixel_values"):
+        pixels = pixels.get("pixel_values") if isinstance(pixels, Mapping) else pixels.pixel_values
+    if isinstance(pixels, list) and len(pixels) == 1:  # as processors return it unless they are asked for tensors
+        (pixels,) = pixels
+    if isinstance(pixels, np.ndarray) and pixels.dtype.kind in "fiub":
+        pixels = torch.from_numpy(np.ascontiguousarray(pixels))
+    if not isinstance(pixels, Tensor):
+        hint = "; end it with torchvision's ToTensor()" if isinstance(given, Image.Image) else ""
+        raise ThalwegError(
+            f"the model's `view` gives {what} for a picture; a tensor (channel, height, width) of its numbers was "
+            f"expected{hint}"
+        )
+    return pixels[0] if pixels.ndim == 4 and len(pixels) == 1 else pixels

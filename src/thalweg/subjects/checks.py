@@ -23,11 +23,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from thalweg.devices import PRECISIONS, given, in_precision, placed
-from thalweg.errors import ThalwegError, user_code
+from thalweg.errors import ThalwegError
 from thalweg.ladder import Layer
 from thalweg.recording import laid_out, pooled, watching
 from thalweg.stimuli import Stimuli
 from thalweg.subjects.loading import quiet
+from thalweg.subjects.taps import cannot_run
 
 FEW = 4  # stimuli that a model is given
 VIEWED = 8  # stimuli that are prepared twice: one that is flipped by chance half of the time stays hidden once in 256
@@ -72,13 +73,18 @@ class Specimen:
             ThalwegError: the model fails on the inputs.
         """
         read = {layer.name: layer for layer in self.layers}
+        batch = given(inputs, self.device, PRECISIONS[self.precision])
         with (
             torch.inference_mode(),
             watching(self.model, self.layers, read=lambda name, output: _one_a_unit(output, read[name])) as seen,
-            user_code(f"the model, given {len(inputs)} stimuli at once,"),
             quiet(),
         ):
-            self.model(given(inputs, self.device, PRECISIONS[self.precision]))
+            try:
+                self.model(batch)
+            except ThalwegError:
+                raise
+            except Exception as wrong:
+                raise cannot_run(self.model, batch, wrong) from wrong
         return dict(seen)
 
 
@@ -151,7 +157,7 @@ CHANCE = (
 )
 BATCH = (
     "differ when the same stimuli are given in other batches; a unit's value must depend on its stimulus alone: give "
-    "normalisations running statistics, or leave the layer out with --layers"
+    "normalisations running statistics, keep the batch on the first axis, or leave the layer out with --layers"
 )
 
 

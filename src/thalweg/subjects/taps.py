@@ -17,6 +17,7 @@ image, tokens first) have no one value a unit and stimulus; they are left out, w
 
 import copy
 import fnmatch
+import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,11 +31,14 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thalweg.errors import ThalwegError, unknown
+from thalweg.errors import ThalwegError, line_of, unknown
+from thalweg.errors import reason as reason_of
 from thalweg.ladder import Layer
-from thalweg.recording import first_tensor
+from thalweg.recording import INPUT, first_tensor
+from thalweg.subjects.loading import quiet
 
 CONVOLUTIONS = nn.modules.conv._ConvNd
+NAMED = 5  # modules that a message names
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -77,9 +81,59 @@ def found(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> tuple[Tap, ..
 
 
 def left_out(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> dict[str, str]:
-    """The reason for each convolution, linear map and transformer block that cannot be measured, by name."""
+    """The reason for each convolution, linear map and transformer block that cannot be measured, and for every other
+    module with weights of its own, by name; normalisations, which have the units of another layer, do not count.
+    """
     turns = traced(model, batch)
-    return {tap.source: reason for tap, reason in _candidates(model, turns, len(batch)) if reason}
+    candidates = [*_candidates(model, turns, len(batch))]
+    reasons = {tap.source: reason for tap, reason in candidates if reason}
+    known = {tap.source for tap, _ in candidates} | {tap.layer.name.removesuffix(INPUT) for tap, _ in candidates}
+    for name, module in model.named_modules():
+        if name not in known and not _is_norm(module) and _has_weights(module):
+            reasons[name] = _why_not_found(module)
+    return reasons
+
+
+def nothing_found(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> ThalwegError:
+    """The error for a model without a layer that can be measured: what it has, and how a layer is named."""
+    reasons = [f"{name or 'the model itself'} {reason}" for name, reason in left_out(model, batch).items()]
+    more = f" and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    has = (
+        f"its modules with weights: {'; '.join(reasons[:NAMED])}{more}" if reasons else "it has no module with weights"
+    )
+    return ThalwegError(
+        f"no convolution, linear map or transformer block of the model can be measured; {has}. Name the modules whose "
+        "outputs hold units in the subject: thalweg.Subject(..., layers=(thalweg.Layer(NAME, units=1),)), where units "
+        "is the axis of the output that they lie on"
+    )
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """Whether a module has numbers of its own that were learned, be they packed away."""
+    own = any(True for _ in module.parameters(recurse=False))
+    return own or _is_quantised(module) or isinstance(module, torch.jit.ScriptModule)
+
+
+def _is_quantised(module: nn.Module) -> bool:
+    return "quantized" in type(module).__module__ and hasattr(module, "weight")
+
+
+def _why_not_found(module: nn.Module) -> str:
+    """Why a module with weights is not among the layers."""
+    kind = type(module).__name__
+    if isinstance(module, nn.RNNBase):
+        return (
+            f"is recurrent ({kind}): its output holds a state for each step, not a convolution's or linear map's units"
+        )
+    if isinstance(module, nn.MultiheadAttention):
+        return f"is an attention ({kind}) whose heads are no module's output"
+    if _is_quantised(module):
+        return f"is quantised ({kind}): its numbers are not those that were trained"
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return f"looks its values up ({kind}) and computes none"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is compiled by TorchScript, in which no layer can be watched"
+    return f"is of a class ({kind}) that is not known to hold units"
 
 
 def at(model: nn.Module, batch: Shaped[Tensor, "batch ..."], names: Sequence[str]) -> tuple[Tap, ...]:
@@ -110,7 +164,8 @@ def chosen(
 ) -> tuple[Tap, ...]:
     """The taps whose layer, or the module that computes it, has a name that fits one of the patterns; all without any.
 
-    Patterns are the shell's: `layer4.*`, `*conv2`, `blocks.[0-3].*`. `without` gives the layers that were left out,
+    Patterns are the shell's: `layer4.*`, `*conv2`, `blocks.[0-3].*`; a whole name fits whatever it has in it. `without`
+    gives the layers that were left out,
     with the reason.
 
     Raises:
@@ -118,9 +173,7 @@ def chosen(
     """
     for pattern in patterns:
         if not any(_fits(tap, pattern) for tap in taps):
-            reasons = [
-                f"layer {name!r} {reason}" for name, reason in without().items() if fnmatch.fnmatchcase(name, pattern)
-            ]
+            reasons = [f"layer {name!r} {reason}" for name, reason in without().items() if _matches(name, pattern)]
             if reasons:
                 raise ThalwegError(f"no layer that {pattern!r} fits can be measured: {'; '.join(reasons[:3])}")
             raise unknown("layer", pattern, {name for tap in taps for name in _names(tap)})
@@ -148,11 +201,15 @@ def drawn(taps: Sequence[Tap], n: int, seed: int) -> tuple[Layer, ...]:
 
 def _names(tap: Tap) -> set[str]:
     """What a user may call a layer."""
-    return {tap.layer.name, tap.layer.name.partition(":")[0], tap.source}
+    return {tap.layer.name, tap.layer.name.removesuffix(INPUT), tap.source}
 
 
 def _fits(tap: Tap, pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for name in _names(tap))
+    return any(_matches(name, pattern) for name in _names(tap))
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def traced(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> list[Turn]:
@@ -161,17 +218,58 @@ def traced(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> list[Turn]:
     Raises:
         ThalwegError: the model cannot be run on the batch.
     """
-    with torch.no_grad(), _noting(model.eval()) as turns:  # inference mode would keep no versions
+    with torch.no_grad(), _noting(model.eval()) as turns, quiet():  # inference mode would keep no versions
         try:
             model(batch)
         except ThalwegError:
             raise
         except Exception as wrong:
-            raise ThalwegError(
-                f"the model cannot be run on a batch of shape {tuple(batch.shape)} "
-                f"({type(wrong).__name__}: {str(wrong).splitlines()[0] if str(wrong) else 'no reason given'})"
-            ) from wrong
+            raise cannot_run(model, batch, wrong) from wrong
     return turns
+
+
+def cannot_run(model: nn.Module, batch: Shaped[Tensor, "batch ..."], wrong: Exception) -> ThalwegError:
+    """The error for a model that fails on a batch: the reason, and what is most often behind it."""
+    numbers = "" if batch.dtype == torch.float32 else f" of {batch.dtype}"
+    return ThalwegError(
+        f"the model cannot be run on a batch of shape {tuple(batch.shape)}{numbers} "
+        f"({reason_of(wrong)}){line_of(wrong)}{_remedy(model, batch, str(wrong))}"
+    )
+
+
+def _remedy(model: nn.Module, batch: Shaped[Tensor, "batch ..."], said: str) -> str:
+    """What to do about a model that fails on a batch, where that can be told."""
+    by_name = [
+        name
+        for name, given in inspect.signature(model.forward).parameters.items()
+        if given.kind is given.KEYWORD_ONLY and given.default is given.empty
+    ]
+    if by_name:
+        return (
+            f"; its forward takes {by_name[0]!r} by name alone: return from `load` a module whose "
+            f"forward(self, inputs) returns self.model({by_name[0]}=inputs)"
+        )
+    if ("cuda" in said.lower() or "nvidia" in said.lower()) and not torch.cuda.is_available():
+        return "; it asks for a GPU, and PyTorch finds none here: write .to(inputs.device) where it says .cuda()"
+    if torch.is_inference_mode_enabled() and "grad" in said:
+        return "; models are run in torch.inference_mode(), in which nothing can be differentiated"
+    if not batch.is_floating_point() and batch.ndim == 4:
+        return (
+            "; the `view` gives whole numbers, and most models take float32: end it with ToTensor(), or divide by 255"
+        )
+    return "" if len(batch) == 1 or not _runs(model, batch[:1]) else (
+        "; it takes one stimulus at a time, and batches are needed: return from `load` a module that runs it on each "
+        "stimulus and concatenates what it returns"
+    )  # fmt: skip
+
+
+def _runs(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> bool:
+    try:
+        with torch.no_grad():
+            model(batch)
+    except Exception:  # whatever it is: it does not run
+        return False
+    return True
 
 
 @contextmanager
@@ -257,7 +355,7 @@ def _normalised(norm: Turn, turns: list[Turn], kind: str, source: str, rows: int
     if not inside:
         return _tap(own, turns, kind, source, rows)
     activation = inside[0]
-    place = Turn(f"{activation.name}:in", activation.module, None, 0, activation.given)
+    place = Turn(f"{activation.name}{INPUT}", activation.module, None, 0, activation.given)
     tap, reason = _tap([place], turns, kind, source, rows)
     return replace(tap, layer=replace(tap.layer, nonlinearity=as_function(activation.module))), reason
 
@@ -270,6 +368,8 @@ def _tap(own: list[Turn], turns: list[Turn], kind: str, source: str, rows: int) 
     turn = own[0]
     if turn.gave is None or turn.gave.ndim < 2:
         return nowhere, "gave no tensor of shape (batch, unit, ...)"
+    if turn.gave.is_complex():
+        return nowhere, "gave complex numbers, and a unit has one real value"
     if turn.gave.shape[0] != rows:
         return nowhere, f"gave {turn.gave.shape[0]} rows for a batch of {rows}"
     axis = _units_axis(turn, kind)

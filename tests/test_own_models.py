@@ -1,0 +1,300 @@
+"""Models that users bring: what they return, what their views give, what cannot be measured and is said to be so."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.conftest import blobs
+from torch import Tensor, nn
+
+from thalweg import Images, Layer, Subject, ThalwegError
+from thalweg.ladders.published import published
+from thalweg.measuring import layers_of
+from thalweg.probe import last_features, probe
+from thalweg.recording import answer_in, record
+from thalweg.subjects import taps
+from thalweg.subjects.loading import loaded, quiet
+
+
+@dataclass
+class Answer:
+    """What some models return."""
+
+    hidden: Tensor
+    logits: Tensor
+
+
+class Returning(nn.Module):
+    """A classifier that returns its logits in some wrapping."""
+
+    def __init__(self, wrap: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head, self.wrap = nn.Conv2d(1, 8, 5), nn.Linear(8, 4), wrap
+
+    def forward(self, images: Tensor) -> object:
+        features = self.conv(images).relu().amax((2, 3))
+        return self.wrap(features, self.head(features))
+
+
+def plain(_features: Tensor, logits: Tensor) -> Tensor:
+    return logits
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda features, logits: {"features": features, "logits": logits},
+        lambda features, logits: Answer(features, logits),
+        lambda features, logits: (logits, features),
+        lambda features, logits: [[None, logits], features],
+    ],
+)
+def test_strength_is_that_of_the_logits_however_they_are_returned(wrap: Callable[[Tensor, Tensor], object]) -> None:
+    images = blobs(80, seed=0)
+    expected = published(Returning(plain), images)
+    assert expected["probe"] is not None
+    assert published(Returning(wrap), images) == expected
+
+
+@pytest.mark.parametrize("answer", [None, "text", {}, (), [None]])
+def test_a_model_that_returns_no_tensor_has_no_strength_and_is_measured_all_the_same(answer: object) -> None:
+    assert answer_in(answer) is None
+    said = published(Returning(lambda *_: answer), blobs(80, seed=0))
+    assert said["accuracy"] is None
+    assert said["probe"] is None
+    assert "no tensor with a row of features" in str(said["probe_note"])
+
+
+def test_a_map_of_channels_is_probed_by_its_mean_over_places(generator: torch.Generator) -> None:
+    labels = torch.arange(4).repeat(40)
+    maps = nn.functional.one_hot(labels, 4).float()[:, :, None, None].repeat(1, 1, 5, 7)
+    maps += 0.05 * torch.randn(maps.shape, generator=generator)
+    order = torch.randperm(160, generator=generator)
+    with last_features(nn.Identity()) as headless:
+        pass
+    trunk = nn.Identity()
+    with last_features(trunk) as headless:
+        trunk(maps)
+    torch.testing.assert_close(headless["features"], maps.mean((2, 3)))
+    assert probe(headless["features"], labels, order[:80], order[80:]) == (1.0, "")
+
+
+# What a view gives
+
+
+def tensor(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(picture.convert("L"), np.float32)[None] / 255)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda picture: tensor(picture).numpy(),
+        lambda picture: tensor(picture)[None],
+        lambda picture: {"pixel_values": tensor(picture)[None]},
+        lambda picture: {"pixel_values": [tensor(picture).numpy()]},
+    ],
+)
+def test_arrays_and_what_processors_return_are_taken(view: Callable[[Image.Image], object]) -> None:
+    images = blobs(4, seed=0)
+    assert torch.equal(images.viewed(view).batch(slice(None)), images.viewed(tensor).batch(slice(None)))
+
+
+def fails(picture: Image.Image) -> Tensor:
+    raise KeyError("size")
+
+
+@pytest.mark.parametrize(
+    ("view", "said"),
+    [
+        (lambda picture: picture, r"gives an object of type Image .*tensor \(channel, height, width\).*ToTensor"),
+        (lambda picture: None, "gives an object of type NoneType"),
+        (fails, r"view` failed with KeyError: 'size' \(test_own_models.py, line \d+\)"),
+    ],
+)
+def test_a_view_that_gives_something_else_is_named(view: Callable[[Image.Image], object], said: str) -> None:
+    with pytest.raises(ThalwegError, match=said):
+        blobs(2, seed=0).viewed(view).batch(slice(None))
+
+
+def test_a_view_must_give_one_size() -> None:
+    widths = iter((5, 7))
+    with pytest.raises(ThalwegError, match=r"\(1, 3, 5\) and \(1, 3, 7\), of two pictures.*crop"):
+        blobs(2, seed=0).viewed(lambda picture: torch.zeros(1, 3, next(widths))).batch(slice(None))
+
+
+# What cannot be measured, or not as it is
+
+
+def missing() -> nn.Module:
+    torch.load("/nowhere/mine.pt")
+    return nn.Identity()
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        (missing, r"`load` of subject 'mine' failed with FileNotFoundError: .*/nowhere/mine.pt' \(test_own_models.py"),
+        (
+            lambda: nn.Linear(2, 2).state_dict(),
+            "OrderedDict; a torch.nn.Module was expected; put the weights",
+        ),
+        (lambda: None, "returned None"),
+        (lambda: nn.Sequential(nn.LazyLinear(3)), r"have no weights yet.*lazy: 0\); run it once"),
+        (lambda: torch.jit.script(nn.Linear(2, 2)), "TorchScript.*return the Python module"),
+    ],
+)
+def test_what_load_returns_must_be_a_model(load: Callable[[], nn.Module], said: str) -> None:
+    with pytest.raises(ThalwegError, match=said):
+        loaded(Subject("mine", load))
+
+
+class Compiled(nn.Module):
+    """As torch.compile wraps a module, without the seconds that its import takes."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = inner
+
+
+def test_what_compiles_or_spreads_a_model_is_taken_off() -> None:
+    inner = nn.Sequential(nn.Linear(2, 3), Compiled(nn.Linear(3, 2)))
+    model = loaded(Subject("mine", lambda: nn.DataParallel(Compiled(inner))))
+    assert [name for name, _ in model.named_modules()] == ["", "0", "1"]
+
+
+def test_libraries_speak_of_themselves_in_vain(recwarn: pytest.WarningsRecorder) -> None:
+    loaded(Subject("mine", lambda: nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(2, 2)))))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="mine"):
+        warn_quietly()
+
+
+def warn_quietly() -> None:
+    with quiet():
+        warnings.warn("mine", UserWarning, stacklevel=1)
+
+
+class ByName(Returning):
+    """As models of transformers may be called, but in no other way."""
+
+    def forward(self, *, pixel_values: Tensor) -> object:
+        return super().forward(pixel_values)
+
+
+class One(Returning):
+    """A model of one picture at a time."""
+
+    def forward(self, images: Tensor) -> object:
+        if len(images) > 1:
+            raise ValueError("one at a time")
+        return super().forward(images)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (ByName(plain), r"forward takes 'pixel_values' by name alone"),
+        (One(plain), r"one at a time\) \(test_own_models.py, line \d+\); it takes one stimulus at a time"),
+    ],
+)
+def test_what_is_behind_a_failing_model_is_said(model: nn.Module, said: str) -> None:
+    with pytest.raises(ThalwegError, match=said):
+        layers_of(Subject("mine", lambda: model), model, blobs(2, seed=0).batch(slice(None)))
+
+
+def test_whole_numbers_from_a_view_are_named() -> None:
+    bytes_ = torch.zeros(2, 1, 12, 12, dtype=torch.uint8)
+    with pytest.raises(ThalwegError, match=r"of torch.uint8.*the `view` gives whole numbers"):
+        taps.found(Returning(plain), bytes_)
+
+
+class Custom(nn.Module):
+    """A layer of one's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, 144))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1) @ self.weight.T
+
+
+def test_a_model_without_known_layers_says_what_it_has_and_how_to_name_it() -> None:
+    model = nn.Sequential(Custom())
+    batch = blobs(2, seed=0).batch(slice(None))
+    with pytest.raises(ThalwegError, match=r"0 is of a class \(Custom\).*layers=\(thalweg.Layer\(NAME, units=1\)"):
+        layers_of(Subject("mine", lambda: model), model, batch)
+    named = Subject("mine", lambda: model, layers=(Layer("0", units=1),))
+    assert [tap.units for tap in layers_of(named, model, batch)] == [4]
+
+
+class Kinds(nn.Module):
+    """Modules with weights that are no layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.LSTM(12, 6, batch_first=True)
+        self.attends = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.norm, self.head = nn.LayerNorm(6), nn.Linear(6, 3)
+        self.packed = torch.ao.nn.quantized.dynamic.Linear(3, 4)
+        self.complex = nn.Linear(4, 2, dtype=torch.cfloat)
+
+    def forward(self, images: Tensor) -> Tensor:
+        states, _ = self.steps(images[:, 0])
+        attended, _ = self.attends(states, states, states)
+        return self.complex(self.packed(self.head(self.norm(attended)[:, -1])).to(torch.cfloat)).abs()
+
+
+def test_every_module_with_weights_is_a_layer_or_left_out_with_the_reason() -> None:
+    with quiet():
+        model, batch = Kinds(), blobs(2, seed=0).batch(slice(None))
+    assert [tap.layer.name for tap in taps.found(model, batch)] == ["head"]
+    reasons = taps.left_out(model, batch)
+    assert set(reasons) == {"steps", "attends", "attends.out_proj", "packed", "complex"}
+    assert reasons["steps"].startswith("is recurrent (LSTM)")
+    assert reasons["attends"].startswith("is an attention (MultiheadAttention)")
+    assert reasons["packed"].startswith("is quantised (Linear)")
+    assert reasons["complex"] == "gave complex numbers, and a unit has one real value"
+
+
+class OddNames(nn.Module):
+    """Modules whose names mean something to patterns and to layers' names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({"a:b": nn.Conv2d(1, 3, 3), "x[1]": nn.Conv2d(3, 4, 3), "y*": nn.Conv2d(4, 5, 3)})
+        self.last = nn.ModuleDict({"end:in": nn.Linear(5, 2)})
+
+    def forward(self, images: Tensor) -> Tensor:
+        for part in self.parts.values():
+            images = part(images)
+        return self.last["end:in"](images.amax((2, 3)))
+
+
+@pytest.mark.parametrize(("name", "units"), [("parts.a:b", 3), ("parts.x[1]", 4), ("parts.y*", 5), ("last.end:in", 2)])
+def test_an_exact_name_always_fits(name: str, units: int) -> None:
+    model, stimuli = OddNames(), blobs(8, seed=0)
+    found = taps.found(model, stimuli.batch(slice(0, 2)))
+    (tap,) = taps.chosen(found, [name])
+    assert (tap.layer.name, tap.units) == (name, units)
+    recording = record(model, [tap.layer], stimuli, torch.arange(8), k=2, sample=4)
+    assert len(recording[name, "neurons"].count) == units
+    given = record(model, [Layer(f"{name}:in", units=1)], stimuli, torch.arange(8), k=2, sample=4)
+    assert (f"{name}:in", "neurons") in given
+
+
+def test_weights_in_other_precisions_are_cast_before_layers_are_sought() -> None:
+    assert published(Returning(plain).bfloat16(), blobs(80, seed=0))["accuracy"] is not None
+    recordings = record(Returning(plain).double(), [Layer("conv")], Images(*_few()), torch.arange(8), k=2, sample=4)
+    assert recordings["conv", "neurons"].nonfinite.sum() == 0
+
+
+def _few() -> tuple[Tensor, Tensor, tuple[str, ...]]:
+    some = blobs(8, seed=0)
+    return some.pixels, some.labels, some.label_names
