@@ -91,14 +91,19 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The model without what compiles it or spreads its batches (torch.compile, DataParallel): its values are the same,
     modules have the names that they were written with, and hooks work.
     """
-    while isinstance(inner := getattr(model, COMPILED, None), nn.Module) or isinstance(model, nn.DataParallel):
-        model = inner if isinstance(inner, nn.Module) else model.module
+    while isinstance(inner := _inside(model), nn.Module):
+        model = inner
     for parent in list(model.modules()):
         parent._compiled_call_impl = None  # of `model.compile()`, which changes a model in place
         for name, child in list(parent.named_children()):
-            if isinstance(inner := getattr(child, COMPILED, None), nn.Module):
+            if isinstance(inner := _inside(child), nn.Module):
                 setattr(parent, name, inner)
     return model
+
+
+def _inside(model: nn.Module) -> object:
+    """What a compiled or data-parallel module wraps, or nothing."""
+    return model.module if isinstance(model, nn.DataParallel) else getattr(model, COMPILED, None)
 
 
 def _lazy(model: nn.Module) -> list[str]:
