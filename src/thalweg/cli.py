@@ -242,6 +242,8 @@ def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool,
     from thalweg.measuring import layers_of
 
     model = subjects.find(subject, trust_remote_code=trust_remote_code)
+    for note in model.notes:
+        err.print(note, markup=False)
     table = Table("layer", "kind", "units", "pool", box=None)
     for tap in layers_of(model, model.load()):
         table.add_row(escape(tap.layer.name), escape(tap.kind), f"{tap.units:,}", tap.layer.pool)

@@ -98,8 +98,8 @@ class Subject:
     `layers` are named, they are found by running the model. `view` is the preprocessing that a vision model was
     published with: from a picture to what the model is given. `tokenizer` returns the `tokenizers.Tokenizer` that a
     language model reads text by. `check` raises an error for stimuli that do not fit the model, before any work with
-    them. `family` is FAMILY/MEMBER, as an observer's is: no model is observed by its own
-    weights, and where a relative observes it the tables say so.
+    them. `family` is FAMILY/MEMBER, as an observer's is: no model is observed by its own weights, and where a relative
+    observes it the tables say so. `notes` are lines to be said of how its weights were read.
     """
 
     name: str
@@ -113,6 +113,7 @@ class Subject:
     tokenizer: Callable[[], Any] | None = None
     check: Callable[[Stimuli], None] | None = None
     family: str = ""
+    notes: tuple[str, ...] = ()
 
     def rung(self, *, quick: bool = True) -> Rung:
         """The rung of a ladder that this model is."""

@@ -89,7 +89,7 @@ def measure(
         evaluate=evaluator(model),
         strength=words.STRENGTH if model.modality == "text" else STRENGTH,
         call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length),
-        notes=notes,
+        notes=(*model.notes, *notes),
     )
     alone = {"seeds": 1, "shards": told.shards or _shards(splits.pool, told)}
     return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})

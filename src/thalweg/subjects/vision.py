@@ -34,7 +34,7 @@ from thalweg.devices import channels_last
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Subject
 from thalweg.packages import imported
-from thalweg.subjects.weights import PICKLED, SAFE, in_checkpoints, in_hub, misfit, named, put_into, state_in
+from thalweg.subjects.weights import PICKLED, SAFE, in_checkpoints, in_hub, misfit, named, put_into, state_in, weights_in
 
 INSTALL = "pip install 'thalweg[vision]'"
 AS_PUBLISHED: dict[str, dict[str, Any]] = {  # what torchvision changes in an architecture when it has weights for it
@@ -91,13 +91,14 @@ def torchvision(rest: str) -> Subject:
     if chosen.endswith((SAFE, *PICKLED)):
         weights = next(iter(published.values()))
         file = in_checkpoints(chosen, who=who, source=OTHER_FILES.get(chosen, ""))
-        load = _torchvision_from_file
+        load, notes = _torchvision_from_file, _taken_off(name, str(weights), file, who)
     else:
         if chosen not in ("", "DEFAULT", *published):
             raise unknown(f"weights of torchvision's {name}", chosen, published)
         weights = published.get(chosen, models.get_model_weights(name).DEFAULT)
         source = f"torchvision fetches it from {weights.url}"
         file, load = in_checkpoints(Path(weights.url).name, who=who, source=source), _torchvision_published
+        notes = ()
     full = str(weights)
     return Subject(
         name=f"{name}@{chosen or weights.name}" if chosen else name,
@@ -106,6 +107,7 @@ def torchvision(rest: str) -> Subject:
         weights=f"torchvision {named(file)}",
         view=PublishedView(_torchvision_transforms, (full,)),
         family=family(name, f"{name} {file.name}"),
+        notes=notes,
     )
 
 
@@ -133,7 +135,21 @@ def _torchvision_published(name: str, weights: str, file: Path, who: str) -> nn.
 
 
 def _torchvision_from_file(name: str, weights: str, file: Path, who: str) -> nn.Module:
-    return put_into(torchvision_untrained(name, weights), state_in(file, who=who), file, who=who)
+    model = torchvision_untrained(name, weights)
+    return put_into(model, state_in(file, who=who, expected=model.state_dict().keys()), file, who=who)
+
+
+def _taken_off(name: str, weights: str, file: Path, who: str) -> tuple[str, ...]:
+    """What had to be taken off a file's weights to have the architecture's names.
+
+    Raises:
+        ThalwegError: the file cannot be read, or does not fit.
+    """
+    with torch.device("meta"):
+        model = torchvision_untrained(name, weights)
+    read = weights_in(file, who=who, expected=model.state_dict().keys())
+    put_into(model, {key: tensor.to("meta") for key, tensor in read.state.items()}, file, who=who)
+    return (f"{file.name}: {read.taken}",) if read.taken else ()
 
 
 @lru_cache

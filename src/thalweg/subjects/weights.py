@@ -6,15 +6,17 @@ huggingface_hub's cache, and where it does not, the error names the file and the
 """
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor, nn
 
-from thalweg.errors import ThalwegError
+from thalweg.errors import ThalwegError, reason
+from thalweg.subjects.wrappers import Weights, unwrapped
 
 SAFE, PICKLED = ".safetensors", (".pth", ".pt", ".ckpt", ".bin", ".tar")
 
@@ -59,49 +61,50 @@ def in_hub(repository: str, names: tuple[str, ...], *, who: str) -> Path:
     )
 
 
-def state_in(path: Path, *, who: str) -> dict[str, Tensor]:
-    """The tensors of a file of weights, by name.
+def state_in(path: Path, *, who: str, expected: Collection[str] = ()) -> dict[str, Tensor]:
+    """The tensors of a file of weights, by name, without what training scripts wrap around them.
 
-    What training scripts wrap around them (`state_dict`, `model`, `module.`, the normaliser and attacker of a robust
-    training) is taken off.
+    `expected` are the architecture's own names, where they are known.
 
     Raises:
-        ThalwegError: it cannot be read, or not without running code that it holds.
+        ThalwegError: it cannot be read, or not without running code that it holds, or it holds no weights.
+    """
+    return weights_in(path, who=who, expected=expected).state
+
+
+def weights_in(path: Path, *, who: str, expected: Collection[str] = ()) -> Weights:
+    """The same, with what was taken off.
+
+    Raises:
+        ThalwegError: as `state_in` does.
     """
     try:
         if path.suffix == SAFE:
             from safetensors.torch import load_file
 
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content: object = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as wrong:
-        said = str(wrong).splitlines()[0] if str(wrong) else type(wrong).__name__
-        raise ThalwegError(
-            f"{who}: {path} cannot be read as tensors alone ({said}); a whole file that holds nothing but tensors was "
-            "expected, for reading anything else would run code from it"
-        ) from wrong
-    return unwrapped(content, path, who=who)
+        raise ThalwegError(f"{who}: {path} cannot be read as tensors alone: {_why_unread(path, wrong)}") from wrong
+    return unwrapped(content, path, who=who, expected=expected)
 
 
-def unwrapped(content: object, path: Path, *, who: str) -> dict[str, Tensor]:
-    """The tensors by their model's names, whatever a training script wrapped around them.
-
-    Raises:
-        ThalwegError: there are none.
-    """
-    while isinstance(content, Mapping) and (inner := next((k for k in ("state_dict", "model") if k in content), "")):
-        content = content[inner]
-    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise ThalwegError(f"{who}: {path} holds {type(content).__name__}; tensors by name were expected")
-    prefix = next((one for one in ("module.model.", "module.") if any(str(n).startswith(one) for n in content)), "")
-    state = OrderedDict(
-        (str(name).removeprefix(prefix), value)
-        for name, value in content.items()
-        if isinstance(value, Tensor) and str(name).startswith(prefix)
-    )
-    if not prefix:  # the versions of the modules, by which older names and layouts are known
-        state._metadata = getattr(content, "_metadata", None)  # type: ignore[attr-defined]
-    return state
+def _why_unread(path: Path, wrong: Exception) -> str:
+    """What is wrong with a file of weights and what to do; nothing of what its reader says about reading it unsafely."""
+    whole = "a whole file that holds nothing but tensors was expected"
+    if isinstance(wrong, UnpicklingError):
+        if held := re.search(r"GLOBAL ([\w.]+)", str(wrong)):
+            return (
+                f"it holds Python objects ({held[1]}), as a whole pickled model does, and reading these would run code "
+                "from the file; where it is your own, save the tensors: torch.save(model.state_dict(), FILE)"
+            )
+        if "Weights only load failed" in str(wrong) and "invalid load key" not in str(wrong):
+            return f"it holds Python objects, and reading these would run code from the file; {whole}"
+        return f"it is no file of torch.save, or is damaged; {whole}"
+    if isinstance(wrong, OSError):
+        return f"{wrong.strerror or reason(wrong)}; {whole}"
+    return f"it is damaged or was cut short (it has {path.stat().st_size:,} bytes); {whole}: fetch or save it again"
 
 
 def put_into(model: nn.Module, state: Mapping[str, Tensor], path: Path, *, who: str) -> nn.Module:
@@ -119,6 +122,13 @@ def put_into(model: nn.Module, state: Mapping[str, Tensor], path: Path, *, who: 
 
 def misfit(path: Path, wrong: Exception, *, who: str) -> ThalwegError:
     """The error for weights that are not those of the architecture."""
+    if shapes := re.findall(r"size mismatch for (\S+): .* shape torch.Size\((\S+?.*?)\) .* torch.Size\((.*?)\)", str(wrong)):
+        name, given, expected = shapes[0]
+        return ThalwegError(
+            f"{who}: the weights in {path} do not fit the architecture: {name} has the shape {given}, {expected} was "
+            f"expected ({len(shapes)} tensors differ); a model with another head or width needs a subject of your own, "
+            "FILE.py:NAME"
+        )
     lines = [line.strip() for line in str(wrong).splitlines()[1:4]] or [str(wrong)]
     shown = "; ".join(line if len(line) < 200 else line[:200] + " ..." for line in lines)
     return ThalwegError(f"{who}: the weights in {path} do not fit the architecture: {shown}")

@@ -1,0 +1,151 @@
+"""What training scripts wrap around the weights of a model, found and taken off.
+
+A checkpoint is a mapping of tensors by their model's names, or holds one under some name (`state_dict`,
+`model_state_dict`, `net`, `state_dict_ema`, ...), and every name may begin with what the model was wrapped in (`module.`
+of DataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning, and combinations). Where the architecture's own
+names are known, the entry and the beginning are those with which most of them are there; what else lies in the file is
+left. What was taken is said: `Weights.taken`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from thalweg.errors import ThalwegError
+
+ENTRIES = (  # by which name weights are kept, the likelier first
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "params",
+    "weights",
+    "state_dict_ema",
+    "model_ema",
+    "params_ema",
+    "ema",
+)
+COMPILED = "_orig_mod."  # wherever a module was compiled
+BEGINNINGS = ("", "module.", "model.", "module.model.", "net.", "network.", "backbone.", "encoder.")
+DEEPEST = 3  # mappings in mappings
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by their model's names, and what was taken off to have them: one line, or none."""
+
+    state: dict[str, Tensor]
+    taken: str = ""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One way to read a file: which entry, and which beginning of the names is taken off."""
+
+    entry: tuple[str, ...]
+    beginning: str
+    tensors: Mapping[str, Tensor]  # by names without what compiling put into them
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            name.removeprefix(self.beginning): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(self.beginning)
+        }
+
+
+def unwrapped(content: object, path: Path, *, who: str, expected: Collection[str] = ()) -> Weights:
+    """The tensors by their model's names; `expected` are those of the architecture, where they are known.
+
+    Raises:
+        ThalwegError: there are none, or two sets of weights that fit equally well.
+    """
+    candidates = [
+        _Candidate(entry, beginning, tensors)
+        for entry, tensors in _tensors(content)
+        for beginning in _beginnings(tensors, expected)
+    ]
+    if not candidates:
+        raise ThalwegError(f"{who}: {path} holds {type(content).__name__}; tensors by name were expected")
+    best = max(_fit(one, expected) for one in candidates)
+    best_ones = sorted((one for one in candidates if _fit(one, expected) == best), key=_likely)
+    chosen = best_ones[0]
+    rival = next((one for one in best_ones[1:] if one.entry == chosen.entry and not _same(one, chosen)), None)
+    if rival and expected and _likely(chosen)[1] == _likely(rival)[1]:
+        raise ThalwegError(
+            f"{who}: {path} holds two sets of weights that fit, {chosen.beginning!r} and {rival.beginning!r}; keep one: "
+            "torch.save({name: tensor ...}, FILE) without the other"
+        )
+    return Weights(_with_metadata(chosen, content), _said(chosen, content))
+
+
+def _tensors(content: object, entry: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Every mapping of names to tensors in a file, with the entries that lead to it."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {
+        str(name).replace(COMPILED, ""): value for name, value in content.items() if isinstance(value, Tensor)
+    }
+    if tensors:
+        yield entry, tensors
+    if len(entry) < DEEPEST:
+        for name, value in content.items():
+            yield from _tensors(value, (*entry, str(name)))
+
+
+def _beginnings(tensors: Mapping[str, Tensor], expected: Collection[str]) -> list[str]:
+    """What the names may begin with."""
+    known = [one for one in BEGINNINGS if any(name.startswith(one) for name in tensors)]
+    if not expected:
+        return known[-1:] if known[-1:] in (["module.model."], ["module."]) else [""]
+    first = sorted(expected, key=len)[-1]  # the longest: the fewest others end in it
+    own = [name.removesuffix(first) for name in tensors if name == first or name.endswith(f".{first}")]
+    return list(dict.fromkeys([*known, *own]))
+
+
+def _fit(one: _Candidate, expected: Collection[str]) -> float:
+    """How many of the architecture's names are there; without these, how likely the entry is."""
+    if expected:
+        return len(set(one.state()) & set(expected))
+    names = [ENTRIES.index(name) if name in ENTRIES else len(ENTRIES) for name in one.entry]
+    unlikely = any(place == len(ENTRIES) for place in names)
+    return -float(unlikely)
+
+
+def _likely(one: _Candidate) -> tuple[int, int, int]:
+    """What orders ways to read a file that fit equally well: the likelier entry and beginning, the shorter one."""
+    entry = max((ENTRIES.index(name) if name in ENTRIES else len(ENTRIES) for name in one.entry), default=-1)
+    return entry, 0 if one.beginning in BEGINNINGS else 1, len(one.beginning)
+
+
+def _same(one: _Candidate, other: _Candidate) -> bool:
+    """Whether two ways of reading a file give the same weights."""
+    left, right = one.state(), other.state()
+    return all(torch.equal(left[name], right[name]) for name in left.keys() & right.keys())
+
+
+def _with_metadata(chosen: _Candidate, content: object) -> dict[str, Tensor]:
+    """The weights, with the versions of the modules, by which older names and layouts are known."""
+    state = OrderedDict(chosen.state())
+    source = content
+    for name in chosen.entry:
+        source = source[name]  # type: ignore[index]
+    if not chosen.beginning:
+        state._metadata = getattr(source, "_metadata", None)  # type: ignore[attr-defined]
+    return state
+
+
+def _said(chosen: _Candidate, content: object) -> str:
+    source = content
+    for name in chosen.entry:
+        source = source[name]  # type: ignore[index]
+    compiled = any(COMPILED in str(name) for name in source)  # type: ignore[attr-defined]
+    off = [repr(one) for one in (chosen.beginning, COMPILED if compiled else "") if one]
+    parts = [f"its entry {'.'.join(chosen.entry)!r}"] if chosen.entry else []
+    parts += [f"names without {' and '.join(off)}"] if off else []
+    return f"weights: {', '.join(parts)}" if parts else ""
