@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from PIL import Image
 from tests.conftest import blobs
 from torch import Tensor, nn
 
-from thalweg import Images, Layer, Subject, ThalwegError
+from thalweg import Images, Layer, Subject, ThalwegError, subjects
 from thalweg.ladders.published import published
-from thalweg.measuring import layers_of
+from thalweg.measuring import layers_and_others, layers_of
 from thalweg.probe import last_features, probe
 from thalweg.recording import answer_in, record
-from thalweg.subjects import taps
+from thalweg.subjects import find, taps
 from thalweg.subjects.loading import loaded, quiet
+from thalweg.subjects.weights import put_into, weights_in
 
 
 @dataclass
@@ -298,3 +300,132 @@ def test_weights_in_other_precisions_are_cast_before_layers_are_sought() -> None
 def _few() -> tuple[Tensor, Tensor, tuple[str, ...]]:
     some = blobs(8, seed=0)
     return some.pixels, some.labels, some.label_names
+
+
+# The file of a user's own
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import thalweg\n\nsubject = (", r"mine.py: line 3 cannot be read \(SyntaxError"),
+        ("import no_such_package_at_all", r"cannot be run \(ModuleNotFoundError.*\) \(mine.py, line 1\)"),
+        ("subject = 7", "subject is int; a thalweg.Subject was expected"),
+        ("other = 7", "no subject in .* is called 'subject'"),
+        ("def subject():\n    return {}['x']", r"failed with KeyError: 'x' \(mine.py, line 2\)"),
+    ],
+)
+def test_what_is_wrong_in_a_users_file_is_said_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ThalwegError, match=said):
+        find(f"{tmp_path / 'mine.py'}:subject")
+
+
+@pytest.mark.parametrize("name", ["random", "torch"])
+def test_a_file_with_the_name_of_a_library_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.py").write_text("")
+    with pytest.raises(ThalwegError, match=f"has the name of the module '{name}'"):
+        find(f"{tmp_path / name}.py:subject")
+
+
+# Checkpoints
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(3, 2))
+
+
+STATE = network().state_dict()
+
+
+def beginning(text: str) -> dict[str, Tensor]:
+    return {text + name: tensor for name, tensor in STATE.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (STATE, ""),
+        (
+            {"epoch": 3, "model_state_dict": STATE, "optimizer_state_dict": {"state": {0: {"exp": torch.ones(2)}}}},
+            "model",
+        ),
+        ({"net": STATE}, "'net'"),
+        ({"params": STATE}, "'params'"),
+        ({"state_dict_ema": STATE}, "'state_dict_ema'"),
+        ({"state_dict": STATE, "state_dict_ema": beginning("")}, "'state_dict'"),
+        ({"state_dict": {**beginning("model."), "loss.weight": torch.ones(4)}, "epoch": 1}, "without 'model.'"),
+        (beginning("_orig_mod."), "without '_orig_mod.'"),
+        (beginning("module._orig_mod."), "'module.' and '_orig_mod.'"),
+        (beginning("_orig_mod.module."), "'module.' and '_orig_mod.'"),
+        ({"model": {**beginning("module.model."), **beginning("module.attacker.model.")}}, "'module.model.'"),
+        (beginning("student.trunk."), "without 'student.trunk.'"),
+    ],
+)
+def test_what_training_wraps_around_weights_is_taken_off_and_said(content: object, said: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    read = weights_in(tmp_path / "w.pt", who="mine", expected=STATE.keys())
+    assert read.state.keys() == STATE.keys()
+    assert all(torch.equal(read.state[name], tensor) for name, tensor in STATE.items())
+    assert said in read.taken
+    assert bool(said) == bool(read.taken)
+
+
+def test_two_sets_of_weights_in_one_file_are_refused(tmp_path: Path) -> None:
+    other = {f"teacher.{name}": tensor + 1 for name, tensor in STATE.items()}
+    torch.save({**beginning("student."), **other}, tmp_path / "w.pt")
+    with pytest.raises(ThalwegError, match=r"two sets of weights that fit, 'student.' and 'teacher.'"):
+        weights_in(tmp_path / "w.pt", who="mine", expected=STATE.keys())
+
+
+def test_files_that_are_no_weights_are_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    torch.save(network(), file)
+    with pytest.raises(ThalwegError, match=r"holds Python objects \(torch.nn.modules.container.Sequential\)") as whole:
+        weights_in(file, who="mine")
+    assert "weights_only" not in str(whole.value)
+    torch.save(STATE, file)
+    file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(ThalwegError, match=r"damaged or was cut short \(it has [\d,]+ bytes\)"):
+        weights_in(file, who="mine")
+    file.write_bytes(b"<html>not found</html>")
+    with pytest.raises(ThalwegError, match=r"no file of torch.save, or is damaged"):
+        weights_in(file, who="mine")
+
+
+def test_weights_of_another_shape_name_the_tensor_and_both_shapes(tmp_path: Path) -> None:
+    narrow = {**STATE, "3.weight": torch.ones(5, 3)}
+    with pytest.raises(ThalwegError, match=r"3.weight has the shape \[5, 3\], \[2, 3\] was expected"):
+        put_into(network(), narrow, tmp_path / "w.pt", who="mine")
+
+
+# What `layers` lists
+
+
+def test_layers_are_listed_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    subject = subjects.architecture("torchvision:squeezenet1_1")
+    assert "without its weights" in subject.notes[0]
+    layers, others = layers_and_others(subject)
+    assert len(layers) == 26
+    assert others == []
+    with pytest.raises(ThalwegError, match="no classifier of torchvision"):
+        subjects.architecture("torchvision:squeezenet9")
+
+
+def test_what_is_left_out_is_listed_by_its_reason() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 6), *[Custom6() for _ in range(7)])
+    _, others = layers_and_others(Subject("mine", lambda: model, view=lambda _: torch.zeros(1, 12, 12)))
+    assert others == ["left out: 2, 3, 4, 5, 6 and 2 more: is of a class (Custom6) that is not known to hold units"]
+
+
+class Custom6(nn.Module):
+    """A layer of one's own that keeps its width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(6))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values @ self.weight

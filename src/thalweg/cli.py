@@ -239,15 +239,18 @@ def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool,
     The columns are the name, the kind, the number of units and how a unit's values are pooled.
     """
     from thalweg import subjects
-    from thalweg.measuring import layers_of
+    from thalweg.measuring import layers_and_others
 
-    model = subjects.find(subject, trust_remote_code=trust_remote_code)
+    model = subjects.architecture(subject, trust_remote_code=trust_remote_code)
     for note in model.notes:
         err.print(note, markup=False)
     table = Table("layer", "kind", "units", "pool", box=None)
-    for tap in layers_of(model, model.load()):
+    layers, others = layers_and_others(model)
+    for tap in layers:
         table.add_row(escape(tap.layer.name), escape(tap.kind), f"{tap.units:,}", tap.layer.pool)
     out.print(table)
+    for line in others:
+        out.print(line, markup=False)
 
 
 @app.command(

@@ -167,6 +167,19 @@ def layers_of(model: Subject, network: nn.Module, batch: Tensor | None = None) -
     )
 
 
+def layers_and_others(model: Subject) -> tuple[tuple[Tap, ...], list[str]]:
+    """The layers of a model whose units can be measured, and a line for each reason why others can't; of a subject that
+    names its layers, these alone.
+    """
+    network = in_precision(loaded(model), torch.float32)
+    batch = given(_specimens(model), "cpu")
+    layers = layers_of(model, network, batch)
+    names: dict[str, list[str]] = {}
+    for name, reason in ({} if model.layers else taps.left_out(network, batch)).items():
+        names.setdefault(reason, []).append(name or "the model itself")
+    return layers, [f"left out: {taps.listed(those)} {reason}" for reason, those in names.items()]
+
+
 def _specimens(model: Subject) -> Tensor:
     """Two stimuli as the model is given them."""
     if model.modality == "text":

@@ -7,6 +7,7 @@ what is not on this machine is an error that says what to install or which file 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Subject
@@ -23,6 +24,31 @@ KINDS: dict[str, Callable[..., Subject]] = {
 FORMS = (
     "torchvision:NAME[@WEIGHTS], timm:NAME, open-clip:NAME@TAG, efficientnet-lite:N, hf:NAME-or-folder or FILE.py:NAME"
 )
+
+
+ARCHITECTURES: dict[str, Callable[..., Subject]] = {  # what can be built where weights are missing
+    kind: KINDS[kind] for kind in ("torchvision", "timm", "open-clip", "efficientnet-lite")
+}
+
+
+def architecture(name: str, *, trust_remote_code: bool = False) -> Subject:
+    """The subject of this name or, where only its weights are missing and its library can build the architecture
+    without, that; its `notes` say so.
+
+    Raises:
+        ThalwegError: as `find` does.
+    """
+    try:
+        return find(name, trust_remote_code=trust_remote_code)
+    except ThalwegError as missing:
+        kind, _, rest = name.partition(":")
+        if kind not in ARCHITECTURES or not rest:
+            raise
+        try:
+            bare = ARCHITECTURES[kind](rest, bare=True)
+        except ThalwegError:
+            raise missing from None
+        return replace(bare, notes=(f"the architecture without its weights: {missing}",))
 
 
 def find(name: str, *, trust_remote_code: bool = False, device_map: str | None = None) -> Subject:

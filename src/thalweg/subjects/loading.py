@@ -5,6 +5,7 @@ libraries about their own future (deprecations, experimental features) are kept 
 is about the model.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,11 +25,16 @@ NAMED = 3  # modules that a message names
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the notices of libraries about themselves, as long as the context lasts."""
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", category=UserWarning, module=LIBRARIES)
-        yield
+        logging.disable(logging.WARNING)  # open_clip and torch's compiler write to logs, which end up on the screen
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def loaded(subject: Subject) -> nn.Module:

@@ -2,10 +2,11 @@
 
 import importlib.util
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from thalweg.engine.sending import by_value
-from thalweg.errors import ThalwegError, unknown, user_code
+from thalweg.errors import ThalwegError, line_of, reason, unknown, user_code
 from thalweg.ladder import Subject
 from thalweg.packages import torchvision_first
 
@@ -19,6 +20,7 @@ def from_file(file: str, name: str) -> Subject:
     path = Path(file).resolve()
     if not path.is_file():
         raise ThalwegError(f"{file}: there is no such file; a Python file with a thalweg.Subject was expected")
+    _refuse_name_of_library(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None  # so for every .py file
     assert spec.loader is not None
@@ -30,8 +32,10 @@ def from_file(file: str, name: str) -> Subject:
         sys.path.insert(0, str(path.parent))  # to stay: what it defines may import its neighbours when it is called
     try:
         spec.loader.exec_module(module)
+    except SyntaxError as wrong:
+        raise ThalwegError(f"{file}: line {wrong.lineno} cannot be read ({reason(wrong)})") from wrong
     except Exception as wrong:
-        raise ThalwegError(f"{file}: cannot be run ({type(wrong).__name__}: {wrong})") from wrong
+        raise ThalwegError(f"{file}: cannot be run ({reason(wrong)}){line_of(wrong)}") from wrong
     subjects = {key for key, value in vars(module).items() if isinstance(value, Subject)}
     if name not in vars(module):
         raise unknown(f"subject in {file}", name, subjects)
@@ -41,3 +45,21 @@ def from_file(file: str, name: str) -> Subject:
     if not isinstance(made, Subject):
         raise ThalwegError(f"{file}: {name} is {type(made).__name__}; a thalweg.Subject was expected")
     return made
+
+
+def _refuse_name_of_library(path: Path) -> None:
+    """Refuse a file that would be taken for a library where it, or the library, is imported.
+
+    Raises:
+        ThalwegError: its name is that of a library that is installed.
+    """
+    if path.stem in sys.stdlib_module_names:
+        known = "Python's own"
+    elif path.stem in (packages := packages_distributions()):
+        known = f"that {packages[path.stem][0]} installs"
+    else:
+        return
+    raise ThalwegError(
+        f"{path.name}: has the name of the module {path.stem!r}, {known}, and each would be taken for the other; give "
+        "the file another name"
+    )

@@ -108,6 +108,11 @@ def nothing_found(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> Thalw
     )
 
 
+def listed(names: Sequence[str]) -> str:
+    """Some names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more:" if len(names) > NAMED else ":")
+
+
 def _has_weights(module: nn.Module) -> bool:
     """Whether a module has numbers of its own that were learned, be they packed away."""
     own = any(True for _ in module.parameters(recurse=False))

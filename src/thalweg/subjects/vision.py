@@ -34,7 +34,17 @@ from thalweg.devices import channels_last
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladder import Subject
 from thalweg.packages import imported
-from thalweg.subjects.weights import PICKLED, SAFE, in_checkpoints, in_hub, misfit, named, put_into, state_in, weights_in
+from thalweg.subjects.weights import (
+    PICKLED,
+    SAFE,
+    in_checkpoints,
+    in_hub,
+    misfit,
+    named,
+    put_into,
+    state_in,
+    weights_in,
+)
 
 INSTALL = "pip install 'thalweg[vision]'"
 AS_PUBLISHED: dict[str, dict[str, Any]] = {  # what torchvision changes in an architecture when it has weights for it
@@ -70,11 +80,22 @@ def _package(name: str) -> Any:
     return imported(name, said=f"published vision models need {name}: {INSTALL}")
 
 
+def _bare(
+    name: str,
+    build: Callable[[], nn.Module],
+    transforms: Callable[..., Callable[[Image.Image], Tensor]],
+    weights: tuple[str, ...],
+) -> Subject:
+    """The architecture that these weights would go into, newly initialised: enough to list its layers."""
+    return Subject(name=name, load=build, build=build, view=PublishedView(transforms, weights))
+
+
 # torchvision
 
 
-def torchvision(rest: str) -> Subject:
-    """The classifier `NAME[@WEIGHTS]` of torchvision: its default weights, one of its others, or those in a file.
+def torchvision(rest: str, *, bare: bool = False) -> Subject:
+    """The classifier `NAME[@WEIGHTS]` of torchvision: its default weights, one of its others, or those in a file; with
+    `bare`, its architecture without any (likewise below).
 
     A file (by its path, or its name in torch.hub's folder) is given the preprocessing of the first weights that
     torchvision published for the architecture.
@@ -88,6 +109,9 @@ def torchvision(rest: str) -> Subject:
         raise unknown("classifier of torchvision", name, known)
     published = {one.name: one for one in models.get_model_weights(name)}
     who = f"torchvision:{rest}"
+    if bare:
+        weights = published.get(chosen, next(iter(published.values())))
+        return _bare(rest, partial(torchvision_untrained, name, str(weights)), _torchvision_transforms, (str(weights),))
     if chosen.endswith((SAFE, *PICKLED)):
         weights = next(iter(published.values()))
         file = in_checkpoints(chosen, who=who, source=OTHER_FILES.get(chosen, ""))
@@ -160,7 +184,7 @@ def _torchvision_transforms(weights: str) -> Any:
 # timm
 
 
-def timm(rest: str) -> Subject:
+def timm(rest: str, *, bare: bool = False) -> Subject:
     """The model `NAME[.TAG]` of timm with its pretrained weights, those of its default tag unless one is named.
 
     Raises:
@@ -173,6 +197,9 @@ def timm(rest: str) -> Subject:
     if rest not in (tagged := package.list_pretrained(f"{architecture}*")) and tag:
         raise unknown("pretrained model of timm", rest, tagged)
     config = package.get_pretrained_cfg(rest)
+    if bare:
+        full = f"{architecture}.{config.tag}" if config and config.tag else architecture
+        return _bare(rest, partial(timm_untrained, full), _timm_transforms, (full,))
     if config is None or not (config.hf_hub_id or config.url):
         raise ThalwegError(f"timm:{rest}: timm has no weights for it; there are: {', '.join(tagged) or 'none'}")
     full = f"{architecture}.{config.tag}" if config.tag else architecture
@@ -223,7 +250,7 @@ def _timm_transforms(name: str) -> Any:
 # open_clip
 
 
-def open_clip(rest: str) -> Subject:
+def open_clip(rest: str, *, bare: bool = False) -> Subject:
     """The image tower of the CLIP model `NAME@TAG` of open_clip.
 
     Raises:
@@ -236,6 +263,8 @@ def open_clip(rest: str) -> Subject:
     tags = package.list_pretrained_tags_by_model(name)
     if tag not in tags:
         raise unknown(f"weights of open_clip's {name}", tag, tags)
+    if bare:
+        return _bare(rest, partial(open_clip_untrained, name, tag), _open_clip_transforms, (name, tag))
     repository = package.get_pretrained_cfg(name, tag).get("hf_hub", "").strip("/")
     if not repository:
         raise ThalwegError(f"open-clip:{rest}: open_clip names no repository of a hub for it; choose another tag")
@@ -288,7 +317,7 @@ def _open_clip_transforms(name: str, tag: str) -> Any:
 # EfficientNet-Lite
 
 
-def efficientnet_lite(rest: str) -> Subject:
+def efficientnet_lite(rest: str, *, bare: bool = False) -> Subject:
     """EfficientNet-Lite0, 1 or 2, with the weights that a package of its own ships.
 
     Raises:
@@ -296,6 +325,10 @@ def efficientnet_lite(rest: str) -> Subject:
     """
     if rest not in LITE_SIZES:
         raise unknown("EfficientNet-Lite", rest, LITE_SIZES)
+    if bare:
+        return Subject(
+            f"efficientnet-lite{rest}", partial(lite_untrained, rest), view=EfficientNetLiteView(LITE_SIZES[rest])
+        )
     file = lite_file(rest)
     name = f"efficientnet-lite{rest}"
     return Subject(
@@ -327,7 +360,10 @@ def lite_file(which: str) -> Path:
 
 def lite_untrained(which: str) -> nn.Module:
     """The architecture, newly initialised."""
-    model: nn.Module = import_module("efficientnet_lite_pytorch").EfficientNet.from_name(f"efficientnet-lite{which}")
+    said = "EfficientNet-Lite needs its network: pip install efficientnet-lite-pytorch"
+    model: nn.Module = imported("efficientnet_lite_pytorch", said=said).EfficientNet.from_name(
+        f"efficientnet-lite{which}"
+    )
     return ready(model)
 
 

@@ -20,6 +20,8 @@ from thalweg.subjects.wrappers import Weights, unwrapped
 
 SAFE, PICKLED = ".safetensors", (".pth", ".pt", ".ckpt", ".bin", ".tar")
 
+MISMATCH = re.compile(r"size mismatch for (\S+): .* shape torch.Size\((.*?)\) .* torch.Size\((.*?)\)")
+
 
 def checkpoint_folder() -> Path:
     """The folder in which torch.hub keeps checkpoints."""
@@ -91,7 +93,7 @@ def weights_in(path: Path, *, who: str, expected: Collection[str] = ()) -> Weigh
 
 
 def _why_unread(path: Path, wrong: Exception) -> str:
-    """What is wrong with a file of weights and what to do; nothing of what its reader says about reading it unsafely."""
+    """What is wrong with a file of weights and what to do, without its reader's own advice, to read it unsafely."""
     whole = "a whole file that holds nothing but tensors was expected"
     if isinstance(wrong, UnpicklingError):
         if held := re.search(r"GLOBAL ([\w.]+)", str(wrong)):
@@ -99,7 +101,7 @@ def _why_unread(path: Path, wrong: Exception) -> str:
                 f"it holds Python objects ({held[1]}), as a whole pickled model does, and reading these would run code "
                 "from the file; where it is your own, save the tensors: torch.save(model.state_dict(), FILE)"
             )
-        if "Weights only load failed" in str(wrong) and "invalid load key" not in str(wrong):
+        if not re.search("invalid load key|Unsupported operand", str(wrong)):
             return f"it holds Python objects, and reading these would run code from the file; {whole}"
         return f"it is no file of torch.save, or is damaged; {whole}"
     if isinstance(wrong, OSError):
@@ -122,7 +124,9 @@ def put_into(model: nn.Module, state: Mapping[str, Tensor], path: Path, *, who: 
 
 def misfit(path: Path, wrong: Exception, *, who: str) -> ThalwegError:
     """The error for weights that are not those of the architecture."""
-    if shapes := re.findall(r"size mismatch for (\S+): .* shape torch.Size\((\S+?.*?)\) .* torch.Size\((.*?)\)", str(wrong)):
+    if shapes := re.findall(
+        r"size mismatch for (\S+): .* shape torch.Size\((\S+?.*?)\) .* torch.Size\((.*?)\)", str(wrong)
+    ):
         name, given, expected = shapes[0]
         return ThalwegError(
             f"{who}: the weights in {path} do not fit the architecture: {name} has the shape {given}, {expected} was "

@@ -1,10 +1,10 @@
 """What training scripts wrap around the weights of a model, found and taken off.
 
 A checkpoint is a mapping of tensors by their model's names, or holds one under some name (`state_dict`,
-`model_state_dict`, `net`, `state_dict_ema`, ...), and every name may begin with what the model was wrapped in (`module.`
-of DataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning, and combinations). Where the architecture's own
-names are known, the entry and the beginning are those with which most of them are there; what else lies in the file is
-left. What was taken is said: `Weights.taken`.
+`model_state_dict`, `net`, `state_dict_ema`, ...), and all names may begin with what the model was wrapped in: `module.`
+of DataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning, and combinations. Where the architecture's own
+names are known, the entry and the beginning are those with which most of them are there; what else lies in the file
+is left. What was taken is said: `Weights.taken`.
 """
 
 from collections import OrderedDict
@@ -78,8 +78,8 @@ def unwrapped(content: object, path: Path, *, who: str, expected: Collection[str
     rival = next((one for one in best_ones[1:] if one.entry == chosen.entry and not _same(one, chosen)), None)
     if rival and expected and _likely(chosen)[1] == _likely(rival)[1]:
         raise ThalwegError(
-            f"{who}: {path} holds two sets of weights that fit, {chosen.beginning!r} and {rival.beginning!r}; keep one: "
-            "torch.save({name: tensor ...}, FILE) without the other"
+            f"{who}: {path} holds two sets of weights that fit, {chosen.beginning!r} and {rival.beginning!r}; save one "
+            "of them alone"
         )
     return Weights(_with_metadata(chosen, content), _said(chosen, content))
 
@@ -88,9 +88,7 @@ def _tensors(content: object, entry: tuple[str, ...] = ()) -> Iterator[tuple[tup
     """Every mapping of names to tensors in a file, with the entries that lead to it."""
     if not isinstance(content, Mapping):
         return
-    tensors = {
-        str(name).replace(COMPILED, ""): value for name, value in content.items() if isinstance(value, Tensor)
-    }
+    tensors = {str(name).replace(COMPILED, ""): value for name, value in content.items() if isinstance(value, Tensor)}
     if tensors:
         yield entry, tensors
     if len(entry) < DEEPEST:
@@ -108,13 +106,11 @@ def _beginnings(tensors: Mapping[str, Tensor], expected: Collection[str]) -> lis
     return list(dict.fromkeys([*known, *own]))
 
 
-def _fit(one: _Candidate, expected: Collection[str]) -> float:
+def _fit(one: _Candidate, expected: Collection[str]) -> int:
     """How many of the architecture's names are there; without these, how likely the entry is."""
     if expected:
         return len(set(one.state()) & set(expected))
-    names = [ENTRIES.index(name) if name in ENTRIES else len(ENTRIES) for name in one.entry]
-    unlikely = any(place == len(ENTRIES) for place in names)
-    return -float(unlikely)
+    return -sum(name not in ENTRIES for name in one.entry)
 
 
 def _likely(one: _Candidate) -> tuple[int, int, int]:
