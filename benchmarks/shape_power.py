@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from thalweg.shape.companions import quadratic, thirds, two_lines
-from thalweg.shape.judging import Settings, verdict_under
+from thalweg.shape.evidence import Settings
+from thalweg.shape.judging import verdict_under
 from thalweg.shape.orders import flat_p, null_of, order_restricted_p
 from thalweg.shape.planning import detectable
 from thalweg.shape.rungs import bases, points_of, rungs_of

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
 
 from thalweg import Classifier, Images, Ladder, Layer, Rung, Splits
 from thalweg.packages import torchvision_first
 
 torch.set_num_threads(1)  # tests run in several processes
+settings.register_profile("thalweg", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("thalweg")
 torchvision_first()  # some tests import transformers themselves
 
 

@@ -12,10 +12,11 @@ from scipy.optimize import curve_fit
 from sklearn.isotonic import IsotonicRegression
 
 from thalweg.errors import ThalwegError
-from thalweg.shape import Verdict, judge, judge_table, order_restricted_p, read_table
+from thalweg.shape import Verdict, deletions, judge, judge_table, judging, order_restricted_p, orders, read_table
 from thalweg.shape.companions import interrupted, quadratic, smooth, thirds, two_lines
+from thalweg.shape.evidence import Settings, depth_of, examine
 from thalweg.shape.families import weigh
-from thalweg.shape.judging import Settings, depth_of, examine, verdict_under
+from thalweg.shape.judging import verdict_under
 from thalweg.shape.orders import (
     flat_p,
     holm,
@@ -29,7 +30,7 @@ from thalweg.shape.orders import (
 )
 from thalweg.shape.planning import detectable, even_null, rungs_needed, seeds_needed
 from thalweg.shape.rungs import Points, bases, points_of, rungs_of
-from thalweg.shape.verdict import decide, number
+from thalweg.shape.verdict import decide, number, p_text
 
 MONOTONE = ("flat", "linear", "expdec", "expdec_fast", "logistic")
 
@@ -96,6 +97,21 @@ def test_the_best_valley_is_the_best_of_all_splits(curve):
     assert (weight * (score - curve_of_it) ** 2).sum() == pytest.approx(best, abs=1e-9)
     depth = min(curve_of_it[0], curve_of_it[-1]) - curve_of_it.min()
     assert fits.depth[0] == pytest.approx(depth, abs=1e-9)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_pooling_neighbours_finds_what_comparing_all_starts_finds(monkeypatch, same):
+    """Long curves are fitted in another way, each by its own weights if need be."""
+    rng = np.random.default_rng(0)
+    score, variance = rng.standard_normal((30, 40)) + np.linspace(0, 2, 40), rng.uniform(0.5, 2, (30, 40))
+    score[:, 10:13] = 0.5  # equal neighbours
+    each = [variance[0] if same else own for own in variance]
+    slow = [valley_fits(row[None], own) for row, own in zip(score, each, strict=True)]
+    monkeypatch.setattr(orders, "MANY", 5)
+    monkeypatch.setattr(orders, "AT_ONCE", 300)  # seven curves at once
+    fast = valley_fits(score, variance[0] if same else variance)
+    for name in ("error", "falling", "rising", "depth"):
+        assert getattr(fast, name) == pytest.approx([getattr(one, name)[0] for one in slow], abs=1e-9)
 
 
 @given(curves)
@@ -212,12 +228,12 @@ def test_unequal_scatter_weighs_the_points():
     ("change", "message"),
     [
         ({"score": [1.0, 2.0]}, "score has 2 rows and strength has 5"),
-        ({"strength": [1.0, 2, 3, 4, np.inf]}, "strength is infinite in row 4"),
+        ({"strength": [1.0, 2, 3, 4, np.inf]}, "strength is infinite in row 5"),
         ({"score": [[1.0], [2.0], [3.0], [4.0], [5.0]]}, "one-dimensional"),
         ({"score": ["a", "b", "c", "d", "e"]}, "score holds something that is no number"),
-        ({"se": [0.1, 0.1, -0.1, 0.1, 0.1]}, "se is negative in row 2"),
+        ({"se": [0.1, 0.1, -0.1, 0.1, 0.1]}, "se is negative in row 3"),
         ({"group": ["a", "b"]}, "group has 2 rows"),
-        ({"group": ["a", "b", None, "d", "e"]}, "group is missing in row 2"),
+        ({"group": ["a", "b", None, "d", "e"]}, "group is missing in row 3"),
         ({"alpha": 1.5}, "alpha is 1.5"),
         ({"draws": 3}, "draws is 3"),
         ({"seed": -1}, "seed is -1"),
@@ -347,6 +363,16 @@ def test_a_valley_says_how_deep_and_where():
     assert verdict.sensitivity["replicates"].verdict == "valley"
 
 
+def test_one_p_is_said_the_one_that_decides():
+    for rows in (ladder("expdec", 9, 0.5, noise=0.05, seeds=3), ladder("flat", 8, 0.0, noise=0.05, seeds=3, seed=1)):
+        verdict = judge(**rows, draws=500)
+        for shape in ("valley", "hump"):
+            if f"{shape} p" in verdict.sentence:
+                assert f"{shape} {p_text(verdict.p_holm[shape])}" in verdict.sentence
+        assert "after Holm" in verdict.sentence
+        assert any(verdict.p[shape] != verdict.p_holm[shape] for shape in ("valley", "hump"))
+
+
 def test_a_decrease_says_which_turn_it_leaves_possible():
     verdict = judge(**ladder("expdec", 9, 0.5, noise=0.05, seeds=3))
     assert verdict.sentence.startswith("Decreasing (exponential): over 9 models")
@@ -392,6 +418,45 @@ def test_a_wall_of_two_weak_models_is_not_stable():
         assert "single models" in verdict.reason
         assert len(verdict.changes_without) > 1
         assert set(verdict.changes_without) <= {f"m{i}" for i in range(6)}
+
+
+def many(truth: str, n: int, *, noise: float, spike: float = 0.0) -> dict:
+    rows = ladder(truth, n, 0.5, noise=noise)
+    rows["score"][n // 2] += spike
+    return {name: rows[name] for name in ("strength", "score")}
+
+
+@pytest.mark.parametrize(("truth", "noise"), [("flat", 0.02), ("expdec", 0.1), ("valley", 0.1)])
+def test_many_models_are_left_out_in_turn_as_few_are(monkeypatch, truth, noise):
+    rows = many(truth, 30, noise=noise)
+    whole = judge(**rows, draws=300)
+    monkeypatch.setattr(deletions, "MANY", 10)
+    bounded = judge(**rows, draws=300)
+    assert bounded.verdict == whole.verdict
+    assert bounded.changes_without == whole.changes_without
+
+
+def test_of_very_many_models_those_far_from_the_curve_are_left_out(monkeypatch):
+    rows = many("flat", 30, noise=0.01, spike=-5.0)
+    rungs, _ = rungs_of(rows["strength"], rows["score"], np.full(30, np.nan), None)
+    evidence = examine(points_of(rungs, "residuals"), RULE, complete=False)
+    monkeypatch.setattr(deletions, "MOST", 4)
+    assert {0, 15, 29} < set(deletions._furthest(rungs, evidence).tolist())
+
+
+def test_hundreds_of_models_are_judged():
+    verdict = judge(**many("valley", 300, noise=0.1), draws=100)
+    assert verdict.verdict == "valley"
+    assert verdict.changes_without == ()
+    assert verdict.depth.low < 0.5 < verdict.depth.high
+
+
+def test_many_models_could_have_shown_what_means_of_neighbours_could(monkeypatch):
+    rungs, _ = rungs_of(np.arange(60.0), np.random.default_rng(0).standard_normal(60), np.full(60, np.nan), None)
+    points = points_of(rungs, "residuals")
+    whole = judging.least_depth(points, RULE)
+    monkeypatch.setattr(judging, "MANY", 20)
+    assert judging.least_depth(points, RULE) == pytest.approx(whole, rel=0.1)
 
 
 def test_a_record_is_json():
@@ -767,7 +832,7 @@ def test_nulls_in_a_table_are_missing_numbers(frame):
     [
         ({"strength": "strenght", "score": "score"}, "no column is called 'strenght'; did you mean 'strength'"),
         ({"strength": "strength", "score": "score", "group": "groupp"}, "no column is called 'groupp'"),
-        ({"strength": "strength", "score": "name"}, "column 'name' holds String, for example 'net 0', not numbers"),
+        ({"strength": "strength", "score": "name"}, "row 1, column 'name': 'net 0' is no number"),
         ({"strength": "strength", "score": "score", "se": "name"}, "column 'name'"),
     ],
 )
@@ -784,7 +849,7 @@ def test_files_that_cannot_be_used(tmp_path):
     for name, message in (
         ("empty.csv", "empty.csv is empty"),
         ("header.csv", "has a header and no rows"),
-        ("broken.parquet", "cannot be read as parquet"),
+        ("broken.parquet", "cannot be read as Parquet"),
         ("models.xlsx", "neither .csv nor .parquet"),
         ("missing.csv", "does not exist"),
     ):

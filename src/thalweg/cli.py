@@ -313,6 +313,14 @@ def shape(
     group: Annotated[
         str | None, typer.Option(help="Column that names the configuration of replicates.", metavar="COL")
     ] = None,
+    smallest_effect: Annotated[
+        float | None,
+        typer.Option(
+            help="Least difference in score that matters: a curve without one is flat. By default .05, and 5 for "
+            "percentages (all scores from 0 to 100, one above 10).",
+            metavar="NUMBER",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the simulated null distributions.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record.")] = False,
 ) -> None:
@@ -322,7 +330,16 @@ def shape(
     """
     from thalweg.shape import judge_table, read_table
 
-    verdict = judge_table(read_table(table), strength=strength, score=score, se=se, group=group, seed=seed)
+    verdict = judge_table(
+        read_table(table),
+        strength=strength,
+        score=score,
+        se=se,
+        group=group,
+        seed=seed,
+        smallest_effect=smallest_effect,
+        progress=Shown(),
+    )
     if as_json:
         print(json.dumps(verdict.to_record(), indent=1, allow_nan=False))
     else:

@@ -18,13 +18,15 @@ class weights nearly), never another order. Strength is taken as known, scores a
 from thalweg.shape.comparison import Comparison, Models, compare
 from thalweg.shape.judging import judge
 from thalweg.shape.orders import order_restricted_p
-from thalweg.shape.tables import judge_table, read_table
+from thalweg.shape.reading import ModelTable, read_table
+from thalweg.shape.tables import judge_table
 from thalweg.shape.verdict import Depth, Fit, Scatter, Sensitivity, Verdict
 
 __all__ = [
     "Comparison",
     "Depth",
     "Fit",
+    "ModelTable",
     "Models",
     "Scatter",
     "Sensitivity",

@@ -207,14 +207,15 @@ def smooth(
     n, best = len(x), (np.inf, y, y)
     for strength in scale * np.geomspace(1e-6, 1e6, 25):
         posterior = np.linalg.inv(basis.T @ basis + strength * penalty)
-        hat = basis @ posterior @ basis.T
-        left = n - float(np.trace(hat))
+        half = basis @ posterior  # the hat matrix is half @ basis.T; of it, its diagonal is needed alone
+        diagonal = (half * basis).sum(axis=1)
+        left = n - float(diagonal.sum())
         if left < 1e-6 * n:  # an interpolating curve has no residual to be judged by
             continue
-        fit = hat @ y
+        fit = half @ (basis.T @ y)
         error = float(((y - fit) ** 2).sum())
         if n * error / left**2 < best[0]:
-            best = (n * error / left**2, fit, np.sqrt(error / left * np.diag(hat)))
+            best = (n * error / left**2, fit, np.sqrt(error / left * diagonal))
     return best[1], best[2]
 
 

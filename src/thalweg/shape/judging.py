@@ -1,19 +1,22 @@
 """From a column of strengths and a column of scores to a verdict."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from thalweg.errors import ThalwegError
+from thalweg.progress import Progress
 from thalweg.shape import planning
 from thalweg.shape.companions import Companions, quadratic, thirds, two_lines
-from thalweg.shape.families import CLASSES, Weighing, weigh
-from thalweg.shape.orders import Basis, Null, flat_p, holm, null_of, order_p, ordered_curve, valley_fits
+from thalweg.shape.deletions import LEAST_POINTS, changes_without
+from thalweg.shape.evidence import Evidence, Settings, examine, null_for
+from thalweg.shape.families import CLASSES
+from thalweg.shape.orders import MANY, Basis, null_of, ordered_curve
 from thalweg.shape.rungs import Points, Rungs, bases, column, distinct, points_of, rungs_of
 from thalweg.shape.verdict import (
-    Depth,
     Fit,
     Name,
     Scatter,
@@ -24,125 +27,23 @@ from thalweg.shape.verdict import (
     manner,
     models,
     monotone_sentence,
+    number,
     turning_sentence,
     uncertain_sentence,
 )
 
-LEAST_POINTS = 4  # three points always make a line, a valley or a hump
-DEPTH_DRAWS = 1000
-DELETION_DRAWS = 1000  # a deletion asks for the class of a verdict, not for digits of p
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What was fixed beforehand."""
-
-    seed: int
-    draws: int
-    smallest_effect: float
-    alpha: float
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What one scatter assumption says, before any model is left out."""
-
-    points: Points
-    p: dict[str, float]
-    p_holm: dict[str, float]
-    depth: Depth | None  # None where no turn had to be measured
-    weighing: Weighing | None
-    verdict: Name
-
-
-def null_for(points: Points, draws: int, seed: int) -> Null:
-    """The null hypothesis that these points are tested against."""
-    return null_of(points.variance, basis=points.basis, df=points.null_df, draws=draws, seed=seed)
-
-
-def depth_of(points: Points, shape: str, settings: Settings) -> Depth:
-    """Depth of the best valley (height of the best hump) with its bias removed, and its interval.
-
-    d = min(left end, right end) - bottom of the order-restricted fit. Refits to the fit plus noise (its size drawn as
-    uncertain as its estimate is) give d*; value = 2 d - mean d*, interval = d -+ (q(1 - alpha / 2) of d* - d), all cut
-    at 0.
-    The raw d is usually too large, since the ends and the bottom are chosen for being extreme: in simulated valleys its
-    bias was -.2 to 1.0 standard deviations of a point. Refits repeat that bias, so the value and the lower end take it
-    off; where one model marks a sharp bottom they take off too much (bias of the value -.5 to .3), so the upper end
-    does not. At nominal 95 % the lower end lay above the truth in .01 to .06 of ladders, the upper end below it in .01
-    or fewer.
-
-    Source: basic bootstrap (lower end) and percentile bootstrap (upper end), Davison & Hinkley 1997, section 5.2 and
-    5.3.
-    """
-    sign = 1.0 if shape == "valley" else -1.0
-    score = sign * points.score
-    fitted = ordered_curve("valley", score, points.variance)
-    raw = float(valley_fits(score[None], points.variance).depth[0])
-    rng = np.random.default_rng([settings.seed, 3])
-    draws = min(settings.draws, DEPTH_DRAWS)
-    noise = rng.standard_normal((draws, len(points))) * np.sqrt(points.variance)
-    if np.isfinite(points.df):
-        noise *= np.sqrt(points.df / rng.chisquare(points.df, draws))[:, None]
-    again = valley_fits(fitted + noise, points.variance).depth
-    far = float(np.quantile(again, 1 - settings.alpha / 2))
-    at = points.strength[np.isclose(fitted, fitted.min(), rtol=0, atol=1e-12 * (1 + np.abs(fitted).max()))]
-    return Depth(
-        shape="valley" if shape == "valley" else "hump",
-        value=max(0.0, 2 * raw - float(again.mean())),
-        low=max(0.0, 2 * raw - far),
-        high=far,
-        strength_at_extremum=float((at[0] + at[-1]) / 2),
-    )
-
-
-def examine(points: Points, settings: Settings, *, complete: bool) -> Evidence:
-    """Test the points and apply the rule as if no single model mattered.
-
-    Depth and families, the slow parts, are found only where the rule asks for them, unless `complete`.
-    """
-    null = null_for(points, settings.draws, settings.seed)
-    p = {shape: float(values[0]) for shape, values in order_p(points.score[None], points.variance, null).items()}
-    p["flat"] = flat_p(points.score, points.variance, points.df, settings.smallest_effect)
-    p_holm = holm(p, ("valley", "hump")) | holm(p, ("increasing", "decreasing"))
-    turn = min(("valley", "hump"), key=lambda shape: p[shape])
-    depth, weighing = None, None
-    if complete or p_holm[turn] < settings.alpha:
-        depth = depth_of(points, turn, settings)
-        weighing = weigh(points.strength, points.score, points.known, observations=points.observations)
-    verdict, _ = decide(
-        p_holm=p_holm,
-        p_flat=p["flat"],
-        depth_low=depth.low if depth else 0.0,
-        class_weights=weighing.class_weights if weighing else dict.fromkeys(CLASSES, 0.0),
-        stable=True,
-        alpha=settings.alpha,
-    )
-    return Evidence(points, p, p_holm, depth, weighing, verdict)
-
-
-def changes_without(
-    rungs: Rungs, basis: Basis, verdict: Name, settings: Settings, *, at_most: int | None = None
-) -> tuple[str, ...]:
-    """Names of the models without which the verdict would be another; stops looking after `at_most` of them."""
-    fewer = Settings(settings.seed, min(settings.draws, DELETION_DRAWS), settings.smallest_effect, settings.alpha)
-    changed = []
-    for i, name in enumerate(rungs.names):
-        rest = rungs.keep(np.arange(len(rungs)) != i)
-        points = points_of(rest, basis) if distinct(rest) >= LEAST_POINTS and basis in bases(rest) else None
-        other = examine(points, fewer, complete=False).verdict if points else "cannot tell"
-        if other != verdict:
-            changed.append(name)
-        if len(changed) == at_most:
-            break
-    return tuple(changed)
+FRACTION, PERCENT = 0.05, 5.0  # the smallest effect by default, where scores run from 0 to 1 and where to 100
+CLEARLY_PERCENT = 10.0  # a score above this, and none outside 0 to 100: no scale from 0 to 1, and no few units of one
+TINY = 1e-60  # powers of smaller differences vanish
+MOST_POINTS = 500  # with more, fewer null curves are simulated
+DRAWS_OF_MANY = 1000
 
 
 def verdict_under(rungs: Rungs, points: Points, settings: Settings) -> tuple[Evidence, Name]:
     """Evidence and verdict under the scatter assumption of the points; models are left out only where the rule asks."""
     evidence = examine(points, settings, complete=False)
     verdict = evidence.verdict
-    if verdict in {"valley", "hump"} and len(changes_without(rungs, points.basis, verdict, settings, at_most=2)) > 1:
+    if verdict in {"valley", "hump"} and len(changes_without(rungs, points.basis, evidence, settings, at_most=2)) > 1:
         verdict = "cannot tell"
     return evidence, verdict
 
@@ -174,8 +75,9 @@ def judge(
     group: Sequence[object] | None = None,
     seed: int = 0,
     draws: int = 4000,
-    smallest_effect: float = 0.05,
+    smallest_effect: float | None = None,
     alpha: float = 0.05,
+    progress: Progress | None = None,
 ) -> Verdict:
     """Decide which shape the scores of a family of models have over their strength.
 
@@ -185,29 +87,43 @@ def judge(
     counted. The tests of order use the order of strength only; class weights and the quadratic test also use its
     spacing.
 
+    `smallest_effect` is the least difference between two models that would matter, in units of the score: a curve is
+    flat if all differences are shown to be smaller. By default it is .05, and 5 where the scores are percentages: all
+    from 0 to 100 and one of them above 10. So fractions and the same scores in percent get one verdict.
+
+    The time grows with the number of models: with more than 60 what is left out one at a time is bounded (see
+    `deletions`), with more than 500 at most 1,000 null curves are simulated.
+
+    >>> from thalweg.shape import judge
+    >>> verdict = judge([1, 2, 3, 4, 5, 6], [0.61, 0.64, 0.71, 0.78, 0.80, 0.86])
+    >>> verdict.verdict, verdict.n_models
+    ('increasing', 6)
+
     Fewer than 4 distinct strengths, or scores without any scatter, give `cannot tell` with the reason.
 
     Raises:
-        ThalwegError: columns of different lengths, an infinity, a negative standard error, or a setting out of its
-        range.
+        ThalwegError: columns of different lengths, an infinity, a number too large or too small to calculate with, a
+        negative standard error, or a setting out of its range.
 
     Source: the rule is `verdict.decide`; the tests and their sources are in `orders`, `families` and `companions`.
     """
     strengths = column("strength", strength)
     scores = column("score", score, len(strengths))
     errors = np.full(len(strengths), np.nan) if se is None else column("se", se, len(strengths))
-    settings = checked(Settings(seed, draws, float(smallest_effect), float(alpha)))
+    effect, percent = effect_of(scores, smallest_effect)
+    settings = checked(Settings(seed, draws, effect, float(alpha), percent))
+    _spread_out("strength", strengths)
+    _spread_out("score", scores)
     if (errors < 0).any():
-        raise ThalwegError(
-            f"se is negative in row {np.flatnonzero(errors < 0)[0]}; a standard error is 0 or more, or NaN for unknown"
-        )
+        row = np.flatnonzero(errors < 0)[0] + 1
+        raise ThalwegError(f"se is negative in row {row}; a standard error is 0 or more, or NaN for unknown")
     if group is not None and len(group) != len(strengths):
         raise ThalwegError(
             f"group has {len(group)} rows and strength has {len(strengths)}; name one configuration a model"
         )
     missing = [i for i, label in enumerate(group if group is not None else ()) if label is None]
     if missing:
-        raise ThalwegError(f"group is missing in row {missing[0]}; name the configuration of every model")
+        raise ThalwegError(f"group is missing in row {missing[0] + 1}; name the configuration of every model")
     rungs, dropped = rungs_of(strengths, scores, errors, group)
     n = distinct(rungs)
     if n < LEAST_POINTS:
@@ -219,11 +135,36 @@ def judge(
             settings,
         )
     found = {basis: points for basis in bases(rungs) if (points := points_of(rungs, basis)) is not None}
+    if n > MOST_POINTS:
+        settings = replace(settings, draws=min(settings.draws, DRAWS_OF_MANY))
     primary = next((basis for basis in ("replicates", "residuals") if basis in found), None)
     if primary is None:
         why = "the scores lie on a line without any scatter, so nothing says how far chance moves them; add seeds"
         return speechless(why, rungs, len(strengths), dropped, settings)
-    return judged(rungs, found, primary, len(strengths), dropped, settings)
+    return judged(rungs, found, primary, len(strengths), dropped, settings, progress)
+
+
+def effect_of(score: Float[np.ndarray, " row"], wanted: float | None) -> tuple[float, bool]:
+    """The smallest effect in units of the score, and whether the scores were taken for percentages to find it."""
+    if wanted is not None:
+        return float(wanted), False
+    known = score[np.isfinite(score)]
+    percent = len(known) > 0 and bool(known.min() >= 0 and CLEARLY_PERCENT < known.max() <= 100)
+    return (PERCENT if percent else FRACTION), percent
+
+
+def _spread_out(name: str, values: Float[np.ndarray, " row"]) -> None:
+    """See that the powers of differences do not vanish.
+
+    Raises:
+        ThalwegError: all differences are too small.
+    """
+    known = values[~np.isnan(values)]
+    apart = float(np.ptp(known)) if len(known) else 0.0
+    if 0 < apart < TINY:
+        raise ThalwegError(
+            f"{name} differs by {apart:g} at most, too little to be calculated with; give it in a smaller unit"
+        )
 
 
 def checked(settings: Settings) -> Settings:
@@ -246,7 +187,13 @@ def checked(settings: Settings) -> Settings:
 
 
 def judged(
-    rungs: Rungs, found: dict[Basis, Points], primary: Basis, n_rows: int, dropped: int, settings: Settings
+    rungs: Rungs,
+    found: dict[Basis, Points],
+    primary: Basis,
+    n_rows: int,
+    dropped: int,
+    settings: Settings,
+    progress: Progress | None,
 ) -> Verdict:
     """The verdict on data that can be tested."""
     points = found[primary]
@@ -254,7 +201,7 @@ def judged(
     depth, weighing = evidence.depth, evidence.weighing
     assert depth is not None  # `complete`
     assert weighing is not None
-    changed = changes_without(rungs, primary, evidence.verdict, settings)
+    changed = changes_without(rungs, primary, evidence, settings, progress=progress)
     stable = len(changed) <= 1
     verdict, reason = decide(
         p_holm=evidence.p_holm,
@@ -264,9 +211,7 @@ def judged(
         stable=stable,
         alpha=settings.alpha,
     )
-    sd, level = rms(points), settings.alpha / 2  # half: Holm over valley and hump
-    least = planning.detectable(null_for(points, settings.draws, settings.seed), level)
-    detectable = None if least is None else least * sd
+    detectable = least_depth(points, settings)
     rungs_more, seeds_more = plan(rungs, points, settings) if verdict == "cannot tell" else (None, None)
     drawn = verdict if verdict != "cannot tell" else min(evidence.p_holm, key=lambda shape: evidence.p[shape])
     levels = ordered_curve(drawn, points.score, points.variance)
@@ -277,17 +222,18 @@ def judged(
     elif verdict in {"increasing", "decreasing"}:
         ends = (float(levels[0]), float(levels[-1]))
         sentence = monotone_sentence(
-            verdict, evidence.p_holm[verdict], ends, n, how=how, turn=depth, p_turn=evidence.p[depth.shape]
+            verdict, evidence.p_holm[verdict], ends, n, how=how, turn=depth, p_turn=evidence.p_holm[depth.shape]
         )
     elif verdict == "flat":
-        sentence = flat_sentence(evidence.p["flat"], settings.smallest_effect, n)
+        sentence = flat_sentence(evidence.p["flat"], effect_text(settings), n)
     else:
         sentence = uncertain_sentence(
             reason,
             n,
-            evidence.p,
+            evidence.p_holm,
             detectable=detectable,
             effect=settings.smallest_effect,
+            effect_text=effect_text(settings),
             rungs=rungs_more,
             seeds=seeds_more,
             replicated=primary == "replicates",
@@ -320,7 +266,7 @@ def judged(
             quadratic(points.strength, points.score, points.variance, alpha=settings.alpha),
             two_lines(points.strength, points.score, alpha=settings.alpha),
         ),
-        scatter=Scatter(points.basis, sd, points.df),
+        scatter=Scatter(points.basis, rms(points), points.df),
         best_family=weighing.families[0] if weighing.families else None,
         families_left_out=weighing.left_out,
         manner=how,
@@ -332,15 +278,34 @@ def judged(
     )
 
 
+def effect_text(settings: Settings) -> str:
+    """The smallest effect as a sentence says it."""
+    return f"{number(settings.smallest_effect)}{' percentage points' if settings.percent else ''}"
+
+
+def least_depth(points: Points, settings: Settings) -> float | None:
+    """The smallest depth that these points could have shown; of many points, what `MANY` means of neighbours could."""
+    level = settings.alpha / 2  # half: Holm over valley and hump
+    if len(points) <= MANY:
+        least = planning.detectable(null_for(points, settings.draws, settings.seed), level)
+        return None if least is None else least * rms(points)
+    starts = np.linspace(0, len(points), MANY, endpoint=False).astype(int)
+    variance = 1.0 / np.add.reduceat(1.0 / points.variance, starts)
+    basis: Basis = "replicates" if np.isfinite(points.df) else "known"  # the estimate stays as sure as it is
+    null = null_of(variance, basis=basis, df=points.df, draws=settings.draws, seed=settings.seed)
+    least = planning.detectable(null, level)
+    return None if least is None else least * float(np.sqrt(variance.mean()))
+
+
 def plan(rungs: Rungs, points: Points, settings: Settings) -> tuple[int | None, int | None]:
     """Rungs, or seeds a rung, that would show a valley of the smallest effect."""
     seeds = float(rungs.seeds.mean())
     sd, level = rms(points), settings.alpha / 2
     common = {"effect": settings.smallest_effect, "level": level}
     more_rungs = planning.rungs_needed(len(points), sd, points.basis, seeds, **common, seed=settings.seed)
-    more_seeds = planning.seeds_needed(
-        len(points), sd * float(np.sqrt(seeds)), int(seeds), **common, seed=settings.seed
-    )
+    few = min(len(points), MANY)  # of many points, means of neighbours
+    sd_of_one = sd * float(np.sqrt(seeds)) * (few / len(points)) ** 0.5
+    more_seeds = planning.seeds_needed(few, sd_of_one, int(seeds), **common, seed=settings.seed)
     return more_rungs, more_seeds
 
 

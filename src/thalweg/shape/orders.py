@@ -25,6 +25,8 @@ from scipy.stats import t
 
 Basis = Literal["known", "replicates", "residuals", "within"]
 
+MANY = 60  # points: with more, blocks are found by pooling neighbours and not by comparing all starts
+AT_ONCE = 4_000_000  # values that are fitted at once: more curves go through in turn, so that memory stays small
 ROUNDING = 1e-9  # statistics of the order of 1 that differ by less are equal: they come from sums in another order
 
 
@@ -36,35 +38,58 @@ class PrefixFits(NamedTuple):
     last: Float[np.ndarray, "draw splits"]  # fitted value of point k; 0 at k = 0
 
 
-def prefix_fits(score: Float[np.ndarray, "draw point"], weight: Float[np.ndarray, " point"]) -> PrefixFits:
+def prefix_fits(score: Float[np.ndarray, "draw point"], weight: Float[np.ndarray, "*#draw point"]) -> PrefixFits:
     """Fit non-decreasing curves to all prefixes of many curves at once.
 
     The last block of the fit to points 1..k starts at s = argmax_s mean_w(y_s..y_k) and has that mean as its level;
     what precedes it is the fit to points 1..s-1, already known. So error_k = error_(s-1) + sum_(i=s..k) w_i (y_i -
-    level)^2: n^2/2 vector operations.
+    level)^2. Up to `MANY` points all s are compared, n^2/2 vector operations; from there on the block of y_k alone is
+    pooled with the blocks before it until their levels rise, which finds the same s in about n of them.
 
-    Source: the max-min formula of isotonic regression (Robertson, Wright & Dykstra 1988, theorem 1.4.4).
+    Source: the max-min formula of isotonic regression and the pool-adjacent-violators algorithm (Robertson, Wright &
+    Dykstra 1988, theorem 1.4.4 and section 1.2).
     """
     draws, n = score.shape
     centred = (
         score - score.mean(axis=1, keepdims=True)
     ).T  # (point, draw): sums of squares lose no digits to a large mean
-    sum_w = np.concatenate([[0.0], np.cumsum(weight)])  # (splits)
+    heavy = np.atleast_2d(weight).T  # (point, draw), or one column for all
+    sum_w = np.concatenate([np.zeros((1, heavy.shape[1])), np.cumsum(heavy, axis=0)])
+    cumulated, sum_w = sum_w, np.broadcast_to(sum_w, (n + 1, draws))
     sum_wy, sum_wyy, error, first, last = np.zeros((5, n + 1, draws))
-    np.cumsum(weight[:, None] * centred, axis=0, out=sum_wy[1:])
-    np.cumsum(weight[:, None] * centred**2, axis=0, out=sum_wyy[1:])
-    every = np.arange(draws)
+    np.cumsum(heavy * centred, axis=0, out=sum_wy[1:])
+    np.cumsum(heavy * centred**2, axis=0, out=sum_wyy[1:])
+    every, starts = np.arange(draws), np.zeros((n + 1, draws), dtype=np.int32)
     for k in range(1, n + 1):
-        means = (sum_wy[k] - sum_wy[:k]) / (sum_w[k] - sum_w[:k])[:, None]  # (start, draw)
-        start = means.argmax(axis=0)
-        last[k] = means[start, every]
-        block = sum_wyy[k] - sum_wyy[start, every] - last[k] ** 2 * (sum_w[k] - sum_w[start])
+        if n <= MANY:
+            means = (sum_wy[k] - sum_wy[:k]) / (cumulated[k] - cumulated[:k])  # (start, draw)
+            start = means.argmax(axis=0)
+            last[k] = means[start, every]
+        else:
+            start, last[k] = _last_block(k, starts, last, sum_wy, sum_w)
+            starts[k] = start
+        block = sum_wyy[k] - sum_wyy[start, every] - last[k] ** 2 * (sum_w[k] - sum_w[start, every])
         error[k] = error[start, every] + np.maximum(block, 0.0)
         first[k] = np.where(start == 0, last[k], first[start, every])
     shift = score.mean(axis=1)
     first[1:] += shift
     last[1:] += shift
     return PrefixFits(error.T, first.T, last.T)
+
+
+def _last_block(
+    k: int, starts: np.ndarray, last: np.ndarray, sum_wy: np.ndarray, sum_w: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the last block of the fit to points 1..k starts, and its level, from the last blocks of shorter fits."""
+    start = np.full(starts.shape[1], k - 1, dtype=np.int32)
+    level = (sum_wy[k] - sum_wy[k - 1]) / (sum_w[k] - sum_w[k - 1])
+    pooled = np.flatnonzero(last[k - 1] >= level) if k > 1 else np.zeros(0, dtype=int)
+    while len(pooled):
+        begin = starts[start[pooled], pooled]
+        mean = (sum_wy[k, pooled] - sum_wy[begin, pooled]) / (sum_w[k, pooled] - sum_w[begin, pooled])
+        start[pooled], level[pooled] = begin, mean
+        pooled = pooled[(begin > 0) & (last[begin, pooled] >= mean)]
+    return start, level
 
 
 class ValleyFits(NamedTuple):
@@ -77,7 +102,7 @@ class ValleyFits(NamedTuple):
     depth: Float[np.ndarray, " draw"]  # lower wall less bottom; 0 for a monotone curve
 
 
-def valley_fits(score: Float[np.ndarray, "draw point"], variance: Float[np.ndarray, " point"]) -> ValleyFits:
+def valley_fits(score: Float[np.ndarray, "draw point"], variance: Float[np.ndarray, "*#draw point"]) -> ValleyFits:
     """Fit the best valley, the best falling and the best rising curve to many curves at once.
 
     error = min_k [ error_falling(1..k) + error_rising(k+1..n) ], weights 1 / variance; depth = min(left end, right end)
@@ -85,9 +110,14 @@ def valley_fits(score: Float[np.ndarray, "draw point"], variance: Float[np.ndarr
 
     A hump of y is a valley of -y.
     """
+    together = max(1, AT_ONCE // score.shape[1])
+    if len(score) > together:
+        parts = [slice(at, at + together) for at in range(0, len(score), together)]
+        fits = [valley_fits(score[part], variance[part] if variance.ndim == 2 else variance) for part in parts]
+        return ValleyFits(*map(np.concatenate, zip(*fits, strict=True)))
     weight = 1.0 / variance
     left = prefix_fits(-score, weight)  # falling prefixes; levels with their signs changed
-    right = prefix_fits(-score[:, ::-1], weight[::-1])  # rising suffixes, read from the right
+    right = prefix_fits(-score[:, ::-1], weight[..., ::-1])  # rising suffixes, read from the right
     errors = left.error + right.error[:, ::-1]  # (draw, splits)
     split = errors.argmin(axis=1)
     every, n = np.arange(len(score)), score.shape[1]
@@ -128,7 +158,7 @@ class Gains(NamedTuple):
     rising_over_flat: Float[np.ndarray, " draw"]
 
 
-def gains(score: Float[np.ndarray, "draw point"], variance: Float[np.ndarray, " point"]) -> Gains:
+def gains(score: Float[np.ndarray, "draw point"], variance: Float[np.ndarray, "*#draw point"]) -> Gains:
     """The likelihood-ratio statistics T = error(smaller class) - error(larger class), weights 1 / variance.
 
     Source: Robertson, Wright & Dykstra 1988, chapter 2 (monotone against flat); for the valley, the same with its peak
@@ -136,8 +166,12 @@ def gains(score: Float[np.ndarray, "draw point"], variance: Float[np.ndarray, " 
     """
     fits = valley_fits(score, variance)
     weight = 1.0 / variance
-    mean = score @ weight / weight.sum()
-    flat = ((score - mean[:, None]) ** 2) @ weight
+    if variance.ndim == 1:
+        mean = score @ weight / weight.sum()
+        flat = ((score - mean[:, None]) ** 2) @ weight
+    else:
+        mean = (score * weight).sum(axis=1) / weight.sum(axis=1)
+        flat = ((score - mean[:, None]) ** 2 * weight).sum(axis=1)
     pairs = (
         (fits.falling, fits.error),
         (fits.rising, fits.error),
@@ -147,13 +181,16 @@ def gains(score: Float[np.ndarray, "draw point"], variance: Float[np.ndarray, " 
     return Gains(*(np.maximum(small - large, 0.0) for small, large in pairs))
 
 
-def local_contrasts(relative: Float[np.ndarray, " point"]) -> Float[np.ndarray, "inner point"]:
-    """Each inner point against the mean of its two neighbours, scaled to unit variance where var(y_i) = relative_i."""
-    n = len(relative)
-    contrasts = np.zeros((n - 2, n))
-    for i in range(n - 2):
-        contrasts[i, i : i + 3] = (-0.5, 1.0, -0.5)
-    return np.asarray(contrasts / np.sqrt(contrasts**2 @ relative)[:, None])
+def off_line(
+    score: Float[np.ndarray, "*draw point"], relative: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, "*draw inner"]:
+    """Each inner point less the mean of its two neighbours, scaled to unit variance where var(y_i) = relative_i."""
+    middle = score[..., 1:-1] - 0.5 * (score[..., :-2] + score[..., 2:])
+    return np.asarray(middle / np.sqrt(_inner_variance(relative)))
+
+
+def _inner_variance(relative: Float[np.ndarray, " point"]) -> Float[np.ndarray, " inner"]:
+    return np.asarray(relative[1:-1] + 0.25 * (relative[:-2] + relative[2:]))
 
 
 def local_variance(
@@ -167,7 +204,7 @@ def local_variance(
 
     Source: Gasser, Sroka & Jennen-Steinmetz 1986, Biometrika 73 (pseudo-residuals).
     """
-    return np.asarray(((score @ local_contrasts(relative).T) ** 2).mean(axis=1))
+    return np.asarray((off_line(score, relative) ** 2).mean(axis=1))
 
 
 def local_df(relative: Float[np.ndarray, " point"], tie_df: int) -> float:
@@ -178,10 +215,12 @@ def local_df(relative: Float[np.ndarray, " point"], tie_df: int) -> float:
 
     Source: Satterthwaite 1946, Biometrics Bulletin 2.
     """
-    contrasts = local_contrasts(relative)
-    shared = contrasts * relative @ contrasts.T  # (inner, inner)
-    m = len(contrasts) + tie_df
-    return float(m**2 / ((shared**2).sum() + tie_df))
+    own = _inner_variance(relative)
+    m = len(own) + tie_df
+    next_ = -0.5 * (relative[1:-2] + relative[2:-1]) / np.sqrt(own[:-1] * own[1:])  # two neighbours share two points,
+    after = 0.25 * relative[2:-2] / np.sqrt(own[:-2] * own[2:])  # those two places apart share one
+    shared = len(own) + 2 * (next_**2).sum() + 2 * (after**2).sum()  # tr (A V)^2, which is 1 on its diagonal
+    return float(m**2 / (shared + tie_df))
 
 
 @dataclass(frozen=True)
@@ -238,7 +277,7 @@ def tail(simulated: Float[np.ndarray, " sim"], observed: Float[np.ndarray, " dra
 
 
 def order_p(
-    score: Float[np.ndarray, "draw point"], variance: Float[np.ndarray, " point"], null: Null
+    score: Float[np.ndarray, "draw point"], variance: Float[np.ndarray, "*#draw point"], null: Null
 ) -> dict[str, Float[np.ndarray, " draw"]]:
     """p of `valley`, `hump`, `increasing` and `decreasing` for curves whose points, in order of strength, have these
     variances.
@@ -287,11 +326,20 @@ def flat_p(
     p = max over pairs i, j of P(t_df < (|y_i - y_j| - effect) / sqrt(v_i + v_j)). The hypothesis is a union over pairs,
     so each pair may be tested at the full level (two one-sided tests, intersection-union): no assumption on the curve,
     and no correction for many pairs. Rejecting at .05 is the same as every pairwise 90 % interval lying inside
-    (-effect, effect).
+    (-effect, effect). P grows with the statistic, and of the pairs of two given variances the one furthest apart has
+    the largest, so one pair for each two variances is enough.
 
     Source: Berger & Hsu 1996, Statistical Science 11.
     """
-    gap = np.abs(score[:, None] - score[None, :])
-    upper, lower = np.triu_indices(len(score), k=1)
-    error = np.sqrt(variance[upper] + variance[lower])
-    return float(t.cdf((gap[upper, lower] - effect) / error, df).max())
+    variances, group = np.unique(variance, return_inverse=True)
+    order = np.lexsort((score, group))
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    ends = np.append(starts[1:], len(order)) - 1
+    low, high = score[order[starts]], score[order[ends]]  # of the points of each variance
+    furthest = -np.inf  # of all pairs, as a statistic
+    for i, own in enumerate(variances):
+        gap = np.maximum(high[i] - low[i:], high[i:] - low[i])
+        statistic = (gap - effect) / np.sqrt(own + variances[i:])
+        statistic[0] = statistic[0] if starts[i] < ends[i] else -np.inf  # a point alone makes no pair
+        furthest = max(furthest, float(statistic.max()))
+    return float(t.cdf(furthest, df))

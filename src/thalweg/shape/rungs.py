@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from thalweg.errors import ThalwegError
-from thalweg.shape.orders import Basis, local_contrasts, local_df
+from thalweg.shape.orders import Basis, local_df, off_line
 
 ROUNDING = 1e-10  # of the scores: a smaller scatter is that of floating-point numbers, not of models
 LEAST_SHARE = 1e-8  # of the largest variance: weights further apart than this lose the digits of their sums
+HUGE = 1e60  # the fourth power of larger numbers, which a test needs, overflows
 SAME_STRENGTH = 1e-12  # of the range of strengths: averages of equal strengths may differ in their last digit
 
 
@@ -67,11 +68,12 @@ def column(name: str, values: object, n: int | None = None) -> Float[np.ndarray,
     """A one-dimensional column of floats.
 
     Raises:
-        ThalwegError: it is not one-dimensional, not numeric, not `n` long, or holds an infinity.
+        ThalwegError: it is not one-dimensional, not numeric, not `n` long, or holds an infinity or a number beyond
+        `HUGE`.
     """
     try:
         array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ThalwegError(f"{name} holds something that is no number ({error}); give one number a model") from error
     if array.ndim != 1:
         raise ThalwegError(f"{name} has shape {array.shape}; give a one-dimensional array, one number a model")
@@ -79,8 +81,18 @@ def column(name: str, values: object, n: int | None = None) -> Float[np.ndarray,
         raise ThalwegError(f"{name} has {len(array)} rows and strength has {n}; give one of each a model")
     infinite = np.flatnonzero(np.isinf(array))
     if len(infinite):
-        raise ThalwegError(f"{name} is infinite in row {infinite[0]}; give a finite number, or NaN for a missing one")
+        raise ThalwegError(
+            f"{name} is infinite in row {infinite[0] + 1}; give a finite number, or NaN for a missing one"
+        )
+    huge = np.flatnonzero(np.abs(array) > HUGE)
+    if len(huge):
+        raise ThalwegError(f"{name} is {array[huge[0]]:g} in row {huge[0] + 1}; {too_large(name)}")
     return array
+
+
+def too_large(name: str) -> str:
+    """What is to be done about a number whose powers overflow."""
+    return f"a number beyond {HUGE:g} cannot be calculated with: give {name} in a larger unit, or its logarithm"
 
 
 def rungs_of(
@@ -127,16 +139,15 @@ def rungs_of(
     return ordered, len(strength) - len(rows)
 
 
-def ties(strength: Float[np.ndarray, " rung"]) -> list[slice]:
-    """Runs of equal strength, in order."""
+def tie_starts(strength: Float[np.ndarray, " rung"]) -> Int[np.ndarray, " point"]:
+    """Where each run of equal strengths begins."""
     step = SAME_STRENGTH * max(float(np.ptp(strength)), float(np.abs(strength).max()))
-    starts = np.flatnonzero(np.diff(strength, prepend=-np.inf) > step)
-    return [slice(int(a), int(b)) for a, b in zip(starts, [*starts[1:], len(strength)], strict=True)]
+    return np.flatnonzero(np.diff(strength, prepend=-np.inf) > step)
 
 
 def distinct(rungs: Rungs) -> int:
     """How many distinct strengths there are: what a curve can be fitted to."""
-    return len(ties(rungs.strength)) if len(rungs) else 0
+    return len(tie_starts(rungs.strength)) if len(rungs) else 0
 
 
 def bases(rungs: Rungs) -> list[Basis]:
@@ -164,28 +175,27 @@ def points_of(rungs: Rungs, basis: Basis) -> Points | None:
     p errs upwards.
     """
     own = {"replicates": 1.0 / rungs.seeds, "within": rungs.floor}.get(basis, np.ones(len(rungs)))
-    runs = ties(rungs.strength)
-    relative = np.array([1.0 / (1.0 / own[run]).sum() for run in runs])
+    starts = tie_starts(rungs.strength)
+    sizes = np.diff(starts, append=len(rungs))
+    weight = 1.0 / own
+    total = np.add.reduceat(weight, starts)
+    relative = 1.0 / total
 
     def average(values: Float[np.ndarray, " rung"]) -> Float[np.ndarray, " point"]:
-        return np.array([np.average(values[run], weights=1.0 / own[run]) for run in runs])
+        return np.asarray(np.add.reduceat(values * weight, starts) / total)
 
     strength, score = average(rungs.strength), average(rungs.score)
-    shares = np.concatenate([(1.0 / own[run]) / (1.0 / own[run]).sum() for run in runs])
-    floor = np.array([(shares[run] ** 2 * rungs.floor[run]).sum() for run in runs])
+    floor = np.add.reduceat((weight / np.repeat(total, sizes)) ** 2 * rungs.floor, starts)
     null_df = df = np.inf
     unit = 1.0
     if basis == "replicates":
         null_df = df = float((rungs.seeds - 1).sum())
         unit = float(rungs.spread.sum() / df)
     elif basis == "residuals":
-        null_df = len(rungs) - len(runs)
+        null_df = len(rungs) - len(starts)
         df = local_df(relative, int(null_df))
-        apart = sum(
-            ((rungs.score[run] - score[i]) ** 2).sum() for i, run in enumerate(runs)
-        )  # between models of equal strength
-        off_line = ((local_contrasts(relative) @ score) ** 2).sum()
-        unit = float((off_line + apart) / (len(runs) - 2 + null_df))
+        apart = ((rungs.score - np.repeat(score, sizes)) ** 2).sum()  # between models of equal strength
+        unit = float(((off_line(score, relative) ** 2).sum() + apart) / (len(starts) - 2 + null_df))
     variance = np.maximum(unit * relative, floor)
     if variance.max() <= (ROUNDING * max(1e-300, float(np.abs(score).max()))) ** 2:
         return None

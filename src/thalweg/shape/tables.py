@@ -1,58 +1,166 @@
 """Verdicts from a table: a CSV or Parquet file, or a polars frame, with one row a model."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
 from thalweg.errors import ThalwegError, unknown
+from thalweg.progress import Progress, Silent
 from thalweg.shape.judging import judge
+from thalweg.shape.reading import ModelTable, number_of, plain_number, table_of_frame
+from thalweg.shape.rungs import HUGE, too_large
 from thalweg.shape.verdict import Verdict
 
+MISSING = {
+    "",
+    "na",
+    "n/a",
+    "#n/a",
+    "#na",
+    "nan",
+    "+nan",
+    "-nan",
+    "null",
+    "none",
+    "nil",
+    "missing",
+    "-",
+    "--",
+    "–",
+    "—",
+    ".",
+    "?",
+}
+UNNAMED = {"", "na", "n/a", "#n/a", "nan", "null"}  # as a name of a configuration: `none` may be one
 
-def read_table(path: str | Path) -> pl.DataFrame:
-    """Read a table of models from a CSV or Parquet file.
+
+def _place(table: ModelTable, name: str) -> int:
+    """Where the column of a name is.
 
     Raises:
-        ThalwegError: the file is missing, empty, unreadable, or of another kind.
+        ThalwegError: there is none, or there are several.
     """
-    file = Path(path)
-    kind = file.suffix.lower()
-    if kind not in {".csv", ".parquet"}:
-        raise ThalwegError(f"{file} is neither .csv nor .parquet; save the table as one of them")
-    if not file.is_file():
-        raise ThalwegError(f"{file} does not exist; give the path of a table with one row a model")
-    try:
-        frame = pl.read_csv(file, infer_schema_length=None) if kind == ".csv" else pl.read_parquet(file)
-    except pl.exceptions.NoDataError as error:
-        raise ThalwegError(f"{file} is empty; it needs a header and one row a model") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ThalwegError(f"{file} cannot be read as {kind[1:]}: {error}") from error
-    if frame.is_empty():
-        raise ThalwegError(f"{file} has a header and no rows; it needs one row a model")
-    return frame
-
-
-def _numbers(frame: pl.DataFrame, name: str) -> Float[np.ndarray, " row"]:
-    """A numeric column as floats, nulls as NaN."""
-    _has(frame, name)
-    values = frame[name]
-    if not (values.dtype.is_numeric() or values.dtype == pl.Null):
-        found = next((value for value in values if value is not None), None)
+    at = [i for i, own in enumerate(table.names) if own == name]
+    if len(at) > 1:
+        places = ", ".join(str(i + 1) for i in at)
         raise ThalwegError(
-            f"column {name!r} holds {values.dtype}, for example {found!r}, not numbers; choose or convert another"
+            f"{table.source}: {len(at)} columns are called {name!r} (columns {places}); rename all but one"
         )
-    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    if at:
+        return at[0]
+    wrong = unknown("column", name, table.names)
+    if all(map(plain_number, table.names)):
+        raise ThalwegError(
+            f"{wrong}; the first line holds numbers: begin the table with a line of column names"
+        ) from wrong
+    raise wrong
 
 
-def _has(frame: pl.DataFrame, name: str) -> None:
-    if name not in frame.columns:
-        raise unknown("column", name, frame.columns)
+def numbers(table: ModelTable, name: str) -> tuple[Float[np.ndarray, " row"], list[int]]:
+    """A column of numbers, missing ones as NaN, and the rows of the missing ones.
+
+    Raises:
+        ThalwegError: a cell is no number, or infinite; says where it is.
+    """
+    i = _place(table, name)
+    decimal = table.decimals[i] if table.decimals else "."
+    cells = [cell.strip() if isinstance(cell, str) else cell for cell in table.columns[i]]
+    missing = [row for row, cell in enumerate(cells) if _is_missing(cell)]
+    absent = set(missing)
+    texts = [cell for row, cell in enumerate(cells) if row not in absent]
+    if texts and all(isinstance(cell, str) and cell.endswith("%") for cell in texts):
+        cells = [cell.rstrip("% ") if isinstance(cell, str) else cell for cell in cells]
+    values = np.full(len(cells), np.nan)
+    for row, cell in enumerate(cells):
+        if row not in absent:
+            values[row] = _number(table, name, row, cell, decimal)
+    return values, missing
+
+
+def _is_missing(cell: object) -> bool:
+    if isinstance(cell, str):
+        return cell.lower() in MISSING
+    return cell is None or (isinstance(cell, float) and bool(np.isnan(cell)))
+
+
+def _number(table: ModelTable, name: str, row: int, cell: object, decimal: str) -> float:
+    value: float | None = None
+    if isinstance(cell, str):
+        value = number_of(cell, decimal)
+    elif not isinstance(cell, bool):
+        try:
+            value = float(cell)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            value = None
+        except OverflowError:
+            value = float("inf")
+    where = f"{table.source}, {table.where(row)}, column {name!r}"
+    if value is None:
+        held = repr(cell) if isinstance(cell, str | int | float) else f"{str(cell)[:60]!r} ({type(cell).__name__})"
+        raise ThalwegError(
+            f"{where}: {held[:80]} is no number; correct it, leave it empty if it is missing, or choose another column"
+        )
+    if np.isinf(value):
+        raise ThalwegError(f"{where}: {str(cell)[:60]!r} is infinite; give a finite number, or leave it empty")
+    if abs(value) > HUGE:
+        raise ThalwegError(f"{where}: {str(cell)[:60]} is too large; {too_large(repr(name))}")
+    return value
+
+
+def _labels(table: ModelTable, name: str) -> list[str]:
+    """A column of names.
+
+    Raises:
+        ThalwegError: one is missing; says where.
+    """
+    labels = []
+    for row, cell in enumerate(table.columns[_place(table, name)]):
+        label = "" if cell is None else str(cell).strip()
+        if label.lower() in UNNAMED:
+            raise ThalwegError(
+                f"{table.source}, {table.where(row)}, column {name!r}: the group is missing ({label!r}); name the "
+                "configuration of every model"
+            )
+        labels.append(label)
+    return labels
+
+
+def _distinct_columns(columns: dict[str, str | None]) -> None:
+    """See that a column serves one purpose; models may be grouped by their strength.
+
+    Raises:
+        ThalwegError: one serves two.
+    """
+    named = [(option, name) for option, name in columns.items() if name is not None]
+    for i, (option, name) in enumerate(named):
+        for other, again in named[i + 1 :]:
+            if name == again and {option, other} != {"strength", "group"}:
+                raise ThalwegError(
+                    f"column {name!r} is given as {option} and as {other}; choose another column for one of them"
+                )
+
+
+def _missing_note(table: ModelTable, columns: dict[str, str], missing: dict[str, list[int]]) -> str:
+    """Which rows say nothing because a number is missing; empty where none is."""
+    rows = sorted({row for each in missing.values() for row in each})
+    if not rows:
+        return ""
+    by_column = ", ".join(f"{len(each)} without {name}" for name, each in missing.items() if each)
+    marks = {
+        str(table.columns[_place(table, columns[purpose])][row]).strip()
+        for purpose, each in missing.items()
+        for row in each
+        if table.columns[_place(table, columns[purpose])][row] is not None
+    }
+    written = ", ".join(repr(mark) for mark in sorted(marks - {""})[:3])
+    places = ", ".join(str(table.lines[row]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+    noun = table.place if len(rows) == 1 else f"{table.place}s"
+    marked = f"; written {written}" if written else ""
+    return f"{len(rows)} of {len(table)} rows left out ({by_column}; {noun} {places}{marked})"
 
 
 def judge_table(
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | ModelTable,
     *,
     strength: str,
     score: str,
@@ -60,23 +168,50 @@ def judge_table(
     group: str | None = None,
     seed: int = 0,
     draws: int = 4000,
-    smallest_effect: float = 0.05,
+    smallest_effect: float | None = None,
     alpha: float = 0.05,
+    progress: Progress | None = None,
 ) -> Verdict:
-    """`judge` on the named columns of a table; a null is a missing number.
+    """`judge` on the named columns of a table, whether `read_table` read it or it is a polars frame.
+
+    An empty cell, a null, NaN, NA, N/A, null, none, - and the like are missing numbers: their rows are left out and
+    counted. What was assumed of the file and which rows were left out is said to `progress` in one line.
+
+    >>> import polars as pl
+    >>> from thalweg.shape import judge_table
+    >>> models = pl.DataFrame({"loss": range(8), "read": [0.8, 0.71, 0.66, 0.6, 0.61, 0.65, 0.72, 0.79]})
+    >>> judge_table(models, strength="loss", score="read").verdict
+    'valley'
 
     Raises:
-        ThalwegError: a column does not exist or holds no numbers, or `judge` cannot use what it holds.
+        ThalwegError: a column does not exist, exists twice, holds something that is no number, or serves two purposes,
+        or `judge` cannot use what it holds.
     """
-    if group is not None:
-        _has(frame, group)
+    table = frame if isinstance(frame, ModelTable) else table_of_frame(frame)
+    progress = progress or Silent()
+    _distinct_columns({"strength": strength, "score": score, "se": se, "group": group})
+    names = {"strength": strength, "score": score}
+    columns = {purpose: numbers(table, name) for purpose, name in names.items()}
+    errors = None if se is None else numbers(table, se)[0]
+    negative = [] if errors is None else np.flatnonzero(errors < 0).tolist()
+    if negative:
+        raise ThalwegError(
+            f"{table.source}, {table.where(negative[0])}, column {se!r}: a standard error is negative; give 0 or more, "
+            "or leave it empty where it is unknown"
+        )
+    labels = None if group is None else _labels(table, group)
+    left_out = _missing_note(table, names, {purpose: missing for purpose, (_, missing) in columns.items()})
+    notes = [note for note in (*table.notes, left_out) if note]
+    if notes:
+        progress.say(f"{table.source}: {'; '.join(notes)}")
     return judge(
-        _numbers(frame, strength),
-        _numbers(frame, score),
-        se=None if se is None else _numbers(frame, se),
-        group=None if group is None else frame[group].to_list(),
+        columns["strength"][0],
+        columns["score"][0],
+        se=errors,
+        group=labels,
         seed=seed,
         draws=draws,
         smallest_effect=smallest_effect,
         alpha=alpha,
+        progress=progress,
     )

@@ -173,9 +173,9 @@ def manner(shape: str, families: tuple[FittedFamily, ...]) -> str | None:
 
 
 def number(value: float) -> str:
-    """Two significant digits without an exponent."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+    """Two significant digits, without an exponent unless the number is very large or very small."""
+    if value == 0 or not math.isfinite(value) or not 1e-6 <= abs(value) < 1e15:
+        return f"{value:.2g}"
     return f"{value:.{max(0, 1 - math.floor(math.log10(abs(value))))}f}"
 
 
@@ -211,13 +211,13 @@ def monotone_sentence(
     return (
         f"{shape.capitalize()}{kind}: over {models(n)} the fitted score goes from {number(ends[0])} to "
         f"{number(ends[1])} (monotone against flat, {p_text(p)} after Holm); no turn is supported ({turn.shape} "
-        f"{p_text(p_turn)}){possible}."
+        f"{p_text(p_turn)} after Holm){possible}."
     )
 
 
-def flat_sentence(p: float, effect: float, n: int) -> str:
+def flat_sentence(p: float, effect: str, n: int) -> str:
     """What is said of a flat curve."""
-    return f"Flat: no two of {models(n)} differ by {number(effect)} or more (equivalence test, {p_text(p)})."
+    return f"Flat: no two of {models(n)} differ by {effect} or more (equivalence test, {p_text(p)})."
 
 
 def uncertain_sentence(
@@ -227,12 +227,13 @@ def uncertain_sentence(
     *,
     detectable: float | None,
     effect: float,
+    effect_text: str,
     rungs: int | None,
     seeds: int | None,
     replicated: bool,
 ) -> str:
     """What is said when the data cannot tell: what they could have shown, and what would show the smallest effect."""
-    seen = ", ".join(f"{shape} {p_text(p[shape])}" for shape in ("valley", "hump"))
+    seen = ", ".join(f"{shape} {p_text(p[shape])}" for shape in ("valley", "hump")) + ", after Holm"
     start = f"Cannot tell from {models(n)}: {reason}"
     could = (
         "no valley of any depth" if detectable is None else f"a valley {number(detectable)} deep, four times in five"
@@ -242,7 +243,11 @@ def uncertain_sentence(
         wanted.append(f"{rungs} rungs")
     if seeds is not None:
         wanted.append(f"{seeds} seeds a rung{'' if replicated else ' (if seeds scatter as these models do)'}")
-    plan = f"would take about {' or '.join(wanted)}" if wanted else "would take more than 40 rungs or 100 seeds a rung"
+    plan = (
+        f"would take about {' or '.join(wanted)}"
+        if wanted
+        else f"would take more than {max(40, n)} rungs or 100 seeds a rung"
+    )
     if detectable is not None and detectable <= effect:
         return f"{start} ({seen}); these models could have shown {could}."
-    return f"{start} ({seen}); these models could have shown {could}, and to see one of {number(effect)} {plan}."
+    return f"{start} ({seen}); these models could have shown {could}, and to see one of {effect_text} {plan}."

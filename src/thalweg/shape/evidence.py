@@ -1,0 +1,102 @@
+"""What the tests say of some points under one assumption on their scatter, before any model is left out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from thalweg.shape.families import CLASSES, Weighing, weigh
+from thalweg.shape.orders import Null, flat_p, holm, null_of, order_p, ordered_curve, valley_fits
+from thalweg.shape.rungs import Points
+from thalweg.shape.verdict import Depth, Name, decide
+
+DEPTH_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was fixed beforehand."""
+
+    seed: int
+    draws: int
+    smallest_effect: float  # in units of the score
+    alpha: float
+    percent: bool = False  # the scores are taken for percentages
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What one scatter assumption says, before any model is left out."""
+
+    points: Points
+    p: dict[str, float]
+    p_holm: dict[str, float]
+    depth: Depth | None  # None where no turn had to be measured
+    weighing: Weighing | None
+    verdict: Name
+
+
+def null_for(points: Points, draws: int, seed: int) -> Null:
+    """The null hypothesis that these points are tested against."""
+    return null_of(points.variance, basis=points.basis, df=points.null_df, draws=draws, seed=seed)
+
+
+def depth_of(points: Points, shape: str, settings: Settings) -> Depth:
+    """Depth of the best valley (height of the best hump) with its bias removed, and its interval.
+
+    d = min(left end, right end) - bottom of the order-restricted fit. Refits to the fit plus noise (its size drawn as
+    uncertain as its estimate is) give d*; value = 2 d - mean d*, interval = d -+ (q(1 - alpha / 2) of d* - d), all cut
+    at 0.
+    The raw d is usually too large, since the ends and the bottom are chosen for being extreme: in simulated valleys its
+    bias was -.2 to 1.0 standard deviations of a point. Refits repeat that bias, so the value and the lower end take it
+    off; where one model marks a sharp bottom they take off too much (bias of the value -.5 to .3), so the upper end
+    does not. At nominal 95 % the lower end lay above the truth in .01 to .06 of ladders, the upper end below it in .01
+    or fewer.
+
+    Source: basic bootstrap (lower end) and percentile bootstrap (upper end), Davison & Hinkley 1997, section 5.2 and
+    5.3.
+    """
+    sign = 1.0 if shape == "valley" else -1.0
+    score = sign * points.score
+    fitted = ordered_curve("valley", score, points.variance)
+    raw = float(valley_fits(score[None], points.variance).depth[0])
+    rng = np.random.default_rng([settings.seed, 3])
+    draws = min(settings.draws, DEPTH_DRAWS)
+    noise = rng.standard_normal((draws, len(points))) * np.sqrt(points.variance)
+    if np.isfinite(points.df):
+        noise *= np.sqrt(points.df / rng.chisquare(points.df, draws))[:, None]
+    again = valley_fits(fitted + noise, points.variance).depth
+    far = float(np.quantile(again, 1 - settings.alpha / 2))
+    at = points.strength[np.isclose(fitted, fitted.min(), rtol=0, atol=1e-12 * np.abs(fitted).max())]
+    return Depth(
+        shape="valley" if shape == "valley" else "hump",
+        value=max(0.0, 2 * raw - float(again.mean())),
+        low=max(0.0, 2 * raw - far),
+        high=far,
+        strength_at_extremum=float((at[0] + at[-1]) / 2),
+    )
+
+
+def examine(points: Points, settings: Settings, *, complete: bool, null: Null | None = None) -> Evidence:
+    """Test the points and apply the rule as if no single model mattered.
+
+    Depth and families, the slow parts, are found only where the rule asks for them, unless `complete`. The null
+    hypothesis is that of the points, unless another is given.
+    """
+    null = null or null_for(points, settings.draws, settings.seed)
+    p = {shape: float(values[0]) for shape, values in order_p(points.score[None], points.variance, null).items()}
+    p["flat"] = flat_p(points.score, points.variance, points.df, settings.smallest_effect)
+    p_holm = holm(p, ("valley", "hump")) | holm(p, ("increasing", "decreasing"))
+    turn = min(("valley", "hump"), key=lambda shape: p[shape])
+    depth, weighing = None, None
+    if complete or p_holm[turn] < settings.alpha:
+        depth = depth_of(points, turn, settings)
+        weighing = weigh(points.strength, points.score, points.known, observations=points.observations)
+    verdict, _ = decide(
+        p_holm=p_holm,
+        p_flat=p["flat"],
+        depth_low=depth.low if depth else 0.0,
+        class_weights=weighing.class_weights if weighing else dict.fromkeys(CLASSES, 0.0),
+        stable=True,
+        alpha=settings.alpha,
+    )
+    return Evidence(points, p, p_holm, depth, weighing, verdict)
