@@ -289,3 +289,9 @@ def test_the_examples_of_the_documentation_run(module):
     found = doctest.testmod(module)
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_the_page_of_tables_runs_as_printed():
+    found = doctest.testfile(str(Path(__file__).parent.parent / "docs/tables.md"), module_relative=False)
+    assert found.attempted > 0
+    assert found.failed == 0

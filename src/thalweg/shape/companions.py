@@ -150,7 +150,7 @@ def quadratic(
     covariance = inverse * (1.0 if known else max(residual / df, 1e-300))
     slope = [float(b[1] + 2 * b[2] * end) for end in (0.0, 1.0)]
     error = [
-        float(np.sqrt(covariance[1, 1] + 4 * end * covariance[1, 2] + 4 * end**2 * covariance[2, 2]))
+        float(np.sqrt(max(covariance[1, 1] + 4 * end * covariance[1, 2] + 4 * end**2 * covariance[2, 2], 1e-300)))
         for end in (0.0, 1.0)
     ]
     falls, rises = (float(student.cdf(slope[0] / error[0], df)), float(student.sf(slope[1] / error[1], df)))

@@ -3,8 +3,8 @@
 Up to `MANY` models every deletion is a judgement of its own. With more, one model in so many changes little but its own
 part of the curve, so (1) all deletions are tested against the null of the whole ladder, at once; (2) depth and class
 weights, the slow parts, are found anew only for the `EXAMINED` deletions with the weakest evidence of a turn, and are
-those of the whole ladder for the others; (3) of more than `MOST` models, those that lie furthest from the curve and
-both ends are left out in turn, and the others are not.
+those of the whole ladder for the others; (3) of more than `MOST` models, both ends and those furthest from the line
+between their neighbours are left out in turn, and the others are not.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from jaxtyping import Int
 from thalweg.progress import Progress, Silent
 from thalweg.shape.evidence import Evidence, Settings, examine, null_for
 from thalweg.shape.families import CLASSES
-from thalweg.shape.orders import MANY, Basis, Null, flat_p, holm, order_p, ordered_curve
-from thalweg.shape.rungs import Points, Rungs, bases, distinct, points_of, tie_starts
+from thalweg.shape.orders import MANY, Basis, Null, flat_p, holm, order_p
+from thalweg.shape.rungs import Points, Rungs, bases, distinct, points_of
 from thalweg.shape.verdict import Name, decide
 
 LEAST_POINTS = 4  # three points always make a line, a valley or a hump
@@ -62,7 +62,7 @@ def _changes_of_many(
     rungs: Rungs, basis: Basis, evidence: Evidence, settings: Settings, progress: Progress
 ) -> tuple[str, ...]:
     null = null_for(evidence.points, settings.draws, settings.seed)
-    places = _furthest(rungs, evidence)
+    places = _furthest(rungs)
     verdicts: dict[int, Name] = {}
     turns: dict[int, tuple[Points, float]] = {}  # deletions in which the order test sees a turn, with its p
     with progress.stage("shape", -(-len(places) // TOGETHER) + 1) as advance:
@@ -81,15 +81,15 @@ def _changes_of_many(
     return tuple(rungs.names[i] for i in sorted(verdicts) if verdicts[i] != evidence.verdict)
 
 
-def _furthest(rungs: Rungs, evidence: Evidence) -> Int[np.ndarray, " deletion"]:
-    """The models to leave out, one at a time: all, or those of most consequence."""
+def _furthest(rungs: Rungs) -> Int[np.ndarray, " deletion"]:
+    """The models to leave out in turn: all, or both ends and those furthest from the line between their neighbours.
+
+    Not those furthest from the fitted curve: a valley that one model makes fits that model.
+    """
     if len(rungs) <= MOST:
         return np.arange(len(rungs))
-    shape = min(evidence.p_holm, key=lambda shape: evidence.p[shape])
-    levels = ordered_curve(shape, evidence.points.score, evidence.points.variance)
-    sizes = np.diff(tie_starts(rungs.strength), append=len(rungs))
-    off = np.abs(rungs.score - np.repeat(levels, sizes))
-    off[[0, -1]] = np.inf
+    off = np.full(len(rungs), np.inf)  # the ends are always left out
+    off[1:-1] = np.abs(rungs.score[1:-1] - (rungs.score[:-2] + rungs.score[2:]) / 2)
     return np.sort(np.argsort(-off, kind="stable")[:MOST])
 
 
