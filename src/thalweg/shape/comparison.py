@@ -419,7 +419,15 @@ def compare(
     rungs: dict[str, Rungs] = {}
     for name, models in ladders.items():
         try:
-            verdict = judge(models.strength, models.score, group=models.group, seed=seed, draws=draws, **common)
+            verdict = judge(
+                models.strength,
+                models.score,
+                group=models.group,
+                seed=seed,
+                draws=draws,
+                smallest_effect=smallest_effect,
+                alpha=alpha,
+            )
         except ThalwegError as error:
             raise ThalwegError(f"ladder {name!r}: {error}") from error
         strength, score = column("strength", models.strength), column("score", models.score)

@@ -155,7 +155,8 @@ def _records(text: str, source: str) -> tuple[str, list[Line], list[int]]:
     if (said := re.fullmatch(r"sep=(.)\r?", first.strip('"'), re.IGNORECASE)) and said[1] in SEPARATORS:
         separator, text = said[1], "\n" + rest  # as spreadsheets write it
     separator = separator or _separator(text)
-    lines, comments = [], []
+    lines: list[Line] = []
+    comments: list[Line] = []
     for line in _parsed(text, separator, source):
         (comments if line.fields[0].startswith("#") else lines).append(line)
     if not lines:
