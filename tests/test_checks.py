@@ -103,7 +103,12 @@ def test_every_rung_of_a_ladder_is_checked_before_the_long_work(tmp_path: Path) 
 
 
 def test_a_warning_is_said_and_kept_in_the_run(tmp_path: Path) -> None:
-    subject = Subject("mine", lambda: Small(lambda values: values + SMALL * values.mean(0, keepdim=True)))
+    def load() -> nn.Module:
+        model = Small(lambda values: values + SMALL * values.mean(0, keepdim=True))
+        model.unused = nn.Linear(2, 2)
+        return model
+
+    subject = Subject("mine", load)
     said: list[str] = []
 
     class Heard(thalweg.progress.Silent):
@@ -123,3 +128,4 @@ def test_a_warning_is_said_and_kept_in_the_run(tmp_path: Path) -> None:
     (warning,) = run.record["ladders"]["mine"]["warnings"]
     assert "mine: the values of layer 'head' differ when the same stimuli are given in other batches" in warning
     assert f"warning: {warning}" in said
+    assert "not among the layers: unused; `thalweg layers` says why" in said

@@ -78,6 +78,9 @@ def measure(
     measured = taps.drawn(chosen, units, told.seed) if units else tuple(tap.layer for tap in chosen)
     measured = bases.layers_for(own, network, measured, pool, named=bool(patterns), device=told.hardware)
     notes = _checked(model.name, network, pool, measured, told)
+    if not patterns and (unmeasured := without()):
+        names = taps.listed(list(unmeasured)).rstrip(":")
+        (progress or Silent()).say(f"not among the layers: {names}; `thalweg layers` says why")
     del network
     model = replace(model, layers=measured)
     ladder = Ladder(
