@@ -36,6 +36,7 @@ from thalweg import Layer, ThalwegError, bases, ladders, measure, subjects, surv
 from thalweg.ladder import Ladder
 from thalweg.ladders import causal as families
 from thalweg.ladders import language
+from thalweg.measuring import layers_and_others
 from thalweg.observers import texts
 from thalweg.recording import record, rotation
 from thalweg.scoring import Halves
@@ -515,7 +516,7 @@ def test_what_is_not_on_the_machine_is_said_at_once_and_where_it_belongs(cache: 
     (snapshot / "model.safetensors").unlink()
     (snapshot / "tokenizer.json").unlink()
     with pytest.raises(ThalwegError, match=r"model.safetensors and tokenizer.json missing in .*snapshots.*hf download"):
-        causal("Owner/tiny").load()
+        causal("Owner/tiny")
     with pytest.raises(ThalwegError, match="there is no such folder"):
         causal("/nowhere/at/all")
     with pytest.raises(ThalwegError, match="there is no such file; a GGUF file"):
@@ -544,7 +545,7 @@ def test_shards_are_looked_for_one_by_one(tmp_path: Path):
     index.write_text(whole)
     shards[0].unlink()
     with pytest.raises(ThalwegError, match=shards[0].name):
-        causal(str(folder)).load()
+        causal(str(folder))
     assert len(whole_hash.partition("sha256:")[2]) == 16
 
 
@@ -949,18 +950,20 @@ def test_windows_are_held_against_the_model_before_any_work(
 
 def test_a_configuration_alone_shows_the_architecture(folders: dict[str, Path], tmp_path: Path):
     (tmp_path / "config.json").write_bytes((folders["llama"] / "config.json").read_bytes())
-    subject = causal(str(tmp_path))
-    assert [layer.name for layer in subject.layers] == [layer.name for layer in causal(str(folders["llama"])).layers]
-    assert subject.build is not None
-    assert {name: weight.shape for name, weight in subject.build().named_parameters()} == {
-        name: weight.shape for name, weight in made("llama").named_parameters()
-    }
-    assert callable(subject.weights)
-    for lacking in (subject.load, subject.weights, subject.tokenizer):
-        with pytest.raises(ThalwegError, match=r"model.safetensors and tokenizer.json missing"):
-            lacking()  # type: ignore[misc]
+    bare = subjects.architecture(f"hf:{tmp_path}")
+    assert bare.notes == (
+        f"the architecture without its weights: {tmp_path}: model.safetensors and tokenizer.json missing; a folder as "
+        "save_pretrained writes it was expected",
+    )
+    taps, _ = layers_and_others(bare)
+    assert [tap.layer.name for tap in taps] == [layer.name for layer in causal(str(folders["llama"])).layers]
+    assert [(tap.kind, tap.units) for tap in taps] == [("heads", 16), ("neurons", 24), ("residual", 16)] * 2
     with pytest.raises(ThalwegError, match=r"model.safetensors and tokenizer.json missing"):
         measure(f"hf:{tmp_path}", out=tmp_path / "run")
+    assert subjects.architecture(f"hf:{folders['llama']}").notes == ()
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ThalwegError, match=r"config.json: can't be read as JSON"):
+        subjects.architecture(f"hf:{tmp_path}")
 
 
 def test_no_kernel_is_fetched_from_the_hub(cache: Path, folders: dict[str, Path], tmp_path: Path):

@@ -27,7 +27,7 @@ FORMS = (
 
 
 ARCHITECTURES: dict[str, Callable[..., Subject]] = {  # what can be built where weights are missing
-    kind: KINDS[kind] for kind in ("torchvision", "timm", "open-clip", "efficientnet-lite")
+    kind: KINDS[kind] for kind in ("torchvision", "timm", "open-clip", "efficientnet-lite", "hf")
 }
 
 
@@ -45,7 +45,8 @@ def architecture(name: str, *, trust_remote_code: bool = False) -> Subject:
         if kind not in ARCHITECTURES or not rest:
             raise
         try:
-            bare = ARCHITECTURES[kind](rest, bare=True)
+            loading = {"trust_remote_code": trust_remote_code} if kind == "hf" else {}
+            bare = ARCHITECTURES[kind](rest, bare=True, **loading)
         except ThalwegError:
             raise missing from None
         return replace(bare, notes=(f"the architecture without its weights: {missing}",))

@@ -128,26 +128,30 @@ class Activation:
         return found
 
 
-def causal(rest: str, *, trust_remote_code: bool = False, device_map: str | None = None) -> Subject:
-    """The causal language model of a repository (NAME or NAME@REVISION), a folder, or a GGUF file.
-
-    A configuration alone is a subject too, of which only the architecture can be had: its weights and tokenizer are
-    asked for when it is loaded.
+def causal(
+    rest: str, *, trust_remote_code: bool = False, device_map: str | None = None, bare: bool = False
+) -> Subject:
+    """The causal language model of a repository (NAME or NAME@REVISION), a folder, or a GGUF file; with `bare`, its
+    architecture, newly initialised, for which a configuration alone will do.
 
     Raises:
-        ThalwegError: the configuration is missing, with where it was expected; a file is damaged; an architecture that
-            transformers does not know, or whose own code would have to run; or a package is missing.
+        ThalwegError: files are missing, with where they were expected, or damaged; an architecture that transformers
+            does not know, or whose own code would have to run; or a package is missing.
     """
     checkpoint = named(rest, trust_remote_code=trust_remote_code, device_map=device_map)
-    whole = not _lacking(checkpoint)
+    if bare:
+        architecture = partial(build, checkpoint)
+        found = layers(skeleton(checkpoint))
+        return Subject(checkpoint.short, architecture, found, architecture, kind="transformer", modality="text")
+    located(checkpoint)
     return Subject(
         name=checkpoint.short,
         load=partial(load, checkpoint),
-        layers=layers(skeleton(checkpoint), skip=len(beginning(checkpoint)) if whole else 0),
+        layers=layers(skeleton(checkpoint), skip=len(beginning(checkpoint))),
         build=partial(build, checkpoint),
         kind="transformer",
         modality="text",
-        weights=weights(checkpoint) if whole else partial(weights, checkpoint),
+        weights=weights(checkpoint),
         tokenizer=partial(tokenizer, checkpoint),
         check=partial(check_windows, checkpoint),
     )
