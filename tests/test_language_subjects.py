@@ -562,6 +562,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, folders: dict[str, 
     (other / "config.json").write_text(json.dumps(config | {"n_layer": 3}))
     with pytest.raises(ThalwegError, match=r"12 weights of the architecture are not in its files \(transformer.h.2"):
         causal(str(other)).load()
+    (other / "config.json").write_text(json.dumps(config | {"n_layer": 1}))
+    with pytest.raises(ThalwegError, match=r"more blocks \(transformer.h.1.*than the 1 that config.json says"):
+        causal(str(other)).load()
     (other / "config.json").write_text(json.dumps(config | {"n_embd": 32}))
     with pytest.raises(ThalwegError, match="cannot be loaded by transformers"):
         causal(str(other)).load()

@@ -509,7 +509,18 @@ def load(checkpoint: Checkpoint) -> nn.Module:
             f"{checkpoint.name}: {len(missing)} weights of the architecture are not in its files ({shown}); the files "
             "of this very model were expected"
         )
+    blocks = config.get_text_config().num_hidden_layers
+    if beyond := sorted(key for key in about["unexpected_keys"] if _block_number(key) >= blocks):
+        raise ThalwegError(
+            f"{files[0]}: holds weights of more blocks ({beyond[0]}) than the {blocks} that {CONFIG} says; the "
+            "configuration of this very model was expected"
+        )
     return adapted(model, beginning(checkpoint))
+
+
+def _block_number(weight: str) -> int:
+    """The first number in the name of a weight, which is its block's; -1 where it has none."""
+    return next((int(part) for part in weight.split(".") if part.isdigit()), -1)
 
 
 def build(checkpoint: Checkpoint) -> nn.Module:
