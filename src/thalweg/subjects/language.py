@@ -128,9 +128,7 @@ class Activation:
         return found
 
 
-def causal(
-    rest: str, *, trust_remote_code: bool = False, device_map: str | None = None, bare: bool = False
-) -> Subject:
+def causal(rest: str, *, trust_remote_code: bool = False, device_map: str | None = None, bare: bool = False) -> Subject:
     """The causal language model of a repository (NAME or NAME@REVISION), a folder, or a GGUF file; with `bare`, its
     architecture, newly initialised, for which a configuration alone will do.
 
