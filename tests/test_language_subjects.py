@@ -19,6 +19,8 @@ from tests.test_text import planted
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
+    BertConfig,
+    BertLMHeadModel,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
@@ -45,6 +47,7 @@ from thalweg.stimuli import Source, Splits, Windows, corpus, halves
 from thalweg.stimuli.corpus import WORD, Encoded, encode_whole, pieces, split
 from thalweg.stimuli.documents import Document
 from thalweg.stimuli.windows import NO_TARGET, Vocabulary
+from thalweg.subjects import checks
 from thalweg.subjects.language import Activation, Checkpoint, causal, kind_of, layers, load, located, skeleton
 from thalweg.tables import RunDirectory, identity
 from thalweg.tasks import Model
@@ -992,3 +995,19 @@ def test_kinds_of_layers_outside_blocks():
     assert kinds == {"out_proj:in": "heads", "fc1": "neurons", "0": "residual"}
     assert kind_of("lm_head", opt) == "linear"
     assert kind_of("model.decoder.final_layer_norm:in", opt) == "layernorm input"
+
+
+def test_a_model_that_looks_ahead_is_refused(tmp_path: Path, texts_for: dict[str, Windows], folders: dict[str, Path]):
+    windows = texts_for["gpt2"]
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 24, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=ENTRIES, max_position_embeddings=64, is_decoder=False, **small)
+    BertLMHeadModel(config).save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(tokenizer_object=byte_level()).save_pretrained(tmp_path)
+    residual = Layer("bert.encoder.layer.0", "last", units=2)
+    (problem,) = checks.problems(causal(str(tmp_path)).load(), windows, [residual])
+    assert (problem.kind, problem.grave) == ("ahead", True)
+    with pytest.raises(ThalwegError, match=r"bert.encoder.layer.0' at a token change with the tokens after it"):
+        measure(f"hf:{tmp_path}", windows, out=tmp_path / "run")
+    subject = causal(str(folders["gpt2"]))
+    assert checks.problems(subject.load(), windows, subject.layers) == []
+    assert checks.problems(subject.load(), windows, subject.layers, precision="bfloat16") == []

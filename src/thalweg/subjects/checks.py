@@ -16,10 +16,10 @@ such a function and add it there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from thalweg.devices import PRECISIONS, given, in_precision, placed
@@ -66,17 +66,37 @@ class Specimen:
         tf32 = self.device != "cpu" and self.precision == "float32"
         return NOISE_ON_CUDA if tf32 else NOISE[self.precision]
 
-    def values(self, inputs: Float[Tensor, "stimulus ..."]) -> Values:
+    def values(self, inputs: Shaped[Tensor, "stimulus ..."]) -> Values:
         """Each layer's values, a row for each stimulus.
 
         Raises:
             ThalwegError: the model fails on the inputs.
         """
-        read = {layer.name: layer for layer in self.layers}
+        return self._read(inputs, _one_a_unit)
+
+    def values_up_to(self, inputs: Int[Tensor, "stimulus token"], end: int) -> Values:
+        """Each layer's values at the tokens before `end`, a row for each stimulus and token; none of a layer that has
+        not a place for each token.
+
+        Raises:
+            ThalwegError: the model fails on the inputs.
+        """
+
+        def read(output: Tensor, layer: Layer) -> Float[Tensor, "row unit"]:
+            laid = laid_out(output, replace(layer, pool="max"))
+            if laid.ndim != 3 or laid.shape[2] != inputs.shape[1]:
+                return torch.empty(0, 1)
+            return laid[:, :, :end].movedim(1, 2).flatten(0, 1).float().cpu().clone()
+
+        return self._read(inputs, read)
+
+    def _read(self, inputs: Tensor, read: Callable[[Tensor, Layer], Tensor]) -> Values:
+        """What a function of a layer's output and the layer makes of each layer, in one pass over the inputs."""
+        layers = {layer.name: layer for layer in self.layers}
         batch = given(inputs, self.device, PRECISIONS[self.precision])
         with (
             torch.inference_mode(),
-            watching(self.model, self.layers, read=lambda name, output: _one_a_unit(output, read[name])) as seen,
+            watching(self.model, self.layers, read=lambda name, output: read(output, layers[name])) as seen,
             quiet(),
         ):
             try:
@@ -145,7 +165,23 @@ def chance_and_batch(specimen: Specimen) -> list[Problem]:
     return _problem("batch", BATCH, cut, specimen.noise, training)
 
 
-CHECKS: tuple[Check, ...] = (chance_and_batch,)
+def looks_ahead(specimen: Specimen) -> list[Problem]:
+    """Windows of text whose second halves are exchanged: nothing may change in the first halves."""
+    if specimen.stimuli.modality != "text":
+        return []
+    inputs = few(specimen.stimuli, FEW).batch(slice(None))
+    if inputs.ndim != 2 or inputs.shape[1] < 2:
+        return []
+    end = inputs.shape[1] // 2
+    changed = torch.cat([inputs[:, :end], inputs[:, end:].roll(1, 0).flip(1)], 1)
+    before, after = specimen.values_up_to(inputs, end), specimen.values_up_to(changed, end)
+    differences = {name: size for name, size in _differences(before, after).items() if before[name].numel()}
+    if not (names := [name for name, size in differences.items() if size > specimen.noise]):
+        return []
+    return [Problem("ahead", f"the values of {_listed(names)} {AHEAD}", grave=True)]
+
+
+CHECKS: tuple[Check, ...] = (chance_and_batch, looks_ahead)
 
 VIEW = (
     "its `view` makes another input of the same picture each time; leave out what is drawn at random (crops, flips, "
@@ -154,6 +190,10 @@ VIEW = (
 CHANCE = (
     "differ each time the same stimuli are given; a unit's value must not depend on chance: switch off what is "
     "drawn at random (functional dropout needs training=self.training), or leave the layer out with --layers"
+)
+AHEAD = (
+    "at a token change with the tokens after it: the model looks ahead (an encoder such as BERT, or attention without "
+    "its causal mask), so it does not predict the next token, and its strength would be false; name a causal model"
 )
 BATCH = (
     "differ when the same stimuli are given in other batches; a unit's value must depend on its stimulus alone: give "

@@ -208,6 +208,7 @@ def _folder(checkpoint: Checkpoint) -> Path:
     if path.is_dir():
         if not (path / CONFIG).is_file():
             raise ThalwegError(f"{path}: {CONFIG} missing; a folder as save_pretrained writes it was expected")
+        check_file(path / CONFIG)
         return path
     if path.is_file():
         raise ThalwegError(f"{path}: is a file; a folder with a model of transformers, or a file .gguf, was expected")
@@ -237,6 +238,7 @@ def _in_cache(checkpoint: Checkpoint) -> Path:
             continue
         if not (snapshot / CONFIG).is_file():
             raise ThalwegError(f"{name}@{revision}: {CONFIG} missing in {snapshot}; {_advice(checkpoint)}")
+        check_file(snapshot / CONFIG)
         return snapshot
     folder = cache / _kept_as(name)
     raise ThalwegError(
