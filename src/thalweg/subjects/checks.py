@@ -74,7 +74,7 @@ class Specimen:
         """
         return self._read(inputs, _one_a_unit)
 
-    def values_up_to(self, inputs: Int[Tensor, "stimulus token"], end: int) -> Values:
+    def values_up_to(self, inputs: Int[Tensor, "stimulus token"], end: int) -> Mapping[str, Float[Tensor, "row unit"]]:
         """Each layer's values at the tokens before `end`, a row for each stimulus and token; none of a layer that has
         not a place for each token.
 
@@ -90,7 +90,7 @@ class Specimen:
 
         return self._read(inputs, read)
 
-    def _read(self, inputs: Tensor, read: Callable[[Tensor, Layer], Tensor]) -> Values:
+    def _read(self, inputs: Tensor, read: Callable[[Tensor, Layer], Tensor]) -> Mapping[str, Tensor]:
         """What a function of a layer's output and the layer makes of each layer, in one pass over the inputs."""
         layers = {layer.name: layer for layer in self.layers}
         batch = given(inputs, self.device, PRECISIONS[self.precision])
