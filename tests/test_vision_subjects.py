@@ -19,6 +19,7 @@ from torch.nn import functional
 
 import thalweg
 from thalweg import Images, Ladder, Layer, Observer, Splits, ThalwegError, ladders
+from thalweg.devices import channels_last
 from thalweg.ladder import Subject
 from thalweg.ladders import published
 from thalweg.observers import OBSERVERS
@@ -318,7 +319,7 @@ def test_timm_loads_from_the_hubs_cache(hub: Path) -> None:
         find("timm:test_vit")
     cached(hub, "timm/test_vit.r160_in1k", "model.safetensors", random_state(timm.create_model("test_vit")))
     subject = pickle.loads(pickle.dumps(find("timm:test_vit")))
-    own = timm.create_model("test_vit.r160_in1k", pretrained=True, cache_dir=str(hub)).eval()
+    own = channels_last(timm.create_model("test_vit.r160_in1k", pretrained=True, cache_dir=str(hub)).eval())
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(own), is_training=False)
     prepared = subject.view(picture())
     assert torch.equal(prepared, transform(picture()))
