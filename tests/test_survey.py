@@ -17,7 +17,7 @@ from torch import nn
 
 import thalweg
 from conftest import blobs, corners, features_of_corners, network
-from thalweg import Classifier, Ladder, Layer, Observer, Rung, Splits, ThalwegError
+from thalweg import Classifier, Ladder, Layer, Observer, Rung, Splits, ThalwegError, tables
 from thalweg.recording import from_tensors
 from thalweg.tables import UNITS, read_tensors
 
@@ -141,7 +141,7 @@ def test_a_damaged_file_is_derived_again_to_the_same_bytes(done: thalweg.Run, ti
 
 
 def test_a_damaged_table_is_named_when_it_is_read(done: thalweg.Run, tmp_path: Path):
-    (tmp_path / "run.json").write_text("{}")
+    tables.write_json(tmp_path / "run.json", {"format": tables.FORMAT})
     (tmp_path / "models.parquet").write_bytes((done.path / "models.parquet").read_bytes()[:200])
     with pytest.raises(ThalwegError, match=r"models\.parquet: damaged.*survey command again"):
         _ = thalweg.open_run(tmp_path).models

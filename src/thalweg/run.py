@@ -7,9 +7,24 @@ from typing import Any
 
 import polars as pl
 
-from thalweg import tables
+from thalweg import strength, tables
+from thalweg.errors import ThalwegError, readable
 from thalweg.scores import HEADLINES
 from thalweg.tables import RunDirectory
+
+SCORE = [*tables.MODEL_KEY, "measure", "observer", "score", "low", "high", "n_units", "n_measured"]
+COUNTED = ["ladder", "rung", "control", "measure", "n"]
+COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summary may have any others
+    "models": [*tables.MODEL_KEY, "order", *strength.AXES, *HEADLINES, "n_units", "n_failed"],
+    "units": list(tables.UNITS),
+    "scores": [*SCORE, "band", "capacity", "coverage", "n_failed"],
+    "layers": [*SCORE, "layer", "depth"],
+    "distributions": [*COUNTED, "bin"],
+    "missing": [*COUNTED, "note"],
+    "gallery": ["ladder", "rung", "seed", "place", "layer", "unit", "role", "rank", "first", "png", "pieces", "values"],
+}
+NEVER_EMPTY = ("models", "units", "scores")
+LADDER = {"observers": list, "strength": str, "stimuli": dict, "data_hash": str, "description": str}
 
 
 @dataclass(frozen=True)
@@ -19,7 +34,15 @@ class Run:
     path: Path
 
     def _frame(self, name: str) -> pl.DataFrame:
-        return tables.read_frame(self.path / f"{name}.parquet")
+        return tables.read_frame(self.path / f"{name}.parquet", COLUMNS[name], least=int(name in NEVER_EMPTY))
+
+    def _objects(self, name: str) -> list[dict[str, Any]]:
+        """A JSON file that is a list of objects."""
+        path = self.path / name
+        found = tables.read_json(path)
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise tables.Damaged(path, "a list of objects was expected")
+        return found
 
     @cached_property
     def models(self) -> pl.DataFrame:
@@ -59,17 +82,38 @@ class Run:
     @cached_property
     def shape(self) -> list[dict[str, Any]]:
         """The verdicts, one for each ladder, kind, measure, observer, band and strength axis."""
-        return tables.read_json(self.path / "shape.json")  # type: ignore[no-any-return]
+        found = self._objects("shape.json")
+        if not found and any(len(rungs) > 1 for rungs in self._rungs().values()):
+            raise tables.Damaged(self.path / "shape.json", "it holds no verdict, and a ladder has several rungs")
+        return found
+
+    def _rungs(self) -> dict[str, set[str]]:
+        """The rungs of each ladder."""
+        found: dict[str, set[str]] = {}
+        for ladder, rung in self.models.select("ladder", "rung").iter_rows():
+            found.setdefault(ladder, set()).add(rung)
+        return found
 
     @cached_property
     def comparison(self) -> list[dict[str, Any]]:
         """Whether ladders have the same shape: one for each headline and pair of ladders."""
-        return tables.read_json(self.path / "comparison.json")  # type: ignore[no-any-return]
+        return self._objects("comparison.json")
 
     @cached_property
     def record(self) -> dict[str, Any]:
         """Settings, versions, hashes, seconds and peak memory."""
-        return tables.read_json(self.path / "run.json")  # type: ignore[no-any-return]
+        path = self.path / "run.json"
+        found = tables.read_record(path)
+        for name in ("settings", "ladders", "versions"):
+            if not isinstance(found.get(name), dict):
+                raise tables.Damaged(path, f"an object named {name!r} was expected in it")
+        for ladder, about in found["ladders"].items():
+            wrong = [name for name, kind in LADDER.items() if not isinstance(about, dict) or not _is(about, name, kind)]
+            if wrong or not about["observers"]:
+                raise tables.Damaged(
+                    path, f"what it says of ladder {ladder!r} lacks {wrong[0] if wrong else 'observers'}"
+                )
+        return found
 
     @property
     def verdict(self) -> dict[str, dict[str, Any]]:
@@ -80,18 +124,32 @@ class Run:
             for ladder in self.record["ladders"]
         }
 
-    def report(self, path: str | Path | None = None) -> Path:
-        """Write the report, by default as `report.html` into the run directory, and return its path."""
+    def report(self, path: str | Path | None = None, *, workers: int | None = None) -> Path:
+        """Write the report, by default as `report.html` into the run directory, and return its path.
+
+        Raises:
+            ThalwegError: a file of the run is missing or damaged, or the place cannot be written.
+        """
         from thalweg.report import write
 
-        return write(self, Path(path) if path else self.path / "report.html")
+        return write(self, Path(path) if path else self.path / "report.html", workers=workers)
+
+
+def _is(about: dict[str, Any], name: str, kind: type) -> bool:
+    return isinstance(about.get(name), kind)
 
 
 def open_run(path: str | Path) -> Run:
     """The run in a directory.
 
     Raises:
-        ThalwegError: there is none.
+        ThalwegError: there is none, or it was made in another format.
     """
-    tables.read_json(RunDirectory(Path(path)) / "run.json")
+    run = RunDirectory(Path(path))
+    if not (run / "run.json").is_file() and (run / "settings.json").is_file():
+        raise ThalwegError(
+            f"{readable(run.path)}: this run is not finished: run.json, its last file, is not there; wait for the "
+            "survey that is at work, or give its command again"
+        )
+    tables.read_record(run / "run.json")
     return Run(Path(path))

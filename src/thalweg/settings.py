@@ -1,5 +1,6 @@
 """What a survey can be told. The command line's options are made from these fields."""
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,14 @@ from thalweg.stimuli import Source
 UNAFFECTING = ("workers", "engine", "address", "device", "cache")  # settings that change no result
 OF_LADDERS = ("seeds", "quick", "strength", "data")  # settings that one published model has no use for
 QUICK_SEEDS = 2
+
+
+def usual_cache() -> Path:
+    """The cache in the user's home or, where there is no home (as in containers), among temporary files."""
+    try:
+        return Path.home() / ".cache" / "thalweg"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "thalweg-cache"
 
 
 def _said(help_text: str, least: int | None = None) -> dict[str, Any]:
@@ -71,7 +80,7 @@ class Settings:
     sample: int = field(default=512, metadata=_said("Size of the random sample of stimuli kept for all units.", 60))
     resamples: int = field(default=1000, metadata=_said("Bootstrap draws for a model's interval.", 100))
     cache: Path = field(
-        default=Path.home() / ".cache" / "thalweg",
+        default_factory=usual_cache,
         metadata=_said("Folder that keeps observers' features between runs."),
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from thalweg import curves, engine, gathering, ladders, observers, tables
-from thalweg.errors import ThalwegError, unknown, user_code
+from thalweg.errors import ThalwegError, readable, unknown, user_code
 from thalweg.ladder import Ladder
 from thalweg.observers import Observer, Seen, check_telling, look
 from thalweg.progress import Progress, Silent, Stages
@@ -31,6 +31,7 @@ from thalweg.tasks import SHARDS, Model, cut, look_at_shards, measure_models, re
 from thalweg.trials import LEAST_POOL
 
 PIECE = 250  # stimuli embedded at once: a fixed number, so that any number of workers gives the same bytes
+TAKEN = {"none", "trained", "untrained", "rotated", "rung", "kind", "strength"}  # what no twin of one's own is called
 PACKAGES = ("thalweg", "torch", "numpy", "scipy", "scikit-image", "polars")
 
 
@@ -72,13 +73,14 @@ def survey(
                     f"observer {taken!r} takes the place of {observers.DEFAULTS[modality]!r}, "
                     f"which needs: pip install 'thalweg[{modality}]'"
                 )
+        settings_now = _agree(run, chosen, told, stages.progress)
         run.sweep()
-        settings_now = _agree(run, chosen, told)
         models = [
             model
             for ladder in chosen
             for model in _prepare(run, ladder, sources[ladder.name], told, watching[ladder.name], stages)
         ]
+        tables.same_files(file for model in models for file in _files(model))
         if not (run / "settings.json").is_file():  # not before: a mistaken command leaves no trace
             tables.write_json(run / "settings.json", settings_now)
         _train(models, stages)
@@ -123,24 +125,36 @@ def _watching(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
     return tuple({one.name: one for one in [*found, *parts, *controls]}.values())
 
 
-def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings) -> dict[str, Any]:
-    """The settings as they will be written down, if the directory is new or was made with the same ones.
+def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings, progress: Progress) -> dict[str, Any]:
+    """The settings as they will be written down, if the directory is new or was made with the same ones. Damaged ones
+    are set aside: each step knows what it was made from, so no result of other settings is taken for one of these.
 
     Raises:
-        ThalwegError: it was made with others; says which differ.
+        ThalwegError: it was made with others, of which it says which differ, or in another format.
     """
     now = {"ladders": [" ".join(ladder.call) or ladder.name for ladder in chosen], **told.affecting()}
-    path = run / "settings.json"
+    written, path = {"format": tables.FORMAT, **now}, run / "settings.json"
     if not path.is_file():
-        return now
-    before = tables.read_json(path)
+        return written
+    try:
+        before = tables.read_record(path)
+    except tables.Damaged as damage:
+        progress.say(f"{damage.what}; it is written again from this command, and what it does not fit is derived again")
+        path.unlink()
+        return written
     differ = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
     if differ:
         raise ThalwegError(
-            f"{run.path}: this run was made with other settings ({'; '.join(differ)}); give the same ones, or choose "
-            "another --out"
+            f"{readable(run.path)}: this run was made with other settings ({'; '.join(differ)}); give the same ones, "
+            "or choose another --out"
         )
-    return now
+    return written
+
+
+def _files(model: Model) -> list[tuple[str, str]]:
+    """What a model and its twins are called, each with the name of its files."""
+    called = f"rung {model.rung.name!r}, seed {model.seed}, of ladder {model.ladder.name!r}"
+    return [(called, model.name), *((f"the twin {twin!r} of {called}", model.stem(twin)) for twin in model.controls)]
 
 
 def _prepare(
@@ -170,6 +184,8 @@ def _prepare(
         )
     if len({rung.name for rung in ladder.rungs}) < len(ladder.rungs):
         raise ThalwegError(f"ladder {ladder.name!r} has two rungs of the same name")
+    if taken := sorted(TAKEN & set(ladder.twins)):
+        raise ThalwegError(f"ladder {ladder.name!r} has a twin called {taken[0]!r}, which means something else already")
     data_hash = splits.content_hash()
     run = RunDirectory(run.path.absolute())  # workers may start elsewhere
     models = [
@@ -223,7 +239,8 @@ def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages
     content = pool.content_hash()
     sources = [one for one in watching if one.features]
     files = {
-        one.name: told.cache.absolute() / f"{one.name}-{one.version}-{digest(_makes(one), content)}.safetensors"
+        one.name: told.cache.absolute()
+        / f"{file_name(one.name)}-{one.version}-{digest(_makes(one), content)}.safetensors"
         for one in sources
     }
     jobs = []
@@ -231,6 +248,8 @@ def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages
         if not _whole(files[one.name]):
             size = PIECE if one.piecewise else len(pool)
             jobs += [(one, pool.take(piece)) for piece in torch.arange(len(pool)).split(size)]
+    if jobs:
+        tables.writable(told.cache, "--cache")
     found: dict[int, Seen] = {}
     with stages("embed", len(jobs)) as advance:
         for place, part in engine.run(_look, jobs, told.where):
@@ -368,6 +387,7 @@ def _record(models: list[Model], told: Settings, stages: Stages) -> dict[str, An
     """What run.json says: how to do it again, on what it rests, and what it cost."""
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
+        "format": tables.FORMAT,
         "settings": told.affecting(),
         "ladders": {
             model.ladder.name: {

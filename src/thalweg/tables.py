@@ -26,7 +26,8 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
@@ -40,7 +41,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from thalweg.errors import NoRoom, ThalwegError
+from thalweg.errors import NoRoom, ThalwegError, readable, reason
 
 MODEL_KEY = ["ladder", "rung", "kind", "seed", "control"]
 SCORE_KEY = ["measure", "observer", "band", "capacity"]
@@ -92,9 +93,35 @@ def identity(thing: object) -> str:
     return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
+LONGEST = 100  # characters of a name that stand in a file's as they are; most systems allow 255 bytes in all
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # names that Windows keeps for devices
+
+
 def file_name(name: str) -> str:
-    """A name as it can stand in a file's, whatever it is made of."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "unnamed"
+    """A name as it can stand in a file's, whatever it is made of: a plain one as it is, another with a digest of what
+    was left out, so that no two names share a file.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")
+    if name and plain == name and len(name) <= LONGEST and not RESERVED.fullmatch(name):
+        return name
+    start = plain[:LONGEST].strip("-.") or "unnamed"
+    return f"{'of-' if RESERVED.fullmatch(start) else ''}{start}-{digest(name)[:8]}"
+
+
+def same_files(names: Iterable[tuple[str, str]]) -> None:
+    """See that no two things share files; each is what it is called, and the name of its files.
+
+    Raises:
+        ThalwegError: two do, on some system: there are those that take capitals and small letters for the same.
+    """
+    taken: dict[str, str] = {}
+    for called, name in names:
+        if name.casefold() in taken:
+            raise ThalwegError(
+                f"{taken[name.casefold()]} and {called} would share the file name {name!r} (small and capital letters "
+                "count as the same, as on many systems); give one of them another name"
+            )
+        taken[name.casefold()] = called
 
 
 def file_digest(path: Path) -> str:
@@ -119,20 +146,50 @@ def replacing(path: Path) -> Iterator[Path]:
         if not is_full_disk(wrong):
             raise
         raise NoRoom(
-            f"{path}: the disk is full; make room and give the same command again: what is done is kept"
+            f"{readable(path)}: the disk is full; make room and give the same command again: what is done is kept"
         ) from wrong
     finally:
         with suppress(OSError):
             beside.unlink()
 
 
-PARTS = (".*.part", ".tmp??????")  # what is being written: here, and by safetensors before it has its name
+def writable(folder: Path, option: str) -> None:
+    """See that files can be made in a folder, which is made if it is not there.
+
+    Raises:
+        ThalwegError: they cannot; names the option that chooses another.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as refused:
+        raise ThalwegError(
+            f"{readable(folder)}: cannot be written ({refused.strerror or refused}); choose another with {option}"
+        ) from refused
+
+
+FORMAT = 2  # of the run directory; it is raised when what is written there is named or laid out differently
+# What is being written: here, and by safetensors before it has its name. By folder of the run directory.
+PART = {
+    "": re.compile(r"\.[a-z]+\.(json|parquet|html)\..*\.\d+\.part"),
+    **dict.fromkeys(
+        ("weights", "recordings", "recordings/shards", "parts", "steps", "figures"),
+        re.compile(r"\..+\.(json|parquet|safetensors|svg|png)\..*\.\d+\.part|\.tmp\w{6}"),
+    ),
+}
 FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
 
 
 def is_full_disk(wrong: Exception) -> bool:
     """Whether an error says that there is no room left; the writers of tensors and tables say it in words alone."""
     return getattr(wrong, "errno", None) in FULL or any(said in str(wrong) for said in FULL.values())
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write text as UTF-8; half characters are escaped."""
+    with replacing(path) as beside:
+        beside.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: object) -> None:
@@ -153,16 +210,28 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
         safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, beside, dict(notes or {}))
 
 
+AGAIN = "give the survey command again: it derives again what is missing or damaged"
+DAMAGE = (pl.exceptions.PolarsError, safetensors.SafetensorError, ValueError, OSError, RecursionError)
+
+
 def _reading(path: Path, read: Callable[[Path], Any], mend: str) -> Any:
     if not path.is_file():
-        raise ThalwegError(f"{path}: there is no such file; {mend}")
+        raise ThalwegError(f"{readable(path)}: there is no such file; {mend}")
     try:
         return read(path)
-    except (pl.exceptions.PolarsError, safetensors.SafetensorError, ValueError, OSError) as damage:
-        raise ThalwegError(f"{path}: damaged or truncated ({str(damage).splitlines()[0][:120]}); {mend}") from damage
+    except (*DAMAGE, pl.exceptions.PanicException) as damage:
+        raise Damaged(path, reason(damage), mend) from damage
 
 
-AGAIN = "give the survey command again: it derives again what is missing or damaged"
+class Damaged(ThalwegError):
+    """A file of a run is not what it should be."""
+
+    def __init__(self, path: Path, found: str, mend: str = AGAIN) -> None:
+        self.what = f"{readable(path)}: damaged or truncated ({found[:160]})"
+        super().__init__(f"{self.what}; {mend}")
+
+    def __reduce__(self) -> tuple[type[ThalwegError], tuple[str]]:
+        return ThalwegError, (str(self),)  # as it comes back from a worker
 
 
 def read_json(path: Path) -> Any:
@@ -170,9 +239,35 @@ def read_json(path: Path) -> Any:
     return _reading(path, lambda p: json.loads(p.read_text(encoding="utf-8")), AGAIN)
 
 
-def read_frame(path: Path) -> pl.DataFrame:
-    """A table of the run directory; ThalwegError if it is missing or damaged."""
-    return _reading(path, pl.read_parquet, AGAIN)  # type: ignore[no-any-return]
+def read_record(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object, of a run of this format.
+
+    Raises:
+        ThalwegError: it is missing or damaged, or the run has another format.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise Damaged(path, f"it holds {type(found).__name__}, and an object was expected")
+    if (format_ := found.get("format", 1)) != FORMAT:
+        raise ThalwegError(
+            f"{readable(path)}: this run has format {format_!r}, and this thalweg reads format {FORMAT}; read it with "
+            "the version of thalweg that made it, or survey again into another --out"
+        )
+    return found
+
+
+def read_frame(path: Path, columns: Iterable[str] = (), *, least: int = 0) -> pl.DataFrame:
+    """A table of the run directory.
+
+    Raises:
+        ThalwegError: it is missing or damaged, or has not these columns or not so many rows.
+    """
+    frame: pl.DataFrame = _reading(path, pl.read_parquet, AGAIN)
+    if lacking := [name for name in columns if name not in frame.columns]:
+        raise Damaged(path, f"it has no column {', '.join(lacking[:3])}: is it another table?")
+    if len(frame) < least:
+        raise Damaged(path, "it has no rows")
+    return frame
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -194,24 +289,43 @@ class RunDirectory:
         """Hold the directory for this process alone; a lock left by a killed process does not count.
 
         Raises:
-            ThalwegError: another process holds it, or the directory cannot be written.
+            ThalwegError: another process holds it, or the directory cannot be written or holds something else.
         """
+        self._is_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.path / ".lock", timeout=0)
             lock.acquire()
         except filelock.Timeout as held:
             raise ThalwegError(
-                f"{self.path}: another process is at work on this run; wait for it, or choose another --out"
+                f"{readable(self.path)}: another process is at work on this run; wait for it, or choose another --out"
             ) from held
         except OSError as refused:
             raise ThalwegError(
-                f"{self.path}: cannot be written ({refused.strerror or refused}); choose another --out"
+                f"{readable(self.path)}: cannot be written ({refused.strerror or refused}); choose another --out"
             ) from refused
         try:
             yield
         finally:
             lock.release()
+
+    def _is_free(self) -> None:
+        """See that the directory is a run, or empty, or not there yet.
+
+        Raises:
+            ThalwegError: it is a file, or a folder with files that are not of a run.
+        """
+        if self.path.is_dir():
+            marks = ("settings.json", "run.json", "steps")
+            others = [each.name for each in _listed(self.path) if each.name != ".lock" and not is_part("", each.name)]
+            if others and not any((self / mark).exists() for mark in marks):
+                raise ThalwegError(
+                    f"{readable(self.path)}: this folder holds no run, but other things ({readable(sorted(others)[0])}"
+                    f"{' and more' if len(others) > 1 else ''}); choose another --out"
+                )
+        elif self.path.exists() or self.path.is_symlink():
+            what = "a link to nothing" if not self.path.exists() else "a file"
+            raise ThalwegError(f"{readable(self.path)}: this is {what}; a folder was expected: choose another --out")
 
     def seen(self) -> None:
         """See that this machine sees the directory too.
@@ -221,15 +335,21 @@ class RunDirectory:
         """
         if not self.path.is_dir():
             raise ThalwegError(
-                f"{self.path}: the machine {platform.node()!r} does not see this run directory; all machines of a "
-                "cluster must see it under the same path: choose an --out on a shared filesystem"
+                f"{readable(self.path)}: the machine {platform.node()!r} does not see this run directory; all machines "
+                "of a cluster must see it under the same path: choose an --out on a shared filesystem"
             )
 
     def sweep(self) -> None:
-        """Remove what a killed process was writing when it died."""
-        for pattern in PARTS:
-            for part in self.path.rglob(pattern):
-                part.unlink(missing_ok=True)
+        """Remove what a killed process was writing when it died: in the run's own folders, under its own names alone,
+        and not in a folder that is a run of its own.
+        """
+        for folder in PART:
+            here = self.path / folder if folder else self.path
+            if folder and (here / "settings.json").exists():
+                continue
+            for file in _listed(here):
+                if is_part(folder, file.name) and file.is_file() and not file.is_symlink():
+                    file.unlink(missing_ok=True)
 
     def undone(self, step: str, inputs: str) -> str:
         """Why a step must be done, or nothing: it never was, its inputs changed, or a file is missing or damaged."""
@@ -241,7 +361,7 @@ class RunDirectory:
             if record["inputs"] != inputs:
                 return "its inputs changed"
             wrong = [name for name, found in record["outputs"].items() if not self._is(name, found)]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
             return f"{stamp.relative_to(self.path)} is damaged"
         return f"{', '.join(wrong)} is missing or damaged" if wrong else ""
 
@@ -252,3 +372,16 @@ class RunDirectory:
         """Note that a step is finished, what from, and what it made."""
         made = {name: file_digest(self / name) for name in outputs}
         write_json(self / f"steps/{step}.json", {"inputs": inputs, "outputs": made})
+
+
+def is_part(folder: str, name: str) -> bool:
+    """Whether a file of this name in a folder of the run is one that a killed process left half written."""
+    return PART[folder].fullmatch(name) is not None
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, or nothing where it cannot be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []

@@ -8,6 +8,7 @@ unit is then the same to the last bit, and only sums are rounded in another orde
 import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial, reduce
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from thalweg import strength, tables
 from thalweg.devices import BATCH, PRECISIONS, at_once, placed
 from thalweg.engine.local import default_workers
-from thalweg.errors import NoRoom, ThalwegError
+from thalweg.errors import NoRoom, ThalwegError, reason
 from thalweg.gallery import gallery
 from thalweg.ladder import Encode, Evaluation, Ladder, Rung, Subject, Told, Trainer
 from thalweg.measures import MEASURES
@@ -90,6 +91,10 @@ class Model:
         """The name of its files."""
         return file_name(f"{self.ladder.name}-{self.rung.name}-{self.seed}")
 
+    def stem(self, control: str) -> str:
+        """The name of the files of one of its twins."""
+        return f"{self.name}-{file_name(control)}"
+
     @property
     def task(self) -> str:
         """The name of its tasks."""
@@ -143,7 +148,7 @@ class Model:
 
     def weights(self, control: str) -> str:
         """The name of the file of its weights in the run directory."""
-        return f"weights/{self.name}{'' if control == 'none' else f'-{control}'}.safetensors"
+        return f"weights/{self.name if control == 'none' else self.stem(control)}.safetensors"
 
     def build(self) -> nn.Module:
         """The untrained model: the same weights whenever it is built."""
@@ -200,8 +205,11 @@ def _reason(models: Sequence[Model], work: Iterable[None]) -> str:
         raise
     except ThalwegError as wrong:
         return str(wrong)
-    except Exception:
-        return traceback.format_exc(limit=-3)
+    except Exception as wrong:
+        log = f"failures/{models[0].task}.txt"
+        with suppress(OSError):
+            tables.write_text(models[0].run / log, traceback.format_exc())
+        return f"{reason(wrong)} (the traceback is in {log} of the run directory)"
     return ""
 
 
@@ -274,7 +282,7 @@ def _look_at_shard(model: Model) -> None:
 
 def _findings(model: Model, control: str, shard: int) -> str:
     """The name of the file of what a model makes of one part of the stimuli."""
-    return f"{SHARDS}/{model.name}-{control}-strength-{shard}.safetensors"
+    return f"{SHARDS}/{model.stem(control)}-strength-{shard}.safetensors"
 
 
 def _parameters(network: nn.Module) -> int:
@@ -348,7 +356,7 @@ def _measure(model: Model) -> None:
     recordings, trained = _merged(model, parts) if model.settings.parts > 1 else _recorded(model, parts, facts)
     rows = _score(recordings, model, parts, watchers, facts)
     outputs = [
-        _keep(layers, model, f"recordings/{model.name}-{control}.safetensors") for control, layers in recordings.items()
+        _keep(layers, model, f"recordings/{model.stem(control)}.safetensors") for control, layers in recordings.items()
     ]
     outputs += [f"parts/{model.name}.parquet", f"parts/{model.name}-gallery.parquet"]
     tables.write_frame(model.run / outputs[-2], rows)
