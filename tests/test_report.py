@@ -161,6 +161,7 @@ class World:
         told["observers"] = [{"name": name, "version": 1, "control": control} for name, control in seen]
         told |= {"modality": "image", "strength": "held-out <bits>"}
         return {
+            "format": tables.FORMAT,
             "settings": Settings().affecting() | {"observer": ["image", "hog", OWN]},
             "ladders": dict.fromkeys(ladders, told),
             "versions": {"python": "3.11", "thalweg": "0.1.0"},
@@ -356,7 +357,8 @@ def test_basis_is_called_special_only_above_its_rotation(small: Run, html: str, 
 
 
 def test_a_run_without_gallery_or_verdicts(small: Run, tmp_path: Path) -> None:
-    bare = altered(small, tmp_path / "bare", shape=[])
+    others = [{**one, "headline": "", "measure": "of another kind"} for one in small.shape]
+    bare = altered(small, tmp_path / "bare", shape=others)
     tables.write_frame(bare.path / "gallery.parquet", small.gallery.clear())
     tables.write_frame(bare.path / "missing.parquet", small.missing.clear())
     page = Reader(render(bare))

@@ -9,22 +9,26 @@ time or machines.
 import functools
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import altair as alt
 import jinja2
+import polars as pl
 import vl_convert
 
 from thalweg import engine
+from thalweg.errors import ThalwegError, readable, reason
 from thalweg.report import charts, figures, joint, listings, pictures, text
 from thalweg.report.charts import Figure
 from thalweg.report.figures import Ladder
 from thalweg.run import Run
 from thalweg.scores import HEADLINES
 from thalweg.strength import AXES
-from thalweg.tables import replacing
+from thalweg.tables import AGAIN, replacing
 
 __all__ = ["render", "write"]
 
@@ -51,37 +55,74 @@ def render(run: Run) -> str:
     return _page(run, _drawn(run))
 
 
-def write(run: Run, path: Path) -> Path:
-    """Write the report to a file, and its charts as SVG and PNG files into `figures/` beside it; return the path."""
-    drawn = _drawn(run)
-    files = [
-        (path.parent / "figures" / name, json.dumps(charts.printed(figure))) for name, figure in drawn.files().items()
-    ]
-    for _ in engine.run(_export, files):
-        pass
-    with replacing(path) as beside:
-        beside.write_text(_page(run, drawn), encoding="utf-8")
+def write(run: Run, path: Path, *, workers: int | None = None) -> Path:
+    """Write the report to a file, and its charts as SVG and PNG files into `figures/` beside it; return the path.
+
+    A figure that cannot be drawn costs nothing but itself: the page says which, and why.
+
+    Raises:
+        ThalwegError: a file of the run is missing or damaged, or the place cannot be written.
+    """
+    if path.is_dir():
+        raise ThalwegError(
+            f"{readable(path)}: this is a folder; name a file with --out, as {readable(path)}/report.html"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawn = _drawn(run)
+        files = [(path.parent / "figures" / name, figure) for name, figure in drawn.files().items() if figure.panels]
+        lost = {}
+        for place, failure in engine.run(_export, files, engine.Where(workers=workers)):
+            if failure:
+                lost[files[place][0].name] = failure
+        with replacing(path) as beside:
+            beside.write_text(_page(run, drawn, lost), encoding="utf-8", errors="backslashreplace")
+    except OSError as refused:
+        raise ThalwegError(
+            f"{readable(path)}: cannot be written ({refused.strerror or refused}); name a file elsewhere with --out"
+        ) from refused
+    except DISAGREE as wrong:
+        raise ThalwegError(
+            f"{readable(run.path)}: the run's files do not fit together ({reason(wrong)}); {AGAIN}"
+        ) from wrong
     return path
 
 
-def _export(file: tuple[Path, str]) -> None:
-    """Write one figure as SVG and as PNG."""
-    stem, specification = file
-    svg = vl_convert.vegalite_to_svg(specification, vl_version=VEGA_LITE)
-    png = vl_convert.svg_to_png(svg, scale=PICTURE_SCALE)
+# What reading tables leads to whose columns are there, but hold something else
+DISAGREE = (
+    pl.exceptions.PolarsError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    jinja2.UndefinedError,
+)
+
+
+def _export(file: tuple[Path, Figure]) -> str:
+    """Write one figure as SVG and as PNG; returns why it could not be drawn, or nothing."""
+    stem, figure = file
+    try:
+        svg = vl_convert.vegalite_to_svg(json.dumps(charts.printed(figure)), vl_version=VEGA_LITE)
+        png = vl_convert.svg_to_png(svg, scale=PICTURE_SCALE)
+    except Exception as wrong:  # whatever a name or a number does to the library
+        return reason(wrong)
     for ending, content in ((".svg", svg.encode()), (".png", png)):
         with replacing(stem.with_name(stem.name + ending)) as beside:
             beside.write_bytes(content)
+    return ""
 
 
 def _drawn(run: Run) -> Drawn:
     ladders = list(figures.ladders(run))
-    every = [joint.together(ladders), joint.each(ladders)] if len(ladders) > 1 else []
+    makers = {"joint": joint.together, "each": joint.each} if len(ladders) > 1 else {}
+    every = [figures.made_or_failed(name, functools.partial(make, ladders)) for name, make in makers.items()]
     return Drawn({ladder: figures.figures(ladder) for ladder in ladders}, every)
 
 
-def _page(run: Run, drawn: Drawn) -> str:
-    """The page around the figures."""
+def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The page around the figures. `lost` are those that could not be written as files, with the reason."""
     sections = [
         _section(ladder, made, f"ladder-{place}") for place, (ladder, made) in enumerate(drawn.ladders.items(), 1)
     ]
@@ -96,6 +137,7 @@ def _page(run: Run, drawn: Drawn) -> str:
         "specifications": {panel["id"]: panel["specification"] for figure in shown for panel in figure["panels"]},
         "axis": AXES[run.record["settings"]["strength"]],
         "joint": together,
+        "lost": lost,
         "compared": run.comparison,
         "answering": text.listing(sorted({ladder.observer for ladder in drawn.ladders})),
         "only": next((ladder.order[0] for ladder in drawn.ladders), "") if _alone(drawn) else "",
@@ -158,24 +200,34 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "twins": [listings.twins(ladder, word) for word in HEADLINES],
         "gallery": pictures.gallery(ladder),
         "models": listings.models(ladder, ["none"]),
-        "twin_models": listings.models(ladder, ["untrained", "rotated", "memorising"]),
+        "twin_models": listings.models(ladder, _twins(ladder)),
         "endings": listings.endings(ladder),
         "missing": listings.absent(ladder),
     }
 
 
+def _twins(ladder: Ladder) -> list[str]:
+    """The controls of a ladder but the trained models, as the tables call them."""
+    return [one for one in ladder.run.models.filter(ladder=ladder.name)["control"].unique() if one != "none"]
+
+
 def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
     """A figure as the page needs it."""
-    shapes = dict(zip(charts.COLOURS, charts.CONTROL_SHAPES, strict=True))
+    controls = charts.styles(figure.controls)
     styles = charts.ladder_styles(figure.ladders)
     return {
         "id": anchor,
         "title": figure.title,
         "caption": figure.caption,
         "small": figure.small,
+        "failed": figure.failed,
         "columns": figure.columns,
         "controls": [
-            {"name": one, "style": one, "shape": shapes[one] if figure.control_shapes else "circle"}
+            {
+                "name": one,
+                "style": re.sub("^var\\(--|\\)$", "", controls[one][0]),
+                "shape": controls[one][1] if figure.control_shapes else "circle",
+            }
             for one in figure.controls
         ]
         + [
@@ -189,7 +241,7 @@ def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
                 "title": panel.title,
                 "note": panel.note,
                 "summary": panel.summary,
-                "specification": charts.specification(panel),
+                "specification": charts.specification(panel, figure.controls),
             }
             for place, panel in enumerate(figure.panels, 1)
         ],

@@ -8,6 +8,7 @@ make the same bytes.
 
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import altair as alt
 
 from thalweg.report.text import Number
 from thalweg.strength import AXES
+from thalweg.tables import digest
 
 Row = Mapping[str, Any]
 Range = tuple[float | int, float | int]
@@ -33,6 +35,9 @@ PAPER = {
     "--untrained": "#D55E00",
     "--rotated": "#009E73",
     "--memorising": "#CC79A7",
+    "--twin-1": "#7a6a00",
+    "--twin-2": "#6a3d9a",
+    "--twin-3": "#8c564b",
     "--ladder-1": "#332288",  # Tol's muted palette, as safe
     "--ladder-2": "#CC6677",
     "--ladder-3": "#117733",
@@ -42,6 +47,8 @@ PAPER = {
     "--faint": "#595959",
     "--grid": "#dddddd",
 }
+OTHERS = ("var(--twin-1)", "var(--twin-2)", "var(--twin-3)")  # twins of a user's own ladder, by the order of its twins
+OTHER_SHAPES = ("triangle-down", "cross", "stroke")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 CONTROL_SHAPES = ("circle", "square", "triangle-up", "diamond")
 LADDER_COLOURS = ("var(--ladder-1)", "var(--ladder-2)", "var(--ladder-3)", "var(--ladder-4)", "var(--ladder-5)")
@@ -79,6 +86,7 @@ class Figure:
     columns: int = 2
     small: bool = False  # panels narrower than usual
     ladders: tuple[str, ...] = ()  # by colour and shape, where a panel holds several
+    failed: str = ""  # why it could not be made, where it could not
 
 
 def config(*, legend: bool) -> dict[str, Any]:
@@ -113,9 +121,28 @@ def config(*, legend: bool) -> dict[str, Any]:
     }
 
 
-def specification(panel: Panel) -> dict[str, Any]:
-    """A panel for the page: as wide as its place."""
-    return _finished(panel.chart.properties(width="container"))
+def specification(panel: Panel, controls: Sequence[str] = ()) -> dict[str, Any]:
+    """A panel for the page: as wide as its place. `controls` are all that its figure names."""
+    made: dict[str, Any] = _only(_finished(panel.chart.properties(width="container")), (*COLOURS, *others(controls)))
+    return made
+
+
+def others(controls: Iterable[str]) -> list[str]:
+    """The twins that only this ladder has, in order."""
+    return [one for one in dict.fromkeys(controls) if one not in COLOURS]
+
+
+def styles(controls: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The colour and the shape of each control that is known everywhere, and of those that only a ladder has."""
+    found = dict(zip(COLOURS, zip(COLOURS.values(), CONTROL_SHAPES, strict=True), strict=True))
+    for place, name in enumerate(others(controls)):
+        found[name] = OTHERS[place % len(OTHERS)], OTHER_SHAPES[place % len(OTHER_SHAPES)]
+    return found
+
+
+def controls_of(rows: Iterable[Row]) -> list[str]:
+    """The controls that are known everywhere, and then the others of some rows."""
+    return [*COLOURS, *others(row["control"] for row in rows)]
 
 
 def printed(figure: Figure) -> dict[str, Any]:
@@ -136,16 +163,66 @@ def printed(figure: Figure) -> dict[str, Any]:
 
 
 def _only(part: Any, controls: Sequence[str]) -> Any:
-    """A specification whose legends name these controls and no others."""
+    """A specification whose scales name these controls and no others."""
     if isinstance(part, list):
         return [_only(one, controls) for one in part]
     if not isinstance(part, dict):
         return part
     if part.get("domain") == list(COLOURS):
-        kept = [place for place, name in enumerate(COLOURS) if name in controls]
-        chosen = {name: [part[name][place] for place in kept] for name in ("domain", "range") if name in part}
+        style = {name: one for name, one in styles(controls).items() if name in controls}
+        chosen: dict[str, list[str]] = {"domain": [visible(name) for name in style]}
+        if "range" in part:
+            shapes_wanted = part["range"] == list(CONTROL_SHAPES)
+            paper = not shapes_wanted and not part["range"][0].startswith("var(")
+            chosen["range"] = [shape if shapes_wanted else _on(paper, colour) for colour, shape in style.values()]
         return {**part, **chosen}
     return {name: _only(one, controls) for name, one in part.items()}
+
+
+def _on(paper: bool, colour: str) -> str:
+    """A colour as the page names it, or as it is on paper."""
+    return PAPER[colour.removeprefix("var(").removesuffix(")")] if paper else colour
+
+
+# What a chart's library trips over: every object of JavaScript has these names already.
+INHERITED = frozenset(
+    (
+        *("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable"),
+        *("toLocaleString", "toString", "valueOf", "__proto__"),
+        *("__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"),
+    )
+)
+
+
+LONGEST = 300  # characters of a text in a chart
+
+
+def visible(text: str) -> str:
+    """A name as a chart can hold it: control characters and half characters as escapes, and no name that JavaScript
+    gives to every object (a space without width tells them apart).
+    """
+    escaped = "".join(
+        one if one.isprintable() or unicodedata.category(one) in ("Zs", "Cf", "Co", "Cn") else _escaped(one)
+        for one in text
+    )
+    if len(escaped) > LONGEST:
+        return f"{escaped[:LONGEST]}… ({digest(text)[:8]})"
+    return f"{escaped}\u200b" if escaped in INHERITED else escaped
+
+
+def _escaped(one: str) -> str:
+    return one.encode("unicode_escape").decode("ascii")
+
+
+def _visible(part: Any) -> Any:
+    """A specification or its rows, whose texts are all visible."""
+    if isinstance(part, str):
+        return visible(part)
+    if isinstance(part, list):
+        return [_visible(one) for one in part]
+    if isinstance(part, dict):
+        return {name: _visible(one) for name, one in part.items()}
+    return part
 
 
 def _data(rows: Iterable[Row]) -> alt.InlineData:
@@ -156,7 +233,9 @@ def _data(rows: Iterable[Row]) -> alt.InlineData:
 def _finished(chart: alt.LayerChart | alt.ConcatChart) -> dict[str, Any]:
     """The specification, its rows as rows."""
     made: dict[str, Any] = chart.to_dict(validate=False)
-    return made | {"datasets": {name: json.loads(rows) for name, rows in made["datasets"].items()}}
+    rows = {name: json.loads(rows) for name, rows in made["datasets"].items()}
+    finished: dict[str, Any] = _visible(made | {"datasets": rows})
+    return finished
 
 
 def _colour(title: str | None = None) -> alt.Color:
@@ -268,9 +347,9 @@ def curve(
     y = alt.Y("score:Q", title=score, scale=limits, axis=alt.Axis(tickCount=6))
     layers: list[alt.Chart] = chance_line(chance) if chance is not None else []
     layers += _fitted(verdict, x, y)
-    for control in reversed(COLOURS):
+    for place, control in reversed(list(enumerate(controls_of(rows)))):
         own = [row for row in rows if row["control"] == control]
-        aside = SIDE[control] * SIDESTEP
+        aside = SIDE.get(control, place - 1) * SIDESTEP
         layers += _series(own, x, y, axis=axis, kinds=kinds, aside=aside, faint=control != "trained")
     layers += _sketch(verdict, x, y)
     return layered(layers, height)
@@ -428,7 +507,7 @@ def by_rung(
     return layered(layers, max(3, len(order)) * spread)
 
 
-def strips(rows: Sequence[Row], order: Sequence[str], *, control: str, title: str, least: float) -> alt.LayerChart:
+def strips(rows: Sequence[Row], order: Sequence[str], *, colour: str, title: str, least: float) -> alt.LayerChart:
     """How units spread, a strip for each rung: the darker, the larger the share of its units."""
     hover = [
         alt.Tooltip("rung:N", title="rung"),
@@ -441,7 +520,7 @@ def strips(rows: Sequence[Row], order: Sequence[str], *, control: str, title: st
         "from:Q", title=title, scale=alt.Scale(domain=[least, 1], nice=False), axis=alt.Axis(tickCount=5, format="~g")
     )
     shade = alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.03, 1]), legend=None)
-    bars = alt.Chart(_data(rows)).mark_rect(color=COLOURS[control], stroke=None)
+    bars = alt.Chart(_data(rows)).mark_rect(color=colour, stroke=None)
     strip = bars.encode(x=x, x2="to:Q", y=_rung_axis(order, grid=False), opacity=shade, tooltip=hover)
     return layered([strip], max(3, len(order)) * 17)
 

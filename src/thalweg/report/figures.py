@@ -1,12 +1,14 @@
 """The figures of one ladder: which rows go into which panel, and what is said of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from altair import LayerChart
 
 from thalweg.curves import ALL
+from thalweg.errors import ThalwegError, reason
 from thalweg.measures import MEAN, MEASURES
 from thalweg.report import charts, rows
 from thalweg.report.charts import Figure, Panel, Row
@@ -96,23 +98,28 @@ def ladders(run: Run) -> Iterator[Ladder]:
 
 
 def figures(ladder: Ladder) -> list[Figure]:
-    """All figures of a ladder, in the order of the page; those without anything to show are left out."""
+    """All figures of a ladder, in the order of the page; those without anything to show are left out, and one that
+    cannot be made says why in its place.
+    """
     if len(ladder.order) == 1:  # one model has no curve
-        made = [layer_by_layer(ladder), by_capacity(ladder), unit_spreads(ladder)]
-        return [figure for figure in made if figure.panels]
-    made = [
-        headline_curves(ladder),
-        within_kinds(ladder),
-        rung_by_rung(ladder),
-        bands(ladder),
-        plain_and_matched(ladder),
-        by_observer(ladder),
-        by_axis(ladder),
-        by_capacity(ladder),
-        unit_spreads(ladder),
-        coverage(ladder),
-    ]
-    return [figure for figure in made if figure.panels]
+        makers: tuple[Callable[[Ladder], Figure], ...] = (layer_by_layer, by_capacity, unit_spreads)
+    else:
+        makers = (
+            *(headline_curves, within_kinds, rung_by_rung, bands, plain_and_matched, by_observer, by_axis),
+            *(by_capacity, unit_spreads, coverage),
+        )
+    made = [made_or_failed(MAKERS[maker], partial(maker, ladder)) for maker in makers]
+    return [figure for figure in made if figure.panels or figure.failed]
+
+
+def made_or_failed(name: str, make: Callable[[], Figure]) -> Figure:
+    """A figure, or one without panels that says why it could not be made."""
+    try:
+        return make()
+    except ThalwegError:  # a table is damaged: no figure can help
+        raise
+    except Exception as wrong:
+        return Figure(name, name.capitalize(), (), (), failed=reason(wrong))
 
 
 def score_title(measure: str) -> str:
@@ -140,7 +147,7 @@ def told(points: Sequence[Row], verdict: Row | None, what: str) -> str:
     """A curve in words: its ends, its twins' range, its verdict."""
     parts = []
     whole = [row for row in points if row["seed"] is None and row["score"] is not None]
-    for control in charts.COLOURS:
+    for control in charts.controls_of(whole):
         own = [row for row in whole if row["control"] == control]
         if control == TRAINED and own:
             ends = f"from {decimal(own[0]['score'])} at the weakest ({own[0]['rung']}) to {decimal(own[-1]['score'])}"
@@ -441,7 +448,7 @@ def by_capacity(ladder: Ladder) -> Figure:
         told_ = "; ".join(
             f"{control} "
             + ", ".join(f"{row['capacity']}: {decimal(row['score'])}" for row in own if row["control"] == control)
-            for control in charts.COLOURS
+            for control in charts.controls_of(own)
             if any(row["control"] == control for row in own)
         )
         panels.append(Panel(rung, f"Score of {rung} by number of features. {told_}.", chart, ladder.kinds[rung]))
@@ -468,10 +475,10 @@ def unit_spreads(ladder: Ladder) -> Figure:
     for word, measure in HEADLINES.items():
         every = rows.plain(rows.spreads(ladder.run, ladder.name, measure))
         least = min([0.5, *(row["from"] for row in every)])
-        for control in charts.COLOURS:
+        for control, (colour, _) in charts.styles(ladder.controls).items():
             own = [row for row in every if row["control"] == control]
             if own:
-                chart = charts.strips(own, ladder.order, control=control, title=word, least=least)
+                chart = charts.strips(own, ladder.order, colour=colour, title=word, least=least)
                 panels.append(Panel(f"{word}: {control}", _spread_told(own, word, control), chart))
     caption = (
         "A strip for each rung, the weakest on top: the stronger the colour, the larger the share of its units (all "
@@ -507,7 +514,7 @@ def coverage(ladder: Ladder) -> Figure:
             {
                 "rung": one["rung"],
                 "seed": one["seed"],
-                "control": rows.CONTROLS[one["control"]],
+                "control": rows.CONTROLS.get(one["control"], one["control"]),
                 "reliability": one.get(f"{word}_reliability"),
             }
             for one in models
@@ -542,3 +549,19 @@ def coverage(ladder: Ladder) -> Figure:
         control_shapes=True,
         columns=3,
     )
+
+
+# the places of the page that figures stand in, which are named before they are made
+MAKERS: dict[Callable[[Ladder], Figure], str] = {
+    headline_curves: "curve",
+    within_kinds: "kinds",
+    layer_by_layer: "layers",
+    rung_by_rung: "twins",
+    bands: "bands",
+    plain_and_matched: "matched",
+    by_observer: "observers",
+    by_axis: "axes",
+    by_capacity: "capacity",
+    unit_spreads: "spread",
+    coverage: "coverage",
+}

@@ -244,7 +244,7 @@ def models(ladder: Ladder, controls: Sequence[str]) -> Table:
     for one in found:
         line = {"rung": word(one["rung"]), "kind": word(one["kind"]), "seed": number(one["seed"], whole)}
         if len(controls) > 1:
-            line["model"] = word(rows.CONTROLS[one["control"]])
+            line["model"] = word(rows.CONTROLS.get(one["control"], one["control"]))
         line |= {
             axis: number(one[axis], _said(axis)) for axis in AXES if any(every.get(axis) is not None for every in found)
         }

@@ -73,7 +73,7 @@ def points(
         pl.col("control").replace(CONTROLS),
         pl.when(pl.col("seed") == WHOLE).then(None).otherwise(pl.col("seed")).alias("seed"),
     )
-    order = [*CONTROLS.values()]
+    order = [*dict.fromkeys((*CONTROLS.values(), *controls(run, ladder)))]
     rank = pl.col("control").replace_strict(order, range(len(order)), default=len(order), return_dtype=pl.Int32)
     return (
         joined.with_columns(rank.alias("rank"))
@@ -113,8 +113,9 @@ def kinds(run: Run, ladder: str) -> dict[str, str]:
 
 def controls(run: Run, ladder: str) -> tuple[str, ...]:
     """The controls that a ladder has, the trained models first."""
-    there = set(run.models.filter(pl.col("ladder") == ladder)["control"])
-    return tuple(said for name, said in CONTROLS.items() if name in there)
+    there = run.models.filter(pl.col("ladder") == ladder)["control"].unique(maintain_order=True).to_list()
+    others = (name for name in there if name not in CONTROLS)  # twins that only this ladder has
+    return (*(said for name, said in CONTROLS.items() if name in there), *others)
 
 
 def twins(frame: pl.DataFrame) -> list[dict[str, Any]]:
@@ -124,7 +125,7 @@ def twins(frame: pl.DataFrame) -> list[dict[str, Any]]:
         place = found.setdefault(row["rung"], {"rung": row["rung"], "kind": row["kind"], "strength": row["strength"]})
         place[row["control"]] = row
     for row in found.values():
-        for control in list(CONTROLS.values())[1:]:
+        for control in [*CONTROLS.values(), *frame["control"].unique(maintain_order=True)][1:]:
             pair = row.get("trained", {}).get("score"), row.get(control, {}).get("score")
             row[f"minus_{control}"] = None if None in pair else round(pair[0] - pair[1], DIGITS)
     return list(found.values())
