@@ -1,5 +1,10 @@
 """thalweg: how interpretable a network's units are, and how that changes with its strength."""
 
+# ruff: noqa: E402  # before all that takes long to import
+from thalweg.interrupts import quiet_for_the_command
+
+quiet_for_the_command()
+
 from thalweg.errors import ThalwegError
 from thalweg.ladder import Ladder, Layer, Rung, Subject
 from thalweg.measuring import measure, train_dictionary

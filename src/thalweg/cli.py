@@ -4,9 +4,11 @@ import inspect
 import json
 import os
 import sys
+import traceback
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import partialmethod
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from thalweg.errors import ThalwegError, unknown
+from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.run import Run
 from thalweg.settings import OF_LADDERS, Settings
+from thalweg.tables import FULL
 
 
 def examples(*commands: str) -> str:
@@ -40,7 +43,43 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class Terminal(Console):
+    """A console that shows text as it is: nothing in it moves the cursor, sets colours or turns into a picture."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, texts with their control characters escaped."""
+        super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Whoever reads the output has left: end without a word. (An OSError would be given another exit status.)"""
+        _let_go_of_output()
+        raise SystemExit(CLOSED)
+
+
+def printable(text: str) -> str:
+    """A text as it can be shown on a terminal: control characters, half characters and marks that turn the direction of
+    writing as escapes.
+    """
+    return "".join(one if one == "\n" or not _steers(one) else _escaped(one) for one in text)
+
+
+def _steers(one: str) -> bool:
+    return unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(one) in TURNING
+
+
+def _escaped(one: str) -> str:
+    return "  " if one == "\t" else one.encode("unicode_escape").decode("ascii")
+
+
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+out, err = Terminal(), Terminal(stderr=True)
+DEBUG = "--debug"  # taken out of the command line before it is parsed, so it may stand anywhere
+CLOSED, INTERRUPTED, UNEXPECTED, MISTAKE = 141, 130, 1, 2  # exit statuses; docs/errors.md says when each comes
 STAGES = {
     "embed": "observers look at the stimuli",
     "strength": "strength is evaluated",
@@ -84,9 +123,10 @@ def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
     for one in fields(Settings):
         if one.name in left_out:
             continue
-        repeated = isinstance(one.default, tuple)
+        usual = one.default if one.default_factory is MISSING else one.default_factory()
+        repeated = isinstance(usual, tuple)
         kind = list[str] if repeated else one.type
-        default = list(one.default) if isinstance(one.default, tuple) else one.default
+        default = list(usual) if isinstance(usual, tuple) else usual
         names = [f"--{one.name.replace('_', '-')}"]
         option = typer.Option(
             *names, help=one.metadata["help"], show_default=default not in (None, []) and one.name != "cache"
@@ -122,15 +162,15 @@ def survey(
     shown = Shown()
     with going_on(shown):
         run = thalweg.survey(*ladder, out=out_, progress=shown, **settings)
-        path = written(run, shown)
+        path = written(run, shown, settings["workers"])
     for name, verdicts in run.verdict.items():
         for word, verdict in verdicts.items():
-            out.print(f"[bold]{name}, {word}:[/bold] ", end="")
+            out.print(f"[bold]{escape(name)}, {word}:[/bold] ", end="")
             out.print(verdict["sentence"], markup=False)
     for one in run.comparison:
         out.print(f"[bold]all ladders, {one['headline']}:[/bold] ", end="")
         out.print(one["sentence"], markup=False)
-    out.print(f"report: {path}", markup=False)
+    out.print(f"report: {readable(path)}", markup=False)
 
 
 @contextmanager
@@ -140,13 +180,13 @@ def going_on(shown: Shown) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         shown.say("interrupted; nothing is lost: give the same command again to go on")
-        os._exit(130)  # worker processes in the middle of a task are not waited for
+        os._exit(INTERRUPTED)  # worker processes in the middle of a task are not waited for
 
 
-def written(run: Run, shown: Shown) -> Path:
+def written(run: Run, shown: Shown, workers: int | None) -> Path:
     """The run's report, written with its progress shown."""
     with shown.stage("report", 1) as advance:
-        path = run.report()
+        path = run.report(workers=workers)
         advance()
     return path
 
@@ -211,11 +251,11 @@ def measure(
             progress=shown,
             **settings,
         )
-        path = written(run, shown)
+        path = written(run, shown, settings["workers"])
     for word, line in headline(run).items():
         out.print(f"[bold]{word}:[/bold] ", end="")
         out.print(line, markup=False)
-    out.print(f"report: {path}", markup=False)
+    out.print(f"report: {readable(path)}", markup=False)
 
 
 def headline(run: Run) -> dict[str, str]:
@@ -247,7 +287,7 @@ def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool,
     table = Table("layer", "kind", "units", "pool", box=None)
     layers, others = layers_and_others(model)
     for tap in layers:
-        table.add_row(escape(tap.layer.name), escape(tap.kind), f"{tap.units:,}", tap.layer.pool)
+        table.add_row(*_cells(tap.layer.name, tap.kind, f"{tap.units:,}", tap.layer.pool))
     out.print(table)
     for line in others:
         out.print(line, markup=False)
@@ -297,11 +337,14 @@ def train_dictionary(
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
     out_: Annotated[Path | None, typer.Option("--out", help="The file to write; DIR/report.html by default.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes; as many as cores by default.", min=1, show_default=False)
+    ] = None,
 ) -> None:
     """Write the report of a finished run again."""
     from thalweg.run import open_run
 
-    out.print(f"report: {open_run(directory).report(out_)}", markup=False)
+    out.print(f"report: {readable(open_run(directory).report(out_, workers=workers))}", markup=False)
 
 
 @app.command(epilog=examples("thalweg shape table.csv --strength loss --score score --group model"))
@@ -365,8 +408,13 @@ def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measure
         raise unknown("list", what, listed)
     table = Table(box=None, show_header=False)
     for row in listed[what]:
-        table.add_row(*map(escape, row))
+        table.add_row(*_cells(*row))
     out.print(table)
+
+
+def _cells(*texts: str) -> list[str]:
+    """Texts as they stand in a table."""
+    return [escape(printable(text)) for text in texts]
 
 
 def _no_other_bars() -> None:
@@ -377,14 +425,54 @@ def _no_other_bars() -> None:
         bar.__init__ = partialmethod(bar.__init__, disable=True)
 
 
+@app.callback()
+def _everywhere(
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; it may stand anywhere.")] = False,
+) -> None:
+    """How interpretable are a network's units, and how does that change with its strength?"""
+
+
 def main() -> None:
-    """Run the command line; a mistake of the user's is one message on standard error and exit code 2, without a
-    traceback.
+    """Run the command line: whatever goes wrong is one message on standard error, without a traceback unless `--debug`
+    asks for it. docs/errors.md lists the exit statuses.
     """
     _no_other_bars()
+    debug = DEBUG in sys.argv
+    sys.argv = [word for word in sys.argv if word != DEBUG]
     try:
-        app()
-    except ThalwegError as mistake:
-        err.print("[bold red]error:[/bold red] ", end="")
-        err.print(str(mistake), markup=False)
-        sys.exit(2)
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except (SystemExit, Exception, KeyboardInterrupt) as wrong:
+        if isinstance(wrong, SystemExit):
+            raise
+        if debug and not isinstance(wrong, BrokenPipeError | KeyboardInterrupt):
+            traceback.print_exception(wrong)
+        sys.exit(failed(wrong))
+
+
+def _let_go_of_output() -> None:
+    """What is left to be written would fail again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def failed(wrong: BaseException) -> int:
+    """Say what went wrong, and return the exit status."""
+    if isinstance(wrong, BrokenPipeError) or (isinstance(wrong, OSError) and wrong.errno in FULL):
+        _let_go_of_output()
+        if isinstance(wrong, BrokenPipeError):
+            return CLOSED
+        said, status = f"the output cannot be written ({wrong.strerror})", MISTAKE
+    elif isinstance(wrong, ThalwegError):
+        said, status = str(wrong), MISTAKE
+    elif isinstance(wrong, KeyboardInterrupt):
+        said, status = "interrupted", INTERRUPTED
+    elif isinstance(wrong, MemoryError):
+        said, status = f"memory ran out ({reason(wrong)}); fewer --workers or a smaller --batch-size take less", MISTAKE
+    else:
+        said = f"unexpected {reason(wrong)}; give the command again with {DEBUG} and report what it shows"
+        status = UNEXPECTED
+    err.print("[bold red]error:[/bold red] ", end="")
+    err.print(said, markup=False)
+    return status

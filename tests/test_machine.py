@@ -1,0 +1,373 @@
+"""What lies under a survey: names of files, what is swept away, damaged runs, hostile names, the terminal."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+import vl_convert
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from test_report import World
+from thalweg import ThalwegError, cli, interrupts, open_run, tables, tasks
+from thalweg.progress import Silent
+from thalweg.report import charts, figures, render, write
+from thalweg.run import Run
+from thalweg.settings import Settings, usual_cache
+from thalweg.survey import _agree
+from thalweg.tables import RunDirectory, file_name, same_files
+
+NAMES = [
+    "mlp α",
+    "mlp β",
+    "mlp 4",
+    "mlp/4",
+    "mlp-4",
+    "-mlp",
+    "mlp",
+    "",
+    " ",
+    "a" * 200,
+    "a" * 201,
+    "nul",
+    "NUL.x",
+    "\ud800",
+]
+HOSTILES = [
+    *("a\u2028b", "constructor", "__proto__", "\x1b[31mred", "</script>", "{{ 7 * 7 }}", "nul\x00", "half \ud800"),
+    *("x" * 10_000, "🐻 :bear:", "\u202eright to left", "toString"),
+]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return World.of_one_model().save(tmp_path_factory.mktemp("world") / "run")
+
+
+def test_no_two_names_share_a_file():
+    found = [file_name(name) for name in NAMES]
+    assert len(set(found)) == len(NAMES)
+    assert [name for name in found if len(name) > 120 or not name.isascii() or "/" in name] == []
+    assert not any(tables.RESERVED.fullmatch(name) for name in found)
+
+
+def test_plain_names_keep_their_files():
+    for name in ("tiny-dense-8-1", "mlp-4", "gpt2-small", "AlexNet", "v1.0_x"):
+        assert file_name(name) == name
+
+
+def test_two_things_with_the_same_files_are_refused():
+    with pytest.raises(ThalwegError, match=r"rung 'b-c' and rung 'c' would share the file name 'a-b-c-0'"):
+        same_files([("rung 'b-c'", "a-b-c-0"), ("rung 'c'", "a-b-c-0")])
+    with pytest.raises(ThalwegError, match="small and capital letters"):
+        same_files([("A", "a-B"), ("B", "A-b")])
+
+
+def left_behind(folder: Path) -> dict[str, bool]:
+    """Files in and around a run; whether a sweep may remove them."""
+    files = {
+        ".units.parquet.host.12.part": True,
+        "weights/.m-0.json.host.12.part": True,
+        "recordings/shards/.tmpAb3dEf": True,
+        "steps/.train-m-0.json.my.host.12.part": True,
+        ".tmpAb3dEf": False,
+        ".video.part": False,
+        "weights/.video.part": False,
+        "mine/.units.parquet.host.12.part": False,
+        "mine/weights/.tmpAb3dEf": False,
+        "weights/mine/.x.json.host.12.part": False,
+    }
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+    return files
+
+
+def test_a_sweep_removes_only_what_is_the_runs_own(tmp_path: Path):
+    files = left_behind(tmp_path)
+    RunDirectory(tmp_path).sweep()
+    assert {name: not (tmp_path / name).exists() for name in files} == files
+
+
+def test_a_folder_that_is_a_run_of_its_own_is_not_swept(tmp_path: Path):
+    left_behind(tmp_path)
+    (tmp_path / "weights/settings.json").write_text("{}")
+    RunDirectory(tmp_path).sweep()
+    assert (tmp_path / "weights/.m-0.json.host.12.part").exists()
+
+
+def test_an_out_that_is_no_place_for_a_run_is_refused(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for path, said in ((tmp_path, r"holds no run, but other things \("), ("notes.txt", "a file"), ("link", "a link")):
+        with pytest.raises(ThalwegError, match=f"{said}.*choose another --out"), RunDirectory(tmp_path / path).locked():
+            pass
+    assert not (tmp_path / ".lock").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run-link").symlink_to(tmp_path / "run")
+    with RunDirectory(tmp_path / "run-link").locked():
+        assert (tmp_path / "run/.lock").exists()
+
+
+class Said(Silent):
+    """Progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("content", ['{"ladders": ["m', "[]", "3", "[" * 50_000, "\xff"])
+def test_damaged_settings_are_written_again(tmp_path: Path, content: str):
+    path, progress = tmp_path / "settings.json", Said()
+    path.write_bytes(content.encode("latin-1"))
+    ladder = SimpleNamespace(call=(), name="m")
+    found = _agree(RunDirectory(tmp_path), [ladder], Settings(), progress)  # type: ignore[list-item]
+    assert found["ladders"] == ["m"]
+    assert not path.exists()
+    assert "settings.json: damaged" in progress.lines[0]
+
+
+def test_an_older_format_is_named(done: Run, tmp_path: Path):
+    record = {**done.record}
+    del record["format"]
+    tables.write_json(tmp_path / "run.json", record)
+    with pytest.raises(ThalwegError, match="this run has format 1, and this thalweg reads format 2"):
+        open_run(tmp_path)
+
+
+def copied(run: Run, folder: Path) -> Path:
+    folder.mkdir()
+    for file in run.path.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda out: (out / "models.parquet").write_bytes((out / "scores.parquet").read_bytes()), "models.parquet"),
+        (lambda out: tables.write_frame(out / "scores.parquet", pl.DataFrame()), "scores.parquet"),
+        (lambda out: (out / "layers.parquet").unlink(), "layers.parquet: there is no such file"),
+        (lambda out: tables.write_json(out / "shape.json", {}), "shape.json.*a list of objects was expected"),
+        (lambda out: tables.write_json(out / "run.json", [1]), "run.json.*it holds list"),
+        (lambda out: tables.write_json(out / "run.json", {"format": tables.FORMAT}), "run.json.*named 'settings'"),
+        (lambda out: (out / "comparison.json").write_text("[" * 50_000), "comparison.json: damaged"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named_with_what_helps(done: Run, tmp_path: Path, damage, said: str):
+    out = copied(done, tmp_path / "run")
+    damage(out)
+    with pytest.raises(ThalwegError, match=f"{said}.*give the survey command again"):
+        write(open_run(out), tmp_path / "report.html", workers=1)
+
+
+def test_a_shape_that_says_nothing_is_damage_where_there_are_curves(tmp_path: Path):
+    run = World().save(tmp_path / "run")
+    tables.write_json(run.path / "shape.json", [])
+    with pytest.raises(ThalwegError, match=r"shape\.json: damaged.*it holds no verdict"):
+        _ = Run(run.path).shape
+
+
+def test_a_run_that_is_not_finished_says_so(tmp_path: Path):
+    tables.write_json(tmp_path / "settings.json", {})
+    with pytest.raises(ThalwegError, match="this run is not finished"):
+        open_run(tmp_path)
+
+
+json_like = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(data=st.data(), file=st.sampled_from(["run.json", "shape.json", "comparison.json"]))
+def test_any_json_in_a_run_gives_a_report_or_one_of_our_errors(
+    done: Run, tmp_path: Path, data: st.DataObject, file: str
+):
+    before = (done.path / file).read_text()
+    content = json.loads(before)
+    if isinstance(content, dict) and data.draw(st.booleans()):
+        place = data.draw(st.sampled_from(sorted(content)))
+        if isinstance(content[place], dict) and content[place] and data.draw(st.booleans()):
+            content[place][data.draw(st.sampled_from(sorted(content[place])))] = data.draw(json_like)
+        else:
+            content[place] = data.draw(json_like)
+    else:
+        content = data.draw(json_like)
+    try:
+        (done.path / file).write_text(json.dumps(content))
+        with suppress(ThalwegError):
+            write_page(open_run(done.path), tmp_path / "report.html")
+    finally:
+        (done.path / file).write_text(before)
+
+
+def write_page(run: Run, path: Path) -> None:
+    """The report without the files of its charts, which take long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thalweg.report._export", lambda _: "")
+        write(run, path, workers=1)
+
+
+def test_hostile_names_are_drawn():
+    rows = [
+        {"rung": name, "control": "trained", "score": 0.7, "low": 0.6, "high": 0.8, "coverage": 1.0, "seed": None}
+        for name in HOSTILES
+    ]
+    chart = charts.by_rung(rows, HOSTILES, value="score", title="{{ x }}", scale=(0, 1))
+    made = charts.printed(charts.Figure("x", "x", (), (charts.Panel("\x1b[31m", "", chart),), control_shapes=True))
+    svg = vl_convert.vegalite_to_svg(json.dumps(made), vl_version="5.20")
+    assert vl_convert.svg_to_png(svg)
+    assert "\\x1b[31mred" in svg
+    assert "constructor" in svg
+
+
+def renamed(run: Run, folder: Path, control: str, name: str) -> Run:
+    """A copy of a run, one of whose controls has another name."""
+    out = copied(run, folder)
+    for file in out.glob("*.parquet"):
+        frame = pl.read_parquet(file)
+        if "control" in frame.columns:
+            tables.write_frame(file, frame.with_columns(pl.col("control").replace({control: name})))
+    return open_run(out)
+
+
+def test_a_twin_of_any_name_is_drawn(done: Run, tmp_path: Path):
+    run = renamed(done, tmp_path / "run", "rotated", "my <twin>")
+    html = render(run)
+    assert "my &lt;twin&gt;" in html
+    (ladder,) = figures.ladders(run)
+    assert ladder.controls == ("trained", "untrained", "my <twin>")
+    drawn = [charts.printed(figure) for figure in figures.figures(ladder)]
+    assert not [figure.failed for figure in figures.figures(ladder) if figure.failed]
+    assert '"my <twin>"' in json.dumps(drawn)
+    assert charts.PAPER["--twin-1"] in json.dumps(drawn)
+
+
+def test_a_figure_that_fails_costs_only_itself(done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_given: object, **_options: object) -> None:
+        raise RuntimeError("ink ran out")
+
+    monkeypatch.setattr(charts, "capacity", broken)
+    monkeypatch.setattr("thalweg.report.vl_convert.vegalite_to_svg", broken)
+    html = write(done, tmp_path / "report.html", workers=1).read_text()
+    assert "This figure could not be drawn: RuntimeError: ink ran out" in html
+    assert "could not be drawn: RuntimeError: ink ran out" in html.partition("How to reproduce it")[2]
+    assert 'id="ladder-1-layers-1"' in html
+
+
+def test_a_report_that_cannot_be_written_names_the_option(done: Run, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ThalwegError, match="name a file elsewhere with --out"):
+        write(done, tmp_path / "file/report.html", workers=1)
+    with pytest.raises(ThalwegError, match="this is a folder"):
+        write(done, tmp_path, workers=1)
+
+
+def test_the_cache_has_a_place_without_a_home_and_is_tried_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert usual_cache().name == "thalweg-cache"
+    (tmp_path / "home").write_text("")
+    with pytest.raises(ThalwegError, match=r"cannot be written .*choose another with --cache"):
+        tables.writable(tmp_path / "home/.cache", "--cache")
+
+
+def test_a_task_that_fails_says_it_in_a_sentence_and_keeps_its_traceback(tmp_path: Path):
+    def work():
+        yield
+        raise KeyError("conv1")
+
+    model = SimpleNamespace(run=RunDirectory(tmp_path), task="m-0")
+    said = tasks._reason([model], work())  # type: ignore[list-item]
+    assert said == "KeyError: 'conv1' (the traceback is in failures/m-0.txt of the run directory)"
+    assert "Traceback" in (tmp_path / "failures/m-0.txt").read_text()
+
+
+ENDS = [
+    (ThalwegError("mistaken"), cli.MISTAKE, "error: mistaken"),
+    (KeyboardInterrupt(), cli.INTERRUPTED, "interrupted"),
+    (
+        ZeroDivisionError("by 0"),
+        cli.UNEXPECTED,
+        "unexpected ZeroDivisionError: by 0; give the command again with --debug",
+    ),
+    (MemoryError(), cli.MISTAKE, "memory ran out"),
+    (OSError(errno.ENOSPC, "No space left on device"), cli.MISTAKE, "the output cannot be written (No space left"),
+    (BrokenPipeError(errno.EPIPE, "closed"), cli.CLOSED, ""),
+]
+
+
+@pytest.mark.parametrize(("wrong", "status", "said"), ENDS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("debug", [False, True])
+def test_every_end_has_its_status_and_one_message(wrong, status, said, debug, monkeypatch, capfd):
+    def ends() -> None:
+        raise wrong
+
+    monkeypatch.setattr(cli, "app", ends)
+    monkeypatch.setattr(cli.sys, "argv", ["thalweg", "list", *([cli.DEBUG] if debug else [])])
+    monkeypatch.setattr(cli.os, "dup2", lambda *_: None)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    shown = capfd.readouterr().err
+    assert end.value.code == status
+    assert said in shown
+    traced = debug and not isinstance(wrong, BrokenPipeError | KeyboardInterrupt)
+    assert ("Traceback" in shown) == traced
+    assert (len(shown.splitlines()) > 1) == traced
+
+
+def test_errors_are_documented_with_their_statuses():
+    page = (Path(__file__).parents[1] / "docs/errors.md").read_text()
+    for status in (0, cli.UNEXPECTED, cli.MISTAKE, cli.INTERRUPTED, cli.CLOSED):
+        assert f"| {status} |" in page
+    for wrong, _, said in ENDS:
+        assert not said or isinstance(wrong, ThalwegError) or said.split(" (")[0].split(" ZeroDiv")[0] in page
+    for said in (
+        "holds no run, but other things",
+        "this run is not finished",
+        "damaged or truncated",
+        "share the file name",
+    ):
+        assert said in page
+
+
+def test_nothing_in_a_text_steers_the_terminal(capsys: pytest.CaptureFixture[str]):
+    cli.Terminal().print("\x1b[2J :bear: \u202etxt\u2028 \ud800 [bold]x", markup=False)
+    assert capsys.readouterr().out == "\\x1b[2J :bear: \\u202etxt\\u2028 \\ud800 [bold]x\n"
+    assert cli.printable("naïve 🐻 שלום\n") == "naïve 🐻 שלום\n"
+
+
+def test_a_closed_or_full_output_ends_quietly(tmp_path: Path):
+    command = f"{sys.executable} -c 'from thalweg.cli import main; main()' list observers"
+    env = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    shown = subprocess.run(f"({command}; echo $? >&2) | true", shell=True, capture_output=True, text=True, env=env)
+    assert shown.stderr.split() == [str(cli.CLOSED)]
+
+
+def test_an_interruption_while_the_command_is_imported_shows_no_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(sys, "argv", ["own.py"])
+    interrupts.quiet_for_the_command()
+    assert sys.excepthook is sys.__excepthook__
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/thalweg", "list"])
+    interrupts.quiet_for_the_command()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    sys.excepthook(ValueError, ValueError("a fault"), None)
+    shown = capsys.readouterr().err
+    assert shown.startswith("interrupted\n")
+    assert "ValueError: a fault" in shown
