@@ -1,6 +1,8 @@
 """Text: from files and installed documentation to windows that share no document."""
 
+import gzip
 import json
+import os
 import random
 import re
 from dataclasses import replace
@@ -15,9 +17,10 @@ from hypothesis import strategies as st
 
 from thalweg import ThalwegError
 from thalweg.stimuli import Source, Splits, Windows, corpus, halves
-from thalweg.stimuli.corpus import WORD, Encoded, byte_pairs, encode, pieces, split, splits, topics
+from thalweg.stimuli.corpus import WORD, Encoded, byte_pairs, encode, encode_whole, pieces, split, splits, topics
 from thalweg.stimuli.docstrings import cleaned, docstrings, embedded
-from thalweg.stimuli.documents import BLOCK, Document, even, join, read, without_repeats
+from thalweg.stimuli.documents import BLOCK, Document, even, join, without_repeats
+from thalweg.stimuli.documents import read as read_texts
 from thalweg.stimuli.windows import NO_TARGET, Vocabulary
 
 SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
@@ -98,6 +101,44 @@ def test_windows_begin_and_end_with_words_and_never_overlap():
         else:
             assert whole[end:].startswith(vocabulary.text(torch.tensor([following])))
     assert (windows.tokens.shape[1], windows.length) == (12, 12)
+
+
+CHINESE = "山水火木金土字文章漢語学校電気天地人大小上下左右中外国家時間年月日本書読話聞食飲行来見知思言"
+THAI = ["น้ำ", "กำ", "ที่", "ว่า", "คน", "ไป", "เมื่อ", "ก็", "ดี", "บ้าน", "ปลา", "ตัว"]
+
+
+def unspaced_text(script: str, seed: int) -> str:
+    """Six sentences without spaces, with a Latin word and a number in them."""
+    chance = random.Random(seed)
+    units, stop = (list(CHINESE), "。") if script == "Chinese" else (THAI, " ")
+    return "".join("".join(chance.choices(units, k=60)) + chance.choice(["GPT", "42", ""]) + stop for _ in range(6))
+
+
+@pytest.mark.parametrize("script", ["Chinese", "Thai"])
+@pytest.mark.parametrize("published", [False, True])
+def test_without_spaces_windows_begin_and_end_between_characters(script: str, published: bool):
+    documents = [Document(str(number), unspaced_text(script, number)) for number in range(12)]
+    tokenizer = byte_pairs((document.text for document in documents), 300)
+    encoded = (encode_whole if published else encode)(documents, tokenizer)
+    vocabulary = Vocabulary(pieces(tokenizer), torch.zeros(300).long(), torch.zeros(1, 300))
+    windows = corpus.windows(documents, encoded, vocabulary, length=12)
+    assert windows.tokens.numel() > 0.6 * sum(len(one.tokens) for one in encoded)
+    marks = set("้ำ่ี์ื็ัํ")
+    for text, origin in zip(windows.texts(), windows.documents.tolist(), strict=True):
+        assert text in documents[origin].text  # so no character is cut in two
+        assert text[0] not in marks | {"。"}
+        after = documents[origin].text.split(text, 1)[1]
+        assert not after or after[0] not in marks
+        assert not (re.search("[A-Z0-9]$", text) and re.match("[A-Z0-9]", after))
+    shown = windows.show(0).pieces
+    assert len(shown) == 12
+    assert script == "Thai" or "" in shown  # some character is of two tokens
+    assert "".join(shown) == windows.texts()[0]
+
+
+def test_no_mark_is_taken_from_its_letter():
+    assert WORD.findall("नमस्ते दुनिया।") == ["नमस्ते", " दुनिया", "।"]
+    assert WORD.findall("cafe\u0301 noir") == ["cafe\u0301", " noir"]
 
 
 def test_windows_cover_nearly_all_of_the_text():
@@ -387,6 +428,10 @@ def test_lists_of_words_come_with_their_tags(tmp_path: Path):
     assert one.ends[4:] == tuple(end + 13 for end in one.ends[:4])
 
 
+def read(source: Source) -> list[Document]:
+    return read_texts(source).documents
+
+
 def wrong(path: Path, said: str, text: str | None = None, document: str | None = None) -> None:
     with pytest.raises(ThalwegError, match=said):
         splits(Source(path, text, document), 0)
@@ -413,10 +458,78 @@ def test_a_binary_file_is_named(tmp_path: Path):
 
 def test_a_wrong_encoding_is_named_with_the_byte(tmp_path: Path):
     path = tmp_path / "latin.txt"
-    path.write_bytes("un café noir".encode("latin-1"))
-    wrong(path, r"latin\.txt: is not UTF-8 \(byte 6 is 0xe9\)")
-    path.write_bytes("un café noir".encode("utf-16"))
-    wrong(path, r"is UTF-16, not UTF-8 \(its mark is at byte 0\)")
+    path.write_bytes("un\nun café noir".encode("latin-1"))
+    wrong(path, r"latin\.txt, line 2: is not UTF-8 \(byte 9 is 0xe9\).*iconv -f WINDOWS-1252 -t UTF-8")
+
+
+def test_text_in_utf16_is_read_and_said_so(tmp_path: Path):
+    path = tmp_path / "wide.txt"
+    for encoding in ("utf-16", "utf-32"):
+        path.write_bytes("un café noir\r\n\r\net du thé".encode(encoding))
+        found = read_texts(Source(path))
+        assert [one.text for one in found.documents] == ["un café noir\net du thé"]
+        assert f"read as {encoding.upper()}" in found.note
+    path.write_bytes("un café".encode("utf-16")[:-1])
+    wrong(path, r"wide\.txt: is UTF-16 by its first bytes, but damaged at byte 14")
+
+
+def test_what_holds_text_in_another_form_is_named_with_the_way_to_it(tmp_path: Path):
+    for ending, compressed, advice in (("gz", gzip.compress(b"text"), "gunzip"), ("pdf", b"%PDF-1.7\n", "pdftotext")):
+        path = tmp_path / f"corpus.txt.{ending}"
+        path.write_bytes(compressed)
+        wrong(path, rf"corpus\.txt\.{ending}: is .* not text; .*: {advice} .*corpus")
+
+
+def test_no_device_or_pipe_is_opened(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    wrong(tmp_path / "pipe.txt", "is neither a file nor a folder")
+    wrong(tmp_path / ("long" * 100), "is no path that can be read")
+
+
+def test_control_characters_become_spaces_and_are_counted(tmp_path: Path):
+    path = tmp_path / "bell.txt"
+    path.write_bytes(b"a\x07b\x1b[0m c")
+    found = read_texts(Source(path))
+    assert found.documents[0].text == "a b [0m c"
+    assert "2 control characters became spaces" in found.note
+    found = read_texts(Source(lines(tmp_path / "t.jsonl", ['{"text": "a\\u0000b"}'])))
+    assert (found.documents[0].text, "1 control character became spaces" in found.note) == ("a b", True)
+
+
+def test_hidden_and_other_files_of_a_folder_are_counted_and_no_documents(tmp_path: Path):
+    for name in ("news/a.TXT", "train/b.txt", ".ipynb_checkpoints/a-checkpoint.txt", "._a.txt", "c.md", "d.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0" if name.startswith("._") else f"Text {name}".encode())
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("Named in Latin-1")
+    found = read_texts(Source(tmp_path))
+    assert [(one.name, one.label) for one in found.documents] == [
+        (r"caf\xe9.txt", tmp_path.name),
+        ("news/a.TXT", "news"),
+        ("train/b.txt", "text"),  # a part of a data set is no kind
+    ]
+    assert re.search(r"took 3 documents of \d+ characters, .*; passed over: 2 \.md, 2 hidden.*, 1 empty", found.note)
+
+
+def test_what_was_taken_is_said_with_the_pool(tmp_path: Path):
+    rows = [{"text": document.text, "id": 1} for document in planted(12, words=400)] + [{"text": None}]
+    pool = parts(splits(Source(lines(tmp_path / "mine.jsonl", rows)), 0, length=12))[2]
+    taken, cut = pool.notes
+    assert re.search(r"mine\.jsonl: took 12 documents of [\d,]+ characters, 12 rows, text from column 'text'", taken)
+    assert re.search(r"passed over: 1 row without text; columns not read: 'id'", taken)
+    assert re.search(rf"from 12 of 12 documents: .* {len(pool)} in the pool; left out: 0\.0% of the paragraphs", cut)
+
+
+@pytest.mark.parametrize("length", [0, 1, -3, 10**30])
+def test_no_window_has_any_length(tmp_path: Path, length: int):
+    path = lines(tmp_path / "mine.jsonl", [{"text": document.text} for document in planted(9, words=40)])
+    with pytest.raises(ThalwegError, match=r"length is -?\d; at least 2|none of 9 documents holds a window of 10{30} "):
+        splits(Source(path), 0, length=length)
+
+
+def test_a_single_long_line_is_one_document_and_how_to_break_it_is_said(tmp_path: Path):
+    (tmp_path / "long.txt").write_text("word " * 5000)
+    wrong(tmp_path / "long.txt", r"long\.txt: has 1 document .*break long lines, as by: fold -s -w 500 FILE")
 
 
 def test_too_few_documents_are_counted(tmp_path: Path):
@@ -461,8 +574,8 @@ def test_a_column_of_another_type_is_named_with_what_it_holds(tmp_path: Path):
 
 def test_damage_is_named_with_its_line(tmp_path: Path):
     path = lines(tmp_path / "t.jsonl", [{"text": "x"}, '{"text": "y', {"text": "z"}])
-    wrong(path, r"t\.jsonl, line 2: is not JSON \(.*\); one object a line was expected")
-    wrong(lines(path, [{"text": "x"}, "[1, 2]"]), r"line 2: holds a list; one JSON object was expected")
+    wrong(path, r"t\.jsonl, line 2: is not JSON \(.*\); one object a line, an array of objects")
+    wrong(lines(path, [{"text": "x"}, "[1, 2]"]), r"line 2: holds a list; an object or a string was expected")
     pl.DataFrame({"text": ["a" * 500]}).write_parquet(tmp_path / "t.parquet")
     (tmp_path / "t.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:-40])
     wrong(tmp_path / "t.parquet", r"t\.parquet: cannot be read as Parquet")

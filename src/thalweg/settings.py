@@ -72,7 +72,7 @@ class Settings:
     document_column: str | None = field(default=None, metadata=_said("Column that says which document a text is of."))
     image_column: str | None = field(default=None, metadata=_said("Column of a Parquet table that holds its images."))
     label_column: str | None = field(
-        default=None, metadata=_said("Column that holds the images' classes; 'none' for no classes.")
+        default=None, metadata=_said("Column that holds the classes of images or the kinds of texts; 'none' for none.")
     )
     skip_bad: bool = field(default=False, metadata=_said("Leave out images that do not decode."))
     seed: int = field(default=0, metadata=_said("The one seed that every random choice comes from.", 0))

@@ -6,16 +6,17 @@ twentieth for deciding when to stop, a fifth for the pool. The vocabulary (byte-
 come from the training documents alone. A model that exists already brings its tokenizer: nothing is trained then, and
 whole documents are encoded as that tokenizer encodes them.
 
-A word here is a run of letters, digits and underscores with the apostrophes in it, a run of other marks, or a line
-break; a space belongs to the word after it. No token of a vocabulary that is trained here spans two words; one of a
-published tokenizer may ("?" and a line break), and then no window begins or ends inside it. A window begins at a word
-that follows whitespace and ends where a word does, so some text between windows is left out.
+A word here is a run of letters with their marks, digits and underscores, with the apostrophes in it, a run of other
+characters, or a line break; a space belongs to the word after it. No token of a vocabulary that is trained here spans
+two words; one of a published tokenizer may ("?" and a line break), and then no window begins or ends inside it. A
+window begins at a word that follows whitespace and ends where a word does, so some text between windows is left out. In
+scripts that write no spaces (`scripts`), it begins and ends between any two characters that no token spans.
 """
 
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -32,10 +33,11 @@ from tokenizers.pre_tokenizers import Sequence as InTurn
 from tokenizers.trainers import BpeTrainer
 from torch import Tensor
 
-from thalweg.errors import ThalwegError
+from thalweg.errors import ThalwegError, readable
 from thalweg.stimuli import Source, Splits
 from thalweg.stimuli.docstrings import embedded
-from thalweg.stimuli.documents import Document, read, without_repeats
+from thalweg.stimuli.documents import BLOCK, Document, Texts, read, without_repeats
+from thalweg.stimuli.scripts import MARKS, unspaced
 from thalweg.stimuli.windows import NO_TARGET, Tags, Vocabulary, Windows
 
 __all__ = [
@@ -63,18 +65,23 @@ PASSAGE = 256  # tokens of a document that are taken to keep to one subject
 PASSAGES = 3000  # that topics are fitted on, at most: more cost time and change little
 COMMON = 0.3  # of passages: what more of them have says nothing of their subject (articles, punctuation)
 ROUNDS = 50  # of the factorisation: four times as many change the error by a thousandth
-WORD = re.compile(r"\n| ?\w+(?:['’]\w+)*| ?[^\w \n]+| ")
+LETTER = rf"\w{MARKS}"  # Python's \w lacks the marks that belong to letters, as the vowels of Hindi and Thai
+WORD = re.compile(rf"\n| ?[{LETTER}]+(?:['’][{LETTER}]+)*| ?[^{LETTER} \n]+| ")
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how vocabularies in SentencePiece's manner spell a byte
 SPEECH = "part of speech"
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A document as tokens: which are the first of a word, and the tag of each one's word where words are tagged."""
+    """A document as tokens: which are the first of a word, and the tag of each one's word where words are tagged.
+
+    `unspaced` says before which tokens the text may be cut because its script writes no spaces; empty where none may.
+    """
 
     tokens: Int[np.ndarray, " token"]
     first: Bool[np.ndarray, " token"]
     tags: tuple[str, ...] = ()
+    unspaced: Bool[np.ndarray, " token_or_none"] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 def splits(source: Source, seed: int, *, length: int = LENGTH, tokenizer: Tokenizer | None = None) -> Splits:
@@ -83,8 +90,18 @@ def splits(source: Source, seed: int, *, length: int = LENGTH, tokenizer: Tokeni
     Raises:
         ThalwegError: see `read` and `split`.
     """
-    documents = embedded() if source.path is None else read(source)
-    return split(documents, seed=seed, length=length, tokenizer=tokenizer)
+    if length < 2:
+        raise ThalwegError(f"length is {length}; at least 2 tokens in a window were expected (--length)")
+    texts = _embedded() if source.path is None else read(source)
+    origin = "the embedded English" if source.path is None else readable(source.path)
+    return split(texts.documents, seed=seed, length=length, tokenizer=tokenizer, origin=origin, notes=(texts.note,))
+
+
+def _embedded() -> Texts:
+    """The English of the installed libraries, and what is to be said of it."""
+    documents = embedded()
+    characters = sum(len(document.text) for document in documents)
+    return Texts(documents, f"the embedded English: {len(documents):,} documents of {characters:,} characters")
 
 
 def split(
@@ -96,13 +113,15 @@ def split(
     entries: int = ENTRIES,
     pool: int = POOL,
     validation: int = VALIDATION,
+    origin: str = "the text",
+    notes: tuple[str, ...] = (),
 ) -> Splits:
     """Windows for training, for validation and for the pool; no document is in two of them, no window is there twice.
 
     At most `pool` and `validation` windows are drawn at random, as many from one document as from another as far as
     they have them, and no more than a quarter of the pool from one. A window's document is a place in the random order.
     The tokens are those of the `tokenizer` or, without one, of an encoding with so many `entries` that is trained on
-    the training documents.
+    the training documents. Errors call the text by its `origin`; the pool's notes are those given and one more.
 
     Raises:
         ThalwegError: too few documents when repeated paragraphs are removed, or none long enough for a window.
@@ -110,41 +129,79 @@ def split(
     if length < 2 or entries <= 256:
         raise ThalwegError(f"length is {length}, entries {entries}; at least 2 tokens and 257 entries were expected")
     kept, repeats = without_repeats(documents)
-    if len(kept) < LEAST_DOCUMENTS:
-        raise ThalwegError(
-            f"the text has {len(kept)} document{'s' * (len(kept) != 1)} when repeated paragraphs are removed "
-            f"({repeats:.0%} of all); at least {LEAST_DOCUMENTS} were expected, for training, validation and the two "
-            "halves of the pool share none"
-        )
+    _check_number(kept, repeats, origin)
     generator = np.random.default_rng(seed)
     shuffled = [kept[place] for place in generator.permutation(len(kept))]
     before_pool = len(kept) - max(POOL_DOCUMENTS, round(POOL_SHARE * len(kept)))
     trained = before_pool - max(1, round(VALIDATION_SHARE * len(kept)))
-    if tokenizer is None:
-        own = byte_pairs((document.text for document in shuffled[:trained]), entries)
-        encoded = encode(shuffled, own)
-        vocabulary = _vocabulary(own, encoded[:trained], seed)
-    else:
-        encoded = encode_whole(shuffled, tokenizer)
-        vocabulary = _published(tokenizer, encoded[:trained], seed)
+    encoded, vocabulary = _encoded(shuffled, trained, tokenizer, entries, seed)
+    _check_longest(encoded, length, origin)
     every = windows(shuffled, encoded, vocabulary, length=length)
-    origin = every.documents.numpy()
-    in_validation = np.flatnonzero((origin >= trained) & (origin < before_pool))
-    in_pool = np.flatnonzero(origin >= before_pool)
-    parts = {
-        "training": np.flatnonzero(origin < trained),
-        "validation": in_validation[_evenly(origin[in_validation], validation, 1, generator)],
-        "the pool": in_pool[_evenly(origin[in_pool], pool, POOL_DOCUMENTS, generator)],
-    }
-    for part, chosen in parts.items():
+    of = every.documents.numpy()
+    in_validation = np.flatnonzero((of >= trained) & (of < before_pool))
+    in_pool = np.flatnonzero(of >= before_pool)
+    chosen = (
+        np.flatnonzero(of < trained),
+        in_validation[_evenly(of[in_validation], validation, 1, generator)],
+        in_pool[_evenly(of[in_pool], pool, POOL_DOCUMENTS, generator)],
+    )
+    _check_parts(chosen, len(np.unique(of)), len(kept), length, origin)
+    note = (
+        f"windows of {length} tokens from {len(np.unique(of)):,} of {len(kept):,} documents: {len(chosen[0]):,} for "
+        f"training, {len(chosen[1]):,} for validation, {len(chosen[2]):,} in the pool; left out: {repeats:.1%} of the "
+        "paragraphs, which are repeats"
+    )
+    train, checked, held_out = (every.take(torch.from_numpy(part)) for part in chosen)
+    return Splits(train, checked, replace(held_out, notes=(*notes, note)))
+
+
+def _check_number(kept: Sequence[Document], repeats: float, origin: str) -> None:
+    """Make sure that there are enough documents to be dealt out."""
+    if len(kept) < LEAST_DOCUMENTS:
+        raise ThalwegError(
+            f"{origin}: has {len(kept)} document{'s' * (len(kept) != 1)} when repeated paragraphs are removed "
+            f"({repeats:.0%} of all); at least {LEAST_DOCUMENTS} were expected, for training, validation and the two "
+            "halves of the pool share none. A table has a document in each row, a folder one in each .txt file; a "
+            f"plain text is cut at form feeds, or else between paragraphs into blocks of {BLOCK:,} characters: break "
+            "long lines, as by: fold -s -w 500 FILE"
+        )
+
+
+def _check_longest(encoded: Sequence[Encoded], length: int, origin: str) -> None:
+    """Make sure that some document is as long as a window."""
+    longest = max(len(one.tokens) for one in encoded)
+    if longest < length:
+        raise ThalwegError(
+            f"{origin}: none of {len(encoded):,} documents holds a window of {length} tokens: the longest document has "
+            f"{longest} tokens. Longer documents or shorter windows (--length) were expected; where rows are parts of "
+            "documents, name the column that says of which with --document-column"
+        )
+
+
+def _check_parts(
+    parts: Sequence[Int[np.ndarray, " _"]], with_windows: int, documents: int, length: int, origin: str
+) -> None:
+    """Make sure that windows are left for each of the three parts."""
+    for part, chosen in zip(("training", "validation", "the pool"), parts, strict=True):
         if not len(chosen):
-            longest = max(len(one.tokens) for one in encoded)
             raise ThalwegError(
-                f"too few of {len(kept)} documents hold a window of {length} tokens: none is left for {part}, the "
-                f"longest document has {longest} tokens. Longer documents or shorter windows were expected; where rows "
+                f"{origin}: only {with_windows:,} of {documents:,} documents hold a window of {length} tokens, and "
+                f"none is left for {part}. A window begins after a space or a line break, ends with a word, and stands "
+                "nowhere else in the text. Longer documents or shorter windows (--length) were expected; where rows "
                 "are parts of documents, name the column that says of which with --document-column"
             )
-    return Splits(*(every.take(torch.from_numpy(chosen)) for chosen in parts.values()))
+
+
+def _encoded(
+    shuffled: Sequence[Document], trained: int, tokenizer: Tokenizer | None, entries: int, seed: int
+) -> tuple[list[Encoded], Vocabulary]:
+    """The documents as tokens and their vocabulary, which knows the first so many of them alone."""
+    if tokenizer is not None:
+        encoded = encode_whole(shuffled, tokenizer)
+        return encoded, _published(tokenizer, encoded[:trained], seed)
+    own = byte_pairs((document.text for document in shuffled[:trained]), entries)
+    encoded = encode(shuffled, own)
+    return encoded, _vocabulary(own, encoded[:trained], seed)
 
 
 def byte_pairs(texts: Iterable[str], entries: int = ENTRIES) -> Tokenizer:
@@ -202,6 +259,7 @@ def _from_sentence_piece(entry: str) -> bytes:
 def encode(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]:
     """Each document as tokens; every different word is encoded once."""
     known: dict[str, list[int]] = {}
+    entries = pieces(tokenizer)
     found = []
     for document in documents:
         words = WORD.findall(document.text)
@@ -213,8 +271,20 @@ def encode(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]
         first[sizes.cumsum() - sizes] = True
         tokens = np.array([token for word in words for token in known[word]], np.int32)
         last = np.array([len(word) for word in words], np.int64).cumsum() - 1
-        found.append(Encoded(tokens, first, _spoken(document, np.repeat(last, sizes))))
+        spoken, joints = _spoken(document, np.repeat(last, sizes)), unspaced(document.text)
+        between = _at_characters(tokens, entries, joints) if joints.any() else joints[:0]
+        found.append(Encoded(tokens, first, spoken, between))
     return found
+
+
+def _at_characters(
+    tokens: Int[np.ndarray, " token"], entries: Sequence[bytes], places: Bool[np.ndarray, " place"]
+) -> Bool[np.ndarray, " token"]:
+    """Whether a token begins at one of these places of the text: where it begins with a whole character, not within."""
+    shown = [entries[token] for token in tokens.tolist()]
+    characters = np.array([sum(byte & 0xC0 != 0x80 for byte in piece) for piece in shown], np.int64)
+    whole = np.array([piece[0] & 0xC0 != 0x80 for piece in shown], np.bool_)  # continuing bytes of UTF-8 are 10xxxxxx
+    return np.asarray(whole & places[characters.cumsum() - characters])
 
 
 def encode_whole(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]:
@@ -234,8 +304,17 @@ def encode_whole(documents: Sequence[Document], tokenizer: Tokenizer) -> list[En
         ends = np.append(starts[1:], len(document.text))
         word = np.searchsorted(starts, (offsets[:, 1] - 1).clip(min=0), side="right") - 1  # that a token ends in
         last = ends[word] - 1 if len(tokens) else word
-        found.append(Encoded(tokens, _first(document.text, starts, offsets), _spoken(document, last)))
+        first, joints = _first(document.text, starts, offsets), unspaced(document.text)
+        between = joints[offsets[:, 0]] & _after_all(offsets) if joints.any() else joints[:0]
+        found.append(Encoded(tokens, first, _spoken(document, last), between))
     return found
+
+
+def _after_all(offsets: Int[np.ndarray, "token 2"]) -> Bool[np.ndarray, " token"]:
+    """Whether a token begins after the end of every token before: of those that share a place, as the bytes of one
+    character do, the first alone.
+    """
+    return np.concatenate([[0], np.maximum.accumulate(offsets[:-1, 1])]) <= offsets[:, 0]
 
 
 def _first(
@@ -268,8 +347,9 @@ def windows(
     """All windows of so many tokens of each document, the same one only once, with the token that follows each.
 
     A window begins at the first token of a word that whitespace or a line break precedes, and ends where the next token
-    is the first of a word, or the document ends. One that would end within a word is not taken, but the next that can
-    begin after its first word. `tags` has the tag of the word that its last token belongs to.
+    is the first of a word, or the document ends; in scripts without spaces, it begins and ends between characters. One
+    that would end within a word is not taken, but the next that can begin after its first word. `tags` has the tag of
+    the word that its last token belongs to.
     """
     starts = [_starts(one, vocabulary, length) for one in encoded]
     rows = [one.tokens[start : start + length] for one, mine in zip(encoded, starts, strict=True) for start in mine]
@@ -300,11 +380,12 @@ def _starts(document: Encoded, vocabulary: Vocabulary, length: int) -> list[int]
     if not len(document.tokens):
         return []
     shown = [vocabulary.pieces[token] for token in document.tokens.tolist()]
+    between = document.unspaced if len(document.unspaced) else np.zeros(len(shown), np.bool_)
     can_begin = [
-        bool(first) and piece != b"\n" and (piece.startswith(b" ") or before.endswith(b"\n"))
-        for first, piece, before in zip(document.first, shown, [b"\n", *shown], strict=False)
+        bool(cut) or (bool(first) and piece != b"\n" and (piece.startswith(b" ") or before.endswith(b"\n")))
+        for cut, first, piece, before in zip(between, document.first, shown, [b"\n", *shown], strict=False)
     ]
-    can_end = [*document.first.tolist(), True]  # before this token
+    can_end = [*(document.first | between).tolist(), True]  # before this token
     found, place = [], 0
     while place + length <= len(shown):
         taken = can_begin[place] and can_end[place + length]

@@ -1,5 +1,6 @@
 """Windows of text: so many tokens each, from which a model says what comes next."""
 
+import codecs
 import hashlib
 import math
 from collections.abc import Mapping
@@ -121,8 +122,13 @@ class Windows:
         return self.documents
 
     def show(self, which: int) -> Shown:
-        """One window, token by token."""
-        pieces = tuple(self.vocabulary.text(token[None]) for token in self.tokens[which])
+        """One window, token by token; a character of several tokens stands with the last of them."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        last = self.length - 1
+        pieces = tuple(
+            decoder.decode(self.vocabulary.pieces[token], final=place == last)
+            for place, token in enumerate(self.tokens[which].tolist())
+        )
         return Shown(self.label_names[int(self.labels[which])], pieces=pieces)
 
     def content_hash(self) -> str:
