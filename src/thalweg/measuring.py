@@ -23,6 +23,7 @@ from thalweg.recording import laid_out, watching
 from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Splits, Stimuli, corpus, halves, viewed
+from thalweg.stimuli.checks import check_stimuli
 from thalweg.stimuli.data import image_splits
 from thalweg.stimuli.showing import prepared
 from thalweg.subjects import checks, taps
@@ -127,12 +128,11 @@ def stimuli_of(model: Subject, stimuli: str | Path | Stimuli | None, told: Setti
     Raises:
         ThalwegError: they cannot be read, or are of another modality than the model takes.
     """
-    if isinstance(stimuli, Stimuli):
-        if stimuli.modality != model.modality:
-            raise ThalwegError(
-                f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {stimuli.modality!r}"
-            )
-        return _fitting(model, Splits.of_pool(stimuli))
+    if stimuli is not None and not isinstance(stimuli, str | Path):
+        given = getattr(stimuli, "modality", None)
+        if isinstance(given, str) and given != model.modality:
+            raise ThalwegError(f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {given!r}")
+        return _fitting(model, Splits.of_pool(check_stimuli(stimuli, "the stimuli", model.modality)))
     source = told.source(Path(stimuli) if stimuli else None)
     if model.modality == "text":
         tokenizer = model.tokenizer() if model.tokenizer else None

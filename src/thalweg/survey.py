@@ -25,6 +25,7 @@ from thalweg.recording import record
 from thalweg.run import Run
 from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Source, Stimuli, halves, notes_of
+from thalweg.stimuli.checks import check_splits
 from thalweg.subjects import checks
 from thalweg.tables import RunDirectory, digest, file_name, identity
 from thalweg.tasks import SHARDS, Model, cut, look_at_shards, measure_models, record_shards, train_models
@@ -170,6 +171,7 @@ def _prepare(
         ladder.require(rungs)
     with user_code(f"the function `splits` of ladder {ladder.name!r}"):
         splits = ladder.splits(source, told.seed)
+    check_splits(splits, ladder.name, ladder.modality)
     for note in notes_of(splits.pool):
         stages.progress.say(note)
     for rung in rungs:
