@@ -35,6 +35,7 @@ from transformers import (
 )
 
 from thalweg import Layer, ThalwegError, bases, ladders, measure, subjects, survey, tasks, train_dictionary
+from thalweg.identity import identity
 from thalweg.ladder import Ladder
 from thalweg.ladders import causal as families
 from thalweg.ladders import language
@@ -49,7 +50,7 @@ from thalweg.stimuli.documents import Document
 from thalweg.stimuli.windows import NO_TARGET, Vocabulary
 from thalweg.subjects import checks
 from thalweg.subjects.language import Activation, Checkpoint, causal, kind_of, layers, load, located, skeleton
-from thalweg.tables import RunDirectory, identity
+from thalweg.tables import RunDirectory
 from thalweg.tasks import Model
 
 ENTRIES, WINDOW = 420, 10
@@ -435,7 +436,7 @@ def test_a_model_called_by_names_is_unchanged(folders: dict[str, Path], texts_fo
 def test_a_subject_travels_to_other_processes_and_has_an_untrained_twin(folders: dict[str, Path]):
     subject = pickle.loads(pickle.dumps(causal(str(folders["gpt2"]))))
     assert (subject.kind, subject.modality, subject.name) == ("transformer", "text", folders["gpt2"].name)
-    assert identity(subject.layers[1].nonlinearity) == "Activation(name='gelu_new')"
+    assert identity(subject.layers[1].nonlinearity) == identity(Activation("gelu_new")) != identity(Activation("gelu"))
     trained = dict(subject.load().named_parameters())
     torch.manual_seed(5)
     twin = dict(subject.build().named_parameters())

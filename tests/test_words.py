@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import Rung, Splits, ThalwegError
+from thalweg.identity import identity
 from thalweg.ladders import language, words
 from thalweg.ladders.language import BagOfWords, LanguageTrainer, Transformer, Unigram, evaluate
 from thalweg.stimuli import Source, Windows, corpus
 from thalweg.stimuli.docstrings import cleaned
 from thalweg.stimuli.documents import Document
 from thalweg.stimuli.windows import NO_TARGET, Vocabulary
-from thalweg.tables import identity
 
 VOCABULARY, LENGTH = 40, 12
 

@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 
 from thalweg import engine, strength, tables
+from thalweg.identity import digest
 from thalweg.measures import MEAN
 from thalweg.progress import Stages
 from thalweg.scores import HEADLINES, PLAIN, is_headline
 from thalweg.settings import Settings
 from thalweg.shape import Models, compare, judge
-from thalweg.tables import RunDirectory, digest
+from thalweg.tables import RunDirectory
 
 ALL = "all"
 LEAST_COVERAGE = (

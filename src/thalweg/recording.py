@@ -42,6 +42,9 @@ FEW = 16  # rows at least to which many places are put together before their max
 SPARSE = 8  # units of a layer for each that is measured, beyond which those measured are picked before they are pooled
 AT_ONCE = 256  # units whose values are sorted together, which a processor's cache holds
 INPUT = ":in"  # after a module's name: what it is given
+WIDEST_ROTATION = 4096  # units of a layer that is rotated whole: half a gigabyte and ten seconds
+MOST_DIRECTIONS, LEAST_DIRECTIONS = 1024, 64  # of a wider layer: they are a sample, and more would sharpen little
+LARGEST_TURN = 1 << 27  # numbers in the directions of a layer: half a gigabyte
 NEURONS, RANDOM = "neurons", "random"  # the bases a pass can read; the rotated twin is the random one
 
 
@@ -607,6 +610,25 @@ def rotation(units: int, *, seed: int) -> Float[Tensor, "unit unit"]:
     return uniform.float()
 
 
+def directions(units: int, measured: int) -> int:
+    """How many random directions a layer of so many units is given, of which so many are measured: as many as these, of
+    a layer that is rotated whole; of a wider one no more than make a sample and fit into memory.
+    """
+    if units <= WIDEST_ROTATION:
+        return measured
+    return min(measured, MOST_DIRECTIONS, max(LEAST_DIRECTIONS, LARGEST_TURN // units))
+
+
+def random_directions(units: int, count: int, *, seed: int) -> Float[Tensor, "unit direction"]:
+    """So many random directions at right angles to each other: the columns that a rotation would begin with, without
+    the rest of it.
+    """
+    gaussian = torch.randn(units, count, generator=torch.Generator().manual_seed(seed))
+    orthogonal, upper = torch.linalg.qr(gaussian)
+    uniform: Tensor = orthogonal.mul_(upper.diagonal().sign())
+    return uniform
+
+
 def pooled(output: Float[Tensor, "batch unit *place"], pool: Pool) -> Float[Tensor, "batch unit"]:
     """One value a unit: the maximum, the mean or the last over the places, if the output has any."""
     if output.ndim == 2:
@@ -694,6 +716,10 @@ class Reader:
         elif most and most < units:
             order = torch.randperm(units, generator=torch.Generator().manual_seed(seed))
             places = order[:most].sort().values.to(device)
+        if self.basis == RANDOM and units > WIDEST_ROTATION:
+            count = directions(units, len(places))
+            self.turned = random_directions(units, count, seed=seed).to(device)
+            return torch.arange(count, device=device)
         if self.basis == RANDOM:
             self.turned = rotation(units, seed=seed).to(device)[:, places]
         return places
@@ -876,7 +902,8 @@ def record(
     recording}. But for the first batch, the pass goes no further than the last of the layers.
 
     `statistics` holds tables with a row for each stimulus of the whole set, whose products with the values are summed.
-    The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled;
+    The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled
+    (of a layer of more than `WIDEST_ROTATION` units along a sample of random directions, numbered from 0);
     every basis but it and "neurons" has `encoders`, a function for each layer: {(layer, basis): function}. Pictures are
     decoded ahead by so many `workers`.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from thalweg.errors import ThalwegError
 from thalweg.measures import MEASURES, Measure, Score
-from thalweg.observers import Answers, Observer, Prepared, answer, answer_by_features
+from thalweg.observers import Answers, Observer, Prepared, answer, answer_by_features, indicators
 from thalweg.recording import Recording, merge
 from thalweg.stimuli import Stimuli
 from thalweg.tables import UNITS
@@ -55,12 +55,8 @@ class Known:
 
     def tables(self) -> dict[str, Tensor]:
         """The statistics whose products with the units' values a recording keeps."""
-        found = {"label": _indicators(self.labels), "trivial": self.low_level}
-        return found if self.last_token is None else {**found, "last_token": _indicators(self.last_token)}
-
-
-def _indicators(codes: Int[Tensor, " stimulus"]) -> Float[Tensor, "stimulus code"]:
-    return torch.nn.functional.one_hot(codes.long()).float()
+        found = {"label": indicators(self.labels), "trivial": self.low_level}
+        return found if self.last_token is None else {**found, "last_token": indicators(self.last_token)}
 
 
 def known(pool: Stimuli, low_level: Float[Tensor, "stimulus statistic"]) -> Known:
@@ -72,7 +68,7 @@ def known(pool: Stimuli, low_level: Float[Tensor, "stimulus statistic"]) -> Know
         code = torch.full((len(counts),), len(common))  # the code of all that are rare
         code[common] = torch.arange(len(common))
         tokens = code[tokens]
-    return Known(low_level, pool.labels, tokens)
+    return Known(low_level, indicators(pool.labels).argmax(1), tokens)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from thalweg.stimuli import Source
 UNAFFECTING = ("workers", "engine", "address", "device", "cache")  # settings that change no result
 OF_LADDERS = ("seeds", "quick", "strength", "data")  # settings that one published model has no use for
 QUICK_SEEDS = 2
+LARGEST = (1 << 63) - 1  # PyTorch's generators take seeds of 64 bits, and some are made by adding to the user's
 
 
 def usual_cache() -> Path:
@@ -96,8 +97,12 @@ class Settings:
         """
         for name, one in self.__dataclass_fields__.items():
             value, least = getattr(self, name), one.metadata.get("least")
-            if least is not None and value is not None and value < least:
-                raise ThalwegError(f"{name} is {value}; at least {least} was expected")
+            if least is None or value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ThalwegError(f"{name} is {value!r}; a whole number was expected")
+            if not least <= value <= LARGEST:
+                raise ThalwegError(f"{name} is {value}; at least {least} and at most {LARGEST} was expected")
         strength.check(self.strength)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)

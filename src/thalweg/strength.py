@@ -13,6 +13,7 @@ is.
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -32,6 +33,7 @@ AXES = {
 }
 
 SHARE = "share"
+LEAST_ENTROPY = 1e-9  # bits: what labels of one class leave unknown is nothing but rounding
 
 
 def check(axis: str) -> str:
@@ -47,14 +49,18 @@ def check(axis: str) -> str:
 
 def entropy(labels: Tensor) -> float:
     """The entropy of the labels' frequencies, in bits: what guessing by frequency alone leaves unknown."""
-    shares = labels.bincount().double() / len(labels)
+    shares = (labels - labels.min().clamp_max(0)).bincount().double() / len(labels)  # some mark no label by -1
     return float(-(shares * shares.clamp_min(1e-300).log2()).sum())
 
 
-def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, device: str = "cpu") -> dict[str, float]:
+ONE_CLASS = "all stimuli are of one class: there is nothing to be gained, and so no share of it"
+Strength = dict[str, Any]  # numbers, missing ones as None with a note of why
+
+
+def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, device: str = "cpu") -> Strength:
     """How well a classifier does: `loss` (nats), `bits` above the label entropy, their `share` of it, and `accuracy`.
 
-    bits = H(labels) - loss / ln 2; share = bits / H(labels).
+    bits = H(labels) - loss / ln 2; share = bits / H(labels), which is missing where all labels are the same.
 
     Raises:
         ThalwegError: logits that are not finite, or not of shape (batch, class).
@@ -79,13 +85,15 @@ def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, devic
     return _told(loss / len(stimuli), right / len(stimuli), all_labels)
 
 
-def _told(loss: float, accuracy: float, labels: Tensor) -> dict[str, float]:
+def _told(loss: float, accuracy: float, labels: Tensor) -> Strength:
     unknown_bits = entropy(labels)
     bits = unknown_bits - loss / math.log(2)
-    return {"loss": loss, "bits": bits, SHARE: bits / max(unknown_bits, 1e-9), "accuracy": accuracy}
+    if unknown_bits < LEAST_ENTROPY:
+        return {"loss": loss, "bits": bits, SHARE: None, "accuracy": accuracy, f"{SHARE}_note": ONE_CLASS}
+    return {"loss": loss, "bits": bits, SHARE: bits / unknown_bits, "accuracy": accuracy}
 
 
-def from_logits(logits: Float[Tensor, "stimulus class"], labels: Int[Tensor, " stimulus"]) -> dict[str, float]:
+def from_logits(logits: Float[Tensor, "stimulus class"], labels: Int[Tensor, " stimulus"]) -> Strength:
     """The same, of logits that are there already; all NaN where these are not finite."""
     loss = float(nn.functional.cross_entropy(logits.double(), labels.long()))
     right = float((logits.argmax(1) == labels).double().mean())

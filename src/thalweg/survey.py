@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from thalweg import curves, engine, gathering, ladders, observers, tables
+from thalweg import curves, engine, gathering, ladders, memory, observers, tables, twins
 from thalweg.errors import ThalwegError, readable, unknown, user_code
+from thalweg.identity import digest, identity
 from thalweg.ladder import Ladder
 from thalweg.observers import Observer, Seen, check_telling, look
 from thalweg.progress import Progress, Silent, Stages
@@ -27,8 +29,18 @@ from thalweg.settings import Settings, settings_of
 from thalweg.stimuli import Source, Stimuli, halves, notes_of
 from thalweg.stimuli.checks import check_splits
 from thalweg.subjects import checks
-from thalweg.tables import RunDirectory, digest, file_name, identity
-from thalweg.tasks import SHARDS, Model, cut, look_at_shards, measure_models, record_shards, train_models
+from thalweg.tables import RunDirectory, file_name
+from thalweg.tasks import (
+    SHARDS,
+    Model,
+    cut,
+    look_at_shards,
+    measure_models,
+    record_shards,
+    settle_models,
+    train_models,
+    twin_note,
+)
 from thalweg.trials import LEAST_POOL
 
 PIECE = 250  # stimuli embedded at once: a fixed number, so that any number of workers gives the same bytes
@@ -63,7 +75,10 @@ def survey(
     given = {"observer": tuple(one.name for one in asked), "data": tuple(map(str, _several(data)))}
     told = settings_of({**settings, **given})
     sources = _sources(chosen, told)
+    _check_asked(chosen, asked)
     watching = {ladder.name: _watching(ladder, asked) for ladder in chosen}
+    for ladder in chosen:
+        _check_ladder(ladder)
     engine.ready(told.where)
     run = RunDirectory(Path(out) if out else Path("runs") / "-".join(file_name(ladder.name) for ladder in chosen))
     with run.locked():
@@ -74,6 +89,9 @@ def survey(
                     f"observer {taken!r} takes the place of {observers.DEFAULTS[modality]!r}, "
                     f"which needs: pip install 'thalweg[{modality}]'"
                 )
+        for ladder in chosen:
+            if note := _note_on_default(ladder, asked, watching[ladder.name]):
+                stages.progress.say(note)
         settings_now = _agree(run, chosen, told, stages.progress)
         run.sweep()
         models = [
@@ -91,6 +109,27 @@ def survey(
         curves.judge_all(run, told, headline, [one.name for one in chosen if one.independent], stages)
         tables.write_json(run / "run.json", _record(models, told, stages))
     return Run(run.path)
+
+
+def _check_ladder(ladder: Ladder) -> None:
+    """See that a ladder's rungs and twins have names of their own, and that every rung is trained or loaded.
+
+    Raises:
+        ThalwegError: they have not.
+    """
+    names = [rung.name for rung in ladder.rungs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ThalwegError(f"ladder {ladder.name!r} has two rungs of the same name, {twice[0]!r}")
+    if taken := sorted(TAKEN & set(ladder.twins)):
+        raise ThalwegError(f"ladder {ladder.name!r} has a twin called {taken[0]!r}, which means something else already")
+    untrained = [
+        rung.name for rung in ladder.rungs if not (rung.subject or rung.train or ladder.train or ladder.course)
+    ]
+    if untrained:
+        raise ThalwegError(
+            f"ladder {ladder.name!r}, rung {untrained[0]!r}: nothing trains it; give the ladder or the rung a `train` "
+            "(as thalweg.Classifier()), or the rung a `subject` that is loaded with its weights"
+        )
 
 
 def _several(given: Any) -> list[Any]:
@@ -118,12 +157,63 @@ def _sources(chosen: list[Ladder], told: Settings) -> dict[str, Source]:
 
 
 def _watching(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
-    """A ladder's observers: those asked for that see its stimuli, or else the default; their parts, the controls."""
-    found = [one for one in asked if one.fits(ladder.modality)]
-    found = found or [observers.find(ladder.observer) if ladder.observer else observers.default(ladder.modality)]
-    parts = [observers.find(part) for one in found for part in one.parts]
+    """A ladder's observers: those asked for that see its stimuli, or else the default; their parts, the controls.
+
+    Raises:
+        ThalwegError: no observer sees its stimuli, or two have the same name.
+    """
+    fitting = [one for one in asked if one.fits(ladder.modality)]
+    fitting = fitting or [observers.find(ladder.observer) if ladder.observer else observers.default(ladder.modality)]
+    parts = [observers.find(part) for one in fitting for part in one.parts]
+    for one in [*fitting, *parts]:
+        if not one.fits(ladder.modality):
+            raise _unfit(one, [ladder])
+        if one.features is None and (one in parts or not one.parts):
+            raise ThalwegError(f"observer {one.name!r} has no `features`: give it a function from stimuli to vectors")
+    if not asked and ladder.modality not in observers.DEFAULTS and not ladder.observer:
+        raise ThalwegError(
+            f"ladder {ladder.name!r} has stimuli of modality {ladder.modality!r}, for which there is no default "
+            "observer: give one with observer=; `random` is a control, and its score is chance"
+        )
     controls = [one for one in observers.OBSERVERS.values() if one.control and one.fits(ladder.modality)]
-    return tuple({one.name: one for one in [*found, *parts, *controls]}.values())
+    named: dict[str, Observer] = {}
+    for one in [*fitting, *parts, *controls]:
+        if named.setdefault(one.name, one) != one:
+            raise ThalwegError(f"two observers are called {one.name!r}, one of them the package's own; rename yours")
+    return tuple(named.values())
+
+
+def _unfit(one: Observer, chosen: Sequence[Ladder]) -> ThalwegError:
+    """The error for an observer that sees none of what it is to be shown."""
+    modality = chosen[0].modality
+    suited = [name for name, other in observers.OBSERVERS.items() if other.modality == modality and not other.control]
+    shown = " and ".join(f"{ladder.name!r} of modality {ladder.modality!r}" for ladder in chosen)
+    return ThalwegError(
+        f"observer {one.name!r} sees stimuli of modality {one.modality!r}; it sees nothing of ladder {shown}. "
+        f"Observers of {modality!r} are: {', '.join(sorted(suited)) or 'none'}"
+    )
+
+
+def _check_asked(chosen: Sequence[Ladder], asked: Sequence[Observer]) -> None:
+    """See that every observer that was asked for has something to see.
+
+    Raises:
+        ThalwegError: one has not; names both modalities.
+    """
+    for one in asked:
+        if not any(one.fits(ladder.modality) for ladder in chosen):
+            raise _unfit(one, chosen)
+
+
+def _note_on_default(ladder: Ladder, asked: Sequence[Observer], watching: Sequence[Observer]) -> str:
+    """What is to be said where the default takes the place of observers that were asked for."""
+    if not asked or any(one.fits(ladder.modality) for one in asked):
+        return ""
+    names = ", ".join(f"{one.name!r} ({one.modality})" for one in asked)
+    return (
+        f"ladder {ladder.name!r} has stimuli of modality {ladder.modality!r}, which none of the observers asked for "
+        f"sees ({names}): its headline is that of the default, {watching[0].name!r}"
+    )
 
 
 def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings, progress: Progress) -> dict[str, Any]:
@@ -184,10 +274,6 @@ def _prepare(
             f"trials need at least {LEAST_POOL // 2} in each (thirty references on either side from one half, and "
             "queries from the other)"
         )
-    if len({rung.name for rung in ladder.rungs}) < len(ladder.rungs):
-        raise ThalwegError(f"ladder {ladder.name!r} has two rungs of the same name")
-    if taken := sorted(TAKEN & set(ladder.twins)):
-        raise ThalwegError(f"ladder {ladder.name!r} has a twin called {taken[0]!r}, which means something else already")
     data_hash = splits.content_hash()
     run = RunDirectory(run.path.absolute())  # workers may start elsewhere
     models = [
@@ -195,34 +281,58 @@ def _prepare(
         for rung in rungs
         for seed in range(1 if rung.subject else told.seeds_each(ladder.seeds))  # a published one is always the same
     ]
+    models = [replace(model, code=model.made_by()) for model in models]  # before any of it runs
     cut(torch.arange(smaller), batch_size=max(model.batch_size for model in models), shards=told.parts)
     _check_kinship(ladder, watching)
-    notes = [*ladder.notes]
+    notes, normalising = [*ladder.notes], set()
     for model in (one for one in models if one.seed == 0):  # a wrong layer or shape shows before the long work
         try:
-            notes += _tried(model)
+            network = model.build()
+            normalising |= {model.rung.name} if twins.normalisations(network) else set()
+            memory_note, own_notes = _tried(network, model, smaller)
         except ThalwegError as wrong:
             raise ThalwegError(f"ladder {ladder.name!r}, rung {model.rung.name!r}: {wrong}") from wrong
+        notes += own_notes
+        if memory_note:
+            stages.progress.say(memory_note)
     notes = list(dict.fromkeys(notes))
     for note in notes:
         stages.progress.say(f"warning: {note}")
     features = _embed(splits.pool, watching, told, stages)
-    return [replace(model, features=features, notes=tuple(notes)) for model in models]
+    settled = {model.rung.name for model in models if "untrained" in model.controls} & normalising
+    return [
+        replace(model, features=features, notes=tuple(notes), normalises=model.rung.name in settled) for model in models
+    ]
 
 
-def _tried(model: Model) -> list[str]:
-    """What is to be said of a model, found out by running its architecture, untrained, on a few stimuli.
+def _tried(network: nn.Module, model: Model, stimuli: int) -> tuple[str, list[str]]:
+    """What is to be said of a model's memory and of the model, found out by running its architecture, untrained, on a
+    few stimuli.
 
     Raises:
-        ThalwegError: a wrong layer or shape, or a model whose units have no one value for a stimulus.
+        ThalwegError: a wrong layer or shape, more memory than there is, or units that have no one value for a stimulus.
     """
-    network = model.build()
     record(network, model.rung.layers, model.pool, torch.arange(2), k=2, sample=2)
+    memory_note = _check_memory(network, model, stimuli)
     device, precision = model.settings.hardware, model.settings.precision
     problems = checks.problems(network, model.pool, model.rung.layers, device=device, precision=precision)
     problems = [problem for problem in problems if problem.kind != "finite"]  # an untrained one may well overflow
     checks.refuse(problems, model.rung.name)
-    return [f"{model.rung.name}: {problem.text}" for problem in problems]
+    return memory_note, [f"{model.rung.name}: {problem.text}" for problem in problems]
+
+
+def _check_memory(network: nn.Module, model: Model, stimuli: int) -> str:
+    """What is to be said of the memory that recording a model needs; ThalwegError where there is less."""
+    need = memory.needed(
+        memory.widths(network, model.rung.layers, model.pool, device=model.settings.hardware),
+        model.controls,
+        basis=model.basis,
+        k=model.settings.k,
+        sample=model.settings.sample,
+        stimuli=stimuli,
+        batch_size=model.batch_size,
+    )
+    return memory.check(need, ladder=model.ladder.name, rung=model.rung.name, device=model.settings.hardware)
 
 
 def _check_kinship(ladder: Ladder, watching: tuple[Observer, ...]) -> None:
@@ -242,7 +352,7 @@ def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages
     sources = [one for one in watching if one.features]
     files = {
         one.name: told.cache.absolute()
-        / f"{file_name(one.name)}-{one.version}-{digest(_makes(one), content)}.safetensors"
+        / f"{file_name(one.name)}-{one.version}-{digest(_makes(one, pool), content)}.safetensors"
         for one in sources
     }
     jobs = []
@@ -265,9 +375,9 @@ def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages
     return files
 
 
-def _makes(one: Observer) -> list[str]:
-    """What an observer's vectors are made by."""
-    return [identity(function) for function in (one.features, one.dictionary) if function]
+def _makes(one: Observer, pool: Stimuli) -> list[str]:
+    """What an observer's vectors are made by: its functions, and what the stimuli say of themselves."""
+    return [identity(made_by) for made_by in (one.features, one.dictionary, type(pool)) if made_by]
 
 
 def _look(job: tuple[Observer, Stimuli]) -> Seen:
@@ -317,6 +427,8 @@ def _do(
 
 def _train(models: list[Model], stages: Stages) -> None:
     """Train all models that are trained here, and find out how strong all are; what is in pieces, piece by piece."""
+    if normalising := [one for one in models if one.normalises]:
+        _do("settle", settle_models, normalising, Model.train_inputs, stages)
     in_pieces = [one for one in models if one.in_pieces]
     _share_out("strength", look_at_shards, in_pieces, Model.train_inputs, stages, before="train")
     _do("train", train_models, models, Model.train_inputs, stages)
@@ -409,6 +521,11 @@ def _record(models: list[Model], told: Settings, stages: Stages) -> dict[str, An
                 "data_hash": model.data_hash,
                 "notes": list(notes_of(model.splits.pool)),
                 "warnings": list(model.notes),
+                "twins": {
+                    one.rung.name: note
+                    for one in models
+                    if one.ladder.name == model.ladder.name and (note := twin_note(one))
+                },
                 "left_out": list(getattr(model.splits.pool, "left_out", ())),
                 "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},
             }

@@ -29,10 +29,8 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, is_dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FunctionType
 from typing import Any
 
 import filelock
@@ -42,6 +40,7 @@ import safetensors.torch
 from torch import Tensor
 
 from thalweg.errors import NoRoom, ThalwegError, readable, reason
+from thalweg.identity import digest
 
 MODEL_KEY = ["ladder", "rung", "kind", "seed", "control"]
 SCORE_KEY = ["measure", "observer", "band", "capacity"]
@@ -68,29 +67,6 @@ UNITS = {
     "n": pl.Int32,
     "note": pl.String,  # why the value is missing
 }
-
-
-def digest(*parts: object) -> str:
-    """Sixteen hexadecimal digits for things whose `repr` says all that matters."""
-    return hashlib.sha256("\x1f".join(map(repr, parts)).encode()).hexdigest()[:16]
-
-
-def identity(thing: object) -> str:
-    """What a function or a callable record does, as text: the same in every process, another when its code or fields
-    change.
-    """
-    if isinstance(thing, partial):
-        return f"{identity(thing.func)}{thing.args}{sorted(thing.keywords.items())}"
-    if isinstance(thing, FunctionType):
-        code = thing.__code__
-        constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
-        return f"{thing.__module__}.{thing.__qualname__}:{digest(code.co_code, constants, code.co_names)}"
-    if is_dataclass(thing) and not isinstance(thing, type):
-        values = [getattr(thing, one.name) for one in fields(thing)]
-        if any(map(callable, values)):  # the text of a function would name its place in memory
-            return f"{type(thing).__qualname__}{[identity(one) if callable(one) else repr(one) for one in values]}"
-        return repr(thing)
-    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
 
 
 LONGEST = 100  # characters of a name that stand in a file's as they are; most systems allow 255 bytes in all

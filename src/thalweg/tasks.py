@@ -6,25 +6,28 @@ unit is then the same to the last bit, and only sums are rounded in another orde
 """
 
 import json
+import math
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial, reduce
 from importlib.metadata import version
 from itertools import pairwise, starmap
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from thalweg import strength, tables
+from thalweg import strength, tables, twins
 from thalweg.devices import BATCH, PRECISIONS, at_once, placed
 from thalweg.engine.local import default_workers
-from thalweg.errors import NoRoom, ThalwegError, reason
+from thalweg.errors import NoRoom, ThalwegError, reason, user_code
 from thalweg.gallery import gallery
+from thalweg.identity import digest, identity, is_packaged
 from thalweg.ladder import Encode, Evaluation, Ladder, Rung, Subject, Told, Trainer
 from thalweg.measures import MEASURES
 from thalweg.observers import Observer, prepare
@@ -45,11 +48,12 @@ from thalweg.scoring import Halves, Known, Watcher, known, score_units
 from thalweg.settings import Settings
 from thalweg.stimuli import Splits, Stimuli, halves, viewed
 from thalweg.subjects.loading import built, loaded, weights_of
-from thalweg.tables import RunDirectory, digest, file_name, identity
+from thalweg.tables import RunDirectory, file_name
 
 SHARDS = "recordings/shards"
 PARAMETERS = "parameters"  # a column of the tables
 Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
+Said = dict[str, float | int | str | None]  # what the tables say of a model
 Trained = tuple[nn.Module, Mapping[str, Encode]]  # a model, and the encoders of its layers in its basis
 Recorded = tuple[dict[str, Layers], Callable[[], Trained]]  # by control, with what returns the trained model
 
@@ -85,6 +89,8 @@ class Model:
     features: Mapping[str, Path] = field(default_factory=dict)  # of each observer that has features
     shard: int | None = None  # the part of the stimuli that is meant, where one is
     notes: tuple[str, ...] = ()  # what was said of its ladder's models before the long work
+    normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
+    code: str = ""  # what it is made by, taken before any of it runs and may change its own state
 
     @property
     def name(self) -> str:
@@ -152,7 +158,7 @@ class Model:
 
     def build(self) -> nn.Module:
         """The untrained model: the same weights whenever it is built."""
-        torch.manual_seed(1_000_003 * self.settings.seed + self.seed)
+        torch.manual_seed((1_000_003 * self.settings.seed + self.seed) % (1 << 64))
         return built(self.rung.build, self.rung.name)
 
     def network(self, control: str) -> nn.Module:
@@ -160,28 +166,43 @@ class Model:
         if control == "none" and self.subject:
             return loaded(self.subject)
         network = self.build()
+        if control == "untrained" and self.normalises:
+            network.load_state_dict(tables.read_tensors(self.run / self.weights(control)), strict=False)
         if control in self.trainers or (control == "none" and self.ladder.course):
             network.load_state_dict(tables.read_tensors(self.run / self.weights(control)))
         return network
 
+    def made_by(self) -> str:
+        """The identity of the code that its stimuli, its weights and its strength come from.
+
+        What loads a published model by name is known by the name and the hash of its weights.
+        """
+        makers: list[object] = [self.ladder.course, self.ladder.evaluate, sorted(self.trainers.items())]
+        if self.subject:
+            loading = (self.subject.load, self.subject.build)
+            makers += [self.subject.view, *(one for one in loading if one and not is_packaged(one))]
+        else:
+            makers.append(self.rung.build)
+        return identity((type(self.splits.train), type(self.splits.pool), makers))
+
     def train_inputs(self) -> str:
         """The hash of what its weights are made from."""
+        code = self.code or self.made_by()
         if self.subject:
-            told = [
-                self.subject.name,
-                weights_of(self.subject),
-                identity(self.ladder.evaluate),
-                identity(self.subject.view),
-            ]
-            return digest(version("thalweg"), told, self.settings.seed, self.data_hash)
-        ways = [self.rung.checkpoint, identity(self.ladder.course), identity(self.ladder.evaluate)]
-        ways += [(control, identity(trainer)) for control, trainer in self.trainers.items()]
-        return digest(version("thalweg"), str(self.build()), ways, self.seed, self.settings.seed, self.data_hash)
+            told = [self.subject.name, weights_of(self.subject)]
+            return digest(version("thalweg"), told, code, self._twin, self.settings.seed, self.data_hash)
+        ways = [str(self.build()), self.rung.checkpoint, code]
+        return digest(version("thalweg"), ways, self._twin, self.seed, self.settings.seed, self.data_hash)
+
+    @property
+    def _twin(self) -> int:
+        """The version of how the untrained twin's statistics are estimated, where it has any."""
+        return twins.VERSION if self.normalises else 0
 
     def measure_inputs(self) -> str:
         """The hash of what its recordings and rows are made from."""
         layers = [(replace(layer, nonlinearity=None), identity(layer.nonlinearity)) for layer in self.rung.layers]
-        watching = [(one.name, one.version, one.parts) for one in self.watching]
+        watching = [(one.name, one.version, one.parts, one.names_classes, one.whole) for one in self.watching]
         features = sorted(file.name for file in self.features.values())
         measures = [(measure.name, measure.version) for measure in MEASURES.values()]
         settings = self.settings.affecting()
@@ -213,6 +234,37 @@ def _reason(models: Sequence[Model], work: Iterable[None]) -> str:
     return ""
 
 
+def settle_models(models: Sequence[Model]) -> str:
+    """Estimate the statistics that untrained twins normalise by, and leave them where the twins' weights belong."""
+    return _reason(models, map(_settle, models))
+
+
+def _settle(model: Model) -> None:
+    stimuli, ids = _of_statistics(model)
+    found = twins.statistics(model.build(), stimuli, ids, device=model.settings.hardware)
+    tables.write_tensors(model.run / model.weights("untrained"), found)
+    model.run.finish(f"settle-{model.name}", model.train_inputs(), [model.weights("untrained")])
+
+
+def _of_statistics(model: Model) -> tuple[Stimuli, Int[Tensor, " stimulus"]]:
+    """The stimuli that an untrained twin's statistics are estimated on: those for training, or else the reference half
+    of the pool, of which nothing but the references is taken.
+    """
+    view = model.subject.view if model.subject else None
+    if len(model.splits.train):
+        return viewed(model.splits.train, view), twins.chosen(torch.arange(len(model.splits.train)))
+    return model.pool, twins.chosen(halves(model.splits.pool, seed=model.settings.seed)[0])
+
+
+def twin_note(model: Model) -> str:
+    """What is to be said of its untrained twin, if anything."""
+    if not model.normalises:
+        return ""
+    ids = _of_statistics(model)[1]
+    which = "training stimuli" if len(model.splits.train) else "stimuli of the reference half"
+    return f"initial weights; running statistics of its normalisation layers estimated on {len(ids)} {which}"
+
+
 def train_models(models: Sequence[Model]) -> str:
     """Train a model, or one run of which several models are checkpoints, and leave weights and what is to be said of
     them.
@@ -230,20 +282,71 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
         loaded = [control for control in first.controls if control != "rotated"]
         yield {control: ({}, _published(first, control)) for control in loaded}
         return
-    network = placed(first.build(), first.settings.hardware)
-    untrained = _strengths(network, first, {"train_examples": 0})
-    twins: Weights = {"untrained": ({}, untrained)}
+    untrained = placed(first.network("untrained"), first.settings.hardware)
+    said: Said = {"train_examples": 0, **({"twin_note": note} if (note := twin_note(first)) else {})}
+    made: Weights = {"untrained": ({}, _strengths(untrained, first, said, trained=False))}
     for control, trainer in first.trainers.items():
         twin = first.build().to(first.settings.hardware)
-        told = trainer(twin, first.splits, first.seed)
-        twins[control] = (_state(twin), _strengths(twin, first, told))
+        with _own_code("train", first, trainer):
+            told = trainer(twin, first.splits, first.seed)
+        made[control] = (_state(twin), _strengths(twin, first, _checked("train", first, told)))
     if first.ladder.course is None:
-        yield twins
+        yield made
         return
+    network = placed(first.build(), first.settings.hardware)
     checkpoints = [model.rung.checkpoint for model in models]
-    course = first.ladder.course(network, first.splits, first.seed, checkpoints)
-    for model, told in zip(models, course, strict=True):
-        yield {**twins, "none": (_state(network), _strengths(network, model, told))}
+    with _own_code("course", first, first.ladder.course):
+        course = iter(first.ladder.course(network, first.splits, first.seed, checkpoints))
+    for model in models:
+        with _own_code("course", model, first.ladder.course):
+            told = next(course, {})
+        yield {**made, "none": (_state(network), _strengths(network, model, _checked("course", model, told)))}
+
+
+def _is_number(value: Tensor | np.ndarray | np.generic) -> bool:
+    return (value.numel() if isinstance(value, Tensor) else value.size) == 1
+
+
+@contextmanager
+def _own_code(what: str, model: Model, function: object) -> Iterator[None]:
+    """Run a function that trains or judges a model: where it is the user's own, an error names it and its line."""
+    with nullcontext() if is_packaged(function) else user_code(_called(what, model)):
+        yield
+
+
+def _called(what: str, model: Model) -> str:
+    return f"the function `{what}` of ladder {model.ladder.name!r}, rung {model.rung.name!r},"
+
+
+def _checked(what: str, model: Model, told: object) -> Said:
+    """What training returned, as plain numbers and words; a number that is not finite is missing.
+
+    Raises:
+        ThalwegError: no mapping, a value that is neither, or a loss that is not finite.
+    """
+    plain = _plain(what, model, told)
+    wrong = [name for name, value in plain.items() if isinstance(value, float) and not math.isfinite(value)]
+    for name in wrong:
+        if name.endswith("loss"):
+            raise ThalwegError(
+                f"{_called(what, model)} returned {name} = {plain[name]}: training diverged; train with a smaller "
+                "learning rate"
+            )
+    return {**plain, **dict.fromkeys(wrong)}
+
+
+def _plain(what: str, model: Model, told: object) -> Said:
+    """What a function of the user's says of a model, without arrays of one number."""
+    expected = "a mapping of names to numbers or words was expected, as {'train_examples': 50000, 'train_loss': 0.1}"
+    if not isinstance(told, Mapping):
+        raise ThalwegError(f"{_called(what, model)} returned {type(told).__name__}; {expected}")
+    plain: Said = {}
+    for name, value in told.items():
+        number = value.item() if isinstance(value, Tensor | np.ndarray | np.generic) and _is_number(value) else value
+        if not isinstance(name, str) or not isinstance(number, float | int | str | None):
+            raise ThalwegError(f"{_called(what, model)} returned {name!r}: {type(value).__name__}; {expected}")
+        plain[name] = number
+    return plain
 
 
 def _state(network: nn.Module) -> dict[str, Tensor]:
@@ -301,33 +404,62 @@ def _published(model: Model, control: str) -> Told:
         parts = [tables.read_tensors(model.run / file) for file in files]
         counted = int(parts[0][PARAMETERS])
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name != PARAMETERS}
-        found = dict(model.ladder.evaluate.say(joined, model.pool))
+        found = _finite(_plain("evaluate", model, model.ladder.evaluate.say(joined, model.pool)))
     else:
         network = model.network(control)
         counted = _parameters(network)
-        found = dict(_evaluate(network, model))
-    return {"pool_loss": found.pop("loss"), **found, PARAMETERS: counted, "compute": None}
+        found = _evaluate(network, model)
+    note = {"twin_note": twin_note(model)} if control == "untrained" and model.normalises else {}
+    return {"pool_loss": found.pop("loss"), **found, PARAMETERS: counted, "compute": None, **note}
 
 
-def _evaluate(network: nn.Module, model: Model) -> Told:
+def _evaluate(network: nn.Module, model: Model) -> Said:
     evaluate = model.ladder.evaluate or strength.evaluate
-    return evaluate(network, model.pool, device=model.settings.hardware)
+    with _own_code("evaluate", model, evaluate):
+        told = evaluate(network, model.pool, device=model.settings.hardware)
+    return _finite(_plain("evaluate", model, told))
 
 
-def _strengths(network: nn.Module, model: Model, told: Told) -> Told:
+def _finite(found: Told) -> Said:
+    """The strengths, those that are not finite numbers as missing, with the reason."""
+    wrong = [name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value)]
+    note = {"strength_note": f"not finite: {', '.join(wrong)}"} if wrong else {}
+    return {"loss": None, **found, **dict.fromkeys(wrong), **note}
+
+
+def _strengths(network: nn.Module, model: Model, told: Told, *, trained: bool = True) -> Told:
     """What the tables say of a model that was trained here: its place on every strength axis, and how its training
     ended.
     """
-    found = dict(_evaluate(network, model))
-    forward = strength.forward_flops(network.to("cpu"), model.pool)
-    network.to(model.settings.hardware)
+    found = _evaluate(network, model)
+    pool_loss = found.pop("loss")
+    parameters = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
     return {
         **told,
-        "pool_loss": found.pop("loss"),
+        "pool_loss": pool_loss,
         **found,
-        PARAMETERS: sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-        "compute": 3 * forward * int(told.get("train_examples") or 0),  # a backward pass costs two forward passes
+        PARAMETERS: parameters,
+        **_compute(network, model, told, trained=trained),
     }
+
+
+UNCOUNTED = "how many examples it was trained on is not known"
+
+
+def _compute(network: nn.Module, model: Model, told: Told, *, trained: bool) -> Said:
+    """The floating-point operations of its training, or why they are missing: weights that were loaded, an operation
+    that cannot be counted.
+    """
+    examples = told.get("train_examples")
+    if not isinstance(examples, int | float) or (examples == 0 and trained):
+        return {"compute": None, "compute_note": UNCOUNTED}
+    try:
+        forward = strength.forward_flops(network.to("cpu"), model.pool)
+    except Exception as wrong:  # a side column does not take a model down
+        return {"compute": None, "compute_note": f"operations could not be counted: {reason(wrong)}"}
+    finally:
+        network.to(model.settings.hardware)
+    return {"compute": 3 * forward * int(examples)}  # a backward pass costs two forward passes
 
 
 def record_shards(models: Sequence[Model]) -> str:

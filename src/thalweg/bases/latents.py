@@ -17,9 +17,10 @@ from thalweg.bases.dictionaries import Encoder
 from thalweg.bases.hooks import module_of
 from thalweg.bases.streaming import described, widths
 from thalweg.errors import ThalwegError
+from thalweg.identity import digest
 from thalweg.ladder import Encode, Layer
 from thalweg.stimuli import Stimuli
-from thalweg.tables import digest, file_digest
+from thalweg.tables import file_digest
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from thalweg.errors import ThalwegError, unknown
+from thalweg.errors import ThalwegError, unknown, user_code
+from thalweg.identity import is_packaged
 from thalweg.stimuli import Stimuli, Windows
 from thalweg.trials import MANY_REFERENCES, REFERENCES, Exam, readout
 
@@ -172,11 +173,18 @@ Seen = Mapping[str, Tensor]  # "features" of some stimuli, and "dictionary" wher
 def look(watcher: Observer, stimuli: Stimuli) -> Seen:
     """What an observer without parts makes of some stimuli.
 
+    A user's own is asked twice, about the first stimuli if it sees them one by one and else about all.
+
     Raises:
-        ThalwegError: not one finite vector for each stimulus.
+        ThalwegError: it failed, did not return one finite vector a stimulus, or returned others when asked again.
     """
     functions = {"features": watcher.features, "dictionary": watcher.dictionary}
-    return {what: _finite(watcher, function(stimuli), len(stimuli)) for what, function in functions.items() if function}
+    seen = {what: _vectors(watcher, function, stimuli) for what, function in functions.items() if function}
+    for what, vectors in seen.items():
+        if not is_packaged(functions[what]):
+            again = stimuli.take(slice(0, ASKED_AGAIN)) if watcher.piecewise else stimuli
+            _check_same(watcher, vectors[: len(again)], _vectors(watcher, functions[what], again))
+    return seen
 
 
 def check_telling(watcher: Observer, seen: Seen) -> None:
@@ -193,15 +201,31 @@ def check_telling(watcher: Observer, seen: Seen) -> None:
         )
 
 
-def _finite(watcher: Observer, found: object, count: int) -> Tensor:
-    vectors = found if isinstance(found, Tensor) else torch.as_tensor(found)
-    if vectors.ndim != 2 or len(vectors) != count or not vectors.isfinite().all():
+ASKED_AGAIN = 8
+
+
+def _check_same(watcher: Observer, first: Tensor, again: Tensor) -> None:
+    if first.shape != again.shape or not torch.allclose(first, again, rtol=1e-3, atol=1e-4 * float(first.abs().max())):
+        alone = ", or they depend on the other stimuli, which `piecewise` denies" if watcher.piecewise else ""
         raise ThalwegError(
-            f"observer {watcher.name!r} must return one finite vector for each of {count} stimuli; it returned an "
-            f"array of shape {tuple(vectors.shape)}"
+            f"observer {watcher.name!r} returned other vectors for the same stimuli when it was asked again: fix the "
+            f"seed of whatever is random in it{alone}"
+        )
+
+
+def _vectors(watcher: Observer, function: Features | None, stimuli: Stimuli) -> Tensor:
+    """One vector for each stimulus, as a function of the observer's makes them."""
+    assert function is not None
+    with user_code(f"observer {watcher.name!r}"):
+        found = function(stimuli)
+        vectors = found if isinstance(found, Tensor) else torch.as_tensor(found)
+    if vectors.ndim != 2 or len(vectors) != len(stimuli) or 0 in vectors.shape or not vectors.isfinite().all():
+        raise ThalwegError(
+            f"observer {watcher.name!r} must return one finite vector for each of {len(stimuli)} stimuli; it returned "
+            f"an array of shape {tuple(vectors.shape)}"
             + ("" if vectors.isfinite().all() else " with NaN or infinite values")
         )
-    return vectors.float()
+    return vectors.detach().cpu().float()
 
 
 def prepare(watcher: Observer, seen: Mapping[str, Seen], pool: Stimuli) -> Prepared:
@@ -222,7 +246,17 @@ def _one_hot(pool: Stimuli) -> list[Tensor]:
     named = [(pool.labels, pool.label_names)]
     if isinstance(pool, Windows):
         named += pool.tags.values()
-    return [nn.functional.one_hot(codes.long(), len(names)).float() for codes, names in named]
+    return [indicators(codes, len(names)) for codes, names in named]
+
+
+def indicators(codes: Int[Tensor, " stimulus"], count: int = 0) -> Float[Tensor, "stimulus code"]:
+    """A column for each code, of so many at least; codes that are no places in a list (-1 for no label, numbers far
+    beyond their count) get a column each in their order.
+    """
+    codes = codes.long()
+    if len(codes) and (codes.min() < 0 or codes.max() >= max(count, len(codes))):
+        codes = codes.unique(return_inverse=True)[1]
+    return nn.functional.one_hot(codes, max(count, int(codes.max()) + 1 if len(codes) else 1)).float()
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ from typing import Any
 
 import altair as alt
 
+from thalweg.identity import digest
 from thalweg.report.text import Number
 from thalweg.strength import AXES
-from thalweg.tables import digest
 
 Row = Mapping[str, Any]
 Range = tuple[float | int, float | int]

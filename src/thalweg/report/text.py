@@ -44,7 +44,8 @@ GLOSSARY = {
     "Labels and sums can be known for certain, the next word can't: a language model stays far below 1",
     "rung": "one model configuration of a kind; a rung has several seeds",
     "ladder": "rungs of one task, ordered by strength",
-    "untrained": "a control: the same network with its first weights, never trained",
+    "untrained": "a control: the same network with its first weights, never trained; running statistics that it "
+    "normalises by are estimated on stimuli",
     "rotated": "a control: the units of the trained layer, mixed by a fixed random rotation",
     "memorising": "a control of the ladder of sums: the same network, trained without weight decay until it knows its "
     "training pairs by heart",

@@ -472,7 +472,7 @@ def topics(documents: Sequence[Encoded], entries: int, *, seed: int) -> Float[Te
     counts = counted(passages, entries).astype(np.float64)
     rare = np.asarray((counts > 0).mean(0)).ravel() <= COMMON
     weighted = csr_array(TfidfTransformer(sublinear_tf=True).fit_transform(counts).multiply(rare[None]))
-    factors = NMF(min(TOPICS, len(passages), entries), init="nndsvd", max_iter=ROUNDS, random_state=seed)
+    factors = NMF(min(TOPICS, len(passages), entries), init="nndsvd", max_iter=ROUNDS, random_state=seed % (1 << 32))
     with threadpool_limits(1), warnings.catch_warnings():  # the sums of several threads differ in the last digits
         warnings.simplefilter("ignore", ConvergenceWarning)
         factors.fit(weighted)
