@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from thalweg.errors import ThalwegError, user_code
+from thalweg.errors import ThalwegError, unknown, user_code
 
 
 def test_what_user_code_raises_becomes_one_line_that_names_it_and_the_place():
@@ -33,3 +33,10 @@ def test_errors_of_ours_pass_through():
 def test_an_exception_that_says_nothing_is_named_by_its_type():
     with pytest.raises(ThalwegError, match=r"load failed with ValueError \(test_errors\.py"), user_code("load"):
         raise ValueError
+
+
+def test_a_long_list_of_names_is_cut_and_counted():
+    message = str(unknown("model", "xyzzy", [f"net{number}" for number in range(1040)]))
+    assert "net0" in message
+    assert message.endswith(" and 1,000 more")
+    assert "more" not in str(unknown("model", "xyzzy", ["net1", "net2"]))

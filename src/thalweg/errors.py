@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+LISTED = 40  # names that a message lists: a screen's worth; timm has more than a thousand
+
+
 class ThalwegError(Exception):
     """A mistake in what the user gave, raised before the long work starts wherever that is possible."""
 
@@ -20,10 +23,12 @@ class NoRoom(ThalwegError):
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ThalwegError:
-    """The error for a name that does not exist, with the names that come near it or else all of them."""
+    """The error for a name that does not exist, with the names that come near it or else the first of them all."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(names) or 'none'}"
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    listed = f"there are: {', '.join(names[:LISTED]) or 'none'}{more}"
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else listed
     return ThalwegError(f"no {what} is called {name!r}; {hint}")
 
 
