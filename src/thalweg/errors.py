@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
 LISTED = 40  # names that a message lists: a screen's worth; timm has more than a thousand
 
 
