@@ -1,5 +1,6 @@
 """What ladders may ask for beside training each rung: checkpoints of one run, trained twins, layers of other kinds."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 import thalweg
 from conftest import corners, features_of_corners, network
-from thalweg import Classifier, Ladder, Layer, Observer, Rung, Source, ThalwegError, observers
+from thalweg import Classifier, Ladder, Layer, Observer, Rung, Source, Subject, ThalwegError, observers
 from thalweg.recording import record
+from thalweg.settings import settings_of
 from thalweg.strength import evaluate
 
 OBSERVER = Observer("corners", 1, features_of_corners, names_classes=True)
@@ -151,3 +153,29 @@ def test_the_default_observer_has_a_stand_in_where_its_package_is_missing(monkey
     assert observers.default("image").name == "image"
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     assert observers.default("text").name == "tokens"
+
+
+RUNG = Rung("small", "dense", nn.Identity, (Layer("1"),))
+WRONG_RECORDS = [
+    (RUNG, {"layers": Layer("1")}, "rung 'small': `layers` is of type Layer; a tuple of thalweg.Layer was expected"),
+    (RUNG, {"layers": ("1",)}, "rung 'small': `layers` holds '1'; a tuple of thalweg.Layer was expected"),
+    (RUNG, {"build": "net.pt"}, "rung 'small': `build` is 'net.pt'; a function was expected"),
+    (RUNG, {"name": 7}, "thalweg.Rung: `name` is 7; a str was expected"),
+    (Subject("mine", nn.Identity), {"load": "mine.pt"}, "subject 'mine': `load` is 'mine.pt'; a function was expected"),
+    (Ladder("own", (RUNG,), corners), {"rungs": (RUNG, 5)}, "ladder 'own': `rungs` holds 5; a tuple of thalweg.Rung"),
+    (Ladder("own", (RUNG,), corners), {"splits": 0.5}, "ladder 'own': `splits` is 0.5; a function was expected"),
+]
+
+
+@pytest.mark.parametrize(("record", "wrong", "said"), WRONG_RECORDS, ids=[said for _, _, said in WRONG_RECORDS])
+def test_a_record_with_a_field_of_another_kind_is_refused_in_a_sentence(record: object, wrong: dict, said: str):
+    made = object.__new__(type(record))  # past the checks of types that only these tests put before the record's own
+    vars(made).update(vars(record) | wrong)
+    with pytest.raises(ThalwegError, match=re.escape(said)):
+        made.__post_init__()
+
+
+@pytest.mark.parametrize("setting", [{"seeds": "3"}, {"k": 64.5}, {"workers": "two"}])
+def test_a_number_that_is_not_whole_is_refused(setting: dict):
+    with pytest.raises(ThalwegError, match="; a whole number was expected"):
+        settings_of(setting)

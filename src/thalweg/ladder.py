@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from thalweg.errors import ThalwegError
 from thalweg.stimuli import Source, Splits, Stimuli, View
 
 Pool = Literal["max", "mean", "last"]
@@ -20,6 +21,39 @@ Trainer = Callable[[nn.Module, Splits, int], Told]
 Course = Callable[[nn.Module, Splits, int, Sequence[int]], Iterator[Told]]
 Evaluate = Callable[..., Told]
 Encode = Callable[[Float[Tensor, "... neuron"]], Float[Tensor, "... unit"]]
+
+
+def _named(value: object) -> str:
+    """A value as a message names it: plain ones as they are, others by their type."""
+    return repr(value) if value is None or isinstance(value, str | int | float) else f"of type {type(value).__name__}"
+
+
+def _check(owner: str, fields: Mapping[str, object], kind: type, *, several: bool = True) -> None:
+    """See that fields of a record hold what they should: these records are written by hand.
+
+    Raises:
+        ThalwegError: one holds something else; says what.
+    """
+    name = f"thalweg.{kind.__name__}" if kind.__module__.startswith("thalweg") else kind.__name__
+    expected = f"a tuple of {name}" if several else f"a {name}"
+    for field_name, value in fields.items():
+        if several and not isinstance(value, list | tuple):
+            raise ThalwegError(f"{owner}: `{field_name}` is {_named(value)}; {expected} was expected")
+        for one in value if isinstance(value, list | tuple) and several else [value]:
+            if not isinstance(one, kind):
+                holds = "holds" if several else "is"
+                raise ThalwegError(f"{owner}: `{field_name}` {holds} {_named(one)}; {expected} was expected")
+
+
+def _check_calls(owner: str, fields: Mapping[str, object]) -> None:
+    """See that fields of a record are functions, or None where there is none.
+
+    Raises:
+        ThalwegError: one is something else; says what.
+    """
+    for field_name, value in fields.items():
+        if value is not None and not callable(value):
+            raise ThalwegError(f"{owner}: `{field_name}` is {_named(value)}; a function was expected")
 
 
 @dataclass(frozen=True)
@@ -87,6 +121,11 @@ class Rung:
     subject: "Subject | None" = None
     basis: Basis | None = None
 
+    def __post_init__(self) -> None:
+        _check("thalweg.Rung", {"name": self.name}, str, several=False)
+        _check(f"rung {self.name!r}", {"layers": self.layers}, Layer)
+        _check_calls(f"rung {self.name!r}", {"build": self.build, "train": self.train})
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -114,6 +153,12 @@ class Subject:
     check: Callable[[Stimuli], None] | None = None
     family: str = ""
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("thalweg.Subject", {"name": self.name}, str, several=False)
+        owner = f"subject {self.name!r}"
+        _check(owner, {"layers": self.layers}, Layer)
+        _check_calls(owner, {"load": self.load, "build": self.build, "view": self.view, "tokenizer": self.tokenizer})
 
     def rung(self, *, quick: bool = True) -> Rung:
         """The rung of a ladder that this model is."""
@@ -171,6 +216,12 @@ class Ladder:
     require: Callable[[Sequence[Rung]], None] | None = None
     one_run: bool = False
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("thalweg.Ladder", {"name": self.name}, str, several=False)
+        owner = f"ladder {self.name!r}"
+        _check(owner, {"rungs": self.rungs}, Rung)
+        _check_calls(owner, {"splits": self.splits, "train": self.train, "evaluate": self.evaluate})
 
     @property
     def independent(self) -> bool:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -145,8 +146,11 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
     Raises:
         ThalwegError: an unknown setting, or as `Settings.check` does.
     """
-    for name in given:
+    for name, value in given.items():
         if name not in Settings.__dataclass_fields__:
             raise unknown("setting", name, Settings.__dataclass_fields__)
+        counted = Settings.__dataclass_fields__[name].metadata.get("least") is not None
+        if counted and value is not None and not isinstance(value, Integral):
+            raise ThalwegError(f"{name} is {value!r}; a whole number was expected")
     made: dict[str, Any] = {name: Path(value) if name == "cache" else value for name, value in given.items()}
     return Settings(**made).check()

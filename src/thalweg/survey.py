@@ -68,7 +68,7 @@ def survey(
     """
     if not which:
         raise ThalwegError(f"name at least one ladder; there are: {', '.join(ladders.LADDERS)}")
-    chosen = [ladders.find(one) if isinstance(one, str) else one for one in which]
+    chosen = [one if isinstance(one, Ladder) else ladders.find(one) for one in which]
     if len({ladder.name for ladder in chosen}) < len(chosen):
         raise ThalwegError("two of the ladders have the same name")
     asked = [one if isinstance(one, Observer) else observers.find(one) for one in _several(observer)]

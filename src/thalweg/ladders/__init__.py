@@ -48,6 +48,8 @@ def find(name: str) -> Ladder:
         ThalwegError: there is none; near names are offered. Or the ladder takes no number, or not this one. Or the
             models of a ladder of published ones are not on this machine.
     """
+    if not isinstance(name, str):
+        raise ThalwegError(f"{name!r} is no ladder; a thalweg.Ladder or the name of one was expected")
     if name in PUBLISHED:
         return PUBLISHED[name]()
     if name in LADDERS:

@@ -105,6 +105,10 @@ def find(name: str) -> Observer:
     Raises:
         ThalwegError: there is none; near names are offered.
     """
+    if not isinstance(name, str):
+        raise ThalwegError(
+            f"{name!r} is no observer; a thalweg.Observer(name, version, function) was expected, or a name"
+        )
     if name not in OBSERVERS:
         raise unknown("observer", name, OBSERVERS)
     return OBSERVERS[name]
