@@ -2,6 +2,7 @@
 in one fresh folder and with its defaults; the rest is read by the command line, and says here why it is not run.
 """
 
+import doctest
 import re
 import shlex
 import subprocess
@@ -94,8 +95,8 @@ def read_by_the_command_line(words: tuple[str, ...]) -> None:
     group = typer.main.get_command(cli.app)
     context = group.make_context("thalweg", list(words), resilient_parsing=False)
     name, command, rest = group.resolve_command(context, list(words))
-    if "--help" in rest:
-        return
+    if not rest or "--help" in rest:
+        return  # the name of a command, or how to read of it
     read = command.make_context(name, rest, parent=context)
     for ladder in read.params.get("ladder") or ():
         if ladder.isupper() or ladder.partition(":")[0] in ("efficientnet-lite", "imagenet"):
@@ -196,3 +197,16 @@ def test_the_example_of_ones_own_ladder_runs(tmp_path: Path):
     assert "models" in surveyed.stdout
     report = tmp_path / surveyed.stdout.strip().splitlines()[-1]
     assert report.stat().st_size > 100_000
+
+
+SESSIONS = [page for page in PAGES for language, text in blocks(page) if language == "python" and ">>>" in text]
+MODULES = [page for page in PAGES for language, text in blocks(page) if language == "python" and ">>>" not in text]
+
+
+@pytest.mark.parametrize("page", SESSIONS, ids=lambda page: page.name)
+def test_a_session_of_a_page_gives_what_it_shows(page: Path):
+    assert doctest.testfile(str(page), module_relative=False).failed == 0
+
+
+def test_whole_modules_stand_in_the_readme_alone():
+    assert set(MODULES) == {README}  # the two that are run above
