@@ -23,8 +23,8 @@ from thalweg.shape.verdict import Name, decide
 LEAST_POINTS = 4  # three points always make a line, a valley or a hump
 DELETION_DRAWS = 1000  # a deletion asks for the class of a verdict, not for digits of p
 MOST = 500
-EXAMINED = 10
-EXAMINED_DRAWS = 250
+EXAMINED = 4
+EXAMINED_DRAWS = 200
 TOGETHER = 500  # deletions that are tested at once
 
 
@@ -64,7 +64,7 @@ def _changes_of_many(
     null = null_for(evidence.points, settings.draws, settings.seed)
     places = _furthest(rungs)
     verdicts: dict[int, Name] = {}
-    turns: dict[int, tuple[Points, float]] = {}  # deletions in which the order test sees a turn, with its p
+    turns: dict[int, tuple[float, Points, dict[str, float]]] = {}  # deletions in which the order test sees a turn
     with progress.stage("shape", -(-len(places) // TOGETHER) + 1) as advance:
         for start in range(0, len(places), TOGETHER):
             without = {int(i): _points_without(rungs, basis, int(i)) for i in places[start : start + TOGETHER]}
@@ -72,11 +72,12 @@ def _changes_of_many(
             for i, points, p in _tested({i: points for i, points in without.items() if points}, null):
                 verdicts[i], p_turn = _verdict(points, p, evidence, settings)
                 if p_turn < settings.alpha:
-                    turns[i] = points, p_turn
+                    turns[i] = p_turn, points, p
             advance()
         fewer = replace(settings, draws=min(settings.draws, EXAMINED_DRAWS))
-        for i in sorted(turns, key=lambda i: (-turns[i][1], i))[:EXAMINED]:
-            verdicts[i] = examine(turns[i][0], fewer, complete=False, null=null).verdict
+        for i in sorted(turns, key=lambda i: (-turns[i][0], i))[:EXAMINED]:
+            _, points, p = turns[i]
+            verdicts[i] = examine(points, fewer, complete=False, p=p).verdict
         advance()
     return tuple(rungs.names[i] for i in sorted(verdicts) if verdicts[i] != evidence.verdict)
 

@@ -1,5 +1,6 @@
 """What the tests say of some points under one assumption on their scatter, before any model is left out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,8 +58,8 @@ def depth_of(points: Points, shape: str, settings: Settings) -> Depth:
     """
     sign = 1.0 if shape == "valley" else -1.0
     score = sign * points.score
-    fitted = ordered_curve("valley", score, points.variance)
-    raw = float(valley_fits(score[None], points.variance).depth[0])
+    fit = valley_fits(score[None], points.variance)
+    fitted, raw = ordered_curve("valley", score, points.variance, split=int(fit.split[0])), float(fit.depth[0])
     rng = np.random.default_rng([settings.seed, 3])
     draws = min(settings.draws, DEPTH_DRAWS)
     noise = rng.standard_normal((draws, len(points))) * np.sqrt(points.variance)
@@ -76,14 +77,16 @@ def depth_of(points: Points, shape: str, settings: Settings) -> Depth:
     )
 
 
-def examine(points: Points, settings: Settings, *, complete: bool, null: Null | None = None) -> Evidence:
+def examine(points: Points, settings: Settings, *, complete: bool, p: Mapping[str, float] | None = None) -> Evidence:
     """Test the points and apply the rule as if no single model mattered.
 
-    Depth and families, the slow parts, are found only where the rule asks for them, unless `complete`. The null
-    hypothesis is that of the points, unless another is given.
+    Depth and families, the slow parts, are found only where the rule asks for them, unless `complete`. The order
+    tests are done unless their p are given.
     """
-    null = null or null_for(points, settings.draws, settings.seed)
-    p = {shape: float(values[0]) for shape, values in order_p(points.score[None], points.variance, null).items()}
+    if p is None:
+        null = null_for(points, settings.draws, settings.seed)
+        p = {shape: float(values[0]) for shape, values in order_p(points.score[None], points.variance, null).items()}
+    p = dict(p)
     p["flat"] = flat_p(points.score, points.variance, points.df, settings.smallest_effect)
     p_holm = holm(p, ("valley", "hump")) | holm(p, ("increasing", "decreasing"))
     turn = min(("valley", "hump"), key=lambda shape: p[shape])

@@ -128,16 +128,22 @@ def valley_fits(score: Float[np.ndarray, "draw point"], variance: Float[np.ndarr
 
 
 def ordered_curve(
-    shape: str, score: Float[np.ndarray, " point"], variance: Float[np.ndarray, " point"]
+    shape: str,
+    score: Float[np.ndarray, " point"],
+    variance: Float[np.ndarray, " point"],
+    *,
+    split: int | None = None,
 ) -> Float[np.ndarray, " point"]:
-    """Levels of the best curve of one shape: `valley`, `hump`, `increasing`, `decreasing` or `flat`."""
+    """Levels of the best curve of one shape: `valley`, `hump`, `increasing`, `decreasing` or `flat`; of a valley, the
+    split may be given if it is known.
+    """
     weight = 1.0 / variance
     if shape == "flat":
         return np.full_like(score, np.average(score, weights=weight))
     if shape == "hump":
         return -ordered_curve("valley", -score, variance)
     n = len(score)
-    split = {"increasing": 0, "decreasing": n}.get(shape)
+    split = {"increasing": 0, "decreasing": n}.get(shape, split)
     if split is None:
         split = int(valley_fits(score[None], variance).split[0])
     parts = [(slice(0, split), False), (slice(split, n), True)]
