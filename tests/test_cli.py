@@ -1,12 +1,16 @@
 """The command line as a user types it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from rich.console import Console
+
+from thalweg import cli
 
 
 def thalweg(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -95,6 +99,15 @@ def test_a_mistaken_command_leaves_nothing_that_stands_in_the_way(tmp_path: Path
 
 def test_brackets_in_what_is_listed_are_shown():
     assert "[the k-th last tokens are equal]" in thalweg("list", "observers").stdout
+
+
+def test_the_version_is_shown_with_those_it_rests_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setattr(cli, "out", Console(soft_wrap=True, width=200))
+    monkeypatch.setattr(sys, "argv", ["thalweg", "--version"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert re.fullmatch(r"thalweg \d\S*, PyTorch \d\S*, Python \d\S*\n", capsys.readouterr().out)
 
 
 def test_the_package_runs_as_a_module() -> None:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import platform
 import sys
 import traceback
 import unicodedata
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from functools import partialmethod
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -425,9 +427,19 @@ def _no_other_bars() -> None:
         bar.__init__ = partialmethod(bar.__init__, disable=True)
 
 
+def _show_version(asked: bool) -> None:
+    """What a report of a fault should begin with."""
+    if asked:
+        out.print(f"thalweg {version('thalweg')}, PyTorch {version('torch')}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def _everywhere(
     debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; it may stand anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """How interpretable are a network's units, and how does that change with its strength?"""
 
