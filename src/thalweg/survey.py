@@ -8,7 +8,8 @@ ends with the same bytes.
 import platform
 import resource
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from thalweg import curves, engine, gathering, ladders, memory, observers, table
 from thalweg.errors import ThalwegError, readable, unknown, user_code
 from thalweg.identity import digest, identity
 from thalweg.ladder import Ladder
-from thalweg.observers import Observer, Seen, check_telling, look
+from thalweg.observers import Observer, Seen, check_telling, look, prepare
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording import record
 from thalweg.run import Run
@@ -299,9 +300,11 @@ def _prepare(
     for note in notes:
         stages.progress.say(f"warning: {note}")
     features = _embed(splits.pool, watching, told, stages)
+    views = _keep_views(splits.pool, watching, features, told)
     settled = {model.rung.name for model in models if "untrained" in model.controls} & normalising
     return [
-        replace(model, features=features, notes=tuple(notes), normalises=model.rung.name in settled) for model in models
+        replace(model, features=features, views=views, notes=tuple(notes), normalises=model.rung.name in settled)
+        for model in models
     ]
 
 
@@ -362,17 +365,43 @@ def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages
             jobs += [(one, pool.take(piece)) for piece in torch.arange(len(pool)).split(size)]
     if jobs:
         tables.writable(told.cache, "--cache")
-    found: dict[int, Seen] = {}
+    parts: dict[str, dict[int, Seen]] = {}  # of the observers whose last piece is not there yet
+    pieces = Counter(one.name for one, _ in jobs)
     with stages("embed", len(jobs)) as advance:
         for place, part in engine.run(_look, jobs, told.where):
-            found[place] = part
+            one = jobs[place][0]
+            mine = parts.setdefault(one.name, {})
+            mine[place] = part
+            if len(mine) == pieces[one.name]:
+                _keep_features(one, parts.pop(one.name), files[one.name])
             advance()
-    for name in {one.name for one, _ in jobs}:
-        parts = [found[place] for place, (one, _) in enumerate(jobs) if one.name == name]
-        seen = {what: torch.cat([part[what] for part in parts]) for what in parts[0]}
-        check_telling(next(one for one in sources if one.name == name), seen)
-        tables.write_tensors(files[name], seen)
     return files
+
+
+def _keep_features(one: Observer, parts: dict[int, Seen], file: Path) -> None:
+    """Write what an observer made of the pool, piece by piece, to one file."""
+    ordered = [parts[place] for place in sorted(parts)]
+    seen = {what: torch.cat([part[what] for part in ordered]) for what in ordered[0]}
+    check_telling(one, seen)
+    tables.write_tensors(file, seen)
+
+
+def _keep_views(
+    pool: Stimuli, watching: tuple[Observer, ...], features: Mapping[str, Path], told: Settings
+) -> dict[str, Path]:
+    """Files that hold what each observer answers by, made once: workers map them into memory, where all share them."""
+    views = {}
+    for one in watching:
+        names = one.parts or (one.name,)
+        made_from = digest([features[name].name for name in names], one.whole, one.names_classes, pool.content_hash())
+        file = told.cache.absolute() / f"{file_name(one.name)}-{one.version}-view-{made_from}.safetensors"
+        views[one.name] = file
+        if not _whole(file, "dictionary"):
+            tables.writable(told.cache, "--cache")
+            view = prepare(one, {name: tables.read_tensors(features[name]) for name in names}, pool)
+            kept = {"dictionary": view.dictionary, "embedding": view.embedding}
+            tables.write_tensors(file, {what: values for what, values in kept.items() if values is not None})
+    return views
 
 
 def _makes(one: Observer, pool: Stimuli) -> list[str]:
@@ -385,10 +414,10 @@ def _look(job: tuple[Observer, Stimuli]) -> Seen:
     return look(*job)
 
 
-def _whole(file: Path) -> bool:
-    """Whether a file of the cache can be read; a damaged one is made again."""
+def _whole(file: Path, what: str = "features") -> bool:
+    """Whether a file of the cache can be read and holds this; a damaged one is made again."""
     try:
-        return file.is_file() and "features" in tables.read_tensors(file)
+        return file.is_file() and what in tables.read_tensors(file)
     except ThalwegError:
         return False
 

@@ -30,7 +30,7 @@ from thalweg.gallery import gallery
 from thalweg.identity import digest, identity, is_packaged
 from thalweg.ladder import Encode, Evaluation, Ladder, Rung, Subject, Told, Trainer
 from thalweg.measures import MEASURES
-from thalweg.observers import Observer, prepare
+from thalweg.observers import Observer, Prepared
 from thalweg.recording import (
     NEURONS,
     RANDOM,
@@ -87,6 +87,7 @@ class Model:
     data_hash: str
     watching: tuple[Observer, ...] = ()
     features: Mapping[str, Path] = field(default_factory=dict)  # of each observer that has features
+    views: Mapping[str, Path] = field(default_factory=dict)  # what each observer answers by
     shard: int | None = None  # the part of the stimuli that is meant, where one is
     notes: tuple[str, ...] = ()  # what was said of its ladder's models before the long work
     normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
@@ -525,7 +526,8 @@ def _along(
 
 def _watchers(model: Model, pool: Stimuli) -> tuple[list[Watcher], Known]:
     """The observers with their views of the pool, and what is known of its stimuli."""
-    return _views(tuple(sorted(model.features.items())), model.watching, _Once(pool, model.data_hash))
+    files = tuple(model.views[one.name] for one in model.watching)
+    return _views(model.watching, files, model.features["trivial"], _Once(pool, model.data_hash))
 
 
 @dataclass(frozen=True, eq=False)
@@ -544,12 +546,15 @@ class _Once:
 
 @lru_cache(maxsize=2)
 def _views(
-    files: tuple[tuple[str, Path], ...], watching: tuple[Observer, ...], once: _Once
+    watching: tuple[Observer, ...], files: tuple[Path, ...], statistics: Path, once: _Once
 ) -> tuple[list[Watcher], Known]:
-    """Made once in each worker process: the models that it measures share them."""
-    seen = {name: tables.read_tensors(file) for name, file in files}
-    watchers = [Watcher(one, prepare(one, seen, once.pool)) for one in watching]
-    return watchers, known(once.pool, seen["trivial"]["features"])
+    """Read once in each worker process, by mapping the files into memory, which all processes share."""
+    views = [tables.read_tensors(file) for file in files]
+    watchers = [
+        Watcher(one, Prepared(view.get("embedding"), view["dictionary"]))
+        for one, view in zip(watching, views, strict=True)
+    ]
+    return watchers, known(once.pool, tables.read_tensors(statistics)["features"])
 
 
 def _recorded(model: Model, parts: Halves, facts: Known) -> Recorded:
