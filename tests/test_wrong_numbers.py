@@ -13,6 +13,7 @@ import thalweg
 from conftest import blobs, corners, network
 from thalweg import Classifier, Images, Ladder, Layer, Observer, Rung, Splits, ThalwegError, memory, strength, twins
 from thalweg.observers import OBSERVERS, indicators, look
+from thalweg.probe import MOST_FEATURES, probe
 from thalweg.progress import Silent, Stages
 from thalweg.recording import NEURONS, RANDOM, WIDEST_ROTATION, directions, random_directions, record
 from thalweg.settings import LARGEST, settings_of
@@ -217,6 +218,13 @@ def test_labels_that_are_no_places_get_a_column_each():
 
 
 # Size
+
+
+def test_a_probe_of_very_many_features_is_missing():
+    labels, halves = torch.arange(40) % 2, (torch.arange(20), torch.arange(20, 40))
+    value, note = probe(torch.rand(40, MOST_FEATURES + 1), labels, *halves)
+    assert value is None
+    assert "16,384" in note
 
 
 def test_a_wide_layer_is_turned_along_a_sample_of_directions():

@@ -20,6 +20,7 @@ from thalweg.stimuli import halves
 
 LEAST_IMAGES = 2  # of a class in either half
 LEAST_CLASSES = 0.5  # of the pool's, to be told apart; below, the question would be another one
+MOST_FEATURES = 16_384  # in double precision and several copies, more of them would take most of a task's memory
 STRENGTHS = tuple(10.0**power for power in range(-1, 7))  # of the ridge penalty, on standardised features
 
 
@@ -44,6 +45,8 @@ def probe(
         )
     if features.ndim != 2 or not features.shape[1]:
         return None, "the model returned no tensor with a row of features for each stimulus"
+    if features.shape[1] > MOST_FEATURES:
+        return None, f"the model's last features are more than {MOST_FEATURES:,}, too many for a probe"
     if not features.isfinite().all():
         return None, "the features are not finite"
     reference, query = (half[known[labels[half].long()]] for half in (reference, query))

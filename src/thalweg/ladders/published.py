@@ -44,7 +44,7 @@ from thalweg import subjects
 from thalweg.devices import at_once, given, in_precision, placed
 from thalweg.errors import ThalwegError, user_code
 from thalweg.ladder import Evaluation, Ladder, Layer, Rung, Subject
-from thalweg.probe import halves_of_probe, last_features, probe
+from thalweg.probe import MOST_FEATURES, halves_of_probe, last_features, probe
 from thalweg.recording import answer_in
 from thalweg.stimuli import Source, Splits, Stimuli
 from thalweg.stimuli.data import image_splits
@@ -138,8 +138,13 @@ def _looked(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[
             with user_code("the model"):
                 answer = answer_in(model(given(stimuli.batch(which), device)))
             outputs.append(_rows(answer, len(which), len(stimuli.label_names)))
-            features.append(_rows(seen.pop("features", None), len(which)))
+            features.append(_at_most(_rows(seen.pop("features", None), len(which)), MOST_FEATURES + 1))
     return {"logits": torch.cat(outputs), "features": torch.cat(features)}
+
+
+def _at_most(rows: Tensor, columns: int) -> Tensor:
+    """The first columns alone, without the memory of the others, where there are more: enough to be told so."""
+    return rows if rows.shape[1] <= columns else rows[:, :columns].clone()
 
 
 def _rows(values: Tensor | None, rows: int, columns: int = 0) -> Tensor:
