@@ -136,6 +136,12 @@ def test_without_spaces_windows_begin_and_end_between_characters(script: str, pu
     assert "".join(shown) == windows.texts()[0]
 
 
+def test_a_run_without_spaces_of_any_length_is_cut_so_that_encoding_ends():
+    assert list(map(len, WORD.findall("山" * 1000 + "-" * 500))) == [200] * 7 + [100]
+    documents = [Document("long", "".join(random.Random(0).choices(CHINESE, k=50_000)))]
+    assert len(encode(documents, byte_pairs([documents[0].text], 1000))[0].tokens) > 20_000
+
+
 def test_no_mark_is_taken_from_its_letter():
     assert WORD.findall("नमस्ते दुनिया।") == ["नमस्ते", " दुनिया", "।"]
     assert WORD.findall("cafe\u0301 noir") == ["cafe\u0301", " noir"]

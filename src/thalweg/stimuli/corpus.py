@@ -66,7 +66,10 @@ PASSAGES = 3000  # that topics are fitted on, at most: more cost time and change
 COMMON = 0.3  # of passages: what more of them have says nothing of their subject (articles, punctuation)
 ROUNDS = 50  # of the factorisation: four times as many change the error by a thousandth
 LETTER = rf"\w{MARKS}"  # Python's \w lacks the marks that belong to letters, as the vowels of Hindi and Thai
-WORD = re.compile(rf"\n| ?[{LETTER}]+(?:['’][{LETTER}]+)*| ?[^{LETTER} \n]+| ")
+RUN = (
+    "{1,200}"  # of a longer one, as a text without spaces may be, each part is a word: merges cost its length each time
+)
+WORD = re.compile(rf"\n| ?[{LETTER}]{RUN}(?:['’][{LETTER}]{RUN})*| ?[^{LETTER} \n]{RUN}| ")
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how vocabularies in SentencePiece's manner spell a byte
 SPEECH = "part of speech"
 
