@@ -135,7 +135,7 @@ def quadratic(
     max(P(T < t(x_min)), P(T > t(x_max))). `known` takes the variances as they are (normal), otherwise only their ratios
     (t with n - 3 degrees of freedom, residual variance). The turn is x* = -b1 / (2 b2), with Fieller's interval: -r / 2
     for the roots r of r^2 (b2^2 - t^2 s22) - 2 r (b1 b2 - t^2 s12) + (b1^2 - t^2 s11) = 0, unbounded where b2^2 < t^2
-    s22.
+    s22. All NaN where the strengths cannot tell a parabola from a line.
 
     Source: Lind & Mehlum 2010, Oxford Bulletin of Economics and Statistics 72; Fieller 1954.
     """
@@ -143,7 +143,11 @@ def quadratic(
     x = (strength - low) / width
     design = np.stack([np.ones_like(x), x, x**2], axis=1)  # (point, 3)
     root = 1.0 / np.sqrt(variance)
-    inverse = np.linalg.inv((design * root[:, None]).T @ (design * root[:, None]))
+    try:
+        inverse = np.linalg.inv((design * root[:, None]).T @ (design * root[:, None]))
+    except np.linalg.LinAlgError:  # all but two of the strengths are one to the precision of floats: no parabola
+        nan = float("nan")
+        return Quadratic(nan, nan, nan, nan, nan, False)
     b = inverse @ (design * (root**2)[:, None]).T @ score
     df = np.inf if known else len(x) - 3
     residual = float((((score - design @ b) * root) ** 2).sum())
