@@ -153,11 +153,15 @@ def test_a_permutation_permutes_the_scores_exactly():
     plain = scores({}, "neurons").sort("unit", *key)
     moved = scores({("0", "mine"): Taken(order)}, "mine")
     moved = moved.with_columns(pl.col("unit").replace_strict(dict(enumerate(order)))).sort("unit", *key)
-    summed = plain["measure"] == "monosemanticity"  # a matrix product over units, whose rounding depends on their order
+    # both come of matrix products over units, whose rounding depends on a unit's place among the others
+    summed = plain["measure"].is_in(["monosemanticity", "class_selectivity"])
     for column in ("value", "low", "high", "n", "note"):
         assert moved[column].filter(~summed).equals(plain[column].filter(~summed), null_equal=True), column
     assert plain["value"].filter(~summed).is_not_nan().sum() > 50
-    np.testing.assert_allclose(moved["value"].filter(summed), plain["value"].filter(summed), rtol=1e-4, atol=1e-7)
+    for column in ("value", "low", "high"):
+        np.testing.assert_allclose(moved[column].filter(summed), plain[column].filter(summed), rtol=1e-4, atol=1e-7)
+    assert moved["n"].equals(plain["n"])
+    assert moved["note"].equals(plain["note"])
 
 
 def test_a_survey_in_another_basis(tmp_path: Path, tiny: Ladder):
