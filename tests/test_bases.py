@@ -167,7 +167,7 @@ def test_a_permutation_permutes_the_scores_exactly():
 def test_a_survey_in_another_basis(tmp_path: Path, tiny: Ladder):
     """The model and its untrained twin have the basis's units, the rotated twin the neurons'."""
     rung = next(one for one in tiny.rungs if one.name == "dense-8")
-    latents = Latents.of(saelens(tmp_path / "sae", neurons=8))
+    latents = Latents.of(saelens(tmp_path / "dictionary", neurons=8))
     for basis, units in ((Components(), 8), (latents, LATENTS)):
         ladder = replace(tiny, rungs=(replace(rung, basis=basis),))
         run = survey(

@@ -1,5 +1,7 @@
 """The command line as a user types it."""
 
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -14,10 +16,21 @@ from thalweg import cli
 
 
 def thalweg(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from thalweg.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={"COLUMNS": "200", "PATH": "", "HOME": "/tmp"}
-    )
+    """The command line in this process: a new one would import everything again."""
+    out, err = io.StringIO(), io.StringIO()
+    words = ["thalweg", *map(str, arguments)]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as end,
+    ):
+        patch.setattr(sys, "argv", [*words])
+        patch.setenv("COLUMNS", "200")
+        for console in (cli.out, cli.err):
+            patch.setattr(console, "_width", 200)
+        cli.main()
+    return subprocess.CompletedProcess(words, end.value.code or 0, out.getvalue(), err.getvalue())
 
 
 def valley(path: Path) -> Path:

@@ -427,11 +427,12 @@ def _no_other_bars() -> None:
         bar.__init__ = partialmethod(bar.__init__, disable=True)
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(asked: bool) -> bool:
     """What a report of a fault should begin with."""
     if asked:
         out.print(f"thalweg {version('thalweg')}, PyTorch {version('torch')}, Python {platform.python_version()}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()
