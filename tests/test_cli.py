@@ -23,13 +23,13 @@ def thalweg(*arguments: object) -> subprocess.CompletedProcess[str]:
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as end,
     ):
         patch.setattr(sys, "argv", [*words])
         patch.setenv("COLUMNS", "200")
         for console in (cli.out, cli.err):
             patch.setattr(console, "_width", 200)
-        cli.main()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
     return subprocess.CompletedProcess(words, end.value.code or 0, out.getvalue(), err.getvalue())
 
 
