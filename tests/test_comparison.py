@@ -352,7 +352,7 @@ def test_crowded_strengths_and_ties_are_no_accident():
 def test_mistakes_name_the_ladder():
     with pytest.raises(ThalwegError, match="two ladders or more, and got 1"):
         compare({"a": ladder("linear", 9, 0.2)})
-    with pytest.raises(ThalwegError, match="ladder 'b': score is infinite in row 1"):
+    with pytest.raises(ThalwegError, match="ladder 'b': score is infinite in row 2"):
         compare({"a": ladder("linear", 9, 0.2), "b": Models([0, 1, 2], [0, np.inf, 1])})
     with pytest.raises(ThalwegError, match="ladder 'a': alpha is 2"):
         compare({"a": ladder("linear", 9, 0.2), "b": ladder("flat", 9, 0.2)}, alpha=2.0)

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -15,8 +15,9 @@ import vl_convert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conftest import blobs, tiny_ladder
 from test_report import World
-from thalweg import ThalwegError, cli, interrupts, open_run, tables, tasks
+from thalweg import Splits, ThalwegError, cli, interrupts, open_run, tables, tasks
 from thalweg.progress import Silent
 from thalweg.report import charts, figures, render, write
 from thalweg.run import Run
@@ -130,8 +131,7 @@ class Said(Silent):
 def test_damaged_settings_are_written_again(tmp_path: Path, content: str):
     path, progress = tmp_path / "settings.json", Said()
     path.write_bytes(content.encode("latin-1"))
-    ladder = SimpleNamespace(call=(), name="m")
-    found = _agree(RunDirectory(tmp_path), [ladder], Settings(), progress)  # type: ignore[list-item]
+    found = _agree(RunDirectory(tmp_path), [replace(tiny_ladder(), name="m")], Settings(), progress)
     assert found["ladders"] == ["m"]
     assert not path.exists()
     assert "settings.json: damaged" in progress.lines[0]
@@ -292,10 +292,13 @@ def test_a_task_that_fails_says_it_in_a_sentence_and_keeps_its_traceback(tmp_pat
         yield
         raise KeyError("conv1")
 
-    model = SimpleNamespace(run=RunDirectory(tmp_path), task="m-0")
-    said = tasks._reason([model], work())  # type: ignore[list-item]
-    assert said == "KeyError: 'conv1' (the traceback is in failures/m-0.txt of the run directory)"
-    assert "Traceback" in (tmp_path / "failures/m-0.txt").read_text()
+    ladder = replace(tiny_ladder(), name="m")
+    rung = replace(ladder.rungs[0], name="r")
+    images = blobs(4, seed=0)
+    model = tasks.Model(RunDirectory(tmp_path), ladder, rung, 0, Settings(), Splits(images, images, images), "hash")
+    said = tasks._reason([model], work())
+    assert said == "KeyError: 'conv1' (the traceback is in failures/m-r-0.txt of the run directory)"
+    assert "Traceback" in (tmp_path / "failures/m-r-0.txt").read_text()
 
 
 ENDS = [
