@@ -619,14 +619,18 @@ def directions(units: int, measured: int) -> int:
     return min(measured, MOST_DIRECTIONS, max(LEAST_DIRECTIONS, LARGEST_TURN // units))
 
 
+@lru_cache(maxsize=1)  # both halves and all shards of a model ask for the same, and one can be half a gigabyte
 def random_directions(units: int, count: int, *, seed: int) -> Float[Tensor, "unit direction"]:
     """So many random directions at right angles to each other: the columns that a rotation would begin with, without
     the rest of it.
+
+    The thin QR factor of a Gaussian matrix G by way of Cholesky, Q = G R^-1 with R'R = G'G, which is accurate as such a
+    matrix has a condition number near 1, and is nothing but matrix products.
     """
     gaussian = torch.randn(units, count, generator=torch.Generator().manual_seed(seed))
-    orthogonal, upper = torch.linalg.qr(gaussian)
-    uniform: Tensor = orthogonal.mul_(upper.diagonal().sign())
-    return uniform
+    upper = torch.linalg.cholesky((gaussian.T @ gaussian).double(), upper=True)
+    directions: Tensor = gaussian @ torch.linalg.inv(upper).float()
+    return directions
 
 
 def pooled(output: Float[Tensor, "batch unit *place"], pool: Pool) -> Float[Tensor, "batch unit"]:
