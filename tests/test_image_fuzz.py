@@ -14,7 +14,7 @@ from PIL import Image
 from thalweg import ThalwegError
 from thalweg.stimuli.image_readers import ENDINGS, read_images
 
-bounded = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+bounded = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 names = (f"{number}" for number in itertools.count())
 
 
