@@ -17,7 +17,7 @@ from thalweg.probe import MOST_FEATURES, probe
 from thalweg.progress import Silent, Stages
 from thalweg.recording import NEURONS, RANDOM, WIDEST_ROTATION, directions, random_directions, record
 from thalweg.settings import LARGEST, settings_of
-from thalweg.survey import _check_ladder, _embed, _note_on_default, _watching
+from thalweg.survey import _asked, _check_ladder, _embed, _note_on_default, _watching
 from thalweg.tables import RunDirectory
 from thalweg.tasks import Model, _checked, _compute
 
@@ -209,6 +209,14 @@ def test_a_ladder_that_nothing_trains_is_refused(tmp_path: Path):
         thalweg.survey(one_rung(train=None), out=tmp_path / "run")
     with pytest.raises(ThalwegError, match="twin called 'rotated'"):
         _check_ladder(one_rung(twins={"rotated": Classifier()}))
+
+
+def test_observers_are_asked_once_and_are_observers():
+    assert _asked(["hog", "hog", OBSERVERS["hog"], "trivial"]) == [OBSERVERS["hog"], OBSERVERS["trivial"]]
+    with pytest.raises(ThalwegError, match=r"observer 'drifting' is function; .*thalweg\.Observer\("):
+        _asked([drifting])
+    with pytest.raises(ThalwegError, match="rung 'only': has no layers"):
+        _check_ladder(one_rung(layers=()))
 
 
 def test_labels_that_are_no_places_get_a_column_each():

@@ -72,7 +72,7 @@ def survey(
     chosen = [one if isinstance(one, Ladder) else ladders.find(one) for one in which]
     if len({ladder.name for ladder in chosen}) < len(chosen):
         raise ThalwegError("two of the ladders have the same name")
-    asked = [one if isinstance(one, Observer) else observers.find(one) for one in _several(observer)]
+    asked = _asked(_several(observer))
     given = {"observer": tuple(one.name for one in asked), "data": tuple(map(str, _several(data)))}
     told = settings_of({**settings, **given})
     sources = _sources(chosen, told)
@@ -123,6 +123,11 @@ def _check_ladder(ladder: Ladder) -> None:
         raise ThalwegError(f"ladder {ladder.name!r} has two rungs of the same name, {twice[0]!r}")
     if taken := sorted(TAKEN & set(ladder.twins)):
         raise ThalwegError(f"ladder {ladder.name!r} has a twin called {taken[0]!r}, which means something else already")
+    if bare := [rung.name for rung in ladder.rungs if not rung.layers]:
+        raise ThalwegError(
+            f"ladder {ladder.name!r}, rung {bare[0]!r}: has no layers; name those whose units are to be measured, as "
+            '(thalweg.Layer("1"),)'
+        )
     untrained = [
         rung.name for rung in ladder.rungs if not (rung.subject or rung.train or ladder.train or ladder.course)
     ]
@@ -193,6 +198,23 @@ def _unfit(one: Observer, chosen: Sequence[Ladder]) -> ThalwegError:
         f"observer {one.name!r} sees stimuli of modality {one.modality!r}; it sees nothing of ladder {shown}. "
         f"Observers of {modality!r} are: {', '.join(sorted(suited)) or 'none'}"
     )
+
+
+def _asked(given: Sequence[object]) -> list[Observer]:
+    """The observers that were asked for, each once.
+
+    Raises:
+        ThalwegError: no observer is called so, or something is neither a name nor an observer.
+    """
+    asked: list[Observer] = []
+    for one in given:
+        if not isinstance(one, str | Observer):
+            raise ThalwegError(
+                f"observer {getattr(one, '__name__', one)!r} is {type(one).__name__}; a name was expected, or "
+                'thalweg.Observer("name", 1, function) with a function from stimuli to vectors'
+            )
+        asked.append(one if isinstance(one, Observer) else observers.find(one))
+    return [one for place, one in enumerate(asked) if one not in asked[:place]]
 
 
 def _check_asked(chosen: Sequence[Ladder], asked: Sequence[Observer]) -> None:
