@@ -2,10 +2,12 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from thalweg.errors import ThalwegError, unknown, user_code
+from thalweg.run import open_run
 
 
 def test_what_user_code_raises_becomes_one_line_that_names_it_and_the_place():
@@ -40,3 +42,10 @@ def test_a_long_list_of_names_is_cut_and_counted():
     assert "net0" in message
     assert message.endswith(" and 1,000 more")
     assert "more" not in str(unknown("model", "xyzzy", ["net1", "net2"]))
+
+
+def test_a_report_of_what_is_no_run_says_so(tmp_path: Path):
+    with pytest.raises(ThalwegError, match=r"there is no run in it; the folder of a survey was expected"):
+        open_run(tmp_path)
+    with pytest.raises(ThalwegError, match=r"runs/none: there is no such file or folder"):
+        open_run(tmp_path / "runs" / "none")

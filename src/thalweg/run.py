@@ -146,6 +146,9 @@ def open_run(path: str | Path) -> Run:
         ThalwegError: there is none, or it was made in another format.
     """
     run = RunDirectory(Path(path))
+    if not ((run / "run.json").exists() or (run / "settings.json").exists()):
+        what = "there is no run in it" if run.path.exists() else "there is no such file or folder"
+        raise ThalwegError(f"{readable(run.path)}: {what}; the folder of a survey was expected, as runs/mnist")
     if not (run / "run.json").is_file() and (run / "settings.json").is_file():
         raise ThalwegError(
             f"{readable(run.path)}: this run is not finished: run.json, its last file, is not there; wait for the "

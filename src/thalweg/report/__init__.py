@@ -9,6 +9,7 @@ time or machines.
 import functools
 import json
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ def write(run: Run, path: Path, *, workers: int | None = None) -> Path:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):  # a place that cannot be written shows before all is drawn
+            pass
         drawn = _drawn(run)
         files = [(path.parent / "figures" / name, figure) for name, figure in drawn.files().items() if figure.panels]
         lost = {}
