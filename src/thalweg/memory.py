@@ -20,6 +20,7 @@ from thalweg.recording import RANDOM, directions, laid_out, run, watching
 from thalweg.stimuli import Stimuli
 
 GIB = 1 << 30
+ROWS = 50 * 100 * 2  # bytes: of a unit's rows in the tables, of which there are more than fifty, twice
 WORTH_SAYING = 2 * GIB  # what a task needs at least for it to be said beforehand
 
 
@@ -98,22 +99,20 @@ def needed(
 ) -> int:
     """The bytes that recording a model and its twins takes at least.
 
-    Of each unit both halves of the pool keep 2 k keys of 8 bytes and the sample in float32; all recordings lie beside
-    each other once more when they are scored. The rotation of a layer is there in double precision when it is made, and
-    a batch of a layer's outputs beside what the nonlinearity makes of it.
+    Of each unit both halves of the pool keep 2 k keys of 8 bytes and the sample in float32. All recordings lie beside
+    each other once more when they are scored, which makes some dozens of rows of each unit. The directions of a turned
+    layer are there too, and a batch of a layer's outputs beside what the nonlinearity makes of it.
     """
-    kept, making, passing = 0, 0, 0
-    each = 2 * (16 * k + 4 * min(sample, stimuli))
+    each = 2 * 2 * (16 * k + 4 * min(sample, stimuli)) + ROWS
+    kept, turning, passing = 0, 0, 0
     for width in wide:
-        rotated = directions(width.units, width.measured)
+        turned = directions(width.units, width.measured)
         for control in controls:
-            kept += each * (
-                rotated if RANDOM in (basis, "random" if control == "rotated" else basis) else width.measured
-            )
+            kept += each * (turned if control == "rotated" or basis == RANDOM else width.measured)
         if "rotated" in controls or basis == RANDOM:
-            making += 4 * width.units * rotated
+            turning = max(turning, 4 * width.units * turned)
         passing = max(passing, 2 * 4 * width.numbers * min(batch_size, stimuli))
-    return 2 * kept + making + passing
+    return kept + turning + passing
 
 
 def check(need: int, *, ladder: str, rung: str, device: str) -> str:
@@ -123,10 +122,10 @@ def check(need: int, *, ladder: str, rung: str, device: str) -> str:
         ThalwegError: more than there is.
     """
     there = available_memory()
-    said = f"ladder {ladder!r}, rung {rung!r}: recording needs about {need / GIB:.1f} GB of memory"
+    said = f"recording needs about {need / GIB:.1f} GB of memory"
     if there is not None and need > there and device == "cpu":
         raise ThalwegError(
             f"{said}, and {there / GIB:.1f} GB are free; measure fewer units (--units, or `most` or `only` of a "
             "Layer), keep less of each (--k, --sample), or give the model fewer stimuli at once (--batch-size)"
         )
-    return f"{said}, for each worker" if need > WORTH_SAYING else ""
+    return f"ladder {ladder!r}, rung {rung!r}: {said}, for each worker" if need > WORTH_SAYING else ""
