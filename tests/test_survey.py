@@ -147,7 +147,7 @@ def test_a_damaged_table_is_named_when_it_is_read(done: thalweg.Run, tmp_path: P
         _ = thalweg.open_run(tmp_path).models
     with pytest.raises(ThalwegError, match=r"units\.parquet: there is no such file"):
         _ = thalweg.open_run(tmp_path).units
-    with pytest.raises(ThalwegError, match=r"run\.json: there is no such file"):
+    with pytest.raises(ThalwegError, match=r"nothing: there is no such file or folder; the folder of a survey"):
         thalweg.open_run(tmp_path / "nothing")
 
 
