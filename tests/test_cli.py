@@ -123,6 +123,11 @@ def test_the_version_is_shown_with_those_it_rests_on(monkeypatch: pytest.MonkeyP
     assert re.fullmatch(r"thalweg \d\S*, PyTorch \d\S*, Python \d\S*\n", capsys.readouterr().out)
 
 
-def test_the_package_runs_as_a_module() -> None:
-    shown = subprocess.run([sys.executable, "-m", "thalweg", "--help"], capture_output=True, text=True, check=True)
+def test_the_package_runs_as_a_module_and_imports_what_is_slow_only_where_it_is_needed() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "thalweg", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "survey" in shown.stdout
+    imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert "thalweg.survey" in imported
+    slow = {"altair", "pandas", "scipy.interpolate", "scipy.optimize", "scipy.stats", "sklearn", "transformers"}
+    assert not imported & slow

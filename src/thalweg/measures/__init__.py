@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit
 from torch import Tensor
 
 from thalweg.errors import unknown
@@ -34,8 +33,8 @@ from thalweg.observers import Evidence
 
 MEAN = "mean"  # the band that stands for the mean over a measure's bands
 ALPHA = 0.05
-Z = float(norm.ppf(1 - ALPHA / 2))
-STUDENT = torch.from_numpy(student.ppf(1 - ALPHA / 2, np.arange(100).clip(1))).float()  # by degrees of freedom
+Z = float(ndtri(1 - ALPHA / 2))
+STUDENT = torch.from_numpy(stdtrit(np.arange(100).clip(1), 1 - ALPHA / 2)).float()  # by degrees of freedom
 NO_QUERIES = "no queries in the band"
 DECIDED = "decided by low-level statistics"
 

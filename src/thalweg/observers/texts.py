@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
-from sklearn.feature_extraction.text import TfidfTransformer
 from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
@@ -210,6 +209,8 @@ def bag(stimuli: Windows) -> Float[Tensor, "stimulus feature"]:
     vocabulary the tokens that are most frequent in the training documents have a dimension each, and the others share
     some, each with a sign of its own drawn at random, as in `suffix` (Weinberger et al. 2009).
     """
+    from sklearn.feature_extraction.text import TfidfTransformer  # slow to import, and only needed here
+
     weighted = TfidfTransformer().fit_transform(counts(stimuli))
     entries = weighted.shape[1]
     if entries > EXACT + SHARED:

@@ -11,8 +11,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import CubicSpline
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 Shape = Literal["valley", "hump"]
 
@@ -105,7 +104,7 @@ def thirds(
     total = [float(weight[part].sum()) for part in parts]
     error = np.sqrt(1 / np.array([total[0], total[2]]) + 1 / total[1])
     gap = np.array([low, high]) - middle
-    reach = float(student.ppf(1 - alpha / 2, df)) * error
+    reach = float(stdtrit(df, 1 - alpha / 2)) * error
 
     def effect(gap: Float[np.ndarray, " side"]) -> Effect:
         return Effect(float(gap.min()), float((gap - reach).min()), float((gap + reach).min()))
@@ -116,8 +115,8 @@ def thirds(
         high_mean=high,
         depth=effect(gap),
         height=effect(-gap),
-        p_valley=float(student.sf(gap / error, df).max()),
-        p_hump=float(student.sf(-gap / error, df).max()),
+        p_valley=float(stdtr(df, -gap / error).max()),
+        p_hump=float(stdtr(df, gap / error).max()),
     )
 
 
@@ -157,11 +156,11 @@ def quadratic(
         float(np.sqrt(max(covariance[1, 1] + 4 * end * covariance[1, 2] + 4 * end**2 * covariance[2, 2], 1e-300)))
         for end in (0.0, 1.0)
     ]
-    falls, rises = (float(student.cdf(slope[0] / error[0], df)), float(student.sf(slope[1] / error[1], df)))
+    falls, rises = (float(stdtr(df, slope[0] / error[0])), float(stdtr(df, -slope[1] / error[1])))
     turn, ends = float("nan"), (float("nan"), float("nan"))
     if b[2] != 0:
         turn = low + width * float(-b[1] / (2 * b[2]))
-        ends = fieller(b, covariance, float(student.ppf(1 - alpha / 2, df)))
+        ends = fieller(b, covariance, float(stdtrit(df, 1 - alpha / 2)))
     first, last = low + width * ends[0], low + width * ends[1]
     return Quadratic(
         p_valley=max(falls, rises),
@@ -196,6 +195,8 @@ def smooth(
 
     Source: Wood 2017, Generalized Additive Models, section 5.3.1 (basis) and 6.2 (criterion).
     """
+    from scipy.interpolate import CubicSpline  # slow to import, and only needed here
+
     at = np.quantile(np.unique(x), np.linspace(0, 1, min(knots, len(np.unique(x)))))
     gap = np.diff(at)
     k = len(at)
@@ -265,7 +266,7 @@ def two_lines(
     inner = (x > np.quantile(x, 0.1)) & (x < np.quantile(x, 0.9))
     bottom = x[inner & (fit - error < fit[inner].min())]
     first = interrupted(x, score, float(np.median(bottom)), break_is_low=True)
-    pull = [float(student.isf(max(p, 1e-300) / 2, max(len(x) - 4, 1))) for _, p in first]  # |z| of each line
+    pull = [float(-stdtrit(max(len(x) - 4, 1), max(p, 1e-300) / 2)) for _, p in first]  # |z| of each line
     moved = float(np.quantile(bottom, pull[1] / sum(pull))) if sum(pull) > 0 else float(np.median(bottom))
     sides = int((x <= moved).sum()), int((x >= moved).sum())
     at = float(strength[0]) + moved * float(np.ptp(strength))

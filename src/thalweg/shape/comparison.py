@@ -51,7 +51,6 @@ import numpy as np
 from jaxtyping import Float
 from numpy.polynomial.legendre import legvander
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from thalweg.errors import ThalwegError
 from thalweg.shape.judging import judge
@@ -268,6 +267,8 @@ def interaction(one: Trend, other: Trend, *, draws: int, rng: np.random.Generato
 
 def spacings_of(rungs: Rungs) -> dict[str, Trend]:
     """The rungs by their position between the weakest and the strongest, and by their rank."""
+    from scipy.stats import rankdata  # slow to import, and only needed here
+
     return {
         "position": Trend(rungs.strength, rungs.score),
         "rank": Trend(rankdata(rungs.strength), rungs.score),

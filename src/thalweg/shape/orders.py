@@ -20,8 +20,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import isotonic_regression
-from scipy.stats import t
+from scipy.special import stdtr
 
 Basis = Literal["known", "replicates", "residuals", "within"]
 
@@ -137,6 +136,8 @@ def ordered_curve(
     """Levels of the best curve of one shape: `valley`, `hump`, `increasing`, `decreasing` or `flat`; of a valley, the
     split may be given if it is known.
     """
+    from scipy.optimize import isotonic_regression  # slow to import, and only needed here
+
     weight = 1.0 / variance
     if shape == "flat":
         return np.full_like(score, np.average(score, weights=weight))
@@ -348,4 +349,4 @@ def flat_p(
         statistic = (gap - effect) / np.sqrt(own + variances[i:])
         statistic[0] = statistic[0] if starts[i] < ends[i] else -np.inf  # a point alone makes no pair
         furthest = max(furthest, float(statistic.max()))
-    return float(t.cdf(furthest, df))
+    return float(stdtr(df, furthest))

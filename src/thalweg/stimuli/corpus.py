@@ -22,9 +22,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
-from sklearn.decomposition import NMF
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_extraction.text import TfidfTransformer
 from threadpoolctl import threadpool_limits
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import BPE
@@ -466,6 +463,10 @@ def topics(documents: Sequence[Encoded], entries: int, *, seed: int) -> Float[Te
     (TF-IDF). Tokens in more than three tenths of the passages have no weight. There are 32 topics, or as many as there
     are passages; where the documents are about less, all weights of some topics are 0.
     """
+    from sklearn.decomposition import NMF  # slow to import, and only needed here
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import TfidfTransformer
+
     passages = [
         one.tokens[start : start + PASSAGE] for one in documents for start in range(0, max(1, len(one.tokens)), PASSAGE)
     ]
