@@ -47,21 +47,25 @@ def scored(values: Tensor, pool: Stimuli, watchers: list[Watcher], low_level: Te
 
 
 @cache
-def digits() -> tuple[Images, dict[str, Seen]]:
-    """The held-out digits and what every observer sees of them."""
-    pool = mnist.splits(Source(), 0).pool
-    sources = [one for one in OBSERVERS.values() if one.features and one.fits("image")]
-    return pool, {one.name: look(one, pool) for one in sources}
+def digits() -> Images:
+    """The held-out digits."""
+    return mnist.splits(Source(), 0).pool
+
+
+@cache
+def seen(name: str) -> Seen:
+    """What an observer without parts sees of the digits."""
+    return look(OBSERVERS[name], digits())
 
 
 def watching(*names: str) -> list[Watcher]:
-    pool, seen = digits()
-    return [Watcher(OBSERVERS[name], prepare(OBSERVERS[name], seen, pool)) for name in names]
+    observers = [OBSERVERS[name] for name in names]
+    parts = {name: seen(name) for one in observers for name in one.parts or (one.name,)}
+    return [Watcher(one, prepare(one, parts, digits())) for one in observers]
 
 
 def on_digits(values: Tensor, *names: str) -> pl.DataFrame:
-    pool, seen = digits()
-    return scored(values, pool, watching(*names), seen["trivial"]["features"])
+    return scored(values, digits(), watching(*names), seen("trivial")["features"])
 
 
 def value(rows: pl.DataFrame, measure: str, band: str = "mean", observer: str = "image", capacity: str = "") -> Tensor:

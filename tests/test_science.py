@@ -32,7 +32,7 @@ def units() -> dict[str, slice]:
 @pytest.fixture(scope="module")
 def latents() -> Tensor:
     """For each digit class, a value that is near 0 for other classes and between 0.4 and 1.4 for its own."""
-    pool, _ = digits()
+    pool = digits()
     generator = torch.Generator().manual_seed(7)
     mine = pool.labels[:, None] == torch.arange(10)
     strength = 0.4 + torch.rand(len(pool), 10, generator=generator)
@@ -41,7 +41,7 @@ def latents() -> Tensor:
 
 @pytest.fixture(scope="module")
 def rows(latents: Tensor) -> pl.DataFrame:
-    pool, _ = digits()
+    pool = digits()
     generator = torch.Generator().manual_seed(8)
     chosen = torch.stack([torch.randperm(10, generator=generator)[:5] for _ in range(10)])  # five classes each
     mixtures = torch.stack([latents[:, five].sum(1) for five in chosen], 1)
@@ -128,7 +128,7 @@ def test_standardised_parts_weigh_equally():
 
 
 def test_the_deepest_layer_of_a_trained_convnet_stands_above_its_untrained_twin_on_both_headlines():
-    pool, _ = digits()
+    pool = digits()
     parts = splits(Source(), 0)
     rung = next(rung for rung in RUNGS if rung.name == "deep-12-24-24-48-48")
     torch.manual_seed(0)
