@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from thalweg import cli
+from thalweg import cli, measuring
 
 
 def thalweg(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -131,3 +131,14 @@ def test_the_package_runs_as_a_module_and_imports_what_is_slow_only_where_it_is_
     assert "thalweg.survey" in imported
     slow = {"altair", "pandas", "scipy.interpolate", "scipy.optimize", "scipy.stats", "sklearn", "transformers"}
     assert not imported & slow
+
+
+def test_a_dictionary_is_trained_on_the_columns_that_are_named(monkeypatch: pytest.MonkeyPatch):
+    columns = {"text_column": "a", "document_column": "b", "image_column": "c", "label_column": "none"}
+    given = {}
+    monkeypatch.setattr(measuring, "train_dictionary", lambda *_, **told: given.update(told) or {})
+    options = [word for name, value in columns.items() for word in (f"--{name.replace('_', '-')}", value)]
+    found = thalweg("train-dictionary", "hf:gpt2", "--layer", "l", "--skip-bad", *options)
+    assert found.returncode == 0
+    assert {name: given[name] for name in columns} == columns
+    assert given["skip_bad"]

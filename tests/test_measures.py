@@ -11,8 +11,8 @@ from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
 from planted import scored, value
-from thalweg import Images
-from thalweg.measures import MEASURES, Score, measure, proportion_correct, wilson
+from thalweg import Images, ThalwegError
+from thalweg.measures import MEASURES, Measure, Score, measure, proportion_correct, wilson
 from thalweg.measures.class_selectivity import class_selectivity
 from thalweg.measures.mis import TEMPERATURE, mis
 from thalweg.measures.monosemanticity import monosemanticity
@@ -284,3 +284,23 @@ def test_two_measures_cannot_share_a_name():
 
     with pytest.raises(ValueError, match="two measures"):
         measure(version=1, unit="", range=(0.0, 1.0), chance=None, higher_is="", cite="")(mis)
+
+
+DECLARED = {"version": 1, "unit": "", "range": (0.0, 1.0), "chance": None, "higher_is": "", "cite": ""}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda: 1 / 0, r"measure 'mine' failed with ZeroDivisionError: division by zero \(test_measures.py, line"),
+        (lambda: 0.5, "measure 'mine' returned float; a Score, or Scores by"),
+    ],
+    ids=["fails", "returns a number"],
+)
+def test_a_measure_of_ones_own_that_goes_wrong_is_named(world: World, monkeypatch, wrong, said: str):
+    def mine(activations: Tensor):
+        return wrong()
+
+    monkeypatch.setitem(MEASURES, "mine", Measure(mine, **DECLARED))
+    with pytest.raises(ThalwegError, match=said):
+        world.rows(world.values)

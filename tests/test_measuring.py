@@ -189,6 +189,11 @@ def test_subjects_that_cannot_be_found(place: Path, monkeypatch: pytest.MonkeyPa
         thalweg.measure(name, blobs(200, seed=2))
 
 
+def test_the_ending_of_a_file_may_be_in_capitals(place: Path, tmp_path: Path):
+    (tmp_path / "Yours.PY").write_text((place / "mine.py").read_text())
+    assert subjects.find(f"{tmp_path / 'Yours.PY'}:subject").name == subjects.find(f"{place / 'mine.py'}:subject").name
+
+
 def test_a_file_that_cannot_be_run_is_named(tmp_path: Path):
     (tmp_path / "broken.py").write_text("1 / 0")
     with pytest.raises(ThalwegError, match=r"broken.py: cannot be run \(ZeroDivisionError: division by zero\)"):

@@ -412,6 +412,9 @@ def test_layers_are_listed_without_weights(tmp_path: Path, monkeypatch: pytest.M
     assert others == []
     with pytest.raises(ThalwegError, match="no classifier of torchvision"):
         subjects.architecture("torchvision:squeezenet9")
+    for mistaken in ("", "IMAGENET1K_V9"):  # weights that there are not are none that are missing
+        with pytest.raises(ThalwegError, match=f"no weights of torchvision's squeezenet1_1 is called '{mistaken}'"):
+            subjects.architecture(f"torchvision:squeezenet1_1@{mistaken}")
 
 
 def test_what_is_left_out_is_listed_by_its_reason() -> None:

@@ -282,8 +282,16 @@ def test_names_that_do_not_exist_are_told_with_near_ones(tmp_path: Path):
         thalweg.survey("mnist", seedz=2, out=tmp_path)
     with pytest.raises(ThalwegError, match="seeds is 0; at least 1"):
         thalweg.survey("mnist", seeds=0, out=tmp_path)
+    with pytest.raises(ThalwegError, match=r"batch_size \(--batch-size\) is 0; at least 1"):
+        thalweg.survey("mnist", batch_size=0, out=tmp_path)
     with pytest.raises(ThalwegError, match="name at least one ladder"):
         thalweg.survey()
+
+
+def test_an_empty_path_is_not_taken_for_the_folder_one_is_in(tmp_path: Path):
+    for given in ("mnist=", ""):
+        with pytest.raises(ThalwegError, match=f"--data '{given}' names no file or folder"):
+            thalweg.survey("mnist", data=given, out=tmp_path)
 
 
 def test_the_random_observer_finds_nothing_in_a_whole_survey(done: thalweg.Run):

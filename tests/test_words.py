@@ -449,6 +449,8 @@ def test_longer_windows_and_the_maximum_are_ladders_of_their_own():
     assert {(layer.pool, layer.skip) for layer in layers} == {("max", 4)}
     with pytest.raises(ThalwegError, match="windows have 4 tokens; the max leaves out 4"):
         words.ladder(4, pool="max")
+    with pytest.raises(ThalwegError, match="ladder 'words:1': the number is that of tokens in a window; at least 2"):
+        words.ladder(1)
 
 
 def test_the_ladders_text_has_windows_of_the_length_asked_for(tmp_path):

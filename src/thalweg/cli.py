@@ -200,6 +200,13 @@ SUBJECT = typer.Argument(
         "or FILE.py:NAME."
     ),
 )
+
+
+def of_settings(name: str, **shown: Any) -> Any:
+    """An option with the help of the setting of this name."""
+    return typer.Option(help=Settings.__dataclass_fields__[name].metadata["help"], **shown)
+
+
 TRUST = typer.Option("--trust-remote-code", help="Run model code that a hub's repository brings along.")
 
 
@@ -215,7 +222,7 @@ def measure(
     subject: Annotated[str, SUBJECT],
     stimuli: Annotated[
         str | None,
-        typer.Option(help="Images (folder, Parquet, IDX) or text (plain, Parquet, JSON lines).", metavar="DATA"),
+        typer.Option(help="Images (folder, Parquet, IDX) or text (plain, Parquet, CSV, TSV, JSON).", metavar="DATA"),
     ] = None,
     layers: Annotated[
         list[str] | None,
@@ -308,8 +315,13 @@ def train_dictionary(
     k: Annotated[int, typer.Option(help="How many are active at once.", min=1)] = 32,
     rows: Annotated[int, typer.Option(help="Places or tokens to train on in all.", min=1)] = 4_000_000,
     length: Annotated[int, typer.Option(help="Tokens in a window of text.")] = 24,
-    seed: Annotated[int, typer.Option(help="The seed that every random choice comes from.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    text_column: Annotated[str | None, of_settings("text_column")] = None,
+    document_column: Annotated[str | None, of_settings("document_column")] = None,
+    image_column: Annotated[str | None, of_settings("image_column")] = None,
+    label_column: Annotated[str | None, of_settings("label_column")] = None,
+    skip_bad: Annotated[bool, of_settings("skip_bad")] = False,
+    seed: Annotated[int, of_settings("seed", min=0)] = 0,
+    device: Annotated[str, of_settings("device")] = "auto",
     out_: Annotated[Path, typer.Option("--out", help="Folder for the dictionary.")] = Path("dictionary"),
 ) -> None:
     """Train a TopK dictionary on a layer of a model, for `thalweg measure SUBJECT --basis sae:FOLDER`."""
@@ -326,6 +338,11 @@ def train_dictionary(
         rows=rows,
         length=length,
         progress=shown,
+        text_column=text_column,
+        document_column=document_column,
+        image_column=image_column,
+        label_column=label_column,
+        skip_bad=skip_bad,
         seed=seed,
         device=device,
     )

@@ -3,6 +3,7 @@ are taken.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from thalweg.errors import ThalwegError
+from thalweg.errors import ThalwegError, user_code
+from thalweg.identity import is_packaged
 from thalweg.measures import MEASURES, Measure, Score
 from thalweg.observers import Answers, Observer, Prepared, answer, answer_by_features, indicators
 from thalweg.recording import Recording, merge
@@ -267,6 +269,19 @@ def _measures(watcher: Watcher | None, exchanged: bool, known: Known) -> list[Me
 
 
 def _take(measure: Measure, inputs: Inputs) -> Mapping[tuple[str, str], Score]:
+    """A measure's scores by band and capacity.
+
+    Raises:
+        ThalwegError: it is the user's own, and it failed, asks for what there is not, or returned no scores.
+    """
     function: Callable[..., Any] = measure.function
-    result = function(**{name: getattr(inputs, name) for name in measure.needs})
-    return {("", ""): result} if isinstance(result, Score) else result
+    given = {name: getattr(inputs, name) for name in measure.needs}
+    with nullcontext() if is_packaged(function) else user_code(f"measure {measure.name!r}"):
+        result = function(**given)
+    scores = {("", ""): result} if isinstance(result, Score) else result
+    if not isinstance(scores, Mapping) or not all(isinstance(score, Score) for score in scores.values()):
+        raise ThalwegError(
+            f"measure {measure.name!r} returned {type(result).__name__}; a Score, or Scores by (band, capacity), were "
+            "expected"
+        )
+    return scores

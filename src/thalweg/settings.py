@@ -29,6 +29,11 @@ def usual_cache() -> Path:
         return Path(tempfile.gettempdir()) / "thalweg-cache"
 
 
+def called(name: str) -> str:
+    """What a message calls a setting: its name in Python and, where the command line spells it otherwise, that too."""
+    return f"{name} (--{name.replace('_', '-')})" if "_" in name else name
+
+
 def _said(help_text: str, least: int | None = None) -> dict[str, Any]:
     """What a field says of itself: a sentence, and the least value that makes sense."""
     return {"help": help_text, "least": least}
@@ -101,9 +106,9 @@ class Settings:
             if least is None or value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
-                raise ThalwegError(f"{name} is {value!r}; a whole number was expected")
+                raise ThalwegError(f"{called(name)} is {value!r}; a whole number was expected")
             if not least <= value <= LARGEST:
-                raise ThalwegError(f"{name} is {value}; at least {least} and at most {LARGEST} was expected")
+                raise ThalwegError(f"{called(name)} is {value}; at least {least} and at most {LARGEST} was expected")
         strength.check(self.strength)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
@@ -151,6 +156,6 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
             raise unknown("setting", name, Settings.__dataclass_fields__)
         counted = Settings.__dataclass_fields__[name].metadata.get("least") is not None
         if counted and value is not None and not isinstance(value, Integral):
-            raise ThalwegError(f"{name} is {value!r}; a whole number was expected")
+            raise ThalwegError(f"{called(name)} is {value!r}; a whole number was expected")
     made: dict[str, Any] = {name: Path(value) if name == "cache" else value for name, value in given.items()}
     return Settings(**made).check()

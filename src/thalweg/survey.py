@@ -26,7 +26,7 @@ from thalweg.observers import Observer, Seen, check_telling, look, prepare
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording import record
 from thalweg.run import Run
-from thalweg.settings import Settings, settings_of
+from thalweg.settings import Settings, called, settings_of
 from thalweg.stimuli import Source, Stimuli, halves, notes_of
 from thalweg.stimuli.checks import check_splits
 from thalweg.subjects import checks
@@ -147,7 +147,8 @@ def _sources(chosen: list[Ladder], told: Settings) -> dict[str, Source]:
     """Where each ladder's stimuli come from.
 
     Raises:
-        ThalwegError: a path that does not say for which of several ladders it is, or names one that is not surveyed.
+        ThalwegError: an empty path, one that does not say for which of several ladders it is, or one for a ladder that
+            is not surveyed.
     """
     paths: dict[str, Path] = {}
     for given in told.data:
@@ -156,6 +157,8 @@ def _sources(chosen: list[Ladder], told: Settings) -> dict[str, Source]:
             if len(chosen) > 1:
                 raise ThalwegError(f"--data {given}: say for which ladder it is, as in {chosen[0].name}={given}")
             name, path = chosen[0].name, given
+        if not path:
+            raise ThalwegError(f"--data {given!r} names no file or folder; PATH or LADDER=PATH was expected")
         if name not in {ladder.name for ladder in chosen}:
             raise unknown("ladder of this survey", name, (ladder.name for ladder in chosen))
         paths[name] = Path(path)
@@ -256,7 +259,9 @@ def _agree(run: RunDirectory, chosen: list[Ladder], told: Settings, progress: Pr
         progress.say(f"{damage.what}; it is written again from this command, and what it does not fit is derived again")
         path.unlink()
         return written
-    differ = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
+    differ = [
+        f"{called(name)} was {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]
+    ]
     if differ:
         raise ThalwegError(
             f"{readable(run.path)}: this run was made with other settings ({'; '.join(differ)}); give the same ones, "

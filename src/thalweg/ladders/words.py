@@ -36,7 +36,7 @@ def ladder(length: int = corpus.LENGTH, *, pool: Pool = "last") -> Ladder:
     """The ladder with windows of this many tokens, and units' values at the last token or pooled over tokens.
 
     Raises:
-        ThalwegError: windows too short for the pooling.
+        ThalwegError: windows too short for a next token, or for the pooling.
     """
     return Ladder(
         name=_name("words", length, pool),
@@ -53,7 +53,7 @@ def training_ladder(length: int = corpus.LENGTH, *, pool: Pool = "last") -> Ladd
     """Stages of one transformer's training, at log-spaced numbers of tokens from none on.
 
     Raises:
-        ThalwegError: windows too short for the pooling.
+        ThalwegError: windows too short for a next token, or for the pooling.
     """
     return Ladder(
         name=_name("words-training", length, pool),
@@ -69,6 +69,10 @@ def training_ladder(length: int = corpus.LENGTH, *, pool: Pool = "last") -> Ladd
 
 def _name(name: str, length: int, pool: Pool) -> str:
     """The ladder's name, with what is not as usual."""
+    if length < 2:
+        raise ThalwegError(
+            f"ladder '{name}:{length}': the number is that of tokens in a window; at least 2 were expected"
+        )
     if pool != "last" and length <= SKIP:
         raise ThalwegError(
             f"windows have {length} tokens; the {pool} leaves out {SKIP}, so more than that were expected"

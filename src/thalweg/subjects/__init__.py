@@ -62,7 +62,7 @@ def find(name: str, *, trust_remote_code: bool = False, device_map: str | None =
         ThalwegError: no such kind of subject, or what its kind says is missing.
     """
     kind, colon, rest = name.partition(":")
-    if kind.endswith(".py"):
+    if kind.lower().endswith(".py"):
         return from_file(kind, rest)
     if not colon or not rest:
         raise ThalwegError(f"subject {name!r}: {FORMS} was expected")

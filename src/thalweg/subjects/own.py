@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -21,9 +22,9 @@ def from_file(file: str, name: str) -> Subject:
     if not path.is_file():
         raise ThalwegError(f"{file}: there is no such file; a Python file with a thalweg.Subject was expected")
     _refuse_name_of_library(path)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None  # so for every .py file
-    assert spec.loader is not None
+    loader = SourceFileLoader(path.stem, str(path))
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=loader)  # named, for an ending as .PY
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     torchvision_first()  # most such files import it
     if sys.modules.setdefault(path.stem, module) is module:
@@ -31,7 +32,7 @@ def from_file(file: str, name: str) -> Subject:
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))  # to stay: what it defines may import its neighbours when it is called
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except SyntaxError as wrong:
         raise ThalwegError(f"{file}: line {wrong.lineno} cannot be read ({reason(wrong)})") from wrong
     except Exception as wrong:

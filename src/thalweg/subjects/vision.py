@@ -103,22 +103,22 @@ def torchvision(rest: str, *, bare: bool = False) -> Subject:
     Raises:
         ThalwegError: no such model or weights, or their file is not on this machine.
     """
-    name, _, chosen = rest.partition("@")
+    name, at, chosen = rest.partition("@")
     models = _package("torchvision").models
     if name not in (known := models.list_models(module=models)):
         raise unknown("classifier of torchvision", name, known)
     published = {one.name: one for one in models.get_model_weights(name)}
-    who = f"torchvision:{rest}"
+    who, in_file = f"torchvision:{rest}", chosen.endswith((SAFE, *PICKLED))
+    if not in_file and at and chosen not in ("DEFAULT", *published):
+        raise unknown(f"weights of torchvision's {name}", chosen, published)
     if bare:
         weights = published.get(chosen, next(iter(published.values())))
         return _bare(rest, partial(torchvision_untrained, name, str(weights)), _torchvision_transforms, (str(weights),))
-    if chosen.endswith((SAFE, *PICKLED)):
+    if in_file:
         weights = next(iter(published.values()))
         file = in_checkpoints(chosen, who=who, source=OTHER_FILES.get(chosen, ""))
         load, notes = _torchvision_from_file, _taken_off(name, str(weights), file, who)
     else:
-        if chosen not in ("", "DEFAULT", *published):
-            raise unknown(f"weights of torchvision's {name}", chosen, published)
         weights = published.get(chosen, models.get_model_weights(name).DEFAULT)
         source = f"torchvision fetches it from {weights.url}"
         file, load = in_checkpoints(Path(weights.url).name, who=who, source=source), _torchvision_published
