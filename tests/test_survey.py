@@ -17,7 +17,7 @@ from torch import nn
 
 import thalweg
 from conftest import blobs, corners, features_of_corners, network
-from thalweg import Classifier, Ladder, Layer, Observer, Rung, Splits, ThalwegError, tables
+from thalweg import Classifier, Ladder, Layer, Observer, Rung, Splits, ThalwegError, ladders, tables
 from thalweg.recording import from_tensors
 from thalweg.tables import UNITS, read_tensors
 
@@ -286,6 +286,13 @@ def test_names_that_do_not_exist_are_told_with_near_ones(tmp_path: Path):
         thalweg.survey("mnist", batch_size=0, out=tmp_path)
     with pytest.raises(ThalwegError, match="name at least one ladder"):
         thalweg.survey()
+
+
+def test_images_that_were_not_named_are_asked_for_before_models_are_loaded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(ladders.PUBLISHED, "imagenet", lambda: pytest.fail("loaded"))
+    for data in ((), ("mnist=folder",)):
+        with pytest.raises(ThalwegError, match="'imagenet' measures on your own ImageNet images: --data"):
+            thalweg.survey("mnist", "imagenet", data=data)
 
 
 def test_an_empty_path_is_not_taken_for_the_folder_one_is_in(tmp_path: Path):

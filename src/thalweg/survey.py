@@ -22,6 +22,7 @@ from thalweg import curves, engine, gathering, ladders, memory, observers, table
 from thalweg.errors import ThalwegError, readable, unknown, user_code
 from thalweg.identity import digest, identity
 from thalweg.ladder import Ladder
+from thalweg.ladders import published
 from thalweg.observers import Observer, Seen, check_telling, look, prepare
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording import record
@@ -69,6 +70,7 @@ def survey(
     """
     if not which:
         raise ThalwegError(f"name at least one ladder; there are: {', '.join(ladders.LADDERS)}")
+    _check_images_named(which, [str(one) for one in _several(data)])
     chosen = [one if isinstance(one, Ladder) else ladders.find(one) for one in which]
     if len({ladder.name for ladder in chosen}) < len(chosen):
         raise ThalwegError("two of the ladders have the same name")
@@ -110,6 +112,18 @@ def survey(
         curves.judge_all(run, told, headline, [one.name for one in chosen if one.independent], stages)
         tables.write_json(run / "run.json", _record(models, told, stages))
     return Run(run.path)
+
+
+def _check_images_named(which: Sequence[str | Ladder], data: Sequence[str]) -> None:
+    """See that ladders of published models, which take long to load, have the images that they need.
+
+    Raises:
+        ThalwegError: one has none.
+    """
+    for name in which:
+        named = any("=" not in path or path.startswith(f"{name}=") for path in data)
+        if isinstance(name, str) and name in ladders.PUBLISHED and not named:
+            raise published.no_images(name)
 
 
 def _check_ladder(ladder: Ladder) -> None:

@@ -118,6 +118,11 @@ IMAGENET = (
 )
 
 
+def no_images(ladder: str) -> ThalwegError:
+    """The error where a ladder is given no images to measure on."""
+    return ThalwegError(f"ladder {ladder!r} measures on your own ImageNet images: --data FILE-or-FOLDER")
+
+
 def splits(ladder: str, source: Source, seed: int) -> Splits:
     """The user's own images, all of them the pool.
 
@@ -125,7 +130,7 @@ def splits(ladder: str, source: Source, seed: int) -> Splits:
         ThalwegError: none were named, or they cannot be read.
     """
     if source.path is None:
-        raise ThalwegError(f"ladder {ladder!r} measures on your own ImageNet images: --data FILE-or-FOLDER")
+        raise no_images(ladder)
     return image_splits(source, seed)
 
 
