@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from thalweg import Images, Layer, ThalwegError
+from thalweg.observers import indicators
 from thalweg.recording import (
     BLOCK,
     EMPTY,
+    Indicators,
     Reader,
     Recorder,
     Recording,
@@ -27,6 +29,7 @@ from thalweg.recording import (
     unpack,
     watching,
 )
+from thalweg.scoring import Known
 
 ODD = [0.0, -0.0, 1.0, -1.0, 1e-38, 3.4e38, float("inf"), -float("inf"), float("nan"), 2.0, 2.0, -7.25]
 
@@ -388,3 +391,12 @@ def test_hooks_are_taken_away_even_after_an_error():
     with pytest.raises(RuntimeError), watching(model, [Layer("0")]):
         raise RuntimeError
     assert not model[0]._forward_hooks
+
+
+def test_codes_stand_for_their_columns_without_a_table_of_all_stimuli() -> None:
+    codes = torch.tensor([2, 0, 2, 1])
+    table = Indicators(codes, 4)
+    assert table.shape == (4, 4)
+    assert torch.equal(table[torch.tensor([0, 3])], indicators(codes, 4)[[0, 3]])
+    facts = Known(torch.zeros(1_000_000, 1), torch.arange(1_000_000))  # as columns: four million million bytes
+    assert facts.tables()["label"].shape == (1_000_000, 1_000_000)

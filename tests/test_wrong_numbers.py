@@ -258,6 +258,10 @@ def test_what_cannot_fit_is_refused_beforehand():
     much = memory.needed([memory.Width("1", 10**9, 10**9, 10**9)], controls, k=64, sample=512, **given)
     many = memory.needed([memory.Width("1", 10**6, 10**6, 10**6)], controls, k=64, sample=512, **given)
     assert many > 2 * 10**6 * memory.ROWS  # what is scored has rows in the tables
+    classes = memory.needed(
+        [memory.Width("1", 10**6, 10**6, 10**6)], controls, k=64, sample=512, statistics=1000, **given
+    )
+    assert classes > many + 2 * 2 * 8 * 1000 * 10**6  # a unit's sums of each class in both halves
     assert memory.needed(wide, controls, k=10**12, sample=512, **given) > 1e15
     with pytest.raises(ThalwegError, match=r"^recording needs about \d+.* GB are free.*--units"):
         memory.check(much, ladder="l", rung="r", device="cpu")

@@ -95,15 +95,24 @@ def widths(model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, devic
 
 
 def needed(
-    wide: Sequence[Width], controls: Sequence[str], *, basis: str, k: int, sample: int, stimuli: int, batch_size: int
+    wide: Sequence[Width],
+    controls: Sequence[str],
+    *,
+    basis: str,
+    k: int,
+    sample: int,
+    stimuli: int,
+    batch_size: int,
+    statistics: int = 0,
 ) -> int:
     """The bytes that recording a model and its twins takes at least.
 
-    Of each unit both halves of the pool keep 2 k keys of 8 bytes and the sample in float32. All recordings lie beside
+    Of each unit both halves of the pool keep 2 k keys of 8 bytes, the sample in float32, and its products with so many
+    statistics of the stimuli (a class or a token is one) in float64. All recordings lie beside
     each other once more when they are scored, which makes some dozens of rows of each unit. The directions of a turned
     layer are there too, and a batch of a layer's outputs beside what the nonlinearity makes of it.
     """
-    each = 2 * 2 * (16 * k + 4 * min(sample, stimuli)) + ROWS
+    each = 2 * 2 * (16 * k + 4 * min(sample, stimuli) + 8 * statistics) + ROWS
     kept, turning, passing = 0, 0, 0
     for width in wide:
         turned = directions(width.units, width.measured)

@@ -158,6 +158,32 @@ class Recording:
         return torch.where(constant, 0, self.deviations / self.count)
 
 
+@dataclass(frozen=True, eq=False)
+class Indicators:
+    """A table of statistics with a column for each code, 1 where a stimulus has that code, else 0. Only the codes are
+    held, and rows are made when they are asked for: a whole table grows with the stimuli times the codes.
+    """
+
+    codes: Int64[Tensor, " stimulus"]
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many stimuli and codes."""
+        return len(self.codes), self.count
+
+    def __getitem__(self, ids: Int64[Tensor, " some"]) -> Float32[Tensor, "some code"]:
+        codes = self.codes[ids]
+        return torch.zeros(len(codes), self.count, device=codes.device).scatter_(1, codes[:, None], 1)
+
+    def to(self, device: str) -> "Indicators":
+        """The same on another device."""
+        return Indicators(self.codes.to(device), self.count)
+
+
+Statistic = Float[Tensor, "all statistic"] | Indicators
+
+
 def to_tensors(recording: Recording) -> dict[str, Tensor]:
     """The recording as named tensors, to be kept in a file."""
     names = ("high_keys", "low_keys", "sample_keys", "sample", "count", "nonfinite", "mean", "deviations", "places")
@@ -414,7 +440,7 @@ class Recorder:
         k: int,
         sample: int,
         scramble: Scramble,
-        statistics: Mapping[str, Tensor],
+        statistics: Mapping[str, Statistic],
         scratch: Scratch | None = None,
     ) -> None:
         self.k, self.size, self.scramble, self.statistics = k, sample, scramble, statistics
@@ -896,7 +922,7 @@ def record(
     k: int = 64,
     sample: int = 512,
     seed: int = 0,
-    statistics: Mapping[str, Float[Tensor, "all statistic"]] | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
     batch_size: int = 250,
     device: str = "cpu",
     precision: str = "float32",

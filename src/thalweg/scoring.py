@@ -17,8 +17,8 @@ from torch import Tensor
 from thalweg.errors import ThalwegError, user_code
 from thalweg.identity import is_packaged
 from thalweg.measures import MEASURES, Measure, Score
-from thalweg.observers import Answers, Observer, Prepared, answer, answer_by_features, indicators
-from thalweg.recording import Recording, merge
+from thalweg.observers import Answers, Observer, Prepared, answer, answer_by_features, places_of
+from thalweg.recording import Indicators, Recording, Statistic, merge
 from thalweg.stimuli import Stimuli
 from thalweg.tables import UNITS
 from thalweg.trials import Exam, Pairs, exam, group_means, undecided, undecided_by_group
@@ -55,22 +55,36 @@ class Known:
     labels: Int[Tensor, " stimulus"]
     last_token: Int[Tensor, " stimulus"] | None = None  # codes of last tokens, those that are rare under one code
 
-    def tables(self) -> dict[str, Tensor]:
+    def tables(self) -> dict[str, Statistic]:
         """The statistics whose products with the units' values a recording keeps."""
-        found = {"label": indicators(self.labels), "trivial": self.low_level}
-        return found if self.last_token is None else {**found, "last_token": indicators(self.last_token)}
+        return {"trivial": self.low_level, **_indicators(self.labels, self.last_token)}
+
+
+def _indicators(labels: Tensor, last_token: Tensor | None) -> dict[str, Indicators]:
+    codes = {"label": labels} | ({} if last_token is None else {"last_token": last_token})
+    return {name: Indicators(each, int(each.max()) + 1 if len(each) else 1) for name, each in codes.items()}
 
 
 def known(pool: Stimuli, low_level: Float[Tensor, "stimulus statistic"]) -> Known:
     """What is known of a pool: low-level statistics (standardised, with their squares), labels and last tokens."""
+    return Known(low_level, places_of(pool.labels), _last_token(pool))
+
+
+def _last_token(pool: Stimuli) -> Tensor | None:
+    """Codes of last tokens, those that are rare under one code; none where there are no tokens."""
     tokens = pool.last_token()
-    if tokens is not None:
-        counts = tokens.bincount()
-        common = (counts >= COMMON_TOKEN).nonzero().flatten()
-        code = torch.full((len(counts),), len(common))  # the code of all that are rare
-        code[common] = torch.arange(len(common))
-        tokens = code[tokens]
-    return Known(low_level, indicators(pool.labels).argmax(1), tokens)
+    if tokens is None:
+        return None
+    counts = tokens.bincount()
+    common = (counts >= COMMON_TOKEN).nonzero().flatten()
+    code = torch.full((len(counts),), len(common))  # the code of all that are rare
+    code[common] = torch.arange(len(common))
+    return code[tokens]
+
+
+def statistics_kept(pool: Stimuli) -> int:
+    """How many statistics of a pool's stimuli a recording keeps products with, but for the few low-level ones."""
+    return sum(table.count for table in _indicators(places_of(pool.labels), _last_token(pool)).values())
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from thalweg.observers import Observer, Seen, check_telling, look, prepare
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording import record
 from thalweg.run import Run
+from thalweg.scoring import statistics_kept
 from thalweg.settings import Settings, called, settings_of
 from thalweg.stimuli import Source, Stimuli, halves, notes_of
 from thalweg.stimuli.checks import check_splits
@@ -375,6 +376,7 @@ def _check_memory(network: nn.Module, model: Model, stimuli: int) -> str:
         sample=model.settings.sample,
         stimuli=stimuli,
         batch_size=model.batch_size,
+        statistics=statistics_kept(model.splits.pool),
     )
     return memory.check(need, ladder=model.ladder.name, rung=model.rung.name, device=model.settings.hardware)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError, unknown, user_code
@@ -253,14 +253,21 @@ def _one_hot(pool: Stimuli) -> list[Tensor]:
     return [indicators(codes, len(names)) for codes, names in named]
 
 
-def indicators(codes: Int[Tensor, " stimulus"], count: int = 0) -> Float[Tensor, "stimulus code"]:
-    """A column for each code, of so many at least; codes that are no places in a list (-1 for no label, numbers far
-    beyond their count) get a column each in their order.
+def places_of(codes: Int[Tensor, " stimulus"], count: int = 0) -> Int64[Tensor, " stimulus"]:
+    """Codes as places in a list of so many at least; those that are none (-1 for no label, numbers far beyond their
+    count) get places in their order.
     """
     codes = codes.long()
     if len(codes) and (codes.min() < 0 or codes.max() >= max(count, len(codes))):
         codes = codes.unique(return_inverse=True)[1]
-    return nn.functional.one_hot(codes, max(count, int(codes.max()) + 1 if len(codes) else 1)).float()
+    return codes
+
+
+def indicators(codes: Int[Tensor, " stimulus"], count: int = 0) -> Float[Tensor, "stimulus code"]:
+    """A column for each code, of so many at least."""
+    places = places_of(codes, count)
+    columns = max(count, int(places.max()) + 1 if len(places) else 1)
+    return torch.zeros(len(places), columns).scatter_(1, places[:, None], 1)
 
 
 @dataclass(frozen=True, eq=False)
