@@ -27,6 +27,7 @@ LITE2_BLOCKS = (6, 14, 20)  # the same, of the deeper network
 VGG_BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512))
 VGG_MEANS = (104.00699, 116.66877, 122.67892)  # blue, green, red: what the network's own preprocessing takes away
 PIXELS_SIZE = 14
+FEW = 25  # pictures turned into floating-point numbers at once: four times as large as their bytes
 
 
 @observer(version=1, modality="image", piecewise=True)
@@ -36,9 +37,10 @@ def hog(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
     Four by four cells, nine directions, blocks of two by two cells (Dalal & Triggs 2005, by scikit-image). Sees shapes
     at their place; blind to colour, to texture finer than a cell, and to the same shape elsewhere.
     """
-    grey = stimuli.pixels.float().mean(1).numpy() / 255
-    cell = (max(1, grey.shape[1] // 4), max(1, grey.shape[2] // 4))
-    rows = [oriented_gradients(image, orientations=9, pixels_per_cell=cell, cells_per_block=(2, 2)) for image in grey]
+    pixels = stimuli.pixels
+    cell = (max(1, pixels.shape[2] // 4), max(1, pixels.shape[3] // 4))
+    greys = (grey for some in pixels.split(FEW) for grey in some.float().mean(1).numpy() / 255)
+    rows = [oriented_gradients(grey, orientations=9, pixels_per_cell=cell, cells_per_block=(2, 2)) for grey in greys]
     return torch.from_numpy(np.stack(rows)).float()
 
 
@@ -171,8 +173,10 @@ def pixels(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
 
     A control: it reads random projections of the input, so it finds untrained networks predictable.
     """
-    size = (min(PIXELS_SIZE, stimuli.pixels.shape[2]), min(PIXELS_SIZE, stimuli.pixels.shape[3]))
-    return nn.functional.adaptive_avg_pool2d(stimuli.pixels.float() / 255, size).flatten(1)
+    found = stimuli.pixels  # decoded anew whenever it is asked for, where images stay on disk
+    size = (min(PIXELS_SIZE, found.shape[2]), min(PIXELS_SIZE, found.shape[3]))
+    rows = [nn.functional.adaptive_avg_pool2d(some.float() / 255, size).flatten(1) for some in found.split(FEW)]
+    return torch.cat(rows)
 
 
 OBSERVERS["image"] = Observer("image", 1, parts=("hog", "deep"), names_classes=True, modality="image")

@@ -27,7 +27,7 @@ from thalweg.stimuli.folders import regular_bytes
 from thalweg.stimuli.images import low_level
 from thalweg.stimuli.showing import Shown, View, prepared
 
-PIECE = 100  # images decoded at once for their statistics
+PIECE = 25  # images decoded at once for their statistics
 SHOWN_SIDE = 112  # pixels of an image in the report
 DIGEST = 16  # bytes
 
@@ -125,7 +125,12 @@ class ImageFiles:
 
     def low_level(self) -> Float[Tensor, "stimulus statistic"]:
         """Mean and contrast of each colour channel, and mean gradients along both axes, of the middle squares."""
-        return torch.cat([low_level(self.take(piece).pixels) for piece in torch.arange(len(self)).split(PIECE)])
+        found: Tensor | None = None  # written in place: small pieces that last would keep freed memory in pieces too
+        for piece in torch.arange(len(self)).split(PIECE):
+            rows = low_level(self.take(piece).pixels)
+            found = torch.empty(len(self), rows.shape[1]) if found is None else found
+            found[piece[0] : piece[0] + len(rows)] = rows
+        return torch.empty(0, 8) if found is None else found
 
     def last_token(self) -> None:
         """An image has no tokens."""
