@@ -9,7 +9,9 @@ import pytest
 
 from thalweg import ThalwegError, parquet_files
 from thalweg.errors import readable
+from thalweg.parquet_files import schema
 from thalweg.stimuli.folders import files_below
+from thalweg.tables import RunDirectory, writable
 
 
 def written(path: Path, content: bytes = b"x") -> Path:
@@ -83,6 +85,21 @@ def test_names_that_are_not_utf_8_are_listed_and_can_be_printed(tmp_path: Path):
     (path,) = files_below(tmp_path).files
     assert path.read_bytes() == b"x"
     assert readable(path).endswith("caf\\xe9.png")
+
+
+def test_a_path_that_is_not_utf_8_is_refused_where_tables_or_tensors_are_to_lie(tmp_path: Path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    refused = pytest.raises(ThalwegError, match=r"caf\\xe9: the path is not UTF-8, .*; choose another --out")
+    with refused, RunDirectory(folder).locked():
+        pass
+    with pytest.raises(ThalwegError, match=r"not UTF-8, .*; choose another with --cache"):
+        writable(folder, "--cache")
+    assert not folder.exists()
+    folder.mkdir()
+    pl.DataFrame({"image": [b"x"]}).write_parquet(tmp_path / "a.parquet")
+    os.rename(tmp_path / "a.parquet", folder / "a.parquet")
+    with pytest.raises(ThalwegError, match=r"caf\\xe9/a.parquet: the path is not UTF-8, .*; rename it"):
+        schema(folder / "a.parquet")
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

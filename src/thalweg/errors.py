@@ -59,6 +59,20 @@ def readable(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def check_utf8(path: Path | str, mend: str) -> None:
+    """Refuse a path that is not UTF-8, which the libraries that read tables and tensors cannot open.
+
+    Raises:
+        ThalwegError: it is not; says how to mend it.
+    """
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError as wrong:
+        raise ThalwegError(
+            f"{readable(path)}: the path is not UTF-8, and files there cannot be read; {mend}"
+        ) from wrong
+
+
 def line_of(wrong: BaseException) -> str:
     """The line of the user's code that raised, in brackets, or nothing where no frame is of a user's file."""
     frames = [frame for frame in traceback.extract_tb(wrong.__traceback__) if _is_users(frame.filename)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from thalweg.errors import ThalwegError, readable
+from thalweg.errors import ThalwegError, check_utf8, readable
 
 _redirecting = threading.RLock()
 
@@ -24,8 +24,9 @@ def parquet(path: Path | str) -> Iterator[None]:
     """Read from a Parquet file: whatever polars says of damage becomes an error that names the file.
 
     Raises:
-        ThalwegError: it cannot be read, is damaged, or has two columns of one name.
+        ThalwegError: it cannot be read, is damaged, has two columns of one name, or a path that is not UTF-8.
     """
+    check_utf8(path, "rename it or what it lies in")
     try:
         with _traces_held_back():
             yield

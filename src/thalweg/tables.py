@@ -39,7 +39,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from thalweg.errors import NoRoom, ThalwegError, readable, reason
+from thalweg.errors import NoRoom, ThalwegError, check_utf8, readable, reason
 from thalweg.identity import digest
 
 MODEL_KEY = ["ladder", "rung", "kind", "seed", "control"]
@@ -135,6 +135,7 @@ def writable(folder: Path, option: str) -> None:
     Raises:
         ThalwegError: they cannot; names the option that chooses another.
     """
+    check_utf8(folder, f"choose another with {option}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -289,8 +290,9 @@ class RunDirectory:
         """See that the directory is a run, or empty, or not there yet.
 
         Raises:
-            ThalwegError: it is a file, or a folder with files that are not of a run.
+            ThalwegError: it is a file, a folder with files that are not of a run, or a path that is not UTF-8.
         """
+        check_utf8(self.path, "choose another --out")
         if self.path.is_dir():
             marks = ("settings.json", "run.json", "steps")
             others = [each.name for each in _listed(self.path) if each.name != ".lock" and not is_part("", each.name)]

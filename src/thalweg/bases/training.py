@@ -34,7 +34,7 @@ from thalweg.bases import layouts
 from thalweg.bases.dictionaries import Dictionary
 from thalweg.bases.streaming import described, outputs, rows, widths
 from thalweg.devices import placed
-from thalweg.errors import ThalwegError
+from thalweg.errors import ThalwegError, check_utf8
 from thalweg.ladder import Evaluate, Layer, Subject
 from thalweg.packages import torchvision_first
 from thalweg.recording import first_tensor, module_at
@@ -143,6 +143,7 @@ def check_request(folder: Path, *, latents: int, k: int, recipe: Recipe) -> None
 
 def _check_folder(folder: Path) -> None:
     """Make sure that a dictionary can be written to a folder, by writing a file there or where it will be made."""
+    check_utf8(folder, "choose another folder with --out")
     try:
         if (folder / layouts.CONFIG).exists():
             raise ThalwegError(f"{folder}: a dictionary is there already; choose another folder with --out")
