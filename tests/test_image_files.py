@@ -453,7 +453,7 @@ def test_grey_pictures_of_sixteen_bits_have_one_white_by_the_brightest(tmp_path:
         (tmp_path / f"set/{name}.png").write_bytes(encoded(Image.fromarray(values)))
     images = read_images(tmp_path / "set")
     assert [int(np.array(images.picture(place)).max()) for place in (0, 1)] == [4000 >> 4, 400 >> 4]
-    assert "2 grey pictures of more than eight bits use 12, so 4,095 is their white" in images.notes[0]
+    assert "2 grey pictures of more than eight bits use 12, so 4,095 is the white" in images.notes[0]
     twelve = images.take(slice(1, 2)).content_hash()
     (tmp_path / "set/bright.png").unlink()
     assert read_images(tmp_path / "set").content_hash() != twelve  # the same bytes, other pixels

@@ -1,5 +1,6 @@
 """One model of the user's own, measured over a folder of images: tables, report, what can be chosen, and errors."""
 
+import math
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ from torch import nn
 import thalweg
 from conftest import blobs
 from thalweg import Images, Layer, Subject, ThalwegError, subjects
+from thalweg.cli import headline
 from thalweg.measuring import layers_of
 from thalweg.report.text import command
 
@@ -230,3 +232,15 @@ def test_images_view_their_pictures() -> None:
     assert seen.batch(torch.tensor([0, 3])).shape == (2, 1, 2, 2)
     assert (seen.batch(slice(0, 2)) == 12).all()
     assert seen.take(slice(0, 3)).view is seen.view
+
+
+def test_a_missing_headline_says_why(tmp_path: Path):
+    rows = {"rung": ["a", "a"], "control": ["none"] * 2, "measure": ["two_choice_matched"] * 2}
+    scores = {f"{word}{end}": [math.nan] for word in ("predictable", "crisp") for end in ("", "_low", "_high")}
+    run = thalweg.Run(tmp_path)
+    reasons = {**rows, "note": ["constant", "decided by low-level statistics"], "n": [2, 9]}
+    run.__dict__.update(models=pl.DataFrame({"control": ["none"]} | scores), missing=pl.DataFrame(reasons))
+    assert headline(run) == {
+        "predictable": "the model has no score (decided by low-level statistics)",
+        "crisp": "the model has no score",
+    }

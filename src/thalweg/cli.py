@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import os
 import platform
 import sys
@@ -24,6 +25,7 @@ from rich.table import Table
 
 from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.run import Run
+from thalweg.scores import HEADLINES
 from thalweg.settings import OF_LADDERS, Settings
 from thalweg.tables import FULL
 
@@ -85,6 +87,7 @@ CLOSED, INTERRUPTED, UNEXPECTED, MISTAKE = 141, 130, 1, 2  # exit statuses; docs
 STAGES = {
     "embed": "observers look at the stimuli",
     "strength": "strength is evaluated",
+    "settle": "statistics of untrained twins are estimated",
     "train": "models are trained",
     "record": "shards of stimuli are recorded",
     "measure": "units are recorded and scored",
@@ -273,12 +276,20 @@ def headline(run: Run) -> dict[str, str]:
     for word in ("predictable", "crisp"):
         scores = {
             {"none": "the model"}.get(row["control"], row["control"]): (
-                f"{row[word]:.2f} ({row[f'{word}_low']:.2f} to {row[f'{word}_high']:.2f})"
+                why_no_score(run, row["control"], HEADLINES[word])
+                if math.isnan(row[word])
+                else f"{row[word]:.2f} ({row[f'{word}_low']:.2f} to {row[f'{word}_high']:.2f})"
             )
             for row in run.models.iter_rows(named=True)
         }
         told[word] = ", ".join(f"{who} {score}" for who, score in scores.items())
     return told
+
+
+def why_no_score(run: Run, control: str, measure: str) -> str:
+    """That a model has no score, with the commonest reason among its units."""
+    reasons = run.missing.filter(control=control, measure=measure).sort("n", descending=True, maintain_order=True)
+    return "has no score" + (f" ({reasons['note'][0]})" if len(reasons) else "")
 
 
 @app.command(name="layers", epilog=examples("thalweg layers efficientnet-lite:0", "thalweg layers mine.py:subject"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg import curves, engine, gathering, ladders, memory, observers, tables, twins
 from thalweg.errors import ThalwegError, readable, unknown, user_code
@@ -423,10 +423,21 @@ def _embed(pool: Stimuli, watching: tuple[Observer, ...], told: Settings, stages
 
 def _keep_features(one: Observer, parts: dict[int, Seen], file: Path) -> None:
     """Write what an observer made of the pool, piece by piece, to one file."""
-    ordered = [parts[place] for place in sorted(parts)]
-    seen = {what: torch.cat([part[what] for part in ordered]) for what in ordered[0]}
+    ordered = [dict(parts.pop(place)) for place in sorted(parts)]
+    seen = {what: _joined([part.pop(what) for part in ordered]) for what in list(ordered[0])}
     check_telling(one, seen)
     tables.write_tensors(file, seen)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Rows of all parts, one after another. The list is emptied on the way: no more than one part is there twice."""
+    whole = parts[0].new_empty((sum(map(len, parts)), *parts[0].shape[1:]))
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
+    return whole
 
 
 def _keep_views(

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from thalweg.errors import ThalwegError, unknown, user_code
 from thalweg.identity import is_packaged
@@ -124,7 +124,8 @@ def default(modality: str) -> Observer:
 def centred(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus feature"]:
     """Feature vectors minus their mean over the pool, scaled to length 1: dot products are then centred cosines."""
     vectors = features - features.mean(0)
-    return nn.functional.normalize(vectors, dim=1)
+    vectors /= vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)  # in place, for a pool may be large
+    return vectors
 
 
 def spread(embedding: Float[Tensor, "stimulus feature"]) -> float:
@@ -155,10 +156,14 @@ def standardised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "
     of zeros where none does: it tells nothing apart.
     """
     deviation = features.std(0)
-    varies = deviation > 1e-6 * features.abs().amax(0).clamp_min(1e-30)
+    largest = torch.maximum(features.amax(0), -features.amin(0))
+    varies = deviation > 1e-6 * largest.clamp_min(1e-30)
     if not varies.any():
         return torch.zeros(len(features), 1)
-    return (features[:, varies] - features[:, varies].mean(0)) / deviation[varies]
+    kept = features[:, varies]
+    kept -= kept.mean(0)  # in place, for a pool may be large
+    kept /= deviation[varies]
+    return kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +244,7 @@ def prepare(watcher: Observer, seen: Mapping[str, Seen], pool: Stimuli) -> Prepa
     named = [seen[name].get("dictionary", seen[name]["features"]) for name in names]
     if watcher.names_classes:
         named += _one_hot(pool)
-    dictionary = standardised(torch.cat(named, 1))
+    dictionary = standardised(named[0] if len(named) == 1 else torch.cat(named, 1))
     if not embeddings:
         return Prepared(None, dictionary)
     return Prepared(embeddings[0] if len(embeddings) == 1 else combined(embeddings), dictionary)

@@ -16,7 +16,9 @@ def image_splits(source: Source, seed: int = 0) -> Splits:
         raise ThalwegError(f"no images were named; {FORMS} was expected")
     images = images_of(source)
     if len(images) < LEAST_POOL:
-        raise ThalwegError(f"{source.path}: holds {len(images)} images; the trials need at least {LEAST_POOL}")
+        raise ThalwegError(
+            f"{source.path}: holds {len(images)} image{'s' * (len(images) != 1)}; the trials need at least {LEAST_POOL}"
+        )
     if isinstance(images, ImageFiles) and (different := len(images.digests.unique(dim=0))) < LEAST_POOL:
         raise ThalwegError(
             f"{source.path}: of its {len(images)} images only {different} differ, the others are copies of them; the "

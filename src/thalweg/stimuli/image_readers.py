@@ -320,7 +320,10 @@ def _remarks(good: Sequence[Look], bad: Sequence[str], white: int) -> Iterator[s
         yield f"{copies:,} are copies of others, byte for byte"
     if white != WHITE:
         count = sum(seen.grey for _, seen in good)
-        yield f"{count:,} grey pictures of more than eight bits use {white.bit_length()}, so {white:,} is their white"
+        which = (
+            "grey picture of more than eight bits uses" if count == 1 else "grey pictures of more than eight bits use"
+        )
+        yield f"{count:,} {which} {white.bit_length()}, so {white:,} is the white"
     colours = [seen.peak for _, seen in good if seen.peak is not None and not seen.grey]
     if colours and max(colours) < DARK:
         yield (
