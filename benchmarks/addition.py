@@ -1,8 +1,9 @@
 """What networks that add modulo p have learnt: python -m benchmarks.addition [--p 53] [--seeds 3] [--rungs NAME ...]
 
 Trains each rung and its memorising twin, and prints what it cost, whether it grokked, its key frequencies, the measures
-of `thalweg.fourier`, and what the observer `fourier` scores its neurons (`two_choice`), trained, rotated, untrained and
-memorising. `--rate` and `--decay` train with another learning rate and weight decay than the ladder does.
+of `thalweg.ladders.addition.fourier`, and what the observer `fourier` scores its neurons (`two_choice`), trained,
+rotated, untrained and memorising. `--rate` and `--decay` train with another learning rate and weight decay than the
+ladder does.
 """
 
 import argparse
@@ -14,13 +15,17 @@ import torch
 from torch import nn
 
 from thalweg import Source, Splits
-from thalweg.ladder import Layer
 from thalweg.ladders import addition
+from thalweg.ladders.addition import pairs, strength, training
 from thalweg.measures.two_choice import two_choice
-from thalweg.observers import OBSERVERS, answer_by_features, look, standardised
-from thalweg.recording import NEURONS, RANDOM, record
-from thalweg.stimuli import halves
-from thalweg.trials import exam
+from thalweg.models.records import Layer
+from thalweg.observers.answers import answer_by_features
+from thalweg.observers.base import OBSERVERS, extract_features
+from thalweg.observers.embedding import standardised
+from thalweg.recording.readout import NEURONS, RANDOM
+from thalweg.recording.record import record
+from thalweg.stimuli.base import halves
+from thalweg.trials.building import build_trials
 
 COLUMNS = (
     *("rung", "seed", "CPU s", "epochs", "grokked at", "accuracy", "bits", "keys", "neurons > 85 %", "logit variance"),
@@ -32,18 +37,18 @@ COLUMNS = (
 def fourier_scores(model: nn.Module, layer: Layer, splits: Splits) -> dict[str, float]:
     """The mean score of a layer's units and of their rotation."""
     pool = splits.pool
-    waves = standardised(look(OBSERVERS["fourier"], pool)["features"])
+    waves = standardised(extract_features(OBSERVERS["fourier"], pool)["features"])
     sides = [record(model, [layer], pool, ids, bases=(NEURONS, RANDOM)) for ids in halves(pool, seed=0)]
     found = {}
     for basis in (NEURONS, RANDOM):
-        trials = exam(*(side[layer.name, basis] for side in sides))
+        trials = build_trials(*(side[layer.name, basis] for side in sides))
         found[basis] = float(two_choice(answer_by_features(trials, waves, (1,))[1])["mean", ""].value.nanmean())
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--p", type=int, default=addition.P)
+    parser.add_argument("--p", type=int, default=pairs.P)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rungs", nargs="*", default=[])
     parser.add_argument("--rate", type=float, default=None)
@@ -57,7 +62,7 @@ def main() -> None:
         if asked.rungs and rung.name not in asked.rungs:
             continue
         trainer = rung.train
-        assert isinstance(trainer, addition.FullBatch)
+        assert isinstance(trainer, training.FullBatch)
         if asked.rate is not None:
             trainer = replace(trainer, learning_rate=asked.rate)
         if asked.decay is not None:
@@ -83,7 +88,7 @@ def _print(
     splits: Splits,
 ) -> None:
     mine = told["trained"]
-    strong, twin = (addition.evaluate(models[which], splits.pool) for which in ("trained", "memorising"))
+    strong, twin = (strength.evaluate(models[which], splits.pool) for which in ("trained", "memorising"))
     scores = []
     for layer in layers:
         found = {which: fourier_scores(model, layer, splits) for which, model in models.items()}

@@ -15,10 +15,14 @@ from pathlib import Path
 
 import torch
 
-from thalweg import engine, open_run
-from thalweg.engine import Where
-from thalweg.recording import Recorder, Scramble, to_tensors
-from thalweg.tables import RunDirectory, file_digest
+from thalweg import open_run
+from thalweg.compute import engines as engine
+from thalweg.compute.engines import EngineConfig
+from thalweg.files.whole import file_digest
+from thalweg.recording.keys import Scramble
+from thalweg.recording.recorder import Recorder
+from thalweg.recording.result import to_tensors
+from thalweg.runs.directory import RunDirectory
 
 TASKS, ROUNDS, STIMULI = 200, 3, 2000
 
@@ -33,7 +37,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def tasks(where: Where) -> None:
+def tasks(where: EngineConfig) -> None:
     first = seconds(lambda: list(engine.run(empty, range(2), where)))
     print(f"{where.engine}: {first:.1f} s until two workers have returned a first task")
     for size in (0, 1, 10):
@@ -50,10 +54,10 @@ def ray_tasks() -> None:
     cluster = Cluster()
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=80 << 20, include_dashboard=False)
-    where = Where("ray", workers=2, address=cluster.address)
+    where = EngineConfig("ray", workers=2, address=cluster.address)
     tasks(where)
     for count in (1000, 10_000):
-        took = seconds(lambda count=count: list(engine.run(empty, range(count), Where("ray"))))
+        took = seconds(lambda count=count: list(engine.run(empty, range(count), EngineConfig("ray"))))
         print(f"ray: {1000 * took / count:.2f} ms a task of {count}")
     ray.shutdown()
     cluster.shutdown()
@@ -64,8 +68,8 @@ def bytes_of_a_unit(k: int, sample: int, statistics: int) -> float:
     table = {"statistics": torch.rand(STIMULI, statistics)}
     recorder = Recorder(k=k, sample=sample, scramble=Scramble.seeded(0), statistics=table)
     for ids in torch.arange(STIMULI).split(250):
-        recorder.offer(torch.randn(len(ids), 256), ids)
-    return sum(tensor.nbytes for tensor in to_tensors(recorder.finish()).values()) / 256
+        recorder.update(torch.randn(len(ids), 256), ids)
+    return sum(tensor.nbytes for tensor in to_tensors(recorder.compute()).values()) / 256
 
 
 def files(folder: Path) -> None:
@@ -76,7 +80,7 @@ def files(folder: Path) -> None:
     (folder / "small").write_text("")
     took = seconds(lambda: [run.finish(f"step-{place}", "", ["small"]) for place in range(1000)])
     print(f"stamps: {took:.2f} ms each to write")
-    took = seconds(lambda: [run.undone(f"step-{place}", "") for place in range(1000)])
+    took = seconds(lambda: [run.stale_reason(f"step-{place}", "") for place in range(1000)])
     print(f"stamps: {took:.2f} ms each to check")
 
 
@@ -102,7 +106,7 @@ def main() -> None:
         files(Path(folder))
     if told.run:
         tables(told.run)
-    tasks(Where("local", workers=2))
+    tasks(EngineConfig("local", workers=2))
     if importlib.util.find_spec("ray"):
         ray_tasks()
 

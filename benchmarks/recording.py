@@ -41,10 +41,12 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import Layer
-from thalweg.devices import channels_last
-from thalweg.engine.where import memory_kept
+from thalweg.compute.devices import channels_last
+from thalweg.compute.workers import memory_kept
+from thalweg.models.hooks import skip_logits
+from thalweg.models.pooling import pooled, units_on_axis_1
 from thalweg.packages import torchvision_first
-from thalweg.recording import laid_out, pooled, record, unread
+from thalweg.recording.record import record
 
 K = 64
 ROUNDS = 7
@@ -141,13 +143,13 @@ def gpt2() -> nn.Module:
     torchvision_first()
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from thalweg.subjects.language import adapted
+    from thalweg.subjects.transformers_models import adapted
 
     return adapted(GPT2LMHeadModel(GPT2Config()), ())
 
 
 def neurons(model: nn.Module) -> list[Layer]:
-    return [Layer(name, "last", units=2) for name, _ in model.named_modules() if name.endswith("mlp.c_fc")]
+    return [Layer(name, "last", unit_axis=2) for name, _ in model.named_modules() if name.endswith("mlp.c_fc")]
 
 
 CASES = {
@@ -205,7 +207,7 @@ def stored(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> 
 
 
 def _value(layer: Layer, output: Tensor) -> Tensor:
-    return pooled(laid_out(output, layer), layer.pool).clone()
+    return pooled(units_on_axis_1(output, layer), layer.reduction).clone()
 
 
 def crp(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> None:
@@ -284,7 +286,7 @@ def contest(name: str, case: Case, stimuli: Noise) -> Contest:
 def turn_about(model: nn.Module, twin: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> float:
     """Record, with the bare pass of the model's twin before each batch; the seconds that the bare pass took."""
     both = TurnAbout(stimuli, twin)
-    with unread(twin, layers):
+    with skip_logits(twin, layers):
         ours(model, layers, both, size)
     return both.seconds
 

@@ -14,10 +14,13 @@ import numpy as np
 import torch
 
 from thalweg.measures.two_choice import two_choice
-from thalweg.observers import answer, centred
-from thalweg.recording import Recorder, Recording, Scramble
-from thalweg.scoring import chunks
-from thalweg.trials import REFERENCES, Exam, exam
+from thalweg.observers.answers import answer
+from thalweg.observers.embedding import centred
+from thalweg.recording.keys import Scramble
+from thalweg.recording.recorder import Recorder
+from thalweg.recording.result import Recording
+from thalweg.scoring.units import chunks
+from thalweg.trials.building import REFERENCES, TrialSet, build_trials
 
 STIMULI, FEATURES, TRIALS = 5000, 512, 20
 
@@ -25,20 +28,20 @@ STIMULI, FEATURES, TRIALS = 5000, 512, 20
 def recorded(values: torch.Tensor, ids: torch.Tensor) -> Recording:
     recorder = Recorder(k=64, sample=512, scramble=Scramble.seeded(0), statistics={})
     for some in torch.arange(len(ids)).split(500):
-        recorder.offer(values[some], ids[some])
-    return recorder.finish()
+        recorder.update(values[some], ids[some])
+    return recorder.compute()
 
 
 def thalweg(reference: Recording, query: Recording, embedding: torch.Tensor) -> torch.Tensor:
     found = []
     for some in chunks(len(reference.count)):
-        evidence = answer(exam(reference.units(some), query.units(some)), embedding)
+        evidence = answer(build_trials(reference.units(some), query.units(some)), embedding)
         found.append(torch.stack([score.value for score in two_choice(evidence).values()]))
     return torch.cat(found, 1)  # (band, unit)
 
 
 def loop(
-    trials: Exam, embedding: np.ndarray, pairs: Callable[[list[int], list[int]], Iterator[tuple[int, int]]]
+    trials: TrialSet, embedding: np.ndarray, pairs: Callable[[list[int], list[int]], Iterator[tuple[int, int]]]
 ) -> list[list[float]]:
     """For each unit and band, the share of trials answered right, each answered by itself."""
     found = []
@@ -91,7 +94,7 @@ def main() -> None:
     reference, query = (recorded(values[ids], ids) for ids in halves)
     embedding = centred(features)
     few = slice(0, told.loop)
-    trials = exam(reference.units(few), query.units(few))
+    trials = build_trials(reference.units(few), query.units(few))
     fast, slow, published = [], [], []
     for _ in range(told.rounds):
         seconds, found = timed(thalweg, reference, query, embedding)

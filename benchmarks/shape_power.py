@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from thalweg.shape.companions import quadratic, thirds, two_lines
 from thalweg.shape.evidence import Settings
 from thalweg.shape.judging import verdict_under
-from thalweg.shape.orders import flat_p, null_of, order_restricted_p
+from thalweg.shape.order_tests import flat_p, null_of, order_restricted_p
 from thalweg.shape.planning import detectable
-from thalweg.shape.rungs import bases, points_of, rungs_of
+from thalweg.shape.points import noise_sources, points_of, rungs_of
+from thalweg.shape.published_tests import quadratic, thirds, two_lines
 
 ALPHA = 0.05
 SEEDS = 3
@@ -120,7 +120,7 @@ def verdict_rates(n: int, drop: float, truth: str, sims: int, seeds: int) -> dic
     for _ in range(sims):
         score = TRUTHS[truth](x, drop) + rng.standard_normal(n * seeds) * np.sqrt(seeds)
         rungs, _ = rungs_of(x, score, np.full(n * seeds, 0.1), group)
-        points = points_of(rungs, bases(rungs)[0])
+        points = points_of(rungs, noise_sources(rungs)[0])
         assert points is not None
         counts[verdict_under(rungs, points, settings)[1]] += 1
     return {name: count / sims for name, count in counts.items()}
@@ -138,7 +138,7 @@ def flat_rates(n: int, effect: float, sims: int, seeds: int) -> tuple[float, flo
         for _ in range(sims):
             score = np.repeat(truth, seeds) + rng.standard_normal(n * seeds) * np.sqrt(seeds)
             rungs, _ = rungs_of(np.repeat(x, seeds), score, np.full(n * seeds, np.nan), group)
-            points = points_of(rungs, bases(rungs)[0])
+            points = points_of(rungs, noise_sources(rungs)[0])
             assert points is not None
             called += flat_p(points.score, points.variance, points.df, effect) < ALPHA
         rates.append(called / sims)

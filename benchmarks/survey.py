@@ -22,7 +22,7 @@ def main() -> None:
         path = Path(folder)
         run = thalweg.survey("mnist", out=path / "run", cache=path / "cache", quick=told.quick, workers=told.workers)
         reporting = time.perf_counter()
-        run.report()
+        thalweg.write_report(run)
         seconds = {**run.record["seconds"], "report": time.perf_counter() - reporting}
         total = time.perf_counter() - start
         size = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())

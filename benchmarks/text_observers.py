@@ -16,17 +16,23 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from thalweg.ladder import Rung
 from thalweg.ladders import words
-from thalweg.measures import MEAN, Score
+from thalweg.measures.base import MEAN, Score
 from thalweg.measures.two_choice import two_choice, two_choice_matched
 from thalweg.measures.two_choice_single import two_choice_capacity, two_choice_single
-from thalweg.observers import OBSERVERS, Prepared, answer, answer_by_features, centred, look, prepare
+from thalweg.models.records import Rung
+from thalweg.observers.answers import answer, answer_by_features
+from thalweg.observers.base import OBSERVERS, extract_features
+from thalweg.observers.embedding import ObserverView, build_view, centred
 from thalweg.observers.texts import about, counts, endings
-from thalweg.recording import Recorder, Recording, Scramble, beside, record
-from thalweg.stimuli import Source, Splits, Windows, halves
+from thalweg.recording.keys import Scramble
+from thalweg.recording.record import record
+from thalweg.recording.recorder import Recorder
+from thalweg.recording.result import Recording, concat_units
+from thalweg.stimuli.base import Source, Splits, halves
 from thalweg.stimuli.corpus import splits
-from thalweg.trials import exam, undecided
+from thalweg.stimuli.windows import Windows
+from thalweg.trials.building import build_trials, matched_pairs
 
 NAMES = ("text", "sentence", "recent", "suffix", "tokens", "topics", "bag", "trivial", "random")
 KINDS = {
@@ -101,40 +107,40 @@ def recorded(values: Tensor, ids: Tensor, statistics: Tensor) -> Recording:
     """The recording of planted units over the stimuli with these ids."""
     recorder = Recorder(k=K, sample=SAMPLE, scramble=Scramble.seeded(0), statistics={"trivial": statistics})
     for some in ids.split(250):
-        recorder.offer(values[some], some)
-    return recorder.finish()
+        recorder.update(values[some], some)
+    return recorder.compute()
 
 
-def views(pool: Windows, names: Sequence[str] = NAMES) -> tuple[dict[str, Prepared], dict[str, float]]:
+def views(pool: Windows, names: Sequence[str] = NAMES) -> tuple[dict[str, ObserverView], dict[str, float]]:
     """What each observer sees of the pool, and the processor seconds that each took."""
     parts = dict.fromkeys(part for name in names for part in OBSERVERS[name].parts or (name,))
     seen, seconds = {}, {}
     for part in parts:
         start = time.process_time()
-        seen[part] = look(OBSERVERS[part], pool)
+        seen[part] = extract_features(OBSERVERS[part], pool)
         seconds[part] = time.process_time() - start
-    return {name: prepare(OBSERVERS[name], seen, pool) for name in names}, seconds
+    return {name: build_view(OBSERVERS[name], seen, pool) for name in names}, seconds
 
 
 def scores(
-    reference: Recording, query: Recording, view: Prepared, statistics: Tensor, ids: Tensor
+    reference: Recording, query: Recording, view: ObserverView, statistics: Tensor, ids: Tensor
 ) -> dict[str, Tensor]:
     """Each unit's score, by measure (and band)."""
-    trials = exam(reference, query)
-    pairs = undecided(trials, reference, statistics, ids)
+    trials = build_trials(reference, query)
+    pairs = matched_pairs(trials, reference, statistics, ids)
     plain = two_choice(evidence=answer(trials, view.embedding))
     by_capacity = answer_by_features(trials, view.dictionary, (1, None))
-    limited: Mapping[tuple[str, str], Score] = two_choice_capacity(by_capacity=by_capacity, undecided=pairs)
+    limited: Mapping[tuple[str, str], Score] = two_choice_capacity(by_capacity=by_capacity, matched_pairs=pairs)
     return {
         **{band: plain[band, ""].value for band in BANDS},
         "plain": plain[MEAN, ""].value,
-        "matched": two_choice_matched(evidence=answer(trials, view.embedding), undecided=pairs)[MEAN, ""].value,
-        "single": two_choice_single(single=by_capacity[1], undecided=pairs)[MEAN, "1"].value,
+        "matched": two_choice_matched(evidence=answer(trials, view.embedding), matched_pairs=pairs)[MEAN, ""].value,
+        "single": two_choice_single(single=by_capacity[1], matched_pairs=pairs)[MEAN, "1"].value,
         "all": limited[MEAN, "all"].value,
     }
 
 
-def on(pool: Windows, values: Tensor, seen: Mapping[str, Prepared]) -> dict[str, dict[str, Tensor]]:
+def on(pool: Windows, values: Tensor, seen: Mapping[str, ObserverView]) -> dict[str, dict[str, Tensor]]:
     """The scores of units with these values (stimulus, unit), by observer and measure."""
     statistics = pool.low_level()
     reference, query = halves(pool, seed=0)
@@ -148,7 +154,7 @@ def rung() -> Rung:
 
 
 def twins(
-    parts: Splits, rung: Rung, seen: Mapping[str, Prepared], *, seed: int
+    parts: Splits, rung: Rung, seen: Mapping[str, ObserverView], *, seed: int
 ) -> dict[str, dict[str, dict[str, Tensor]]]:
     """The scores of a rung's trained units, and of the same units before training, by observer and measure."""
     torch.manual_seed(seed)
@@ -160,7 +166,7 @@ def twins(
     ids = halves(parts.pool, seed=0)
 
     def units(of: nn.Module, half: Tensor) -> Recording:
-        return beside(list(record(of, rung.layers, parts.pool, half, statistics=statistics).values()))
+        return concat_units(list(record(of, rung.layers, parts.pool, half, statistics=statistics).values()))
 
     pairs = {TRAINED: [units(model, half) for half in ids], UNTRAINED: [units(untrained, half) for half in ids]}
     return {
@@ -229,7 +235,7 @@ def kernel(pool: Windows) -> tuple[float, float]:
     left, right = left[left != right], right[left != right]
     last = endings(pool)
     exact = ((last[left] == last[right]) * 0.5 ** torch.arange(last.shape[1])).sum(1)
-    vectors = look(OBSERVERS["suffix"], pool)["features"]
+    vectors = extract_features(OBSERVERS["suffix"], pool)["features"]
     plain, scaled = ((one[left] * one[right]).sum(1) for one in (vectors, centred(vectors)))
     correlations = torch.corrcoef(torch.stack([exact, plain, scaled]))[0]
     return float(correlations[1]), float(correlations[2])

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import polars as pl
 import pytest
 from rich.console import Console
 
-from thalweg import cli, measuring
+from support.tables import valley
+from thalweg import cli, terminal
+from thalweg.pipeline import one_model as measuring
 
 
 def thalweg(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -26,19 +27,11 @@ def thalweg(*arguments: object) -> subprocess.CompletedProcess[str]:
     ):
         patch.setattr(sys, "argv", [*words])
         patch.setenv("COLUMNS", "200")
-        for console in (cli.out, cli.err):
+        for console in (terminal.out, terminal.err):
             patch.setattr(console, "_width", 200)
         with pytest.raises(SystemExit) as end:
             cli.main()
     return subprocess.CompletedProcess(words, end.value.code or 0, out.getvalue(), err.getvalue())
-
-
-def valley(path: Path) -> Path:
-    strength = [1.0, 2, 3, 4, 5, 6, 7, 8, 9] * 3
-    wobble = [0.004, -0.004, 0.0]
-    score = [0.9 - 0.3 * (1 - abs(x - 5) / 4) + wobble[(i // 9 + i) % 3] for i, x in enumerate(strength)]
-    pl.DataFrame({"loss": strength, "clear": score, "name": [f"m{int(x)}" for x in strength]}).write_csv(path)
-    return path
 
 
 def test_help_is_enough_to_start():
@@ -115,7 +108,7 @@ def test_brackets_in_what_is_listed_are_shown():
 
 
 def test_the_version_is_shown_with_those_it_rests_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    monkeypatch.setattr(cli, "out", Console(soft_wrap=True, width=200))
+    monkeypatch.setattr(terminal, "out", Console(soft_wrap=True, width=200))
     monkeypatch.setattr(sys, "argv", ["thalweg", "--version"])
     with pytest.raises(SystemExit) as end:
         cli.main()
@@ -128,7 +121,7 @@ def test_the_package_runs_as_a_module_and_imports_what_is_slow_only_where_it_is_
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "survey" in shown.stdout
     imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
-    assert "thalweg.survey" in imported
+    assert "thalweg.pipeline.survey" in imported
     slow = {"altair", "pandas", "scipy.interpolate", "scipy.optimize", "scipy.stats", "sklearn", "transformers"}
     assert not imported & slow
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from thalweg.measures import MEASURES
+from thalweg.measures.base import MEASURES
 from thalweg.measures.pages import page, write
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thalweg.errors import ThalwegError, unknown, user_code
-from thalweg.run import open_run
+from thalweg.runs.run import open_run
 
 
 def test_what_user_code_raises_becomes_one_line_that_names_it_and_the_place():

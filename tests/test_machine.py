@@ -15,15 +15,22 @@ import vl_convert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import blobs, tiny_ladder
-from test_report import World
-from thalweg import Splits, ThalwegError, cli, interrupts, open_run, tables, tasks
+import thalweg
+from support.tiny import blobs, tiny_ladder
+from support.worlds import World
+from thalweg import Splits, ThalwegError, cli, interrupts, open_run, terminal
+from thalweg.files import names, whole
+from thalweg.files.names import file_name, same_files
+from thalweg.pipeline import job
+from thalweg.pipeline.settings import Settings, usual_cache
+from thalweg.pipeline.survey import check_settings
 from thalweg.progress import Silent
-from thalweg.report import charts, figures, render, write
-from thalweg.run import Run
-from thalweg.settings import Settings, usual_cache
-from thalweg.survey import _agree
-from thalweg.tables import RunDirectory, file_name, same_files
+from thalweg.report import charts, figures, styles
+from thalweg.report.ladder import ladders
+from thalweg.report.page import render, write_report
+from thalweg.runs import directory
+from thalweg.runs.directory import RunDirectory
+from thalweg.runs.run import Run
 
 NAMES = [
     "mlp α",
@@ -56,7 +63,7 @@ def test_no_two_names_share_a_file():
     found = [file_name(name) for name in NAMES]
     assert len(set(found)) == len(NAMES)
     assert [name for name in found if len(name) > 120 or not name.isascii() or "/" in name] == []
-    assert not any(tables.RESERVED.fullmatch(name) for name in found)
+    assert not any(names.RESERVED.fullmatch(name) for name in found)
 
 
 def test_plain_names_keep_their_files():
@@ -93,14 +100,14 @@ def left_behind(folder: Path) -> dict[str, bool]:
 
 def test_a_sweep_removes_only_what_is_the_runs_own(tmp_path: Path):
     files = left_behind(tmp_path)
-    RunDirectory(tmp_path).sweep()
+    RunDirectory(tmp_path).remove_partials()
     assert {name: not (tmp_path / name).exists() for name in files} == files
 
 
 def test_a_folder_that_is_a_run_of_its_own_is_not_swept(tmp_path: Path):
     left_behind(tmp_path)
     (tmp_path / "weights/settings.json").write_text("{}")
-    RunDirectory(tmp_path).sweep()
+    RunDirectory(tmp_path).remove_partials()
     assert (tmp_path / "weights/.m-0.json.host.12.part").exists()
 
 
@@ -131,7 +138,7 @@ class Said(Silent):
 def test_damaged_settings_are_written_again(tmp_path: Path, content: str):
     path, progress = tmp_path / "settings.json", Said()
     path.write_bytes(content.encode("latin-1"))
-    found = _agree(RunDirectory(tmp_path), [replace(tiny_ladder(), name="m")], Settings(), progress)
+    found = check_settings(RunDirectory(tmp_path), [replace(tiny_ladder(), name="m")], Settings(), progress)
     assert found["ladders"] == ["m"]
     assert not path.exists()
     assert "settings.json: damaged" in progress.lines[0]
@@ -140,8 +147,8 @@ def test_damaged_settings_are_written_again(tmp_path: Path, content: str):
 def test_an_older_format_is_named(done: Run, tmp_path: Path):
     record = {**done.record}
     del record["format"]
-    tables.write_json(tmp_path / "run.json", record)
-    with pytest.raises(ThalwegError, match="this run has format 1, and this thalweg reads format 2"):
+    whole.write_json(tmp_path / "run.json", record)
+    with pytest.raises(ThalwegError, match="this run has format 1, and this thalweg reads format 3"):
         open_run(tmp_path)
 
 
@@ -156,11 +163,11 @@ def copied(run: Run, folder: Path) -> Path:
     ("damage", "said"),
     [
         (lambda out: (out / "models.parquet").write_bytes((out / "scores.parquet").read_bytes()), "models.parquet"),
-        (lambda out: tables.write_frame(out / "scores.parquet", pl.DataFrame()), "scores.parquet"),
+        (lambda out: whole.write_frame(out / "scores.parquet", pl.DataFrame()), "scores.parquet"),
         (lambda out: (out / "layers.parquet").unlink(), "layers.parquet: there is no such file"),
-        (lambda out: tables.write_json(out / "shape.json", {}), "shape.json.*a list of objects was expected"),
-        (lambda out: tables.write_json(out / "run.json", [1]), "run.json.*it holds list"),
-        (lambda out: tables.write_json(out / "run.json", {"format": tables.FORMAT}), "run.json.*named 'settings'"),
+        (lambda out: whole.write_json(out / "shape.json", {}), "shape.json.*a list of objects was expected"),
+        (lambda out: whole.write_json(out / "run.json", [1]), "run.json.*it holds list"),
+        (lambda out: whole.write_json(out / "run.json", {"format": directory.FORMAT}), "run.json.*named 'settings'"),
         (lambda out: (out / "comparison.json").write_text("[" * 50_000), "comparison.json: damaged"),
     ],
 )
@@ -168,18 +175,18 @@ def test_a_damaged_file_of_a_run_is_named_with_what_helps(done: Run, tmp_path: P
     out = copied(done, tmp_path / "run")
     damage(out)
     with pytest.raises(ThalwegError, match=f"{said}.*give the survey command again"):
-        write(open_run(out), tmp_path / "report.html", workers=1)
+        write_report(open_run(out), tmp_path / "report.html", workers=1)
 
 
 def test_a_shape_that_says_nothing_is_damage_where_there_are_curves(tmp_path: Path):
     run = World().save(tmp_path / "run")
-    tables.write_json(run.path / "shape.json", [])
+    whole.write_json(run.path / "shape.json", [])
     with pytest.raises(ThalwegError, match=r"shape\.json: damaged.*it holds no verdict"):
         _ = Run(run.path).shape
 
 
 def test_a_run_that_is_not_finished_says_so(tmp_path: Path):
-    tables.write_json(tmp_path / "settings.json", {})
+    whole.write_json(tmp_path / "settings.json", {})
     with pytest.raises(ThalwegError, match="this run is not finished"):
         open_run(tmp_path)
 
@@ -217,8 +224,8 @@ def test_any_json_in_a_run_gives_a_report_or_one_of_our_errors(
 def write_page(run: Run, path: Path) -> None:
     """The report without the files of its charts, which take long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("thalweg.report._export", lambda _: "")
-        write(run, path, workers=1)
+        patch.setattr("thalweg.report.page._export", lambda _: "")
+        write_report(run, path, workers=1)
 
 
 def test_hostile_names_are_drawn():
@@ -240,7 +247,7 @@ def renamed(run: Run, folder: Path, control: str, name: str) -> Run:
     for file in out.glob("*.parquet"):
         frame = pl.read_parquet(file)
         if "control" in frame.columns:
-            tables.write_frame(file, frame.with_columns(pl.col("control").replace({control: name})))
+            whole.write_frame(file, frame.with_columns(pl.col("control").replace({control: name})))
     return open_run(out)
 
 
@@ -248,12 +255,12 @@ def test_a_twin_of_any_name_is_drawn(done: Run, tmp_path: Path):
     run = renamed(done, tmp_path / "run", "rotated", "my <twin>")
     html = render(run)
     assert "my &lt;twin&gt;" in html
-    (ladder,) = figures.ladders(run)
+    (ladder,) = ladders(run)
     assert ladder.controls == ("trained", "untrained", "my <twin>")
     drawn = [charts.printed(figure) for figure in figures.figures(ladder)]
     assert not [figure.failed for figure in figures.figures(ladder) if figure.failed]
     assert '"my <twin>"' in json.dumps(drawn)
-    assert charts.PAPER["--twin-1"] in json.dumps(drawn)
+    assert styles.PAPER["--twin-1"] in json.dumps(drawn)
 
 
 def test_a_figure_that_fails_costs_only_itself(done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -261,8 +268,8 @@ def test_a_figure_that_fails_costs_only_itself(done: Run, tmp_path: Path, monkey
         raise RuntimeError("ink ran out")
 
     monkeypatch.setattr(charts, "capacity", broken)
-    monkeypatch.setattr("thalweg.report.vl_convert.vegalite_to_svg", broken)
-    html = write(done, tmp_path / "report.html", workers=1).read_text()
+    monkeypatch.setattr("thalweg.report.page.vl_convert.vegalite_to_svg", broken)
+    html = write_report(done, tmp_path / "report.html", workers=1).read_text()
     assert "This figure could not be drawn: RuntimeError: ink ran out" in html
     assert "could not be drawn: RuntimeError: ink ran out" in html.partition("How to reproduce it")[2]
     assert 'id="ladder-1-layers-1"' in html
@@ -271,9 +278,9 @@ def test_a_figure_that_fails_costs_only_itself(done: Run, tmp_path: Path, monkey
 def test_a_report_that_cannot_be_written_names_the_option(done: Run, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ThalwegError, match="name a file elsewhere with --out"):
-        write(done, tmp_path / "file/report.html", workers=1)
+        write_report(done, tmp_path / "file/report.html", workers=1)
     with pytest.raises(ThalwegError, match="this is a folder"):
-        write(done, tmp_path, workers=1)
+        write_report(done, tmp_path, workers=1)
 
 
 def test_the_cache_has_a_place_without_a_home_and_is_tried_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -284,7 +291,7 @@ def test_the_cache_has_a_place_without_a_home_and_is_tried_first(tmp_path: Path,
     assert usual_cache().name == "thalweg-cache"
     (tmp_path / "home").write_text("")
     with pytest.raises(ThalwegError, match=r"cannot be written .*choose another with --cache"):
-        tables.writable(tmp_path / "home/.cache", "--cache")
+        whole.writable(tmp_path / "home/.cache", "--cache")
 
 
 def test_a_task_that_fails_says_it_in_a_sentence_and_keeps_its_traceback(tmp_path: Path):
@@ -295,23 +302,23 @@ def test_a_task_that_fails_says_it_in_a_sentence_and_keeps_its_traceback(tmp_pat
     ladder = replace(tiny_ladder(), name="m")
     rung = replace(ladder.rungs[0], name="r")
     images = blobs(4, seed=0)
-    model = tasks.Model(RunDirectory(tmp_path), ladder, rung, 0, Settings(), Splits(images, images, images), "hash")
-    said = tasks._reason([model], work())
+    model = job.Model(RunDirectory(tmp_path), ladder, rung, 0, Settings(), Splits(images, images, images), "hash")
+    said = job.failure_of([model], work())
     assert said == "KeyError: 'conv1' (the traceback is in failures/m-r-0.txt of the run directory)"
     assert "Traceback" in (tmp_path / "failures/m-r-0.txt").read_text()
 
 
 ENDS = [
-    (ThalwegError("mistaken"), cli.MISTAKE, "error: mistaken"),
-    (KeyboardInterrupt(), cli.INTERRUPTED, "interrupted"),
+    (ThalwegError("mistaken"), terminal.MISTAKE, "error: mistaken"),
+    (KeyboardInterrupt(), terminal.INTERRUPTED, "interrupted"),
     (
         ZeroDivisionError("by 0"),
-        cli.UNEXPECTED,
+        terminal.UNEXPECTED,
         "unexpected ZeroDivisionError: by 0; give the command again with --debug",
     ),
-    (MemoryError(), cli.MISTAKE, "memory ran out"),
-    (OSError(errno.ENOSPC, "No space left on device"), cli.MISTAKE, "the output cannot be written (No space left"),
-    (BrokenPipeError(errno.EPIPE, "closed"), cli.CLOSED, ""),
+    (MemoryError(), terminal.MISTAKE, "memory ran out"),
+    (OSError(errno.ENOSPC, "No space left on device"), terminal.MISTAKE, "the output cannot be written (No space left"),
+    (BrokenPipeError(errno.EPIPE, "closed"), terminal.CLOSED, ""),
 ]
 
 
@@ -322,8 +329,8 @@ def test_every_end_has_its_status_and_one_message(wrong, status, said, debug, mo
         raise wrong
 
     monkeypatch.setattr(cli, "app", ends)
-    monkeypatch.setattr(cli.sys, "argv", ["thalweg", "list", *([cli.DEBUG] if debug else [])])
-    monkeypatch.setattr(cli.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["thalweg", "list", *([cli.DEBUG] if debug else [])])
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
     with pytest.raises(SystemExit) as end:
         cli.main()
     shown = capfd.readouterr().err
@@ -336,7 +343,7 @@ def test_every_end_has_its_status_and_one_message(wrong, status, said, debug, mo
 
 def test_errors_are_documented_with_their_statuses():
     page = (Path(__file__).parents[1] / "docs/errors.md").read_text()
-    for status in (0, cli.UNEXPECTED, cli.MISTAKE, cli.INTERRUPTED, cli.CLOSED):
+    for status in (0, terminal.UNEXPECTED, terminal.MISTAKE, terminal.INTERRUPTED, terminal.CLOSED):
         assert f"| {status} |" in page
     for wrong, _, said in ENDS:
         assert not said or isinstance(wrong, ThalwegError) or said.split(" (")[0].split(" ZeroDiv")[0] in page
@@ -350,16 +357,16 @@ def test_errors_are_documented_with_their_statuses():
 
 
 def test_nothing_in_a_text_steers_the_terminal(capsys: pytest.CaptureFixture[str]):
-    cli.Terminal().print("\x1b[2J :bear: \u202etxt\u2028 \ud800 [bold]x", markup=False)
+    terminal.Terminal().print("\x1b[2J :bear: \u202etxt\u2028 \ud800 [bold]x", markup=False)
     assert capsys.readouterr().out == "\\x1b[2J :bear: \\u202etxt\\u2028 \\ud800 [bold]x\n"
-    assert cli.printable("naïve 🐻 שלום\n") == "naïve 🐻 שלום\n"
+    assert terminal.printable("naïve 🐻 שלום\n") == "naïve 🐻 שלום\n"
 
 
 def test_a_closed_or_full_output_ends_quietly(tmp_path: Path):
     command = f"{sys.executable} -c 'from thalweg.cli import main; main()' list observers"
-    env = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    env = os.environ | {"PYTHONPATH": str(Path(thalweg.__file__).parents[1])}
     shown = subprocess.run(f"({command}; echo $? >&2) | true", shell=True, capture_output=True, text=True, env=env)
-    assert shown.stderr.split() == [str(cli.CLOSED)]
+    assert shown.stderr.split() == [str(terminal.CLOSED)]
 
 
 def test_an_interruption_while_the_command_is_imported_shows_no_traceback(monkeypatch, capsys):

@@ -17,8 +17,8 @@ import torch
 import typer.main
 
 import thalweg
-from conftest import blobs, tiny_ladder
-from test_cli import valley
+from support.tables import valley
+from support.tiny import blobs, tiny_ladder
 from thalweg import cli, ladders, subjects
 
 ROOT = Path(__file__).parent.parent
@@ -188,7 +188,7 @@ def test_the_example_of_ones_own_model_is_measured_as_printed(folder: Path):
     measured = run(folder, "-m", *shlex.split(OWN_MODEL))
     assert measured.returncode == 0, measured.stderr[-2000:]
     models = thalweg.open_run(folder / "runs" / "mine").models
-    assert set(models["control"]) == {"none", "untrained", "rotated"}
+    assert set(models["control"]) == {"trained", "untrained", "rotated"}
     assert models["n_units"].to_list() == [106] * 3  # channels of two convolutions, and ten logits
 
 

@@ -5,14 +5,22 @@ from thalweg.interrupts import quiet_for_the_command
 
 quiet_for_the_command()
 
+from typing import TYPE_CHECKING, Any
+
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Ladder, Layer, Rung, Subject
-from thalweg.measuring import measure, train_dictionary
-from thalweg.observers import Observer
-from thalweg.run import Run, open_run
-from thalweg.stimuli import Images, NumberPairs, Source, Splits, Windows
-from thalweg.survey import survey
-from thalweg.training import Classifier
+from thalweg.models.records import Ladder, Layer, Rung, Subject
+from thalweg.observers.base import Observer
+from thalweg.pipeline.one_model import measure, train_dictionary
+from thalweg.pipeline.survey import survey
+from thalweg.runs.run import Run, open_run
+from thalweg.stimuli.base import Source, Splits
+from thalweg.stimuli.images import Images
+from thalweg.stimuli.pairs import NumberPairs
+from thalweg.stimuli.windows import Windows
+from thalweg.training.classifier import Classifier
+
+if TYPE_CHECKING:
+    from thalweg.report.page import write_report
 
 __all__ = [
     "Classifier",
@@ -32,4 +40,14 @@ __all__ = [
     "open_run",
     "survey",
     "train_dictionary",
+    "write_report",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The report's function, imported when it is first asked for: its charts take seconds to import."""
+    if name == "write_report":
+        from thalweg.report.page import write_report
+
+        return write_report
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

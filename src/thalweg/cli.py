@@ -7,7 +7,6 @@ import os
 import platform
 import sys
 import traceback
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -17,17 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 
 from thalweg.errors import ThalwegError, readable, reason, unknown
-from thalweg.run import Run
-from thalweg.scores import HEADLINES
-from thalweg.settings import OF_LADDERS, Settings
-from thalweg.tables import FULL
+from thalweg.files.whole import FULL
+from thalweg.measures.headlines import HEADLINES
+from thalweg.pipeline.settings import OF_LADDERS, Settings
+from thalweg.runs.run import Run
+from thalweg.terminal import CLOSED, INTERRUPTED, MISTAKE, UNEXPECTED, Shown, close_output, err, out, printable
 
 
 def examples(*commands: str) -> str:
@@ -47,77 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-
-class Terminal(Console):
-    """A console that shows text as it is: nothing in it moves the cursor, sets colours or turns into a picture."""
-
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
-
-    def print(self, *objects: Any, **options: Any) -> None:
-        """Print, texts with their control characters escaped."""
-        super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **options)
-
-    def on_broken_pipe(self) -> None:
-        """Whoever reads the output has left: end without a word. (An OSError would be given another exit status.)"""
-        _let_go_of_output()
-        raise SystemExit(CLOSED)
-
-
-def printable(text: str) -> str:
-    """A text as it can be shown on a terminal: control characters, half characters and marks that turn the direction of
-    writing as escapes.
-    """
-    return "".join(one if one == "\n" or not _steers(one) else _escaped(one) for one in text)
-
-
-def _steers(one: str) -> bool:
-    return unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(one) in TURNING
-
-
-def _escaped(one: str) -> str:
-    return "  " if one == "\t" else one.encode("unicode_escape").decode("ascii")
-
-
-TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-out, err = Terminal(), Terminal(stderr=True)
 DEBUG = "--debug"  # taken out of the command line before it is parsed, so it may stand anywhere
-CLOSED, INTERRUPTED, UNEXPECTED, MISTAKE = 141, 130, 1, 2  # exit statuses; docs/errors.md says when each comes
-STAGES = {
-    "embed": "observers look at the stimuli",
-    "strength": "strength is evaluated",
-    "settle": "statistics of untrained twins are estimated",
-    "train": "models are trained",
-    "record": "shards of stimuli are recorded",
-    "measure": "units are recorded and scored",
-    "tables": "tables are put together",
-    "shape": "curves are judged",
-    "report": "the report is written",
-    "dictionary": "the dictionary is trained",
-}
-
-
-class Shown:
-    """A survey's progress as bars on the terminal."""
-
-    @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Callable[[], None]]:
-        """A stage of so many tasks: yields what to call when one is done."""
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description:32}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Bars(*columns, console=err, disable=total == 0) as bars:
-            task = bars.add_task(STAGES.get(name, name), total=total)
-            yield lambda: bars.advance(task)
-
-    def say(self, text: str) -> None:
-        """One line for the user."""
-        err.print(text, markup=False)
 
 
 def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -190,8 +117,10 @@ def going_on(shown: Shown) -> Iterator[None]:
 
 def written(run: Run, shown: Shown, workers: int | None) -> Path:
     """The run's report, written with its progress shown."""
+    import thalweg
+
     with shown.stage("report", 1) as advance:
-        path = run.report(workers=workers)
+        path = thalweg.write_report(run, workers=workers)
         advance()
     return path
 
@@ -275,7 +204,7 @@ def headline(run: Run) -> dict[str, str]:
     told = {}
     for word in ("predictable", "crisp"):
         scores = {
-            {"none": "the model"}.get(row["control"], row["control"]): (
+            {"trained": "the model"}.get(row["control"], row["control"]): (
                 why_no_score(run, row["control"], HEADLINES[word])
                 if math.isnan(row[word])
                 else f"{row[word]:.2f} ({row[f'{word}_low']:.2f} to {row[f'{word}_high']:.2f})"
@@ -299,15 +228,15 @@ def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool,
     The columns are the name, the kind, the number of units and how a unit's values are pooled.
     """
     from thalweg import subjects
-    from thalweg.measuring import layers_and_others
+    from thalweg.pipeline.one_model import layers_and_others
 
     model = subjects.architecture(subject, trust_remote_code=trust_remote_code)
     for note in model.notes:
         err.print(note, markup=False)
-    table = Table("layer", "kind", "units", "pool", box=None)
+    table = Table("layer", "kind", "units", "over places", box=None)
     layers, others = layers_and_others(model)
     for tap in layers:
-        table.add_row(*_cells(tap.layer.name, tap.kind, f"{tap.units:,}", tap.layer.pool))
+        table.add_row(*_cells(tap.layer.name, tap.kind, f"{tap.units:,}", tap.layer.reduction))
     out.print(table)
     for line in others:
         out.print(line, markup=False)
@@ -336,7 +265,7 @@ def train_dictionary(
     out_: Annotated[Path, typer.Option("--out", help="Folder for the dictionary.")] = Path("dictionary"),
 ) -> None:
     """Train a TopK dictionary on a layer of a model, for `thalweg measure SUBJECT --basis sae:FOLDER`."""
-    from thalweg.measuring import train_dictionary as train
+    from thalweg.pipeline.one_model import train_dictionary as train
 
     shown = Shown()
     told = train(
@@ -372,9 +301,10 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of a finished run again."""
-    from thalweg.run import open_run
+    import thalweg
 
-    out.print(f"report: {readable(open_run(directory).report(out_, workers=workers))}", markup=False)
+    run = thalweg.open_run(directory)
+    out.print(f"report: {readable(thalweg.write_report(run, out_, workers=workers))}", markup=False)
 
 
 @app.command(epilog=examples("thalweg shape table.csv --strength loss --score score --group model"))
@@ -423,8 +353,8 @@ def shape(
 def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measures", help="What to list.")]) -> None:
     """List the ladders, observers or measures there are."""
     from thalweg.ladders import LADDERS
-    from thalweg.measures import MEASURES
-    from thalweg.observers import OBSERVERS
+    from thalweg.measures.base import MEASURES
+    from thalweg.observers.base import OBSERVERS
 
     def first(function: Callable[..., Any]) -> str:
         return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
@@ -493,15 +423,10 @@ def main() -> None:
         sys.exit(failed(wrong))
 
 
-def _let_go_of_output() -> None:
-    """What is left to be written would fail again at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def failed(wrong: BaseException) -> int:
     """Say what went wrong, and return the exit status."""
     if isinstance(wrong, BrokenPipeError) or (isinstance(wrong, OSError) and wrong.errno in FULL):
-        _let_go_of_output()
+        close_output()
         if isinstance(wrong, BrokenPipeError):
             return CLOSED
         said, status = f"the output cannot be written ({wrong.strerror})", MISTAKE

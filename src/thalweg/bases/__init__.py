@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from thalweg.bases.components import Components
 from thalweg.bases.latents import Latents
 from thalweg.errors import ThalwegError, unknown
-from thalweg.ladder import Basis, Encode, Layer
-from thalweg.recording import NEURONS, RANDOM
-from thalweg.stimuli import Stimuli
+from thalweg.models.records import Basis, Encode, Layer
+from thalweg.recording.readout import NEURONS, RANDOM
+from thalweg.stimuli.base import Stimuli
 
 NAMES = (NEURONS, RANDOM, "pca", "sae:FOLDER", "sae-active:FOLDER")
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from thalweg.bases.streaming import BATCH, PLACES, outputs, rows, widths
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Encode, Layer
-from thalweg.stimuli import Stimuli
+from thalweg.models.records import Encode, Layer
+from thalweg.stimuli.base import Stimuli
 
 WIDEST = 8192  # its covariance takes half a gigabyte, its eigenvectors minutes
 VARIES = 1e-10  # of the largest variance; float32 values vary by less through rounding alone

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from thalweg.bases import layouts
 from thalweg.bases.dictionaries import Encoder
-from thalweg.bases.hooks import module_of
+from thalweg.bases.hook_points import module_of
 from thalweg.bases.streaming import described, widths
 from thalweg.errors import ThalwegError
-from thalweg.identity import digest
-from thalweg.ladder import Encode, Layer
-from thalweg.stimuli import Stimuli
-from thalweg.tables import file_digest
+from thalweg.files.identity import digest
+from thalweg.files.whole import file_digest
+from thalweg.models.records import Encode, Layer
+from thalweg.stimuli.base import Stimuli
 
 
 @dataclass(frozen=True)

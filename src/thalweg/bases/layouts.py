@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from thalweg.bases.dictionaries import Dictionary
-from thalweg.bases.hooks import STREAM_HOOKS
-from thalweg.damage import check_file, json_object
+from thalweg.bases.hook_points import STREAM_HOOKS
 from thalweg.errors import ThalwegError, unknown
+from thalweg.files.damage import check_file, json_object
 
 CONFIG, SAELENS, SPARSIFY = "cfg.json", "sae_weights.safetensors", "sae.safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from thalweg.devices import given, placed
+from thalweg.compute.devices import given, placed
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Layer
-from thalweg.recording import laid_out, run, watching
-from thalweg.stimuli import Stimuli
+from thalweg.models.hooks import capture_activations, run
+from thalweg.models.pooling import units_on_axis_1
+from thalweg.models.records import Layer
+from thalweg.stimuli.base import Stimuli
 
 PLACES = 64
 BATCH = 64  # stimuli in a forward pass
@@ -30,13 +31,13 @@ def outputs(
     """
     model = placed(model.eval(), device)
     precision = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
-    with watching(model, layers, short=True) as seen:
+    with capture_activations(model, layers, short=True) as seen:
         for batch in ids.split(BATCH):
             with torch.no_grad():  # not around the yield: whoever takes the values may need gradients
                 run(model, given(stimuli.batch(batch), device, precision))
             if missing := [layer.name for layer in layers if layer.name not in seen]:
                 raise ThalwegError(f"layer {missing[0]!r} did not run; name layers that every stimulus uses")
-            yield {layer.name: laid_out(seen[layer.name], layer) for layer in layers}
+            yield {layer.name: units_on_axis_1(seen[layer.name], layer) for layer in layers}
 
 
 def rows(
@@ -75,4 +76,4 @@ def described(name: str, model: nn.Module, stimuli: Stimuli, *, device: str, neu
         raise ThalwegError(
             f"layer {name!r} gives values of shape {shape}; a dictionary of {neurons} neurons reads none"
         )
-    return Layer(name, "last" if stimuli.modality == "text" else "max", units=axis)
+    return Layer(name, "last" if stimuli.modality == "text" else "max", unit_axis=axis)

@@ -6,8 +6,8 @@ published models are listed without their models, which are looked for when the 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
-from thalweg.ladder import Ladder
 from thalweg.ladders import addition, causal, cifar, mnist, published, words
+from thalweg.models.records import Ladder
 
 LADDERS = {
     ladder.name: ladder

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Ladder, Layer, Rung, Subject
-from thalweg.ladders.language import evaluate
 from thalweg.ladders.words import MOST, STRENGTH
-from thalweg.stimuli import Source, Splits, corpus
-from thalweg.subjects import language
-from thalweg.subjects.language import Activation, Checkpoint, in_block
+from thalweg.models.records import Ladder, Layer, Rung, Subject
+from thalweg.stimuli import corpus
+from thalweg.stimuli.base import Source, Splits
+from thalweg.strength.language import evaluate
+from thalweg.subjects import checkpoints, language, transformers_models
+from thalweg.subjects.checkpoints import Checkpoint
+from thalweg.subjects.language_layers import Activation, in_block
 
 GPT2_SIZES = {124: ("gpt2", 12), 355: ("gpt2-medium", 24), 774: ("gpt2-large", 36), 1558: ("gpt2-xl", 48)}
 GPT2_OWNER = "openai-community"
@@ -56,7 +58,7 @@ class Family:
     def layers(self, blocks: int) -> tuple[Layer, ...]:
         """The layers of a model with so many blocks."""
         return tuple(
-            Layer(one.name, one.pool, one.nonlinearity, one.units, most=MOST)
+            Layer(one.name, one.reduction, one.nonlinearity, one.unit_axis, max_units=MOST)
             for block in range(blocks)
             for one in in_block(f"{self.blocks}.{block}", set(self.modules), self.activation)
         )
@@ -152,16 +154,18 @@ def _rung(checkpoint: Checkpoint, layers: tuple[Layer, ...], *, quick: bool, ste
     """A rung that finds its files when it is loaded."""
     subject = Subject(
         name=checkpoint.short,
-        load=partial(language.load, checkpoint),
+        load=partial(transformers_models.load, checkpoint),
         layers=layers,
-        build=partial(language.build, checkpoint),
+        build=partial(transformers_models.build, checkpoint),
         kind="transformer",
         modality="text",
-        weights=partial(language.weights, checkpoint),
-        tokenizer=partial(language.tokenizer, checkpoint),
+        weights=partial(checkpoints.weights, checkpoint),
+        tokenizer=partial(transformers_models.tokenizer, checkpoint),
         check=partial(language.check_windows, checkpoint),
     )
-    return Rung(subject.name, subject.kind, partial(language.build, checkpoint), layers, quick, None, step, subject)
+    return Rung(
+        subject.name, subject.kind, partial(transformers_models.build, checkpoint), layers, quick, None, step, subject
+    )
 
 
 def require(rungs: Sequence[Rung]) -> None:
@@ -180,7 +184,7 @@ def require(rungs: Sequence[Rung]) -> None:
 
 def splits(source: Source, seed: int, *, first: Checkpoint, length: int) -> Splits:
     """Windows for all models of a family: their tokenizer is the same, so the first one's is taken."""
-    return corpus.splits(source, seed, length=length, tokenizer=language.tokenizer(first))
+    return corpus.splits(source, seed, length=length, tokenizer=transformers_models.tokenizer(first))
 
 
 def _checkpoint(rung: Rung) -> Checkpoint:
@@ -193,7 +197,7 @@ def _checkpoint(rung: Rung) -> Checkpoint:
 def _wanting(checkpoint: Checkpoint) -> str:
     """What a checkpoint lacks, if anything."""
     try:
-        language.located(checkpoint)
+        checkpoints.located(checkpoint)
     except ThalwegError as absent:
         return str(absent)
     return ""

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Ladder, Layer, Rung
-from thalweg.ladders.networks import before_rectifiers, convolutional, fully_connected
-from thalweg.stimuli import Images, Source, Splits
+from thalweg.models.records import Ladder, Layer, Rung
+from thalweg.networks.vision import before_rectifiers, convolutional, fully_connected
+from thalweg.stimuli.base import Source, Splits
 from thalweg.stimuli.idx import read_idx_folder
-from thalweg.training import Classifier
+from thalweg.stimuli.images import Images
+from thalweg.training.classifier import Classifier
 
 NAMES = tuple("0123456789")
 

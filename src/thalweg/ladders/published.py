@@ -32,7 +32,7 @@ stimuli, and its number of parameters.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -41,20 +41,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from thalweg import subjects
-from thalweg.devices import at_once, given, in_precision, placed
-from thalweg.errors import ThalwegError, user_code
-from thalweg.ladder import Evaluation, Ladder, Layer, Rung, Subject
-from thalweg.probe import MOST_FEATURES, halves_of_probe, last_features, probe
-from thalweg.recording import answer_in
-from thalweg.stimuli import Source, Splits, Stimuli
-from thalweg.stimuli.data import image_splits
-from thalweg.strength import SHARE, from_logits
-from thalweg.subjects import taps
-from thalweg.subjects.loading import quiet
+from thalweg.errors import ThalwegError
+from thalweg.models import layers as models_layers
+from thalweg.models.layers import sample_units, select_layers
+from thalweg.models.records import Ladder, Layer, Rung, Subject
+from thalweg.stimuli.base import Source, Splits
+from thalweg.stimuli.image_pool import image_splits
+from thalweg.strength.published import published
 
 MOST_UNITS = 64  # of a layer of EfficientNet-Lite
 PUBLISHED_UNITS, PUBLISHED_SEED = 84, 42  # of each model of the paper; its script's seed
-NOTHING: dict[str, float | None] = {"loss": None, "bits": None, SHARE: None, "accuracy": None}
 STRENGTH = "bits above the label entropy, for classifiers of the pool's own classes"
 
 
@@ -70,24 +66,24 @@ class Published:
 
 def _convolutions(model: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
     """All convolutions, by their maximum over places; of each at most so many units."""
-    found = taps.found(model, batch)
-    return tuple(replace(tap.layer, most=MOST_UNITS) for tap in found if tap.kind == "convolution")
+    found = models_layers.discover_layers(model, batch)
+    return tuple(replace(tap.layer, max_units=MOST_UNITS) for tap in found if tap.kind == "convolution")
 
 
 def _drawn(names: str, model: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
     """84 units of the modules whose names fit, by their mean over places."""
     own = [name for name, _ in model.named_modules() if re.fullmatch(names, name)]
-    return _by_mean(taps.drawn(taps.at(model, batch, own), PUBLISHED_UNITS, PUBLISHED_SEED))
+    return _by_mean(sample_units(select_layers(model, batch, own), PUBLISHED_UNITS, PUBLISHED_SEED))
 
 
 def _drawn_behind(names: str, model: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
     """84 units of the convolutions whose names fit, behind their normalisation, by their mean over places."""
-    own = [tap for tap in taps.found(model, batch) if re.fullmatch(names, tap.source)]
-    return _by_mean(taps.drawn(own, PUBLISHED_UNITS, PUBLISHED_SEED))
+    own = [tap for tap in models_layers.discover_layers(model, batch) if re.fullmatch(names, tap.source)]
+    return _by_mean(sample_units(own, PUBLISHED_UNITS, PUBLISHED_SEED))
 
 
 def _by_mean(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-    return tuple(replace(layer, pool="mean") for layer in layers)
+    return tuple(replace(layer, reduction="mean") for layer in layers)
 
 
 RESIDUAL = partial(_drawn, r"layer\d\.\d+\.(conv|bn)[123]")
@@ -95,7 +91,6 @@ DENSE = partial(_drawn, r"features\.(denseblock\d+\.denselayer\d+\.(conv|norm)[1
 TIMM_VIT = partial(_drawn, r"blocks\.\d+\.(norm[12]|ls[12]|mlp\.fc[12])")
 CLIP_VIT = partial(_drawn, r"transformer\.resblocks\.\d+\.(ln_[12]|ls_[12]|mlp\.c_(fc|proj))")
 CONVNEXT = partial(_drawn, r"stages\.\d\.blocks\.\d+(\.(conv_dw|norm|mlp\.fc[12]))?")
-
 LITE = tuple(
     Published(f"efficientnet-lite{n}", "EfficientNet-Lite", f"efficientnet-lite:{n}", _convolutions) for n in range(3)
 )
@@ -132,49 +127,6 @@ def splits(ladder: str, source: Source, seed: int) -> Splits:
     if source.path is None:
         raise no_images(ladder)
     return image_splits(source, seed)
-
-
-def _looked(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, Tensor]:
-    """Of each stimulus, the model's logits, where it has one for each of the pool's classes, and its last features."""
-    model = in_precision(placed(model.eval(), device), torch.float32)
-    outputs, features = [], []
-    with torch.inference_mode(), last_features(model) as seen, quiet():
-        for which in torch.arange(len(stimuli)).split(at_once("image", device)):
-            with user_code("the model"):
-                answer = answer_in(model(given(stimuli.batch(which), device)))
-            outputs.append(_rows(answer, len(which), len(stimuli.label_names)))
-            features.append(_at_most(_rows(seen.pop("features", None), len(which)), MOST_FEATURES + 1))
-    return {"logits": torch.cat(outputs), "features": torch.cat(features)}
-
-
-def _at_most(rows: Tensor, columns: int) -> Tensor:
-    """The first columns alone, without the memory of the others, where there are more: enough to be told so."""
-    return rows if rows.shape[1] <= columns else rows[:, :columns].clone()
-
-
-def _rows(values: Tensor | None, rows: int, columns: int = 0) -> Tensor:
-    """Numbers of so many rows, and so many columns if that is said; no columns where they have another shape."""
-    fits = values is not None and values.ndim == 2 and len(values) == rows and not values.is_complex()
-    if values is None or not fits or (columns and values.shape[1] != columns):
-        return torch.empty(rows, 0)
-    return values.float().cpu()
-
-
-def _said(found: Mapping[str, Tensor], stimuli: Stimuli) -> dict[str, float | str | None]:
-    """How strong a published model is: as a classifier, where it tells the pool's classes apart, and by a linear probe.
-
-    `loss`, `bits`, `share` and `accuracy` are missing where the number of its classes is not the pool's; the classes
-    must be in the model's order. `probe` is the accuracy of a linear classifier on its last features, fitted on half of
-    the stimuli and tested on the other; `probe_note` says why it is missing.
-    """
-    labels, logits = stimuli.labels.long(), found["logits"]
-    told = logits.ndim == 2 and logits.shape[1] == len(stimuli.label_names)
-    strength = from_logits(logits, labels) if told else NOTHING
-    accuracy, note = probe(found["features"], labels, *halves_of_probe(labels, stimuli))
-    return {**strength, "probe": accuracy, "probe_note": note or None}
-
-
-published = Evaluation(_looked, _said)
 
 
 def _ladder(name: str, models: tuple[Published, ...], description: str, observer: str = "") -> Ladder:

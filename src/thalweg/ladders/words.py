@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from thalweg.errors import ThalwegError
-from thalweg.ladder import Ladder, Layer, Pool, Rung
-from thalweg.ladders.language import BagOfWords, LanguageTrainer, Transformer, Unigram, course, evaluate, gelu
-from thalweg.stimuli import corpus
+from thalweg.models.records import Ladder, Layer, Reduction, Rung
+from thalweg.networks.language import BagOfWords, Transformer, Unigram, gelu
+from thalweg.stimuli import corpus, vocabulary
+from thalweg.strength.language import evaluate
+from thalweg.training.next_token import LanguageTrainer, train_checkpoints
 
-VOCABULARY = corpus.ENTRIES
+VOCABULARY = vocabulary.ENTRIES
 MOST = 64  # units measured of a layer
 SKIP = 4  # tokens left out before a maximum: until then a window says little of what it is about
 STRENGTH = "held-out bits per byte gained over the unigram model"
@@ -32,15 +34,15 @@ QUICK_TOKENS = 200_000  # checkpoints up to here are those of a quick survey
 CHECKPOINTS = (0, 12_500, 25_000, 50_000, 100_000, 200_000, 400_000, 800_000, 1_600_000)
 
 
-def ladder(length: int = corpus.LENGTH, *, pool: Pool = "last") -> Ladder:
+def ladder(length: int = corpus.LENGTH, *, reduction: Reduction = "last") -> Ladder:
     """The ladder with windows of this many tokens, and units' values at the last token or pooled over tokens.
 
     Raises:
         ThalwegError: windows too short for a next token, or for the pooling.
     """
     return Ladder(
-        name=_name("words", length, pool),
-        rungs=_rungs(length, pool),
+        name=_name("words", length, reduction),
+        rungs=_rungs(length, reduction),
         splits=partial(corpus.splits, length=length),
         description="the next token of English text, from token frequencies to transformers of four blocks",
         modality="text",
@@ -49,41 +51,41 @@ def ladder(length: int = corpus.LENGTH, *, pool: Pool = "last") -> Ladder:
     )
 
 
-def training_ladder(length: int = corpus.LENGTH, *, pool: Pool = "last") -> Ladder:
+def training_ladder(length: int = corpus.LENGTH, *, reduction: Reduction = "last") -> Ladder:
     """Stages of one transformer's training, at log-spaced numbers of tokens from none on.
 
     Raises:
         ThalwegError: windows too short for a next token, or for the pooling.
     """
     return Ladder(
-        name=_name("words-training", length, pool),
-        rungs=tuple(_stage(tokens, length, pool) for tokens in CHECKPOINTS),
+        name=_name("words-training", length, reduction),
+        rungs=tuple(_stage(tokens, length, reduction) for tokens in CHECKPOINTS),
         splits=partial(corpus.splits, length=length),
         description="one transformer of two blocks, from untrained to 1.6 million tokens",
         modality="text",
-        course=partial(course, trainer=LanguageTrainer(learning_rate=1e-3)),
+        checkpoint_trainer=partial(train_checkpoints, trainer=LanguageTrainer(learning_rate=1e-3)),
         evaluate=evaluate,
         strength=STRENGTH,
     )
 
 
-def _name(name: str, length: int, pool: Pool) -> str:
+def _name(name: str, length: int, reduction: Reduction) -> str:
     """The ladder's name, with what is not as usual."""
     if length < 2:
         raise ThalwegError(
             f"ladder '{name}:{length}': the number is that of tokens in a window; at least 2 were expected"
         )
-    if pool != "last" and length <= SKIP:
+    if reduction != "last" and length <= SKIP:
         raise ThalwegError(
-            f"windows have {length} tokens; the {pool} leaves out {SKIP}, so more than that were expected"
+            f"windows have {length} tokens; the {reduction} leaves out {SKIP}, so more than that were expected"
         )
-    return name + (f":{length}" if length != corpus.LENGTH else "") + (f"-{pool}" if pool != "last" else "")
+    return name + (f":{length}" if length != corpus.LENGTH else "") + (f"-{reduction}" if reduction != "last" else "")
 
 
-def _rungs(length: int, pool: Pool) -> tuple[Rung, ...]:
-    bag, model = partial(_bag, pool), partial(_transformer, length, pool)
+def _rungs(length: int, reduction: Reduction) -> tuple[Rung, ...]:
+    bag, model = partial(_bag, reduction), partial(_transformer, length, reduction)
     return (
-        _unigram(pool, tokens=300_000),
+        _unigram(reduction, tokens=300_000),
         bag(16, tokens=200_000),
         bag(64, tokens=800_000, quick=False),
         bag(256, tokens=1_000_000, quick=False),
@@ -102,31 +104,38 @@ def _rungs(length: int, pool: Pool) -> tuple[Rung, ...]:
     )
 
 
-def _unigram(pool: Pool, *, tokens: int) -> Rung:
+def _unigram(reduction: Reduction, *, tokens: int) -> Rung:
     train = LanguageTrainer(tokens=tokens, learning_rate=0.1, batch_size=64)
-    return Rung("unigram", "bag of words", partial(Unigram, VOCABULARY), (_layer("logits", pool),), True, train)
+    return Rung("unigram", "bag of words", partial(Unigram, VOCABULARY), (_layer("logits", reduction),), True, train)
 
 
-def _bag(pool: Pool, width: int, *, tokens: int, quick: bool = True) -> Rung:
+def _bag(reduction: Reduction, width: int, *, tokens: int, quick: bool = True) -> Rung:
     train = LanguageTrainer(tokens=tokens, learning_rate=1e-2, l1=L1)
-    layers = (_layer("hidden", pool, torch.relu),)
+    layers = (_layer("hidden", reduction, torch.relu),)
     return Rung(f"bag-{width}", "bag of words", partial(BagOfWords, VOCABULARY, width), layers, quick, train)
 
 
 def _transformer(
-    length: int, pool: Pool, width: int, *, tokens: int, blocks: int = 1, mlp: bool = False, quick: bool = True
+    length: int,
+    reduction: Reduction,
+    width: int,
+    *,
+    tokens: int,
+    blocks: int = 1,
+    mlp: bool = False,
+    quick: bool = True,
 ) -> Rung:
     kind = "transformer" if mlp else "attention only"
     size = f"{blocks}x{width}" if mlp or blocks > 1 else f"{width}"
     train = LanguageTrainer(tokens=tokens, learning_rate=learning_rate(width))
     build = partial(_build, length, width, blocks, mlp)
-    return Rung(f"{kind.split()[0]}-{size}", kind, build, _layers(blocks, mlp, pool), quick, train)
+    return Rung(f"{kind.split()[0]}-{size}", kind, build, _layers(blocks, mlp, reduction), quick, train)
 
 
-def _stage(tokens: int, length: int, pool: Pool) -> Rung:
+def _stage(tokens: int, length: int, reduction: Reduction) -> Rung:
     """The transformer of the training ladder after so many tokens."""
     build = partial(_build, length, COURSE_WIDTH, COURSE_BLOCKS, True)
-    layers = _layers(COURSE_BLOCKS, True, pool)
+    layers = _layers(COURSE_BLOCKS, True, reduction)
     return Rung(f"after-{tokens}", "transformer", build, layers, tokens <= QUICK_TOKENS, checkpoint=tokens)
 
 
@@ -135,18 +144,18 @@ def _build(length: int, width: int, blocks: int, mlp: bool) -> Transformer:
     return Transformer(VOCABULARY, length, width, blocks=blocks, n_heads=n_heads, neurons=4 * width if mlp else 0)
 
 
-def _layers(blocks: int, mlp: bool, pool: Pool) -> tuple[Layer, ...]:
+def _layers(blocks: int, mlp: bool, reduction: Reduction) -> tuple[Layer, ...]:
     """Block by block: the heads' outputs, the neurons where there are any, the residual stream."""
     names = ("heads", "neurons", "residual") if mlp else ("heads", "residual")
     return tuple(
-        _layer(f"blocks.{block}.{name}", pool, gelu if name == "neurons" else None)
+        _layer(f"blocks.{block}.{name}", reduction, gelu if name == "neurons" else None)
         for block in range(blocks)
         for name in names
     )
 
 
-def _layer(name: str, pool: Pool, nonlinearity: Callable[[Tensor], Tensor] | None = None) -> Layer:
-    return Layer(name, pool, nonlinearity, units=2, skip=0 if pool == "last" else SKIP, most=MOST)
+def _layer(name: str, reduction: Reduction, nonlinearity: Callable[[Tensor], Tensor] | None = None) -> Layer:
+    return Layer(name, reduction, nonlinearity, unit_axis=2, skip=0 if reduction == "last" else SKIP, max_units=MOST)
 
 
 def learning_rate(width: int) -> float:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thalweg.measures import Score, measure
+from thalweg.measures.base import Score, measure
 
 
 @measure(

@@ -2,8 +2,8 @@
 
 import torch
 
-from thalweg.measures import Score, Scores, Z, measure
-from thalweg.observers import Answers
+from thalweg.measures.base import Score, Scores, Z, measure
+from thalweg.observers.answers import Answers
 
 TEMPERATURE = 0.16  # fitted to people's answers for one observer (Zimmermann et al. 2024); read as a temperature
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from thalweg.measures import Score, Z, measure
+from thalweg.measures.base import Score, Z, measure
 
 
 @measure(

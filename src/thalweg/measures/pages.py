@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from thalweg.measures import MEASURES, Measure
+from thalweg.measures.base import MEASURES, Measure
 
 
 def page(measure: Measure) -> str:

@@ -6,9 +6,9 @@ can be predicted, not that the unit is one thing: an observer of whole stimuli r
 rotations of a layer as well. See `two_choice_single`.
 """
 
-from thalweg.measures import DECIDED, MEAN, Scores, mean_of, measure, proportion_correct
-from thalweg.observers import Answers
-from thalweg.trials import Pairs
+from thalweg.measures.base import DECIDED, MEAN, Scores, mean_of, measure, proportion_correct
+from thalweg.observers.answers import Answers
+from thalweg.trials.building import Pairs
 
 PLAIN_BANDS = ("extreme", "v90", "v75")
 MATCHED_BANDS = ("v90", "v75")
@@ -65,7 +65,7 @@ def two_choice(evidence: Answers) -> Scores:
     cite="thalweg; matching as in matched case-control designs",
     headline="predictable",
 )
-def two_choice_matched(evidence: Answers, undecided: Pairs) -> Scores:
+def two_choice_matched(evidence: Answers, matched_pairs: Pairs) -> Scores:
     """`two_choice` over only those pairs of queries that low-level statistics of the stimuli can't decide.
 
     A unit's values on the reference half are regressed on the stimuli's low-level statistics; a pair counts if the
@@ -78,7 +78,7 @@ def two_choice_matched(evidence: Answers, undecided: Pairs) -> Scores:
     How it can mislead: the statistics are matched linearly, so what depends on them otherwise stays in; and where
     coverage is low, the mean is that of an unusual few.
     """
-    return matched(evidence, undecided)
+    return matched(evidence, matched_pairs)
 
 
 @measure(
@@ -89,7 +89,7 @@ def two_choice_matched(evidence: Answers, undecided: Pairs) -> Scores:
     higher_is="more predictable beyond the last token",
     cite="thalweg; matching as in matched case-control designs",
 )
-def two_choice_matched_token(evidence: Answers, undecided_by_token: Pairs) -> Scores:
+def two_choice_matched_token(evidence: Answers, matched_pairs_by_token: Pairs) -> Scores:
     """`two_choice` over only those pairs of queries that the identity of the last token can't decide.
 
     A window's prediction is the mean of the unit over the windows of the reference half that end in the same token,
@@ -102,4 +102,4 @@ def two_choice_matched_token(evidence: Answers, undecided_by_token: Pairs) -> Sc
     How it can mislead: tokens that end few windows have no prediction of their own, so pairs of such windows stay in
     even if their tokens decide them; and where coverage is low, the mean is that of an unusual few.
     """
-    return matched(evidence, undecided_by_token, note=DECIDED_BY_TOKEN)
+    return matched(evidence, matched_pairs_by_token, note=DECIDED_BY_TOKEN)

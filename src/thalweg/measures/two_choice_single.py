@@ -8,10 +8,10 @@ at c = 1; a confused one needs many. The headline *crisp* is `two_choice_single`
 
 from collections.abc import Mapping
 
-from thalweg.measures import MEAN, Scores, measure
+from thalweg.measures.base import MEAN, Scores, measure
 from thalweg.measures.two_choice import matched
-from thalweg.observers import Answers
-from thalweg.trials import Pairs
+from thalweg.observers.answers import Answers
+from thalweg.trials.building import Pairs
 
 
 @measure(
@@ -24,7 +24,7 @@ from thalweg.trials import Pairs
     cite="thalweg",
     headline="crisp",
 )
-def two_choice_single(single: Answers, undecided: Pairs) -> Scores:
+def two_choice_single(single: Answers, matched_pairs: Pairs) -> Scores:
     """How often one named feature, chosen by the references alone, decides pairs that low-level statistics can't.
 
     For feature f over thirty references a side, separation = |m+ - m-| / sqrt(v), with v the mean of the two variances
@@ -37,7 +37,7 @@ def two_choice_single(single: Answers, undecided: Pairs) -> Scores:
     twin of the same layer, which the same dictionary reads: what neurons have and their rotation lacks is crispness of
     this basis.
     """
-    return matched(single, undecided, capacity="1")
+    return matched(single, matched_pairs, capacity="1")
 
 
 @measure(
@@ -48,7 +48,7 @@ def two_choice_single(single: Answers, undecided: Pairs) -> Scores:
     higher_is="more predictable with this many features",
     cite="thalweg",
 )
-def two_choice_capacity(by_capacity: Mapping[int | None, Answers], undecided: Pairs) -> Scores:
+def two_choice_capacity(by_capacity: Mapping[int | None, Answers], matched_pairs: Pairs) -> Scores:
     """`two_choice_single` for observers that may use 1, 2, 5, 20 or all features of their dictionary.
 
     The c features of largest separation are weighed by (m+ - m-) / v, a linear discriminant that takes features as
@@ -60,6 +60,6 @@ def two_choice_capacity(by_capacity: Mapping[int | None, Answers], undecided: Pa
     more features carry more of it.
     """
     return {
-        (MEAN, "all" if capacity is None else str(capacity)): matched(answers, undecided)[MEAN, ""]
+        (MEAN, "all" if capacity is None else str(capacity)): matched(answers, matched_pairs)[MEAN, ""]
         for capacity, answers in by_capacity.items()
     }

@@ -15,11 +15,11 @@ from jaxtyping import Float
 from skimage.feature import hog as oriented_gradients
 from torch import Tensor, nn
 
-from thalweg.devices import channels_last
+from thalweg.compute.devices import channels_last
 from thalweg.errors import ThalwegError
-from thalweg.observers import OBSERVERS, Observer, observer
-from thalweg.stimuli import Pictures
-from thalweg.subjects.vision import lite_published
+from thalweg.observers.base import OBSERVERS, Observer, observer
+from thalweg.stimuli.pictures import Pictures
+from thalweg.subjects.efficientnet_lite import lite_published
 
 DEEP_SIZE = 96  # pixels: digits and photographs of 32 pixels hold no more, and it is five times as fast as 224
 DEEP_BLOCKS = (4, 10, 15)  # the last block at strides 8, 16 and 32

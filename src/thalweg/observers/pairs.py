@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thalweg.observers import observer
-from thalweg.stimuli import NumberPairs
+from thalweg.observers.base import observer
+from thalweg.stimuli.pairs import NumberPairs
 
 STEPS = 16  # bumps along each number: a sixteenth of the numbers is "near"; finer ones would name single numbers
 

@@ -20,11 +20,10 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
-from thalweg.observers import OBSERVERS, Observer, observer
+from thalweg.observers.base import OBSERVERS, Observer, observer
 from thalweg.packages import torchvision_first
-from thalweg.stimuli import Windows
-from thalweg.stimuli.corpus import counted
-from thalweg.stimuli.windows import Vocabulary
+from thalweg.stimuli.topics import counted
+from thalweg.stimuli.windows import Vocabulary, Windows
 
 RECENT = 8  # tokens at the end of a window that `suffix` compares and `recent` reads
 FEWEST = 10  # windows that a named feature must hold in: of fewer, thirty references hold too few to find it

@@ -8,51 +8,29 @@ make the same bytes.
 
 import json
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
-from thalweg.identity import digest
+from thalweg.report.escaping import visible, visible_parts
+from thalweg.report.styles import (
+    COLOURS,
+    CONTROL_SHAPES,
+    INK,
+    PAPER,
+    Range,
+    Row,
+    config,
+    controls_of,
+    ladder_styles,
+    others,
+    styles,
+)
 from thalweg.report.text import Number
-from thalweg.strength import AXES
+from thalweg.strength.axes import AXES
 
-Row = Mapping[str, Any]
-Range = tuple[float | int, float | int]
-
-# Okabe & Ito's palette, safe for colour-blind readers; shapes and filling say the same again
-COLOURS = {
-    "trained": "var(--trained)",
-    "untrained": "var(--untrained)",
-    "rotated": "var(--rotated)",
-    "memorising": "var(--memorising)",
-}
-INK = {"ink": "var(--ink)", "faint": "var(--faint)", "grid": "var(--grid)"}
-PAPER = {
-    "--trained": "#0072B2",
-    "--untrained": "#D55E00",
-    "--rotated": "#009E73",
-    "--memorising": "#CC79A7",
-    "--twin-1": "#7a6a00",
-    "--twin-2": "#6a3d9a",
-    "--twin-3": "#8c564b",
-    "--ladder-1": "#332288",  # Tol's muted palette, as safe
-    "--ladder-2": "#CC6677",
-    "--ladder-3": "#117733",
-    "--ladder-4": "#AA8800",
-    "--ladder-5": "#44AA99",
-    "--ink": "#1b1b1b",
-    "--faint": "#595959",
-    "--grid": "#dddddd",
-}
-OTHERS = ("var(--twin-1)", "var(--twin-2)", "var(--twin-3)")  # twins of a user's own ladder, by the order of its twins
-OTHER_SHAPES = ("triangle-down", "cross", "stroke")
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
-CONTROL_SHAPES = ("circle", "square", "triangle-up", "diamond")
-LADDER_COLOURS = ("var(--ladder-1)", "var(--ladder-2)", "var(--ladder-3)", "var(--ladder-4)", "var(--ladder-5)")
-FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 LOGARITHMIC = ("parameters", "compute")
 FORMATS = {"accuracy": ".0%", "parameters": "~s", "compute": ".0e"}
 HOVER_FORMATS = {"accuracy": ".1%", "parameters": ",.0f", "compute": ".2e"}
@@ -89,60 +67,10 @@ class Figure:
     failed: str = ""  # why it could not be made, where it could not
 
 
-def config(*, legend: bool) -> dict[str, Any]:
-    """What all charts share; the page draws its own legends."""
-    return {
-        "background": "transparent",
-        "font": FONT,
-        "aria": False,
-        "view": {"stroke": None},
-        "axis": {
-            "labelColor": INK["faint"],
-            "titleColor": INK["faint"],
-            "gridColor": INK["grid"],
-            "domainColor": INK["faint"],
-            "tickColor": INK["faint"],
-            "titleFontWeight": "normal",
-            "labelFontSize": 11,
-            "titleFontSize": 11,
-            "labelLimit": 175,
-            "labelOverlap": True,
-        },
-        "axisX": {"grid": False},
-        "title": {"color": INK["ink"], "subtitleColor": INK["faint"], "fontSize": 12, "anchor": "start", "limit": 320},
-        "legend": {
-            "disable": not legend,
-            "labelColor": INK["ink"],
-            "titleColor": INK["ink"],
-            "orient": "bottom",
-            "symbolOpacity": 1,
-        },
-        "point": {"size": 42, "strokeWidth": 1.5},
-    }
-
-
 def specification(panel: Panel, controls: Sequence[str] = ()) -> dict[str, Any]:
     """A panel for the page: as wide as its place. `controls` are all that its figure names."""
     made: dict[str, Any] = _only(_finished(panel.chart.properties(width="container")), (*COLOURS, *others(controls)))
     return made
-
-
-def others(controls: Iterable[str]) -> list[str]:
-    """The twins that only this ladder has, in order."""
-    return [one for one in dict.fromkeys(controls) if one not in COLOURS]
-
-
-def styles(controls: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """The colour and the shape of each control that is known everywhere, and of those that only a ladder has."""
-    found = dict(zip(COLOURS, zip(COLOURS.values(), CONTROL_SHAPES, strict=True), strict=True))
-    for place, name in enumerate(others(controls)):
-        found[name] = OTHERS[place % len(OTHERS)], OTHER_SHAPES[place % len(OTHER_SHAPES)]
-    return found
-
-
-def controls_of(rows: Iterable[Row]) -> list[str]:
-    """The controls that are known everywhere, and then the others of some rows."""
-    return [*COLOURS, *others(row["control"] for row in rows)]
 
 
 def printed(figure: Figure) -> dict[str, Any]:
@@ -184,47 +112,6 @@ def _on(paper: bool, colour: str) -> str:
     return PAPER[colour.removeprefix("var(").removesuffix(")")] if paper else colour
 
 
-# What a chart's library trips over: every object of JavaScript has these names already.
-INHERITED = frozenset(
-    (
-        *("constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable"),
-        *("toLocaleString", "toString", "valueOf", "__proto__"),
-        *("__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"),
-    )
-)
-
-
-LONGEST = 300  # characters of a text in a chart
-
-
-def visible(text: str) -> str:
-    """A name as a chart can hold it: control characters and half characters as escapes, and no name that JavaScript
-    gives to every object (a space without width tells them apart).
-    """
-    escaped = "".join(
-        one if one.isprintable() or unicodedata.category(one) in ("Zs", "Cf", "Co", "Cn") else _escaped(one)
-        for one in text
-    )
-    if len(escaped) > LONGEST:
-        return f"{escaped[:LONGEST]}… ({digest(text)[:8]})"
-    return f"{escaped}\u200b" if escaped in INHERITED else escaped
-
-
-def _escaped(one: str) -> str:
-    return one.encode("unicode_escape").decode("ascii")
-
-
-def _visible(part: Any) -> Any:
-    """A specification or its rows, whose texts are all visible."""
-    if isinstance(part, str):
-        return visible(part)
-    if isinstance(part, list):
-        return [_visible(one) for one in part]
-    if isinstance(part, dict):
-        return {name: _visible(one) for name, one in part.items()}
-    return part
-
-
 def _data(rows: Iterable[Row]) -> alt.InlineData:
     """Rows as text for now: the library would copy and check them again and again."""
     return alt.InlineData(values=json.dumps([dict(row) for row in rows], allow_nan=False))
@@ -234,7 +121,7 @@ def _finished(chart: alt.LayerChart | alt.ConcatChart) -> dict[str, Any]:
     """The specification, its rows as rows."""
     made: dict[str, Any] = chart.to_dict(validate=False)
     rows = {name: json.loads(rows) for name, rows in made["datasets"].items()}
-    finished: dict[str, Any] = _visible(made | {"datasets": rows})
+    finished: dict[str, Any] = visible_parts(made | {"datasets": rows})
     return finished
 
 
@@ -254,11 +141,6 @@ def _by_coverage() -> alt.Opacity:
 
 def _control_shape() -> alt.Shape:
     return alt.Shape("control:N", scale=alt.Scale(domain=list(COLOURS), range=list(CONTROL_SHAPES)), title=None)
-
-
-def shapes(kinds: Iterable[str]) -> dict[str, str]:
-    """A shape for each kind of rung."""
-    return {kind: SHAPES[place % len(SHAPES)] for place, kind in enumerate(kinds)}
 
 
 def domain(*columns: Sequence[Row], floor: float = 0.45) -> Range:
@@ -400,14 +282,6 @@ def _sketch(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         .encode(x=x, y=y, text="name:N")
         for name, (at, align, dy) in zip(SKETCH, places, strict=True)
     ]
-
-
-def ladder_styles(ladders: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """A colour and a shape for each ladder."""
-    return {
-        name: (LADDER_COLOURS[place % len(LADDER_COLOURS)], SHAPES[place % len(SHAPES)])
-        for place, name in enumerate(ladders)
-    }
 
 
 def joint(

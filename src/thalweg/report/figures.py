@@ -1,100 +1,23 @@
 """The figures of one ladder: which rows go into which panel, and what is said of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from altair import LayerChart
 
-from thalweg.curves import ALL
 from thalweg.errors import ThalwegError, reason
-from thalweg.measures import MEAN, MEASURES
-from thalweg.report import charts, rows
-from thalweg.report.charts import Figure, Panel, Row
+from thalweg.measures.base import MEASURES
+from thalweg.measures.headlines import HEADLINES, PLAIN
+from thalweg.report import charts, rows, styles
+from thalweg.report.charts import Figure, Panel
+from thalweg.report.ladder import SAME_PLACE, Ladder
+from thalweg.report.styles import Row
 from thalweg.report.text import NONE, Number, decimal, listing, percent, signed
-from thalweg.run import Run
-from thalweg.scores import HEADLINES, PLAIN
-from thalweg.strength import AXES
-from thalweg.trials import BANDS
+from thalweg.strength.axes import AXES
+from thalweg.trials.building import BANDS
 
 TRAINED, UNTRAINED, ROTATED = "trained", "untrained", "rotated"
-SAME_PLACE = (
-    "Untrained and rotated twins stand at the strength of the trained model they are twins of (their own would be near "
-    "0, or the same), a few pixels to the side so that intervals do not hide each other."
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Ladder:
-    """One ladder of a run, with what all its figures share."""
-
-    run: Run
-    name: str
-    axis: str
-    observer: str
-    observers: tuple[str, ...]
-    order: tuple[str, ...]  # rungs, the weakest first
-    kinds: Mapping[str, str]  # of each rung
-    controls: tuple[str, ...]  # the trained models and their twins
-
-    @property
-    def strength(self) -> str:
-        """What a bit of strength is on this ladder, in words."""
-        told: str = self.run.record["ladders"][self.name]["strength"]
-        return told
-
-    def said(self, axis: str) -> str:
-        """The name of a strength axis where this ladder has its own."""
-        return self.strength if axis == "bits" else ""
-
-    @property
-    def shapes(self) -> dict[str, str]:
-        """A shape for each kind."""
-        return charts.shapes(dict.fromkeys(self.kinds.values()))
-
-    @property
-    def several_kinds(self) -> list[str]:
-        """The kinds, where there are several."""
-        return list(self.shapes) if len(self.shapes) > 1 else []
-
-    def verdict(
-        self, measure: str, *, kind: str = ALL, axis: str = "", observer: str = "", band: str = MEAN
-    ) -> Row | None:
-        """The record of a verdict on the trained models, if there is one."""
-        wanted = {
-            "ladder": self.name,
-            "kind": kind,
-            "control": "none",
-            "measure": measure,
-            "axis": axis or self.axis,
-            "observer": observer or self.observer,
-            "band": band,
-        }
-        return next((one for one in self.run.shape if all(one[name] == wanted[name] for name in wanted)), None)
-
-    def points(self, measure: str, *, axis: str = "", observer: str = "", band: str = MEAN) -> list[Row]:
-        """Scores of seeds and rungs with their twins'."""
-        found = rows.points(
-            self.run, self.name, axis or self.axis, measure=measure, observer=observer or self.observer, band=band
-        )
-        return list(rows.plain(found))
-
-
-def ladders(run: Run) -> Iterator[Ladder]:
-    """The ladders of a run."""
-    settings = run.record["settings"]
-    for name, told in run.record["ladders"].items():
-        yield Ladder(
-            run=run,
-            name=name,
-            axis=settings["strength"],
-            observer=told["observers"][0]["name"],
-            observers=tuple(one["name"] for one in told["observers"]),
-            order=tuple(rows.rung_order(run, name, settings["strength"])),
-            kinds=rows.kinds(run, name),
-            controls=rows.controls(run, name),
-        )
 
 
 def figures(ladder: Ladder) -> list[Figure]:
@@ -147,7 +70,7 @@ def told(points: Sequence[Row], verdict: Row | None, what: str) -> str:
     """A curve in words: its ends, its twins' range, its verdict."""
     parts = []
     whole = [row for row in points if row["seed"] is None and row["score"] is not None]
-    for control in charts.controls_of(whole):
+    for control in styles.controls_of(whole):
         own = [row for row in whole if row["control"] == control]
         if control == TRAINED and own:
             ends = f"from {decimal(own[0]['score'])} at the weakest ({own[0]['rung']}) to {decimal(own[-1]['score'])}"
@@ -448,7 +371,7 @@ def by_capacity(ladder: Ladder) -> Figure:
         told_ = "; ".join(
             f"{control} "
             + ", ".join(f"{row['capacity']}: {decimal(row['score'])}" for row in own if row["control"] == control)
-            for control in charts.controls_of(own)
+            for control in styles.controls_of(own)
             if any(row["control"] == control for row in own)
         )
         panels.append(Panel(rung, f"Score of {rung} by number of features. {told_}.", chart, ladder.kinds[rung]))
@@ -475,7 +398,7 @@ def unit_spreads(ladder: Ladder) -> Figure:
     for word, measure in HEADLINES.items():
         every = rows.plain(rows.spreads(ladder.run, ladder.name, measure))
         least = min([0.5, *(row["from"] for row in every)])
-        for control, (colour, _) in charts.styles(ladder.controls).items():
+        for control, (colour, _) in styles.styles(ladder.controls).items():
             own = [row for row in every if row["control"] == control]
             if own:
                 chart = charts.strips(own, ladder.order, colour=colour, title=word, least=least)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from thalweg.measures.headlines import HEADLINES
 from thalweg.report import charts, figures
-from thalweg.report.charts import Figure, Panel, Row
-from thalweg.report.figures import TRAINED, UNTRAINED, Ladder
+from thalweg.report.charts import Figure, Panel
+from thalweg.report.figures import TRAINED, UNTRAINED
+from thalweg.report.ladder import Ladder
+from thalweg.report.styles import Row
 from thalweg.report.text import decimal
-from thalweg.scores import HEADLINES
-from thalweg.strength import SHARE
+from thalweg.strength.axes import SHARE
 
 AXIS = "share of the achievable bits"
 FLOOR = -0.25  # of the axis: who errs with confidence may lie far below 0

@@ -6,11 +6,13 @@ from typing import Any
 
 import polars as pl
 
-from thalweg.curves import ALL
-from thalweg.measures import MEASURES
+from thalweg.measures.base import MEASURES
+from thalweg.measures.headlines import HEADLINES
+from thalweg.pipeline.verdicts import ALL
 from thalweg.report import figures, rows
-from thalweg.report.charts import Row
-from thalweg.report.figures import ROTATED, TRAINED, Ladder
+from thalweg.report.figures import ROTATED, TRAINED
+from thalweg.report.ladder import Ladder
+from thalweg.report.styles import Row
 from thalweg.report.text import (
     NONE,
     Number,
@@ -26,10 +28,9 @@ from thalweg.report.text import (
     signed,
     whole,
 )
-from thalweg.run import Run
-from thalweg.scores import HEADLINES
-from thalweg.shape.verdict import models as count_of_models
-from thalweg.strength import AXES
+from thalweg.runs.run import Run
+from thalweg.shape.sentences import models as count_of_models
+from thalweg.strength.axes import AXES
 
 ABOVE, LEVEL, BELOW = "above", "not special", "below"
 FEW = 24  # characters that are not broken over lines
@@ -281,7 +282,7 @@ def endings(ladder: Ladder) -> str:
     """How training ended, counted."""
     if "stopped" not in ladder.run.models.columns:
         return ""
-    trained = ladder.run.models.filter((pl.col("ladder") == ladder.name) & (pl.col("control") == "none"))
+    trained = ladder.run.models.filter((pl.col("ladder") == ladder.name) & (pl.col("control") == "trained"))
     counted = trained.group_by("stopped").len().sort("len", "stopped", descending=[True, False])
     said = [f"{reason or 'not said'} ({count_of_models(count)})" for reason, count in counted.iter_rows()]
     return "; ".join(said)

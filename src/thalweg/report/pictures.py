@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from thalweg.report.figures import Ladder
+from thalweg.measures.headlines import HEADLINES
+from thalweg.report.ladder import Ladder
 from thalweg.report.text import decimal, listing
-from thalweg.scores import HEADLINES
 
 PLACES = ("best", "median", "worst")
 WORDS = {measure: word for word, measure in HEADLINES.items()}

@@ -9,12 +9,12 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from thalweg.measures import MEAN
-from thalweg.run import Run
-from thalweg.scores import BINS
+from thalweg.measures.base import MEAN
+from thalweg.runs.run import Run
+from thalweg.scoring.aggregate import BINS
 
 CONTROLS = {  # as the report calls them
-    "none": "trained",
+    "trained": "trained",
     "untrained": "untrained",
     "rotated": "rotated",
     "memorising": "memorising",
@@ -31,7 +31,7 @@ def plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 def strengths(run: Run, ladder: str, axis: str) -> pl.DataFrame:
     """Where the trained models of a ladder stand on a strength axis, and their accuracy: a row a seed."""
-    return run.models.filter((pl.col("ladder") == ladder) & (pl.col("control") == "none")).select(
+    return run.models.filter((pl.col("ladder") == ladder) & (pl.col("control") == "trained")).select(
         "rung",
         pl.col("seed").cast(pl.Int32),
         pl.col(axis).cast(pl.Float64).alias("strength"),
@@ -65,7 +65,7 @@ def points(
         keep = keep & (pl.col("capacity") == capacity)
     rows = run.scores.filter(keep).with_columns(pl.col("seed").cast(pl.Int32).fill_null(WHOLE))
     seeds = strengths(run, ladder, axis)
-    scored = rows.filter((pl.col("control") == "none") & (pl.col("seed") != WHOLE) & pl.col("score").is_not_nan())
+    scored = rows.filter((pl.col("control") == "trained") & (pl.col("seed") != WHOLE) & pl.col("score").is_not_nan())
     judged = seeds.join(scored, on=["rung", "seed"], how="semi")
     others = seeds.join(judged, on="rung", how="anti")
     along = pl.concat([seeds, places(judged), places(others)])

@@ -7,9 +7,9 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from thalweg.ladders import ships
-from thalweg.measures import MEASURES
-from thalweg.observers import OBSERVERS
-from thalweg.settings import OF_LADDERS, Settings
+from thalweg.measures.base import MEASURES
+from thalweg.observers.base import OBSERVERS
+from thalweg.pipeline.settings import OF_LADDERS, Settings
 
 Number = float | int | None
 

@@ -15,9 +15,10 @@ Limits: a verdict belongs to its strength axis. It survives any monotone rescali
 class weights nearly), never another order. Strength is taken as known, scores as normal.
 """
 
-from thalweg.shape.comparison import Comparison, Models, compare
+from thalweg.shape.comparison import Comparison, compare
+from thalweg.shape.interaction import Models
 from thalweg.shape.judging import judge
-from thalweg.shape.orders import order_restricted_p
+from thalweg.shape.order_tests import order_restricted_p
 from thalweg.shape.reading import ModelTable, read_table
 from thalweg.shape.tables import judge_table
 from thalweg.shape.verdict import Depth, Fit, Scatter, Sensitivity, Verdict

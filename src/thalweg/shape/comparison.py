@@ -48,56 +48,24 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
-from numpy.polynomial.legendre import legvander
-from numpy.typing import ArrayLike
 
 from thalweg.errors import ThalwegError
+from thalweg.shape.interaction import (
+    LEAST_OVERLAP,
+    Interaction,
+    LadderShape,
+    Models,
+    interaction,
+    overlap_of,
+    spacings_of,
+    untestable,
+)
 from thalweg.shape.judging import judge
-from thalweg.shape.rungs import ROUNDING, Rungs, column, distinct, rungs_of
-from thalweg.shape.verdict import Name, Verdict, as_record, number, p_text
+from thalweg.shape.points import Rungs, column, rungs_of
+from thalweg.shape.sentences import number, p_text
+from thalweg.shape.verdict import Name, Verdict, as_record
 
 Answer = Literal["differ", "same", "cannot tell"]
-
-LEAST_RUNGS = 5  # a parabola and two rungs more to see the scatter around it
-LEAST_OVERLAP = 0.8  # of class weights, for `same`
-SIZES = np.linspace(0.0, np.pi / 2, 17)  # angles t of the sizes (cos t, sin t) at which two ladders share a shape
-EQUAL = np.array([np.pi / 4])
-ZOOMS = 6  # into the best of them: to 2e-5, so that clean curves of other sizes still fit exactly
-LEVERAGE = 0.75  # residuals are divided by (1 - h)^.75: .5 (HC2) gives more false positives, 1 (HC3) less power
-GRID = np.linspace(-1.0, 1.0, 101)
-
-
-@dataclass(frozen=True, eq=False)
-class Models:
-    """The models of one ladder, one row a model; `group` names each row's rung, whose rows are its seeds."""
-
-    strength: ArrayLike
-    score: ArrayLike
-    group: Sequence[object] | None = None
-
-
-@dataclass(frozen=True)
-class LadderShape:
-    """What is known of one ladder by itself."""
-
-    verdict: Name
-    sentence: str
-    class_weights: dict[str, float]
-    strengths: tuple[float, float]  # of its weakest and strongest rung; NaN without rungs
-    n_rungs: int
-    n_models: int  # rungs and seeds, without those dropped
-    n_dropped: int  # strength or score is NaN
-
-
-@dataclass(frozen=True)
-class Interaction:
-    """How the curves of two ladders differ, by one spacing of the rungs or by the more doubtful of both."""
-
-    p_curves: float  # null: the same curve but for its level
-    p_shapes: float  # null: the same curve but for its level and size
-    gap: float  # largest difference of both fitted curves, levels removed, in score units
-    gap_high: float  # upper end of its band
 
 
 @dataclass(frozen=True)
@@ -131,165 +99,6 @@ class Comparison:
     def to_record(self) -> dict[str, Any]:
         """The comparison in plain Python types for JSON: tuples as lists, NaN as null."""
         return as_record(self)
-
-
-class Trend:
-    """Tilt and bend of rung means: y = c_0 + c_1 P_1(u) + c_2 P_2(u) + noise of variance s^2, u from -1 to 1.
-
-    The tilt rises by 2 c_1 from the weakest to the strongest rung; the bend lifts both ends 1.5 c_2 above the middle.
-    """
-
-    def __init__(self, place: Float[np.ndarray, " rung"], score: Float[np.ndarray, " rung"]) -> None:
-        design = legvander(2 * (place - place.min()) / np.ptp(place) - 1, 2)  # (rung, 3)
-        orthogonal, triangle = np.linalg.qr(design)
-        self.hat: Float[np.ndarray, "rung rung"] = orthogonal @ orthogonal.T
-        self.solve: Float[np.ndarray, "2 rung"] = np.linalg.inv(triangle)[1:] @ orthogonal.T
-        self.whiten: Float[np.ndarray, "2 2"] = triangle[1:, 1:]  # (tilt, bend) to independent errors of variance s^2
-        self.score = score
-
-    def estimate(
-        self, scores: Float[np.ndarray, "draw rung"]
-    ) -> tuple[Float[np.ndarray, "draw 2"], Float[np.ndarray, " draw"]]:
-        """(c_1, c_2) and s^2 of many curves over the same rungs, s^2 = residual sum of squares / (n - 3)."""
-        residual = scores - scores @ self.hat
-        return scores @ self.solve.T, (residual**2).sum(axis=1) / (scores.shape[1] - 3)
-
-    def noise(self, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "draw rung"]:
-        """Resampled noise: each rung's residual, undone of its leverage h, with a random sign.
-
-        e*_i = +-(y_i - fit_i) / (1 - h_i)^.75.
-
-        Source: wild bootstrap, Davidson & Flachaire 2008, Journal of Econometrics 146.
-        """
-        left = np.maximum(1 - np.diag(self.hat), 0.05)
-        residual = (self.score - self.hat @ self.score) / left**LEVERAGE
-        return np.asarray(residual * rng.choice([-1.0, 1.0], (draws, len(self.score))))
-
-
-@dataclass(frozen=True, eq=False)
-class Estimates:
-    """Many draws of a pair of curves: two coefficients whose errors are independent, the same two for both curves."""
-
-    one: Float[np.ndarray, "draw 2"]
-    other: Float[np.ndarray, "draw 2"]
-    one_variance: Float[np.ndarray, "draw 2"]
-    other_variance: Float[np.ndarray, "draw 2"]
-
-
-def estimates(
-    trends: tuple[Trend, Trend], scores: tuple[Float[np.ndarray, "draw rung1"], Float[np.ndarray, "draw rung2"]]
-) -> Estimates:
-    """Turn tilt and bend so that the covariances V_l = s_l^2 spread_l of both ladders are diagonal at once.
-
-    W_1 whitens the first spread, U are the eigenvectors of W_1 spread_2 W_1' and lambda its eigenvalues: with A = W_1'
-    U, A' spread_1 A = 1 and A' spread_2 A = diag(lambda), so c A has the variances s_1^2 and s_2^2 lambda.
-    """
-    one, other = trends
-    across = one.whiten @ np.linalg.inv(other.whiten)
-    lengths, turn = np.linalg.eigh(across @ across.T)
-    axes = one.whiten.T @ turn
-    (c1, s1), (c2, s2) = (trend.estimate(each) for trend, each in zip(trends, scores, strict=True))
-    v1, v2 = s1[:, None] * np.ones(2), s2[:, None] * np.maximum(lengths, 1e-300)
-    return Estimates(c1 @ axes, c2 @ axes, v1, v2)
-
-
-def misfits(found: Estimates, angles: Float[np.ndarray, "#draw angle"]) -> Float[np.ndarray, "draw angle"]:
-    """How far two curves are from one shape g at sizes (cos t, sin t), for each angle t.
-
-    Q(t) = min_g sum_l (c_l - size_l g)' V_l^-1 (c_l - size_l g) = d' (sin^2 t V_1 + cos^2 t V_2)^-1 d, d = sin t c_1 -
-    cos t c_2.
-
-    Source: minimum distance; at 45 degrees it is the Welch-James statistic (James 1951, Biometrika 38).
-    """
-    sine, cosine = np.sin(angles), np.cos(angles)
-    total = np.zeros((len(found.one), angles.shape[1]))
-    for k in range(2):
-        d = sine * found.one[:, k, None] - cosine * found.other[:, k, None]
-        total += d**2 / (sine**2 * found.one_variance[:, k, None] + cosine**2 * found.other_variance[:, k, None])
-    return total
-
-
-def least_misfit(
-    found: Estimates, angles: Float[np.ndarray, " angle"]
-) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " draw"]]:
-    """The least misfit of each draw and its angle; among several angles the search zooms in on the best."""
-    grid = np.broadcast_to(angles, (len(found.one), len(angles)))
-    every, zooms = np.arange(len(grid)), ZOOMS if len(angles) > 1 else 0
-    for zoom in range(zooms + 1):
-        misfit = misfits(found, grid)
-        best = misfit.argmin(axis=1)
-        at = grid[every, best]
-        if zoom < zooms:
-            low, high = grid[every, np.maximum(best - 1, 0)], grid[every, np.minimum(best + 1, grid.shape[1] - 1)]
-            grid = np.linspace(low, high, 9, axis=1)
-    return misfit[every, best], at
-
-
-def common_shape(
-    found: Estimates, angle: Float[np.ndarray, " draw"]
-) -> tuple[Float[np.ndarray, "draw 2"], Float[np.ndarray, "draw 2"]]:
-    """Both curves if they are one shape at sizes (cos t, sin t): g by generalised least squares, times its sizes."""
-    one, other = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    precision = one**2 / found.one_variance + other**2 / found.other_variance
-    shape = (one * found.one / found.one_variance + other * found.other / found.other_variance) / precision
-    return one * shape, other * shape
-
-
-def interaction(one: Trend, other: Trend, *, draws: int, rng: np.random.Generator, alpha: float = 0.05) -> Interaction:
-    """Test one spacing of the rungs of two ladders, and bound how far their curves are apart.
-
-    p = (1 + how many resampled curves of a common shape misfit it as much) / (1 + draws); for `p_shapes` both misfits
-    are the least over the sizes. gap = max_u |f_1(u) - f_2(u)|, levels removed; gap_high adds the 1 - alpha quantile of
-    max_u |resampled noise of this difference|, so it is the end of a simultaneous band.
-    """
-    found = estimates((one, other), (one.score[None], other.score[None]))
-    noise = one.noise(draws, rng), other.noise(draws, rng)
-    drawn = estimates((one, other), noise)
-    least = 1e-9  # of the variances: rarely, random signs leave hardly any residual
-    variances = {
-        "one_variance": np.maximum(drawn.one_variance, least * found.one_variance),
-        "other_variance": np.maximum(drawn.other_variance, least * found.other_variance),
-    }
-
-    def p_of(angles: Float[np.ndarray, " angle"]) -> float:
-        observed, angle = least_misfit(found, angles)
-        first, second = common_shape(found, angle)
-        resampled, _ = least_misfit(Estimates(first + drawn.one, second + drawn.other, **variances), angles)
-        return float((1 + (resampled >= observed * (1 - ROUNDING)).sum()) / (1 + draws))
-
-    def apart(scores: tuple[np.ndarray, np.ndarray]) -> Float[np.ndarray, " draw"]:
-        (c1, _), (c2, _) = one.estimate(scores[0]), other.estimate(scores[1])
-        return np.asarray(np.abs((c1 - c2) @ legvander(GRID, 2)[:, 1:].T).max(axis=1))
-
-    gap = float(apart((one.score[None], other.score[None]))[0])
-    return Interaction(p_of(EQUAL), p_of(SIZES), gap, gap + float(np.quantile(apart(noise), 1 - alpha)))
-
-
-def spacings_of(rungs: Rungs) -> dict[str, Trend]:
-    """The rungs by their position between the weakest and the strongest, and by their rank."""
-    from scipy.stats import rankdata  # slow to import, and only needed here
-
-    return {
-        "position": Trend(rungs.strength, rungs.score),
-        "rank": Trend(rankdata(rungs.strength), rungs.score),
-    }
-
-
-def untestable(name: str, rungs: Rungs) -> str:
-    """Why a ladder can't be compared; empty if it can."""
-    n = distinct(rungs)
-    if n < LEAST_RUNGS:
-        return f"{name} has {n} rungs of distinct strength, and a comparison needs {LEAST_RUNGS}"
-    largest = max(1e-300, float(np.abs(rungs.score).max()))
-    for trend in spacings_of(rungs).values():
-        if trend.estimate(rungs.score[None])[1][0] <= (ROUNDING * largest) ** 2:
-            return f"the scores of {name} lie on a smooth curve without any scatter, so nothing says what chance does"
-    return ""
-
-
-def overlap_of(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    """1 - total variation distance of two sets of class weights: sum over the classes of the smaller weight."""
-    return float(sum(np.minimum(one[shape], other[shape]) for shape in one))
 
 
 def holm_over(p: Sequence[float]) -> list[float]:

@@ -16,8 +16,8 @@ from jaxtyping import Int
 from thalweg.progress import Progress, Silent
 from thalweg.shape.evidence import Evidence, Settings, examine, null_for
 from thalweg.shape.families import CLASSES
-from thalweg.shape.orders import MANY, Basis, Null, flat_p, holm, order_p
-from thalweg.shape.rungs import Points, Rungs, bases, distinct, points_of
+from thalweg.shape.order_tests import MANY, Basis, Null, flat_p, holm, order_p
+from thalweg.shape.points import Points, Rungs, distinct, noise_sources, points_of
 from thalweg.shape.verdict import Name, decide
 
 LEAST_POINTS = 4  # three points always make a line, a valley or a hump
@@ -55,7 +55,7 @@ def changes_without(
 def _points_without(rungs: Rungs, basis: Basis, i: int) -> Points | None:
     """The points that are left without a model; None where nothing can be tested any more."""
     rest = rungs.keep(np.arange(len(rungs)) != i)
-    return points_of(rest, basis) if distinct(rest) >= LEAST_POINTS and basis in bases(rest) else None
+    return points_of(rest, basis) if distinct(rest) >= LEAST_POINTS and basis in noise_sources(rest) else None
 
 
 def _changes_of_many(

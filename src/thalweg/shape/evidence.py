@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from thalweg.shape.families import CLASSES, Weighing, weigh
-from thalweg.shape.orders import Null, flat_p, holm, null_of, order_p, ordered_curve, valley_fits
-from thalweg.shape.rungs import Points
+from thalweg.shape.order_tests import Null, flat_p, holm, null_of, order_p, ordered_curve, valley_fits
+from thalweg.shape.points import Points
 from thalweg.shape.verdict import Depth, Name, decide
 
 DEPTH_DRAWS = 1000

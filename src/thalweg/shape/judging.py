@@ -10,27 +10,21 @@ from numpy.typing import ArrayLike
 from thalweg.errors import ThalwegError
 from thalweg.progress import Progress
 from thalweg.shape import planning
-from thalweg.shape.companions import Companions, quadratic, thirds, two_lines
 from thalweg.shape.deletions import LEAST_POINTS, changes_without
 from thalweg.shape.evidence import Evidence, Settings, examine, null_for
 from thalweg.shape.families import CLASSES
-from thalweg.shape.orders import MANY, Basis, null_of, ordered_curve
-from thalweg.shape.rungs import Points, Rungs, bases, column, distinct, points_of, rungs_of
-from thalweg.shape.verdict import (
-    Fit,
-    Name,
-    Scatter,
-    Sensitivity,
-    Verdict,
-    decide,
+from thalweg.shape.order_tests import MANY, Basis, null_of, ordered_curve
+from thalweg.shape.points import Points, Rungs, column, distinct, noise_sources, points_of, rungs_of
+from thalweg.shape.published_tests import Companions, quadratic, thirds, two_lines
+from thalweg.shape.sentences import (
     flat_sentence,
-    manner,
     models,
     monotone_sentence,
     number,
     turning_sentence,
     uncertain_sentence,
 )
+from thalweg.shape.verdict import Fit, Name, Scatter, Sensitivity, Verdict, decide, manner
 
 FRACTION, PERCENT = 0.05, 5.0  # the smallest effect by default, where scores run from 0 to 1 and where to 100
 CLEARLY_PERCENT = 10.0  # a score above this, and none outside 0 to 100: no scale from 0 to 1, and no few units of one
@@ -134,7 +128,7 @@ def judge(
             dropped,
             settings,
         )
-    found = {basis: points for basis in bases(rungs) if (points := points_of(rungs, basis)) is not None}
+    found = {basis: points for basis in noise_sources(rungs) if (points := points_of(rungs, basis)) is not None}
     if n > MOST_POINTS:
         settings = replace(settings, draws=min(settings.draws, DRAWS_OF_MANY))
     primary = next((basis for basis in ("replicates", "residuals") if basis in found), None)

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from thalweg.shape.orders import Basis, Null, gains, null_of, simulate
+from thalweg.shape.order_tests import Basis, Null, gains, null_of, simulate
 
 POWER = 0.8  # Cohen 1988's convention
 CURVES = 1000  # simulated valleys: the power is known to .013

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import polars as pl
 
-from thalweg import parquet_files
 from thalweg.errors import ThalwegError, readable
+from thalweg.files import parquet as parquet_files
 
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".dat")
 PARQUET = (".parquet", ".pq")

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from thalweg.errors import ThalwegError, unknown
 from thalweg.progress import Progress, Silent
 from thalweg.shape.judging import judge
+from thalweg.shape.points import HUGE, too_large
 from thalweg.shape.reading import ModelTable, number_of, plain_number, table_of_frame
-from thalweg.shape.rungs import HUGE, too_large
 from thalweg.shape.verdict import Verdict
 
 MISSING = {

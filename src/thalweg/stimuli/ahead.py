@@ -24,8 +24,9 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thalweg.engine.where import single_thread
-from thalweg.stimuli import ImageFiles, Stimuli
+from thalweg.compute.workers import single_thread
+from thalweg.stimuli.base import Stimuli
+from thalweg.stimuli.files import ImageFiles
 
 PIECE = 25  # stimuli decoded by a process at once: 15 MB at 224 pixels
 WAITING = 3  # pieces a worker that are decoded or being decoded

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from thalweg.errors import ThalwegError, user_code
-from thalweg.stimuli import ImageFiles, Images, NumberPairs, Splits, Stimuli, Windows
+from thalweg.stimuli.base import Splits, Stimuli
+from thalweg.stimuli.files import ImageFiles
+from thalweg.stimuli.images import Images
+from thalweg.stimuli.pairs import NumberPairs
 from thalweg.stimuli.showing import Shown
+from thalweg.stimuli.windows import Windows
 
 OWN = (Images, ImageFiles, Windows, NumberPairs)
 ATTRIBUTES = (

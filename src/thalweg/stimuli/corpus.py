@@ -13,75 +13,28 @@ window begins at a word that follows whitespace and ends where a word does, so s
 scripts that write no spaces (`scripts`), it begins and ends between any two characters that no token spans.
 """
 
-import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from scipy.sparse import csr_array
-from threadpoolctl import threadpool_limits
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Split
-from tokenizers.pre_tokenizers import Sequence as InTurn
-from tokenizers.trainers import BpeTrainer
-from torch import Tensor
+from jaxtyping import Int
+from tokenizers import Tokenizer
 
 from thalweg.errors import ThalwegError, readable
-from thalweg.stimuli import Source, Splits
+from thalweg.stimuli.base import Source, Splits
 from thalweg.stimuli.docstrings import embedded
 from thalweg.stimuli.documents import BLOCK, Document, Texts, read, without_repeats
-from thalweg.stimuli.scripts import MARKS, unspaced
+from thalweg.stimuli.encoding import SPEECH, Encoded, encode, encode_whole
+from thalweg.stimuli.topics import topics
+from thalweg.stimuli.vocabulary import ENTRIES, byte_pairs, pieces
 from thalweg.stimuli.windows import NO_TARGET, Tags, Vocabulary, Windows
 
-__all__ = [
-    "Document",
-    "Encoded",
-    "byte_pairs",
-    "embedded",
-    "encode",
-    "encode_whole",
-    "pieces",
-    "read",
-    "split",
-    "splits",
-    "windows",
-]
-
 LENGTH = 24  # tokens in a window: about fifteen words
-ENTRIES = 2048  # of the vocabulary
 POOL, VALIDATION = 6000, 2000  # windows, at most
 POOL_SHARE, VALIDATION_SHARE = 0.2, 0.05  # of the documents
 POOL_DOCUMENTS = 4  # at least: two halves of two documents each; and at most a quarter of the pool from one document
 LEAST_DOCUMENTS = 8  # four for the pool, one for validation, three for training
-TOPICS = 32
-PASSAGE = 256  # tokens of a document that are taken to keep to one subject
-PASSAGES = 3000  # that topics are fitted on, at most: more cost time and change little
-COMMON = 0.3  # of passages: what more of them have says nothing of their subject (articles, punctuation)
-ROUNDS = 50  # of the factorisation: four times as many change the error by a thousandth
-LETTER = rf"\w{MARKS}"  # Python's \w lacks the marks that belong to letters, as the vowels of Hindi and Thai
-RUN = (
-    "{1,200}"  # of a longer one, as a text without spaces may be, each part is a word: merges cost its length each time
-)
-WORD = re.compile(rf"\n| ?[{LETTER}]{RUN}(?:['’][{LETTER}]{RUN})*| ?[^{LETTER} \n]{RUN}| ")
-BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how vocabularies in SentencePiece's manner spell a byte
-SPEECH = "part of speech"
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """A document as tokens: which are the first of a word, and the tag of each one's word where words are tagged.
-
-    `unspaced` says before which tokens the text may be cut because its script writes no spaces; empty where none may.
-    """
-
-    tokens: Int[np.ndarray, " token"]
-    first: Bool[np.ndarray, " token"]
-    tags: tuple[str, ...] = ()
-    unspaced: Bool[np.ndarray, " token_or_none"] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
 
 def splits(source: Source, seed: int, *, length: int = LENGTH, tokenizer: Tokenizer | None = None) -> Splits:
@@ -204,143 +157,6 @@ def _encoded(
     return encoded, _vocabulary(own, encoded[:trained], seed)
 
 
-def byte_pairs(texts: Iterable[str], entries: int = ENTRIES) -> Tokenizer:
-    """A byte-level byte-pair encoding with at most so many entries, trained on texts; the same for the same texts.
-
-    All 256 bytes are entries, so that there is no text that it can't encode.
-    """
-    tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = InTurn(
-        [Split(Regex(WORD.pattern), "isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    alphabet = sorted(ByteLevel.alphabet())
-    trainer = BpeTrainer(vocab_size=entries, min_frequency=2, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
-
-
-def pieces(tokenizer: Tokenizer) -> tuple[bytes, ...]:
-    """The bytes of each token, by its number; none where no token has that number.
-
-    Entries of a byte-level encoding are spelt with one printable character a byte: printable ones stand for themselves,
-    the others follow from the 256th character on (Radford et al. 2019, the code of GPT-2). In SentencePiece's manner
-    (Kudo & Richardson 2018) "▁" is a space, and "<0x0A>" the byte 10. Tokens that were added to a vocabulary, such as
-    those for the beginning and the end of a text, are their own text.
-    """
-    spelt = _from_printable if "ByteLevel" in f"{tokenizer.pre_tokenizer} {tokenizer.decoder}" else _from_sentence_piece
-    entries = tokenizer.get_vocab(with_added_tokens=True)
-    added = tokenizer.get_added_tokens_decoder()
-    found = [b""] * (1 + max(entries.values()))
-    for entry, number in entries.items():
-        found[number] = added[number].content.encode() if number in added else spelt(entry)
-    return tuple(found)
-
-
-def _printable() -> dict[str, int]:
-    """The byte that each character of a byte-level encoding stands for."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-BYTE_OF = _printable()
-
-
-def _from_printable(entry: str) -> bytes:
-    known = all(character in BYTE_OF for character in entry)
-    return bytes(BYTE_OF[character] for character in entry) if known else entry.encode()
-
-
-def _from_sentence_piece(entry: str) -> bytes:
-    byte = BYTE.fullmatch(entry)
-    return bytes([int(byte[1], 16)]) if byte else entry.replace("▁", " ").encode()
-
-
-def encode(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]:
-    """Each document as tokens; every different word is encoded once."""
-    known: dict[str, list[int]] = {}
-    entries = pieces(tokenizer)
-    found = []
-    for document in documents:
-        words = WORD.findall(document.text)
-        for word in words:
-            if word not in known:
-                known[word] = tokenizer.encode(word, add_special_tokens=False).ids
-        sizes = np.array([len(known[word]) for word in words], np.int64)
-        first = np.zeros(int(sizes.sum()), np.bool_)
-        first[sizes.cumsum() - sizes] = True
-        tokens = np.array([token for word in words for token in known[word]], np.int32)
-        last = np.array([len(word) for word in words], np.int64).cumsum() - 1
-        spoken, joints = _spoken(document, np.repeat(last, sizes)), unspaced(document.text)
-        between = _at_characters(tokens, entries, joints) if joints.any() else joints[:0]
-        found.append(Encoded(tokens, first, spoken, between))
-    return found
-
-
-def _at_characters(
-    tokens: Int[np.ndarray, " token"], entries: Sequence[bytes], places: Bool[np.ndarray, " place"]
-) -> Bool[np.ndarray, " token"]:
-    """Whether a token begins at one of these places of the text: where it begins with a whole character, not within."""
-    shown = [entries[token] for token in tokens.tolist()]
-    characters = np.array([sum(byte & 0xC0 != 0x80 for byte in piece) for piece in shown], np.int64)
-    whole = np.array([piece[0] & 0xC0 != 0x80 for piece in shown], np.bool_)  # continuing bytes of UTF-8 are 10xxxxxx
-    return np.asarray(whole & places[characters.cumsum() - characters])
-
-
-def encode_whole(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]:
-    """Each document as the tokens that a published tokenizer makes of all of it, nothing added or cut.
-
-    What a text says is text, even where it spells one of the tokenizer's special tokens.
-    """
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
-    found = []
-    for document in documents:
-        encoding = tokenizer.encode(document.text, add_special_tokens=False)
-        tokens = np.array(encoding.ids, np.int32)
-        offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
-        starts = np.array([word.start() for word in WORD.finditer(document.text)], np.int64)
-        ends = np.append(starts[1:], len(document.text))
-        word = np.searchsorted(starts, (offsets[:, 1] - 1).clip(min=0), side="right") - 1  # that a token ends in
-        last = ends[word] - 1 if len(tokens) else word
-        first, joints = _first(document.text, starts, offsets), unspaced(document.text)
-        between = joints[offsets[:, 0]] & _after_all(offsets) if joints.any() else joints[:0]
-        found.append(Encoded(tokens, first, _spoken(document, last), between))
-    return found
-
-
-def _after_all(offsets: Int[np.ndarray, "token 2"]) -> Bool[np.ndarray, " token"]:
-    """Whether a token begins after the end of every token before: of those that share a place, as the bytes of one
-    character do, the first alone.
-    """
-    return np.concatenate([[0], np.maximum.accumulate(offsets[:-1, 1])]) <= offsets[:, 0]
-
-
-def _first(
-    text: str, starts: Int[np.ndarray, " word"], offsets: Int[np.ndarray, "token 2"]
-) -> Bool[np.ndarray, " token"]:
-    """Whether a word begins with each token: at the token's start, and after the end of every token before.
-
-    Some tokenizers leave the space before a word out of its first token's place. Of tokens that share a place, as the
-    bytes of one character do, the first counts.
-    """
-    if not len(offsets):
-        return np.zeros(0, np.bool_)
-    start = starts[np.searchsorted(starts, offsets[:, 0], side="right").clip(min=1) - 1]
-    spaced = np.array([text[place] == " " for place in starts.tolist()])[np.searchsorted(starts, start)]
-    before = np.concatenate([[0], np.maximum.accumulate(offsets[:-1, 1])])
-    return np.asarray((offsets[:, 0] - start <= spaced) & (before <= start))
-
-
-def _spoken(document: Document, last: Int[np.ndarray, " token"]) -> tuple[str, ...]:
-    """For each token, the tag at the last character of its word, if there are tags."""
-    if not document.tags:
-        return ()
-    place = np.searchsorted(np.array(document.ends, np.int64), last, side="right").clip(max=len(document.tags) - 1)
-    return tuple(document.tags[tagged] for tagged in place)
-
-
 def windows(
     documents: Sequence[Document], encoded: Sequence[Encoded], vocabulary: Vocabulary, *, length: int
 ) -> Windows:
@@ -446,39 +262,3 @@ def _published(tokenizer: Tokenizer, training: Sequence[Encoded], seed: int) -> 
     weights = torch.zeros(len(found), len(entries))
     weights[:, torch.from_numpy(occurring).long()] = found
     return Vocabulary(entries, torch.from_numpy(counts), weights)
-
-
-def counted(rows: Iterable[Int[np.ndarray, " _"]], entries: int) -> csr_array:
-    """How often each row holds each of so many tokens (row, token): a sparse matrix, for vocabularies are large."""
-    found = [np.unique(row, return_counts=True) for row in rows]
-    ends = np.cumsum([0, *(len(tokens) for tokens, _ in found)])
-    tokens, times = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return csr_array((times, tokens.astype(np.int32), ends.astype(np.int32)), (len(found), entries))
-
-
-def topics(documents: Sequence[Encoded], entries: int, *, seed: int) -> Float[Tensor, "topic token"]:
-    """What documents are about: topics as weights of tokens; a topic's weights add up to one.
-
-    Non-negative factors of passages of the documents by tokens, counts weighted by how few passages have the token
-    (TF-IDF). Tokens in more than three tenths of the passages have no weight. There are 32 topics, or as many as there
-    are passages; where the documents are about less, all weights of some topics are 0.
-    """
-    from sklearn.decomposition import NMF  # slow to import, and only needed here
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.feature_extraction.text import TfidfTransformer
-
-    passages = [
-        one.tokens[start : start + PASSAGE] for one in documents for start in range(0, max(1, len(one.tokens)), PASSAGE)
-    ]
-    if len(passages) > PASSAGES:
-        chosen = np.random.default_rng(seed).choice(len(passages), PASSAGES, replace=False)
-        passages = [passages[place] for place in np.sort(chosen)]
-    counts = counted(passages, entries).astype(np.float64)
-    rare = np.asarray((counts > 0).mean(0)).ravel() <= COMMON
-    weighted = csr_array(TfidfTransformer(sublinear_tf=True).fit_transform(counts).multiply(rare[None]))
-    factors = NMF(min(TOPICS, len(passages), entries), init="nndsvd", max_iter=ROUNDS, random_state=seed % (1 << 32))
-    with threadpool_limits(1), warnings.catch_warnings():  # the sums of several threads differ in the last digits
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        factors.fit(weighted)
-    weights = factors.components_ / factors.components_.sum(1, keepdims=True).clip(min=np.finfo(float).tiny)
-    return torch.from_numpy(weights.astype(np.float32))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import ThalwegError, readable, unknown
-from thalweg.stimuli import Source
+from thalweg.stimuli.base import Source
 from thalweg.stimuli.folders import files_below
 from thalweg.stimuli.parquet import NO_LABELS
 from thalweg.stimuli.text_files import decoded, mode, spaced, without_controls

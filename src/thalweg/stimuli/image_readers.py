@@ -22,9 +22,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from thalweg.engine.local import default_workers
+from thalweg.compute.local import default_workers
 from thalweg.errors import ThalwegError, readable
-from thalweg.stimuli import Source, parquet
+from thalweg.stimuli import parquet
+from thalweg.stimuli.base import Source
 from thalweg.stimuli.decoding import WHITE, Glance, glance, white_of
 from thalweg.stimuli.files import DIGEST, PIECE, ImageFiles, digest_of, why_unread
 from thalweg.stimuli.folders import Listing, files_below, regular_bytes

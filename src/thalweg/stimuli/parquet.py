@@ -22,8 +22,8 @@ from typing import Any
 
 import polars as pl
 
-from thalweg import parquet_files
 from thalweg.errors import ThalwegError, readable, unknown
+from thalweg.files import parquet as parquet_files
 from thalweg.stimuli.folders import regular_bytes
 
 SLICE = 16 << 20  # bytes read at once, about

@@ -17,8 +17,8 @@ from typing import Any
 
 import polars as pl
 
-from thalweg import parquet_files
 from thalweg.errors import ThalwegError, readable
+from thalweg.files import parquet as parquet_files
 from thalweg.stimuli.text_files import Decoded, decoded
 
 TEXT = "text"

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from thalweg.errors import ThalwegError, unknown
-from thalweg.ladder import Subject
-from thalweg.subjects import language, vision
+from thalweg.models.records import Subject
+from thalweg.subjects import efficientnet_lite, language, open_clip_models, timm_models, torchvision_models
 from thalweg.subjects.own import from_file
 
 KINDS: dict[str, Callable[..., Subject]] = {
-    "torchvision": vision.torchvision,
-    "timm": vision.timm,
-    "open-clip": vision.open_clip,
-    "efficientnet-lite": vision.efficientnet_lite,
+    "torchvision": torchvision_models.torchvision,
+    "timm": timm_models.timm,
+    "open-clip": open_clip_models.open_clip,
+    "efficientnet-lite": efficientnet_lite.efficientnet_lite,
     "hf": language.causal,
 }
 FORMS = (

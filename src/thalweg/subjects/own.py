@@ -6,9 +6,9 @@ from importlib.machinery import SourceFileLoader
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from thalweg.engine.sending import by_value
+from thalweg.compute.sending import by_value
 from thalweg.errors import ThalwegError, line_of, reason, unknown, user_code
-from thalweg.ladder import Subject
+from thalweg.models.records import Subject
 from thalweg.packages import torchvision_first
 
 

@@ -1,0 +1,1 @@
+"""Where work runs: devices, and engines that share tasks out."""

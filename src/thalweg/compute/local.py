@@ -1,0 +1,78 @@
+"""The engine `local`: processes of this machine, through joblib.
+
+When a worker process dies, joblib gives up all that has not returned. Here the tasks that remain are started again, up
+to `RESTARTS` times in a row without one that finishes: what has returned is never lost, the tasks that other workers
+were at are done again. A single worker is this process itself, and then its death is the run's. When this process dies,
+its workers end within seconds.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from thalweg.compute.sending import Packed, ends_with, packed, portable, unpacked
+from thalweg.compute.workers import EngineConfig, called
+from thalweg.errors import ThalwegError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+# joblib starts worker processes that have grown anew, between tasks, and warns of it; nothing is lost.
+warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given to the executor")
+RESTARTS = 2  # times in a row that the remaining tasks are started again after a worker died
+
+
+def default_workers() -> int:
+    """As many workers as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ready(_where: EngineConfig) -> None:
+    """There is nothing that could be missing."""
+
+
+def run(function: Callable[[Item], Result], items: Sequence[Item], where: EngineConfig) -> Iterator[tuple[int, Result]]:
+    """Call the function on every item and yield (place, result) as they come.
+
+    Raises:
+        ThalwegError: a worker died again after the last restart.
+    """
+    workers = where.workers or default_workers()
+    if workers == 1 or len(items) <= 1:
+        for place, item in enumerate(items):
+            yield place, called(function, item)
+        return
+    remaining = dict(enumerate(items))
+    deaths = 0
+    while remaining:
+        try:
+            for place, result in _parallel(function, remaining.items(), workers):
+                del remaining[place]
+                deaths = 0
+                yield place, result
+        except TerminatedWorkerError as death:
+            deaths += 1
+            if deaths > RESTARTS:
+                raise ThalwegError(
+                    f"worker processes died {deaths} times in a row with {len(remaining)} tasks to go; most often "
+                    "memory ran out: try fewer --workers. What is done is kept"
+                ) from death
+
+
+def _parallel(function: Callable[[Any], Any], items: Iterable[tuple[int, Any]], workers: int) -> Iterator[Any]:
+    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+    parent, task = os.getpid(), joblib.delayed(_call)
+    return iter(parallel(task(parent, place, packed((function, item))) for place, item in list(items)))
+
+
+def _call(parent: int, place: int, sent: Packed) -> tuple[int, Any]:
+    """One task, in a worker process."""
+    ends_with(parent)
+    function, item = unpacked(sent)
+    try:
+        return place, called(function, item)
+    except Exception as wrong:
+        raise portable(wrong) from None

@@ -1,0 +1,1 @@
+"""Files: written whole, named one to one, checked for damage, and known by their content."""

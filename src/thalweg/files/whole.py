@@ -1,0 +1,145 @@
+"""Files that are written whole or not at all, and read with a sentence where they are damaged."""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from thalweg.errors import NoRoom, ThalwegError, check_utf8, readable, reason
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to that takes the place of `path` when all went well.
+
+    Raises:
+        NoRoom: the disk is full.
+    """
+    beside = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")  # two machines may write at once
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        os.replace(beside, path)
+    except Exception as wrong:
+        if not is_full_disk(wrong):
+            raise
+        raise NoRoom(
+            f"{readable(path)}: the disk is full; make room and give the same command again: what is done is kept"
+        ) from wrong
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def writable(folder: Path, option: str) -> None:
+    """See that files can be made in a folder, which is made if it is not there.
+
+    Raises:
+        ThalwegError: they cannot; names the option that chooses another.
+    """
+    check_utf8(folder, f"choose another with {option}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as refused:
+        raise ThalwegError(
+            f"{readable(folder)}: cannot be written ({refused.strerror or refused}); choose another with {option}"
+        ) from refused
+
+
+FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
+
+
+def is_full_disk(wrong: Exception) -> bool:
+    """Whether an error says that there is no room left; the writers of tensors and tables say it in words alone."""
+    return getattr(wrong, "errno", None) in FULL or any(said in str(wrong) for said in FULL.values())
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write text as UTF-8; half characters are escaped."""
+    with replacing(path) as beside:
+        beside.write_text(content, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON that reads well; a number that is not finite is an error, for JSON has none."""
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_frame(path: Path, frame: pl.DataFrame) -> None:
+    """Write a table as Parquet."""
+    with replacing(path) as beside:
+        frame.write_parquet(beside, compression="zstd", statistics=False)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors."""
+    with replacing(path) as beside:
+        safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, beside, dict(notes or {}))
+
+
+AGAIN = "give the survey command again: it derives again what is missing or damaged"
+DAMAGE = (pl.exceptions.PolarsError, safetensors.SafetensorError, ValueError, OSError, RecursionError)
+
+
+def _reading(path: Path, read: Callable[[Path], Any], mend: str) -> Any:
+    if not path.is_file():
+        raise ThalwegError(f"{readable(path)}: there is no such file; {mend}")
+    try:
+        return read(path)
+    except (*DAMAGE, pl.exceptions.PanicException) as damage:
+        raise Damaged(path, reason(damage), mend) from damage
+
+
+class Damaged(ThalwegError):
+    """A file of a run is not what it should be."""
+
+    def __init__(self, path: Path, found: str, mend: str = AGAIN) -> None:
+        self.what = f"{readable(path)}: damaged or truncated ({found[:160]})"
+        super().__init__(f"{self.what}; {mend}")
+
+    def __reduce__(self) -> tuple[type[ThalwegError], tuple[str]]:
+        return ThalwegError, (str(self),)  # as it comes back from a worker
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of the run directory; ThalwegError if it is missing or damaged."""
+    return _reading(path, lambda p: json.loads(p.read_text(encoding="utf-8")), AGAIN)
+
+
+def read_frame(path: Path, columns: Iterable[str] = (), *, least: int = 0) -> pl.DataFrame:
+    """A table of the run directory.
+
+    Raises:
+        ThalwegError: it is missing or damaged, or has not these columns or not so many rows.
+    """
+    frame: pl.DataFrame = _reading(path, pl.read_parquet, AGAIN)
+    if lacking := [name for name in columns if name not in frame.columns]:
+        raise Damaged(path, f"it has no column {', '.join(lacking[:3])}: is it another table?")
+    if len(frame) < least:
+        raise Damaged(path, "it has no rows")
+    return frame
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of the run directory; ThalwegError if the file is missing or damaged."""
+    return _reading(path, safetensors.torch.load_file, AGAIN)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Models: their records, their layers, and hooks at these."""

@@ -1,0 +1,62 @@
+"""Plain networks that ladders of images are made of: fully connected ones and convnets, for ten classes."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from thalweg.compute.devices import channels_last
+from thalweg.models.records import Layer
+
+DIGITS = (1, 28)  # colour channels, pixels a side
+
+
+class Centred(nn.Module):
+    """Pixels from -1 to 1 instead of from 0 to 1."""
+
+    def forward(self, images: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The pixels, moved and stretched."""
+        return 2 * images - 1
+
+
+def fully_connected(*widths: int, shape: tuple[int, int] = DIGITS, centred: bool = False) -> nn.Sequential:
+    """Hidden layers of these widths, each a linear map and a rectifier; none makes softmax regression.
+
+    Photographs should be `centred`: where all pixels lie far from zero, narrow layers lose their units in training, for
+    a rectifier that gives zero to all of them learns no more. Digits are mostly zero as they are.
+    """
+    parts: list[nn.Module] = [Centred(), nn.Flatten()] if centred else [nn.Flatten()]
+    channels, side = shape
+    before = channels * side * side
+    for width in widths:
+        parts += [nn.Linear(before, width), nn.ReLU()]
+        before = width
+    return nn.Sequential(*parts, nn.Linear(before, 10))
+
+
+def convolutional(*widths: int | str, everywhere: bool = False, shape: tuple[int, int] = DIGITS) -> nn.Sequential:
+    """Normalised convolutions of three by three with these many channels, rectified; "pool" halves the image.
+
+    The read-out is linear in the last channels' values at every place or, with `everywhere`, in each channel's maximum
+    over places, which is the value that is recorded of a unit.
+    """
+    parts: list[nn.Module] = []
+    before, side = shape
+    for width in widths:
+        if isinstance(width, str):
+            parts.append(nn.MaxPool2d(2))
+            side //= 2
+        else:
+            parts += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            before = width
+    if everywhere:
+        parts.append(nn.AdaptiveMaxPool2d(1))
+        side = 1
+    return channels_last(nn.Sequential(*parts, nn.Flatten(), nn.Linear(before * side * side, 10)))
+
+
+def before_rectifiers(model: nn.Sequential) -> tuple[Layer, ...]:
+    """The modules whose outputs the rectifiers take in."""
+    names = [name for name, _ in model.named_children()]
+    return tuple(
+        Layer(names[place - 1], "max", torch.relu) for place, part in enumerate(model) if isinstance(part, nn.ReLU)
+    )

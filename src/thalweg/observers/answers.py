@@ -1,0 +1,75 @@
+"""Answers of observers that embed stimuli: evidence for every query of every unit at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thalweg.trials.building import MANY_REFERENCES, REFERENCES, TrialSet, readout
+
+CAPACITIES = (1, 2, 5, 20, None)  # None: all features of the dictionary
+VARIANCE_FLOOR = 0.05  # of a feature's variance over the pool: thirty references can't show that it is less
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """How much each query of a band looks like the high references rather than the low ones; NaN where there is no
+    query.
+    """
+
+    high: Float[Tensor, "unit high"]
+    low: Float[Tensor, "unit low"]
+
+
+Answers = Mapping[str, Evidence]  # by band
+
+
+def answer(trials: TrialSet, embedding: Float[Tensor, "stimulus feature"]) -> Answers:
+    """Whole-stimulus evidence d(q) = s(q, E+) - s(q, E-), with s the mean similarity to nine references.
+
+    The mean similarity to a set is the similarity to its mean: d(q) = e(q) . (mean of E+ - mean of E-).
+    """
+    weights = _mean(embedding, trials.high[:, :REFERENCES]) - _mean(embedding, trials.low[:, :REFERENCES])
+    return _by_band(trials, readout(embedding, trials.query_index, weights))
+
+
+def answer_by_features(
+    trials: TrialSet, dictionary: Float[Tensor, "stimulus feature"], capacities: Sequence[int | None] = CAPACITIES
+) -> dict[int | None, Answers]:
+    """Evidence of an observer that may use only its c best features, for each capacity c (None: all).
+
+    For each feature, over thirty references a side, separation = |m+ - m-| / sqrt(v), with v the mean of the two
+    variances and a floor of 0.05 pool variances. The c best are weighed by (m+ - m-) / v, a discriminant that takes
+    features as independent.
+    """
+    high, low = trials.high[:, :MANY_REFERENCES], trials.low[:, :MANY_REFERENCES]
+    difference = _mean(dictionary, high) - _mean(dictionary, low)  # (unit, feature)
+    squares = dictionary.square()
+    within = (_mean(squares, high) + _mean(squares, low)) / 2
+    within -= (_mean(dictionary, high).square() + _mean(dictionary, low).square()) / 2
+    within = within.clamp_min(0) + VARIANCE_FLOOR
+    weights = difference / within
+    limited = [c for c in capacities if c is not None]
+    best = (difference.square() / within).topk(min(max(limited, default=1), difference.shape[1]), 1).indices
+    ids = trials.query_index.ids
+    values = dictionary[ids.clamp_min(0)[:, :, None], best[:, None, :]]  # (unit, query, feature)
+    sums = (values * weights.gather(1, best)[:, None, :]).cumsum(2).masked_fill((ids < 0)[:, :, None], torch.nan)
+    answers: dict[int | None, Answers] = {}
+    for c in capacities:
+        evidence = (
+            readout(dictionary, trials.query_index, weights) if c is None else sums[:, :, min(c, best.shape[1]) - 1]
+        )
+        answers[c] = _by_band(trials, evidence)
+    return answers
+
+
+def _mean(table: Float[Tensor, "stimulus feature"], ids: Tensor) -> Float[Tensor, "unit feature"]:
+    """The mean of some rows of a table, a set of rows for each unit."""
+    return torch.nn.functional.embedding_bag(ids.clamp_min(0).contiguous(), table, mode="mean")
+
+
+def _by_band(trials: TrialSet, evidence: Float[Tensor, "unit query"]) -> Answers:
+    """The evidence for all queries, laid out by band again."""
+    return {band: Evidence(high, low) for band, (high, low) in trials.by_band(evidence).items()}

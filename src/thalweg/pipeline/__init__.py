@@ -1,0 +1,1 @@
+"""From ladders to a run directory: the steps of a survey."""

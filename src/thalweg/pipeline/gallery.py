@@ -1,0 +1,108 @@
+"""The stimuli to look at: for each rung its best, median and worst units, what drives them most and least, and one
+trial.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import polars as pl
+
+from thalweg.measures.headlines import PLAIN
+from thalweg.recording.result import Recording
+from thalweg.stimuli.base import Stimuli
+from thalweg.trials.building import build_trials
+from thalweg.trials.items import draw
+
+PLACES = ("best", "median", "worst")
+BAND = "v75"  # of the trial that is shown
+SCHEMA: dict[str, Any] = {
+    "ladder": pl.String,
+    "rung": pl.String,
+    "seed": pl.Int32,
+    "place": pl.String,
+    "layer": pl.String,
+    "unit": pl.Int32,
+    "measure": pl.String,
+    "value": pl.Float64,
+    "role": pl.String,  # high or low reference, high or low query
+    "rank": pl.Int32,
+    "first": pl.Boolean,  # of the two queries, the one that is shown first
+    "stimulus": pl.Int32,
+    "label": pl.String,
+    "png": pl.Binary,  # of a picture
+    "pieces": pl.List(pl.String),  # of a text
+    "values": pl.List(pl.Float32),  # of the unit at each piece, where it has them
+}
+
+Trace = Callable[
+    [str, int, list[int]], list[list[float]]
+]  # (layer, unit, stimuli): its values along each, if it has any
+
+
+def gallery(
+    units: pl.DataFrame,
+    recordings: Mapping[str, tuple[Recording, Recording]],
+    pool: Stimuli,
+    *,
+    trace: Trace,
+    measure: str,
+    observer: str,
+    seed: int,
+) -> pl.DataFrame:
+    """What is to be shown of one model: `recordings` holds for each layer the reference and the query half's.
+
+    Units are ranked by the measure; where no unit of the model has one, by `two_choice`.
+    """
+    rows = units.filter(~pl.col("exchanged") & (pl.col("observer") == observer) & (pl.col("band") == "mean"))
+    rows = rows.filter(pl.col("value").is_not_nan())
+    ranked = rows.filter(pl.col("measure") == measure)
+    if ranked.is_empty():
+        ranked = rows.filter(pl.col("measure") == PLAIN)
+    ranked = ranked.sort("value", "depth", "unit", descending=[True, False, False])
+    found = []
+    for place, at in zip(PLACES, (0, len(ranked) // 2, len(ranked) - 1), strict=True):
+        if ranked.is_empty():
+            break
+        unit = ranked.row(at, named=True)
+        found += [
+            {
+                **{name: unit[name] for name in ("ladder", "rung", "seed", "layer", "unit", "measure", "value")},
+                "place": place,
+                **shown,
+            }
+            for shown in _shown(recordings[unit["layer"]], unit, pool, trace, seed)
+        ]
+    return pl.DataFrame(found, schema=SCHEMA)
+
+
+def _shown(
+    halves: tuple[Recording, Recording], unit: Mapping[str, Any], pool: Stimuli, trace: Trace, seed: int
+) -> list[dict[str, object]]:
+    at = halves[0].places.tolist().index(unit["unit"])
+    trials = build_trials(*(half.units(slice(at, at + 1)) for half in halves))
+    one = draw(trials, 0, BAND, seed=seed + at) or draw(trials, 0, "extreme", seed=seed + at)
+    if one is None:
+        return []
+    roles = [
+        *(("high reference", rank, stimulus) for rank, stimulus in enumerate(one.high_references)),
+        *(("low reference", rank, stimulus) for rank, stimulus in enumerate(one.low_references)),
+        ("high query", 0, one.high_query),
+        ("low query", 0, one.low_query),
+    ]
+    values = trace(unit["layer"], unit["unit"], [stimulus for _, _, stimulus in roles])
+    found: list[dict[str, object]] = []
+    for place, (role, rank, stimulus) in enumerate(roles):
+        shown = pool.show(stimulus)
+        found.append(
+            {
+                "role": role,
+                "rank": rank,
+                "first": one.high_first == (role == "high query"),
+                "stimulus": stimulus,
+                "label": shown.label,
+                "png": shown.png,
+                "pieces": list(shown.pieces),
+                "values": values[place] if values else [],
+            }
+        )
+    return found

@@ -1,0 +1,212 @@
+"""One model of a survey with all that its tasks need: names of files, hashes of inputs, shards.
+
+Shards are cut between batches, so that a model is given the same batches however many there are: what is kept of each
+unit is then the same to the last bit, and only sums are rounded in another order.
+"""
+
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from thalweg.compute.devices import BATCH, at_once
+from thalweg.errors import NoRoom, ThalwegError, reason
+from thalweg.files import whole
+from thalweg.files.identity import digest, identity, is_packaged
+from thalweg.files.names import file_name
+from thalweg.measures.base import MEASURES
+from thalweg.models import untrained as twins
+from thalweg.models.loading import built, loaded, weights_of
+from thalweg.models.records import Evaluation, Ladder, Rung, Subject, Trainer
+from thalweg.observers.base import Observer
+from thalweg.pipeline.settings import Settings
+from thalweg.recording.readout import NEURONS, RANDOM
+from thalweg.runs.directory import RunDirectory
+from thalweg.stimuli.base import Splits, Stimuli, viewed
+
+SHARDS = "recordings/shards"
+PARAMETERS = "parameters"  # a column of the tables
+
+
+def cut(ids: Int[Tensor, " stimulus"], *, batch_size: int, shards: int) -> list[Int[Tensor, "_"]]:
+    """The stimuli in so many parts of whole batches.
+
+    Raises:
+        ThalwegError: there are fewer batches than parts.
+    """
+    batches = ids.split(batch_size)
+    if len(batches) < shards:
+        raise ThalwegError(
+            f"shards is {shards}, but {len(ids)} stimuli make {len(batches)} batches of {batch_size}, and a shard is "
+            "one at least; ask for fewer shards or smaller batches"
+        )
+    ends = [len(batches) * shard // shards for shard in range(shards + 1)]
+    return [torch.cat(batches[start:end]) for start, end in pairwise(ends)]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """One rung and seed of a ladder, with all that its tasks need."""
+
+    run: RunDirectory
+    ladder: Ladder
+    rung: Rung
+    seed: int
+    settings: Settings
+    splits: Splits
+    data_hash: str
+    observers: tuple[Observer, ...] = ()
+    features: Mapping[str, Path] = field(default_factory=dict)  # of each observer that has features
+    views: Mapping[str, Path] = field(default_factory=dict)  # what each observer answers by
+    shard: int | None = None  # the part of the stimuli that is meant, where one is
+    notes: tuple[str, ...] = ()  # what was said of its ladder's models before the long work
+    normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
+    code: str = ""  # what it is made by, taken before any of it runs and may change its own state
+
+    @property
+    def name(self) -> str:
+        """The name of its files."""
+        return file_name(f"{self.ladder.name}-{self.rung.name}-{self.seed}")
+
+    def stem(self, control: str) -> str:
+        """The name of the files of one of its twins."""
+        return f"{self.name}-{file_name(control)}"
+
+    @property
+    def task(self) -> str:
+        """The name of its tasks."""
+        return self.name if self.shard is None else f"{self.name}-{self.shard}"
+
+    def part(self, ids: Int[Tensor, " stimulus"]) -> Int[Tensor, " part"]:
+        """Its shard of some stimuli, or all of them."""
+        if self.shard is None:
+            return ids
+        return cut(ids, batch_size=self.batch_size, shards=self.settings.n_shards)[self.shard]
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """What is measured: the trained model ("trained") and its twins."""
+        twins = ("untrained", "rotated", *self.ladder.twins)
+        lacking = set() if self.subject is None or self.subject.build else {"untrained"}
+        lacking |= {"rotated"} if self.basis == RANDOM else set()  # a rotation of a rotation is one again
+        return ("trained", *(twin for twin in twins if twin not in lacking))
+
+    @property
+    def subject(self) -> Subject | None:
+        """The published model that its rung is, if it is one."""
+        return self.rung.subject
+
+    @property
+    def basis(self) -> str:
+        """What its units are, and those of its untrained twin."""
+        return self.rung.basis.name if self.rung.basis else NEURONS
+
+    @property
+    def batch_size(self) -> int:
+        """Stimuli that it is given at once."""
+        usual = at_once(self.ladder.modality, self.settings.resolved_device) if self.subject else BATCH
+        return self.settings.batch_size or usual
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether its strength is found out shard by shard."""
+        return self.subject is not None and isinstance(self.ladder.evaluate, Evaluation) and self.settings.n_shards > 1
+
+    @property
+    def pool(self) -> Stimuli:
+        """The pool as this model is given it."""
+        return viewed(self.splits.pool, self.subject.view if self.subject else None)
+
+    @property
+    def trainers(self) -> dict[str, Trainer]:
+        """How it is trained and how its twins are that are trained at all, by control; not for a course."""
+        trainer = None if self.subject else self.rung.train or self.ladder.train
+        return {**({"trained": trainer} if trainer else {}), **self.ladder.twins}
+
+    def weights(self, control: str) -> str:
+        """The name of the file of its weights in the run directory."""
+        return f"weights/{self.name if control == 'trained' else self.stem(control)}.safetensors"
+
+    def build(self) -> nn.Module:
+        """The untrained model: the same weights whenever it is built."""
+        torch.manual_seed((1_000_003 * self.settings.seed + self.seed) % (1 << 64))
+        return built(self.rung.build, self.rung.name)
+
+    def network(self, control: str) -> nn.Module:
+        """The model with its weights, or its twin with its own."""
+        if control == "trained" and self.subject:
+            return loaded(self.subject)
+        network = self.build()
+        if control == "untrained" and self.normalises:
+            network.load_state_dict(whole.read_tensors(self.run / self.weights(control)), strict=False)
+        if control in self.trainers or (control == "trained" and self.ladder.checkpoint_trainer):
+            network.load_state_dict(whole.read_tensors(self.run / self.weights(control)))
+        return network
+
+    def made_by(self) -> str:
+        """The identity of the code that its stimuli, its weights and its strength come from.
+
+        What loads a published model by name is known by the name and the hash of its weights.
+        """
+        makers: list[object] = [self.ladder.checkpoint_trainer, self.ladder.evaluate, sorted(self.trainers.items())]
+        if self.subject:
+            loading = (self.subject.load, self.subject.build)
+            makers += [self.subject.view, *(one for one in loading if one and not is_packaged(one))]
+        else:
+            makers.append(self.rung.build)
+        return identity((type(self.splits.train), type(self.splits.pool), makers))
+
+    def train_inputs(self) -> str:
+        """The hash of what its weights are made from."""
+        code = self.code or self.made_by()
+        if self.subject:
+            told = [self.subject.name, weights_of(self.subject)]
+            return digest(version("thalweg"), told, code, self._twin, self.settings.seed, self.data_hash)
+        ways = [str(self.build()), self.rung.checkpoint, code]
+        return digest(version("thalweg"), ways, self._twin, self.seed, self.settings.seed, self.data_hash)
+
+    @property
+    def _twin(self) -> int:
+        """The version of how the untrained twin's statistics are estimated, where it has any."""
+        return twins.VERSION if self.normalises else 0
+
+    def measure_inputs(self) -> str:
+        """The hash of what its recordings and rows are made from."""
+        layers = [(replace(layer, nonlinearity=None), identity(layer.nonlinearity)) for layer in self.rung.layers]
+        observers = [(one.name, one.version, one.parts, one.names_classes, one.whole) for one in self.observers]
+        features = sorted(file.name for file in self.features.values())
+        measures = [(measure.name, measure.version) for measure in MEASURES.values()]
+        settings = self.settings.affecting()
+        kept = [settings[name] for name in ("k", "sample", "seed", "resamples", "precision")] + [self.batch_size]
+        kept += [self.settings.n_shards] if self.settings.n_shards > 1 else []
+        basis = self.rung.basis.identity if self.rung.basis else NEURONS
+        return digest(self.train_inputs(), layers, basis, observers, features, measures, kept, self.rung.kind)
+
+
+def failure_of(models: Sequence[Model], work: Iterable[None]) -> str:
+    """Do the work as it comes, one model after another; returns the reason of the first failure, or nothing.
+
+    Raises:
+        NoRoom: the disk is full, which ends the survey.
+    """
+    try:
+        models[0].run.seen()
+        for _ in work:
+            pass
+    except NoRoom:
+        raise
+    except ThalwegError as wrong:
+        return str(wrong)
+    except Exception as wrong:
+        log = f"failures/{models[0].task}.txt"
+        with suppress(OSError):
+            whole.write_text(models[0].run / log, traceback.format_exc())
+        return f"{reason(wrong)} (the traceback is in {log} of the run directory)"
+    return ""

@@ -1,0 +1,252 @@
+"""One model that exists already, measured: the same tables and the same report as a survey of one rung."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from thalweg import bases, subjects
+from thalweg.bases.train_dictionary import Recipe, check_request, train_for_subject
+from thalweg.compute.devices import PRECISIONS, at_once, given, in_precision
+from thalweg.errors import ThalwegError
+from thalweg.ladders import words
+from thalweg.ladders.published import STRENGTH
+from thalweg.models import checks, tracing
+from thalweg.models import layers as models_layers
+from thalweg.models.hooks import capture_activations
+from thalweg.models.layers import LayerInfo, discover_layers, layers_left_out, listed, nothing_found, sample_units
+from thalweg.models.loading import loaded, quiet, weights_of
+from thalweg.models.pooling import units_on_axis_1
+from thalweg.models.records import Evaluate, Ladder, Layer, Subject
+from thalweg.observers.base import Observer
+from thalweg.pipeline.settings import Settings, settings_of
+from thalweg.pipeline.survey import survey
+from thalweg.progress import Progress, Silent
+from thalweg.runs.run import Run
+from thalweg.stimuli import corpus
+from thalweg.stimuli.base import Splits, Stimuli, halves, viewed
+from thalweg.stimuli.checks import check_stimuli
+from thalweg.stimuli.image_pool import image_splits
+from thalweg.stimuli.showing import prepared
+from thalweg.strength import language
+from thalweg.strength.published import published
+from thalweg.subjects.language_layers import kind_of
+
+SHARDS = 8  # of one model on a CPU: for more cores, more can be asked for
+
+
+def measure(
+    subject: str | Subject,
+    stimuli: str | Path | Stimuli | None = None,
+    *,
+    layers: Sequence[str] | str = (),
+    units: int = 0,
+    basis: str = "neurons",
+    length: int = corpus.LENGTH,
+    trust_remote_code: bool = False,
+    device_map: str | None = None,
+    observer: Sequence[str | Observer] | str | Observer = (),
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Measure the units of one model over the user's stimuli, and return the run.
+
+    The subject is named as `thalweg.subjects` says, or given as a record; the stimuli are a file or folder, or a set of
+    stimuli; a language model reads the embedded English if none are named. `layers` are patterns of layers' names
+    ("layer4.*"); all that were found are measured unless some are named. `units` draws so many in all, each from a
+    layer drawn at random; 0 means every unit. `basis` is `neurons`, `random`, `pca`, `sae:FOLDER` or
+    `sae-active:FOLDER`. `device_map="auto"` spreads a language model that is too large for one device. The
+    other arguments are those of `survey`.
+
+    Raises:
+        ThalwegError: anything the user can mend, before the long work.
+    """
+    told = settings_of({**settings, "seeds": 1})
+    loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": device_map}
+    model = subjects.find(subject, **loading) if isinstance(subject, str) else subject
+    own = bases.find(basis)
+    splits = stimuli_of(model, stimuli, told, length=length)
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    weights_of(model)  # a file that is missing shows before the model is loaded
+    network = in_precision(loaded(model), PRECISIONS[told.precision])
+    pool = viewed(splits.pool, model.view)
+    batch = given(pool.batch(torch.arange(2)), "cpu", PRECISIONS[told.precision])
+    without = dict if model.layers else partial(layers_left_out, network, batch)
+    chosen = models_layers.matching_layers(layers_of(model, network, batch), patterns, without=without)
+    if units and own is not None:
+        raise ThalwegError(f"--units draws neurons; basis {basis!r} has units of its own: leave --units out")
+    measured = sample_units(chosen, units, told.seed) if units else tuple(tap.layer for tap in chosen)
+    measured = bases.layers_for(own, network, measured, pool, named=bool(patterns), device=told.resolved_device)
+    notes = _checked(model.name, network, pool, measured, told)
+    if not patterns and (unmeasured := without()):
+        names = listed(list(unmeasured)).rstrip(":")
+        (progress or Silent()).say(f"not among the layers: {names}; `thalweg layers` says why")
+    del network
+    model = replace(model, layers=measured)
+    ladder = Ladder(
+        name=model.name,
+        rungs=(replace(model.rung(), basis=own),),
+        splits=lambda _source, _seed: splits,
+        description="one model, as it was published",
+        modality=model.modality,
+        evaluate=evaluator(model),
+        strength=words.STRENGTH if model.modality == "text" else STRENGTH,
+        call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length),
+        notes=(*model.notes, *notes),
+    )
+    alone = {"seeds": 1, "shards": told.shards or _shards(splits.pool, told)}
+    return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})
+
+
+def _checked(name: str, network: nn.Module, pool: Stimuli, layers: Sequence[Layer], told: Settings) -> tuple[str, ...]:
+    """What is to be said of a model whose units are to be measured.
+
+    Raises:
+        ThalwegError: its units have no one value for a stimulus, or none that is finite.
+    """
+    problems = checks.problems(network, pool, layers, device=told.resolved_device, precision=told.precision)
+    checks.refuse(problems, name)
+    return tuple(f"{name}: {problem.text}" for problem in problems)
+
+
+def _shards(pool: Stimuli, told: Settings) -> int:
+    """Shards for one model: a task runs on one thread of a CPU, and a single one would leave the other cores idle."""
+    smaller = min(map(len, halves(pool, seed=told.seed)))
+    batches = -(-smaller // (told.batch_size or at_once(pool.modality, told.resolved_device)))
+    return max(1, min(SHARDS, batches)) if told.resolved_device == "cpu" else 1
+
+
+def evaluator(model: Subject) -> Evaluate:
+    """What says how strong a model is that was not trained here."""
+    return language.evaluate if model.modality == "text" else published
+
+
+def stimuli_of(model: Subject, stimuli: str | Path | Stimuli | None, told: Settings, *, length: int) -> Splits:
+    """The stimuli that a model is measured over.
+
+    Raises:
+        ThalwegError: they cannot be read, or are of another modality than the model takes.
+    """
+    if stimuli is not None and not isinstance(stimuli, str | Path):
+        given = getattr(stimuli, "modality", None)
+        if isinstance(given, str) and given != model.modality:
+            raise ThalwegError(f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {given!r}")
+        return _fitting(model, Splits.of_pool(check_stimuli(stimuli, "the stimuli", model.modality)))
+    source = told.source(Path(stimuli) if stimuli else None)
+    if model.modality == "text":
+        tokenizer = model.tokenizer() if model.tokenizer else None
+        return _fitting(model, corpus.splits(source, told.seed, length=length, tokenizer=tokenizer))
+    return image_splits(source, told.seed)
+
+
+def _fitting(model: Subject, splits: Splits) -> Splits:
+    """The same stimuli, if the model says that they fit it."""
+    for part in (splits.pool, splits.train, splits.validation) if model.check else ():
+        assert model.check is not None
+        model.check(part)
+    return splits
+
+
+def layers_of(model: Subject, network: nn.Module, batch: Tensor | None = None) -> tuple[LayerInfo, ...]:
+    """The layers whose units can be measured: those that the model names, or else all that are found by running it on a
+    batch, by default of two noisy pictures or two short texts.
+    """
+    batch = batch if batch is not None else _specimens(model)
+    if not model.layers:
+        if not (layers := discover_layers(network, batch)):
+            raise nothing_found(network, batch)
+        return layers
+    with torch.inference_mode(), capture_activations(network.eval(), model.layers) as outputs, quiet():
+        try:
+            network(batch)
+        except ThalwegError:
+            raise
+        except Exception as wrong:
+            raise tracing.cannot_run(network, batch, wrong) from wrong
+    return tuple(
+        LayerInfo(layer, kind_of(layer.name, network), units_on_axis_1(outputs[layer.name], layer).shape[1], layer.name)
+        for layer in model.layers
+    )
+
+
+def layers_and_others(model: Subject) -> tuple[tuple[LayerInfo, ...], list[str]]:
+    """The layers of a model whose units can be measured, and a line for each reason why others can't; of a subject that
+    names its layers, these alone.
+    """
+    network = in_precision(loaded(model), torch.float32)
+    batch = given(_specimens(model), "cpu")
+    layers = layers_of(model, network, batch)
+    names: dict[str, list[str]] = {}
+    for name, reason in ({} if model.layers else layers_left_out(network, batch)).items():
+        names.setdefault(reason, []).append(name or "the model itself")
+    return layers, [f"left out: {listed(those)} {reason}" for reason, those in names.items()]
+
+
+def _specimens(model: Subject) -> Tensor:
+    """Two stimuli as the model is given them."""
+    if model.modality == "text":
+        return torch.arange(16).reshape(2, 8)
+    pixels = torch.randint(256, (2, 256, 256, 3), generator=torch.Generator().manual_seed(0)).byte().numpy()
+    if model.view is None:
+        return torch.from_numpy(pixels[:, :224, :224]).movedim(-1, 1) / 255
+    return prepared(model.view, map(Image.fromarray, pixels))
+
+
+def _call(
+    subject: str | Subject, stimuli: str | Path | Stimuli | None, *, layers: Sequence[str], **options: Any
+) -> tuple[str, ...]:
+    """The command that measures the same again, where all of it can be named on a command line."""
+    if not isinstance(subject, str) or isinstance(stimuli, Stimuli):
+        return ()
+    defaults = {"units": 0, "basis": "neurons", "length": corpus.LENGTH}
+    changed = {f"--{name.replace('_', '-')}": value for name, value in options.items() if value != defaults[name]}
+    words = ["measure", subject, *(["--stimuli", str(stimuli)] if stimuli else [])]
+    words += [word for pattern in layers for word in ("--layers", pattern)]
+    return tuple(
+        words + [word for flag, value in changed.items() for word in ([flag] if value is True else [flag, str(value)])]
+    )
+
+
+def train_dictionary(
+    subject: str | Subject,
+    stimuli: str | Path | Stimuli | None = None,
+    *,
+    layer: str,
+    out: str | Path,
+    latents: int = 0,
+    k: int = 32,
+    rows: int = 4_000_000,
+    length: int = corpus.LENGTH,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> dict[str, float | int | str | None]:
+    """Train a TopK dictionary on a layer of a model, write it to a folder, and return what is to be said of it:
+    explained variance, dead latents, the loss recovered.
+
+    Raises:
+        ThalwegError: anything the user can mend, before the long work.
+    """
+    told = settings_of(settings)
+    recipe = Recipe(rows=rows, seed=told.seed)
+    check_request(Path(out), latents=latents, k=k, recipe=recipe)
+    model = subjects.find(subject) if isinstance(subject, str) else subject
+    splits = stimuli_of(model, stimuli, told, length=length)
+    with (progress or Silent()).stage("dictionary", recipe.steps) as advance:
+        return train_for_subject(
+            model,
+            splits,
+            layer,
+            Path(out),
+            latents=latents,
+            k=k,
+            recipe=recipe,
+            evaluate=evaluator(model),
+            device=told.resolved_device,
+            advance=advance,
+        )

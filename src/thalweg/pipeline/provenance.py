@@ -1,0 +1,63 @@
+"""What run.json says of how a run was made."""
+
+import platform
+import resource
+from importlib.metadata import version
+from typing import Any
+
+from thalweg.models.records import Ladder
+from thalweg.observers.base import Observer
+from thalweg.pipeline.job import Model
+from thalweg.pipeline.settings import Settings
+from thalweg.pipeline.twins import twin_note
+from thalweg.progress import Stages
+from thalweg.runs import directory
+from thalweg.stimuli.base import notes_of
+
+PACKAGES = ("thalweg", "torch", "numpy", "scipy", "scikit-image", "polars")
+
+
+def _relatives(ladder: Ladder, one: Observer) -> list[str]:
+    """The rungs whose network is of the family that an observer sees with."""
+    return [rung.name for rung in ladder.rungs if rung.subject and one.relation(rung.subject.family)]
+
+
+def run_record(models: list[Model], told: Settings, stages: Stages) -> dict[str, Any]:
+    """What run.json says: how to do it again, on what it rests, and what it cost."""
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        "format": directory.FORMAT,
+        "settings": told.affecting(),
+        "ladders": {
+            model.ladder.name: {
+                "description": model.ladder.description,
+                "call": list(model.ladder.call),
+                "modality": model.ladder.modality,
+                "strength": model.ladder.strength,
+                "observers": [
+                    {
+                        "name": one.name,
+                        "version": one.version,
+                        "control": one.control,
+                        "relatives": _relatives(model.ladder, one),
+                    }
+                    for one in model.observers
+                ],
+                "data_hash": model.data_hash,
+                "notes": list(notes_of(model.splits.pool)),
+                "warnings": list(model.notes),
+                "twins": {
+                    one.rung.name: note
+                    for one in models
+                    if one.ladder.name == model.ladder.name and (note := twin_note(one))
+                },
+                "left_out": list(getattr(model.splits.pool, "left_out", ())),
+                "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},
+            }
+            for model in models
+        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "device": told.resolved_device,
+        "seconds": stages.seconds,
+        "peak_memory_mib": round(peak / 1024),
+    }

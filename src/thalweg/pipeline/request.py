@@ -1,0 +1,157 @@
+"""What a survey is asked for: its ladders, observers and data, checked before anything is done."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thalweg.errors import ThalwegError, unknown
+from thalweg.models.records import Ladder
+from thalweg.observers import base
+from thalweg.observers.base import Observer
+from thalweg.pipeline.settings import Settings
+from thalweg.stimuli.base import Source
+
+TAKEN = {"trained", "untrained", "rotated", "rung", "kind", "strength"}  # what no twin of one's own is called
+
+
+def check_ladder(ladder: Ladder) -> None:
+    """See that a ladder's rungs and twins have names of their own, and that every rung is trained or loaded.
+
+    Raises:
+        ThalwegError: they have not.
+    """
+    names = [rung.name for rung in ladder.rungs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ThalwegError(f"ladder {ladder.name!r} has two rungs of the same name, {twice[0]!r}")
+    if taken := sorted(TAKEN & set(ladder.twins)):
+        raise ThalwegError(f"ladder {ladder.name!r} has a twin called {taken[0]!r}, which means something else already")
+    if bare := [rung.name for rung in ladder.rungs if not rung.layers]:
+        raise ThalwegError(
+            f"ladder {ladder.name!r}, rung {bare[0]!r}: has no layers; name those whose units are to be measured, as "
+            '(thalweg.Layer("1"),)'
+        )
+    untrained = [
+        rung.name
+        for rung in ladder.rungs
+        if not (rung.subject or rung.train or ladder.train or ladder.checkpoint_trainer)
+    ]
+    if untrained:
+        raise ThalwegError(
+            f"ladder {ladder.name!r}, rung {untrained[0]!r}: nothing trains it; give the ladder or the rung a `train` "
+            "(as thalweg.Classifier()), or the rung a `subject` that is loaded with its weights"
+        )
+
+
+def as_list(given: Any) -> list[Any]:
+    """One thing or a sequence of things, as a list."""
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def sources_of(chosen: list[Ladder], told: Settings) -> dict[str, Source]:
+    """Where each ladder's stimuli come from.
+
+    Raises:
+        ThalwegError: an empty path, one that does not say for which of several ladders it is, or one for a ladder that
+            is not surveyed.
+    """
+    paths: dict[str, Path] = {}
+    for given in told.data:
+        name, found, path = given.partition("=")
+        if not found:
+            if len(chosen) > 1:
+                raise ThalwegError(f"--data {given}: say for which ladder it is, as in {chosen[0].name}={given}")
+            name, path = chosen[0].name, given
+        if not path:
+            raise ThalwegError(f"--data {given!r} names no file or folder; PATH or LADDER=PATH was expected")
+        if name not in {ladder.name for ladder in chosen}:
+            raise unknown("ladder of this survey", name, (ladder.name for ladder in chosen))
+        paths[name] = Path(path)
+    return {ladder.name: told.source(paths.get(ladder.name)) for ladder in chosen}
+
+
+def observers_of(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
+    """A ladder's observers: those asked for that see its stimuli, or else the default; their parts, the controls.
+
+    Raises:
+        ThalwegError: no observer sees its stimuli, or two have the same name.
+    """
+    fitting = [one for one in asked if one.fits(ladder.modality)]
+    fitting = fitting or [base.find(ladder.observer) if ladder.observer else base.default(ladder.modality)]
+    parts = [base.find(part) for one in fitting for part in one.parts]
+    for one in [*fitting, *parts]:
+        if not one.fits(ladder.modality):
+            raise _unfit(one, [ladder])
+        if one.features is None and (one in parts or not one.parts):
+            raise ThalwegError(f"observer {one.name!r} has no `features`: give it a function from stimuli to vectors")
+    if not asked and ladder.modality not in base.DEFAULTS and not ladder.observer:
+        raise ThalwegError(
+            f"ladder {ladder.name!r} has stimuli of modality {ladder.modality!r}, for which there is no default "
+            "observer: give one with observer=; `random` is a control, and its score is chance"
+        )
+    controls = [one for one in base.OBSERVERS.values() if one.control and one.fits(ladder.modality)]
+    named: dict[str, Observer] = {}
+    for one in [*fitting, *parts, *controls]:
+        if named.setdefault(one.name, one) != one:
+            raise ThalwegError(f"two observers are called {one.name!r}, one of them the package's own; rename yours")
+    return tuple(named.values())
+
+
+def _unfit(one: Observer, chosen: Sequence[Ladder]) -> ThalwegError:
+    """The error for an observer that sees none of what it is to be shown."""
+    modality = chosen[0].modality
+    suited = [name for name, other in base.OBSERVERS.items() if other.modality == modality and not other.control]
+    shown = " and ".join(f"{ladder.name!r} of modality {ladder.modality!r}" for ladder in chosen)
+    return ThalwegError(
+        f"observer {one.name!r} sees stimuli of modality {one.modality!r}; it sees nothing of ladder {shown}. "
+        f"Observers of {modality!r} are: {', '.join(sorted(suited)) or 'none'}"
+    )
+
+
+def requested_observers(given: Sequence[object]) -> list[Observer]:
+    """The observers that were asked for, each once.
+
+    Raises:
+        ThalwegError: no observer is called so, or something is neither a name nor an observer.
+    """
+    asked: list[Observer] = []
+    for one in given:
+        if not isinstance(one, str | Observer):
+            raise ThalwegError(
+                f"observer {getattr(one, '__name__', one)!r} is {type(one).__name__}; a name was expected, or "
+                'thalweg.Observer("name", 1, function) with a function from stimuli to vectors'
+            )
+        asked.append(one if isinstance(one, Observer) else base.find(one))
+    return [one for place, one in enumerate(asked) if one not in asked[:place]]
+
+
+def check_observers(chosen: Sequence[Ladder], asked: Sequence[Observer]) -> None:
+    """See that every observer that was asked for has something to see.
+
+    Raises:
+        ThalwegError: one has not; names both modalities.
+    """
+    for one in asked:
+        if not any(one.fits(ladder.modality) for ladder in chosen):
+            raise _unfit(one, chosen)
+
+
+def note_on_default(ladder: Ladder, asked: Sequence[Observer], observers: Sequence[Observer]) -> str:
+    """What is to be said where the default takes the place of observers that were asked for."""
+    if not asked or any(one.fits(ladder.modality) for one in asked):
+        return ""
+    names = ", ".join(f"{one.name!r} ({one.modality})" for one in asked)
+    return (
+        f"ladder {ladder.name!r} has stimuli of modality {ladder.modality!r}, which none of the observers asked for "
+        f"sees ({names}): its headline is that of the default, {observers[0].name!r}"
+    )
+
+
+def check_kinship(ladder: Ladder, observers: tuple[Observer, ...]) -> None:
+    """Refuse an observer that sees with the weights of a model that it would judge."""
+    for rung in ladder.rungs:
+        for one in observers:
+            if rung.subject and one.relation(rung.subject.family) == "itself":
+                raise ThalwegError(
+                    f"observer {one.name!r} sees with the weights of rung {rung.name!r} of ladder {ladder.name!r}, and "
+                    "no model is judged by itself; choose another with --observer, as hog_vgg"
+                )

@@ -1,0 +1,111 @@
+"""The tasks that score a model's units by every measure and observer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import polars as pl
+import torch
+
+from thalweg.compute.devices import PRECISIONS, placed
+from thalweg.files import whole
+from thalweg.measures.headlines import HEADLINES
+from thalweg.models.hooks import capture_activations
+from thalweg.pipeline.gallery import gallery
+from thalweg.pipeline.job import Model, failure_of
+from thalweg.pipeline.record import Layers, Trained, merge_shards, record_model, write_recordings
+from thalweg.pipeline.views import views_of_pool
+from thalweg.recording.readout import RANDOM, Reader
+from thalweg.recording.result import concat_units
+from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata, score_units
+from thalweg.stimuli.base import halves
+
+
+def measure_models(models: Sequence[Model]) -> str:
+    """Record a model and its twins, or merge what shards recorded, and score all units."""
+    return failure_of(models, map(_measure, models))
+
+
+def _measure(model: Model) -> None:
+    pool = model.splits.pool
+    parts = Halves(*halves(pool, seed=model.settings.seed))
+    views, metadata = views_of_pool(model, pool)
+    recordings, trained = (
+        merge_shards(model, parts) if model.settings.n_shards > 1 else record_model(model, parts, metadata)
+    )
+    rows = _score(recordings, model, parts, views, metadata)
+    outputs = [
+        write_recordings(layers, model, f"recordings/{model.stem(control)}.safetensors")
+        for control, layers in recordings.items()
+    ]
+    outputs += [f"parts/{model.name}.parquet", f"parts/{model.name}-gallery.parquet"]
+    whole.write_frame(model.run / outputs[-2], rows)
+    shown = gallery(
+        rows.filter(pl.col("control") == "trained"),
+        recordings["trained"],
+        pool,
+        trace=partial(_along, trained, model),
+        measure=HEADLINES["predictable"],
+        observer=model.observers[0].name,
+        seed=model.settings.seed,
+    )
+    whole.write_frame(model.run / outputs[-1], shown)
+    model.run.finish(f"measure-{model.name}", model.measure_inputs(), outputs)
+
+
+def _along(
+    trained: Callable[[], Trained], model: Model, layer: str, unit: int, stimuli: list[int]
+) -> list[list[float]]:
+    """A unit's value at each token of some stimuli, in the basis that it is of; nothing where it has none."""
+    if model.splits.pool.modality != "text":
+        return []
+    place = [one.name for one in model.rung.layers].index(layer)
+    everywhere = replace(model.rung.layers[place], reduction="max")  # a layer's places are there before they are pooled
+    network, encoders = trained()
+    network = placed(network, model.settings.resolved_device).to(PRECISIONS[model.settings.precision])
+    reader = Reader(everywhere, model.basis, seed=model.settings.seed, place=place, encode=encoders.get(layer))
+    with torch.inference_mode(), capture_activations(network.eval(), [everywhere]) as outputs:
+        network(model.pool.batch(torch.tensor(stimuli)).to(model.settings.resolved_device))
+        values = reader.along(outputs[layer], unit)
+    shown = model.splits.pool.length  # type: ignore[attr-defined]  # a language model may see tokens before the window
+    return values[:, -shown:].float().cpu().tolist() if values.ndim == 2 else []
+
+
+def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
+    """What the table of units says of each unit of a model and its twins, in the order of their recordings."""
+    frames = []
+    for control, layers in recordings.items():
+        for depth, layer in enumerate(model.rung.layers):
+            units = pl.Series("unit", layers[layer.name][0].places.numpy()).to_frame()
+            told = {
+                "ladder": model.ladder.name,
+                "rung": model.rung.name,
+                "kind": model.rung.kind,
+                "seed": model.seed,
+                "control": control,
+                "layer": layer.name,
+                "depth": depth,
+                "reduction": layer.reduction,
+                "basis": RANDOM if control == "rotated" else model.basis,
+            }
+            frames.append(units.with_columns(pl.lit(value).alias(name) for name, value in told.items()))
+    return pl.concat(frames)
+
+
+def _score(
+    recordings: Mapping[str, Layers],
+    model: Model,
+    parts: Halves,
+    views: list[ObserverOnPool],
+    metadata: StimulusMetadata,
+) -> pl.DataFrame:
+    """The rows of the table of units for a model and its twins, all scored together."""
+    pairs = [layers[layer.name] for layers in recordings.values() for layer in model.rung.layers]
+    return score_units(
+        concat_units([reference for reference, _ in pairs]),
+        concat_units([query for _, query in pairs]),
+        _units(recordings, model),
+        halves=parts,
+        observers=views,
+        metadata=metadata,
+    )

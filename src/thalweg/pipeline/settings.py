@@ -1,0 +1,161 @@
+"""What a survey can be told. The command line's options are made from these fields."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from thalweg.compute.devices import PRECISIONS
+from thalweg.compute.engines import EngineConfig
+from thalweg.errors import ThalwegError, unknown
+from thalweg.stimuli.base import Source
+from thalweg.strength import axes as strength
+
+UNAFFECTING = ("workers", "engine", "address", "device", "cache")  # settings that change no result
+OF_LADDERS = ("seeds", "quick", "strength", "data")  # settings that one published model has no use for
+QUICK_SEEDS = 2
+LARGEST = (1 << 63) - 1  # PyTorch's generators take seeds of 64 bits, and some are made by adding to the user's
+
+
+def usual_cache() -> Path:
+    """The cache in the user's home or, where there is no home (as in containers), among temporary files."""
+    try:
+        return Path.home() / ".cache" / "thalweg"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "thalweg-cache"
+
+
+def called(name: str) -> str:
+    """What a message calls a setting: its name in Python and, where the command line spells it otherwise, that too."""
+    return f"{name} (--{name.replace('_', '-')})" if "_" in name else name
+
+
+def _said(help_text: str, least: int | None = None) -> dict[str, Any]:
+    """What a field says of itself: a sentence, and the least value that makes sense."""
+    return {"help": help_text, "least": least}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a survey can be told."""
+
+    seeds: int | None = field(
+        default=None, metadata=_said("Seeds for each rung; by default 3 (cifar: 2), with --quick 2.", 1)
+    )
+    quick: bool = field(default=False, metadata=_said("Fewer rungs and seeds: a first look."))
+    observer: tuple[str, ...] = field(
+        default=(),
+        metadata=_said(
+            "Observer of the headline, more beside it; by default image, text or fourier, as fits a ladder."
+        ),
+    )
+    strength: str = field(default="bits", metadata=_said("Strength axis of the headline."))
+    workers: int | None = field(default=None, metadata=_said("Worker processes; as many as cores by default.", 1))
+    engine: str = field(default="local", metadata=_said("Where tasks run: local (processes) or ray (a cluster)."))
+    address: str | None = field(default=None, metadata=_said("Address of the Ray cluster; one is found by default."))
+    shards: int | None = field(
+        default=None,
+        metadata=_said("Parts that stimuli are cut into, each recorded as a task; 1, or 8 for one model on a CPU.", 1),
+    )
+    device: str = field(default="auto", metadata=_said("auto, cpu or cuda."))
+    precision: str = field(
+        default="float32", metadata=_said("Precision that models run in: float32, bfloat16 or float16.")
+    )
+    batch_size: int | None = field(
+        default=None,
+        metadata=_said("Stimuli that a model is given at once; 250, or fewer for published models.", 1),
+    )
+    data: tuple[str, ...] = field(
+        default=(),
+        metadata=_said(
+            "File or folder with the stimuli, instead of the embedded ones; LADDER=PATH if there are several ladders."
+        ),
+    )
+    text_column: str | None = field(default=None, metadata=_said("Column of a table that holds its text."))
+    document_column: str | None = field(default=None, metadata=_said("Column that says which document a text is of."))
+    image_column: str | None = field(default=None, metadata=_said("Column of a Parquet table that holds its images."))
+    label_column: str | None = field(
+        default=None, metadata=_said("Column that holds the classes of images or the kinds of texts; 'none' for none.")
+    )
+    skip_bad: bool = field(default=False, metadata=_said("Leave out images that do not decode."))
+    seed: int = field(default=0, metadata=_said("The one seed that every random choice comes from.", 0))
+    k: int = field(default=64, metadata=_said("Highest and lowest stimuli kept of each unit.", 30))
+    sample: int = field(default=512, metadata=_said("Size of the random sample of stimuli kept for all units.", 60))
+    resamples: int = field(default=1000, metadata=_said("Bootstrap draws for a model's interval.", 100))
+    cache: Path = field(
+        default_factory=usual_cache,
+        metadata=_said("Folder that keeps observers' features between runs."),
+    )
+
+    def seeds_each(self, usual: int) -> int:
+        """Seeds for each rung of a ladder that usually has so many."""
+        return self.seeds or (min(QUICK_SEEDS, usual) if self.quick else usual)
+
+    def check(self) -> "Settings":
+        """The same settings.
+
+        Raises:
+            ThalwegError: a value out of range, an unknown strength axis, or a device that is not there.
+        """
+        for name, one in self.__dataclass_fields__.items():
+            value, least = getattr(self, name), one.metadata.get("least")
+            if least is None or value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ThalwegError(f"{called(name)} is {value!r}; a whole number was expected")
+            if not least <= value <= LARGEST:
+                raise ThalwegError(f"{called(name)} is {value}; at least {least} and at most {LARGEST} was expected")
+        strength.check(self.strength)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise unknown("device", self.device, ("auto", "cpu", "cuda"))
+        if self.address and self.engine == "local":
+            raise ThalwegError("the address is that of a Ray cluster, but the engine is 'local'; add --engine ray")
+        if self.device == "cuda" and self.engine == "local" and not torch.cuda.is_available():
+            raise ThalwegError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu")
+        return self
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of the stimuli of each half."""
+        return self.shards or 1
+
+    @property
+    def resolved_device(self) -> str:
+        """The device that models run on."""
+        return "cpu" if self.device == "cpu" or not torch.cuda.is_available() else "cuda"
+
+    @property
+    def engine_config(self) -> EngineConfig:
+        """Where tasks run: on a cluster with GPUs, each has one to itself."""
+        return EngineConfig(self.engine, self.workers, self.address, gpus=0 if self.device == "cpu" else 1)
+
+    def source(self, path: Path | None) -> Source:
+        """Where stimuli lie, with the columns that are to be read."""
+        return Source(path, self.text_column, self.document_column, self.image_column, self.label_column, self.skip_bad)
+
+    def affecting(self) -> dict[str, Any]:
+        """The settings that results depend on, as plain values."""
+        found = {name: value for name, value in asdict(self).items() if name not in UNAFFECTING}
+        return found | {"observer": list(self.observer), "data": list(self.data)}
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """The settings that a user gave by name, checked; the cache may be named by a string.
+
+    Raises:
+        ThalwegError: an unknown setting, or as `Settings.check` does.
+    """
+    for name, value in given.items():
+        if name not in Settings.__dataclass_fields__:
+            raise unknown("setting", name, Settings.__dataclass_fields__)
+        counted = Settings.__dataclass_fields__[name].metadata.get("least") is not None
+        if counted and value is not None and not isinstance(value, Integral):
+            raise ThalwegError(f"{called(name)} is {value!r}; a whole number was expected")
+    made: dict[str, Any] = {name: Path(value) if name == "cache" else value for name, value in given.items()}
+    return Settings(**made).check()

@@ -1,0 +1,95 @@
+"""The steps of a survey: each task is done for every model for which it is not done already."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+
+from thalweg.compute import engines as engine
+from thalweg.errors import ThalwegError
+from thalweg.pipeline.job import SHARDS, Model
+from thalweg.pipeline.record import record_shards
+from thalweg.pipeline.score import measure_models
+from thalweg.pipeline.settings import Settings
+from thalweg.pipeline.strengths import look_at_shards
+from thalweg.pipeline.train import train_models
+from thalweg.pipeline.twins import settle_models
+from thalweg.progress import Stages
+
+
+def _do(
+    step: str,
+    task: Callable[[list[Model]], str],
+    models: list[Model],
+    inputs: Callable[[Model], str],
+    stages: Stages,
+) -> None:
+    """Do a task for all models for which it is not done already.
+
+    Raises:
+        ThalwegError: some failed; the others are done and kept.
+    """
+    reasons = {model.task: model.run.stale_reason(f"{step}-{model.task}", inputs(model)) for model in models}
+    for reason in {reason for reason in reasons.values() if reason.endswith("damaged")}:
+        stages.progress.say(f"{reason}: derived again")
+    undone = [model for model in reversed(models) if reasons[model.task]]  # the last rungs cost most: they go first
+    todo = _together(undone) if step == "train" else [[model] for model in undone]
+    failures = []
+    with stages(step, len(todo)) as advance:
+        for place, failure in engine.run(task, todo, models[0].settings.engine_config):
+            if failure:
+                first = todo[place][0]
+                failures.append(f"ladder {first.ladder.name!r}, rung {first.rung.name!r}, seed {first.seed}: {failure}")
+            advance()
+    if failures:
+        what = "models" if models[0].shard is None else "shards"
+        raise ThalwegError(
+            f"{len(failures)} of {len(models)} {what} failed; the others are done and kept. "
+            + "\n".join(sorted(failures)[:5])
+        )
+
+
+def train_all(models: list[Model], stages: Stages) -> None:
+    """Train all models that are trained here, and find out how strong all are; what is in pieces, piece by piece."""
+    if normalising := [one for one in models if one.normalises]:
+        _do("settle", settle_models, normalising, Model.train_inputs, stages)
+    in_pieces = [one for one in models if one.in_pieces]
+    _share_out("strength", look_at_shards, in_pieces, Model.train_inputs, stages, before="train")
+    _do("train", train_models, models, Model.train_inputs, stages)
+
+
+def measure_all(models: list[Model], told: Settings, stages: Stages) -> None:
+    """Measure all models; of those that are recorded in shards, the shards first, which are not needed any more when
+    all is measured.
+    """
+    if told.n_shards > 1:
+        _share_out("record", record_shards, models, Model.measure_inputs, stages, before="measure")
+    _do("measure", measure_models, models, Model.measure_inputs, stages)
+    shutil.rmtree(models[0].run / SHARDS, ignore_errors=True)
+    for step in ("strength", "record"):
+        for stamp in (models[0].run / "steps").glob(f"{step}-*.json"):
+            stamp.unlink()
+
+
+def _share_out(
+    step: str,
+    task: Callable[[list[Model]], str],
+    models: list[Model],
+    inputs: Callable[[Model], str],
+    stages: Stages,
+    *,
+    before: str,
+) -> None:
+    """Do a task for each shard of the models whose next step, which puts the shards together, is not done already."""
+    undone = [one for one in models if one.run.stale_reason(f"{before}-{one.task}", inputs(one))]
+    shards = [replace(model, shard=shard) for model in undone for shard in range(model.settings.n_shards)]
+    if shards:
+        _do(step, task, shards, inputs, stages)
+
+
+def _together(models: list[Model]) -> list[list[Model]]:
+    """The models in groups that are trained at once: the checkpoints of one run, in order, or each by itself."""
+    groups: dict[tuple[str, ...], list[Model]] = {}
+    for model in models:
+        rung = "" if model.ladder.checkpoint_trainer else model.rung.name
+        groups.setdefault((model.ladder.name, rung, str(model.seed)), []).append(model)
+    return [sorted(group, key=lambda model: model.rung.checkpoint) for group in groups.values()]

@@ -1,0 +1,114 @@
+"""The tasks that find out how strong a model is, on every axis."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from thalweg.errors import reason
+from thalweg.files import whole
+from thalweg.models.records import Evaluation, Summary
+from thalweg.pipeline.job import PARAMETERS, SHARDS, Model, failure_of
+from thalweg.pipeline.twins import twin_note
+from thalweg.pipeline.user_results import Said, code_of_user, plain_values
+from thalweg.strength import axes as strength
+
+
+def look_at_shards(models: Sequence[Model]) -> str:
+    """Find out what a published model and its untrained twin make of one part of the stimuli."""
+    return failure_of(models, map(_look_at_shard, models))
+
+
+def _look_at_shard(model: Model) -> None:
+    assert model.shard is not None
+    assert isinstance(model.ladder.evaluate, Evaluation)
+    part = model.pool.take(model.part(torch.arange(len(model.pool))))
+    outputs = []
+    for control in model.controls:
+        if control != "rotated":
+            outputs.append(_findings(model, control, model.shard))
+            network = model.network(control)
+            counted = torch.tensor([_parameters(network)])
+            found = model.ladder.evaluate.per_stimulus(network, part, device=model.settings.resolved_device)
+            whole.write_tensors(model.run / outputs[-1], {**found, PARAMETERS: counted})
+    model.run.finish(f"strength-{model.task}", model.train_inputs(), outputs)
+
+
+def _findings(model: Model, control: str, shard: int) -> str:
+    """The name of the file of what a model makes of one part of the stimuli."""
+    return f"{SHARDS}/{model.stem(control)}-strength-{shard}.safetensors"
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def published_summary(model: Model, control: str) -> Summary:
+    """What the tables say of a published model, of whose training nothing is known: its place on every strength axis,
+    put together from what was found out shard by shard, where it was.
+
+    The strength of one that says nothing about the pool's labels is missing.
+    """
+    if model.in_pieces:
+        assert isinstance(model.ladder.evaluate, Evaluation)
+        files = [_findings(model, control, shard) for shard in range(model.settings.n_shards)]
+        parts = [whole.read_tensors(model.run / file) for file in files]
+        counted = int(parts[0][PARAMETERS])
+        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name != PARAMETERS}
+        found = _finite(plain_values("evaluate", model, model.ladder.evaluate.summarise(joined, model.pool)))
+    else:
+        network = model.network(control)
+        counted = _parameters(network)
+        found = _evaluate(network, model)
+    note = {"twin_note": twin_note(model)} if control == "untrained" and model.normalises else {}
+    return {"pool_loss": found.pop("loss"), **found, PARAMETERS: counted, "compute": None, **note}
+
+
+def _evaluate(network: nn.Module, model: Model) -> Said:
+    evaluate = model.ladder.evaluate or strength.evaluate
+    with code_of_user("evaluate", model, evaluate):
+        told = evaluate(network, model.pool, device=model.settings.resolved_device)
+    return _finite(plain_values("evaluate", model, told))
+
+
+def _finite(found: Summary) -> Said:
+    """The strengths, those that are not finite numbers as missing, with the reason."""
+    wrong = [name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value)]
+    note = {"strength_note": f"not finite: {', '.join(wrong)}"} if wrong else {}
+    return {"loss": None, **found, **dict.fromkeys(wrong), **note}
+
+
+def with_strengths(network: nn.Module, model: Model, told: Summary, *, trained: bool = True) -> Summary:
+    """What the tables say of a model that was trained here: its place on every strength axis, and how its training
+    ended.
+    """
+    found = _evaluate(network, model)
+    pool_loss = found.pop("loss")
+    parameters = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    return {
+        **told,
+        "pool_loss": pool_loss,
+        **found,
+        PARAMETERS: parameters,
+        **training_compute(network, model, told, trained=trained),
+    }
+
+
+UNCOUNTED = "how many examples it was trained on is not known"
+
+
+def training_compute(network: nn.Module, model: Model, told: Summary, *, trained: bool) -> Said:
+    """The floating-point operations of its training, or why they are missing: weights that were loaded, an operation
+    that cannot be counted.
+    """
+    examples = told.get("train_examples")
+    if not isinstance(examples, int | float) or (examples == 0 and trained):
+        return {"compute": None, "compute_note": UNCOUNTED}
+    try:
+        forward = strength.forward_flops(network.to("cpu"), model.pool)
+    except Exception as wrong:  # a side column does not take a model down
+        return {"compute": None, "compute_note": f"operations could not be counted: {reason(wrong)}"}
+    finally:
+        network.to(model.settings.resolved_device)
+    return {"compute": 3 * forward * int(examples)}  # a backward pass costs two forward passes

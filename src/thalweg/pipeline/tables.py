@@ -1,0 +1,90 @@
+"""The tables of a run, put together from what each model's task left behind."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from thalweg.files.whole import read_frame, read_json
+from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
+from thalweg.pipeline.job import Model
+from thalweg.runs.directory import RunDirectory
+from thalweg.scoring.aggregate import distributions, missing, model_scores, reliability, table
+from thalweg.scoring.columns import MODEL_KEY
+from thalweg.strength import axes as strength
+
+
+def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame]:
+    """All tables of a run, by name, put together from the parts of its models."""
+    settings = models[0].settings
+    observers = {model.ladder.name: model.observers[0].name for model in models}
+    parts = [read_frame(run / f"parts/{model.name}.parquet") for model in models]
+    scored = [
+        model_scores(part.filter(control=control), resamples=settings.resamples, seed=settings.seed)
+        for model, part in zip(models, parts, strict=True)
+        for control in model.controls
+    ]
+    units = pl.concat(parts)
+    scores = table(scored, seed=settings.seed)
+    return {
+        "units": units,
+        "models": _models(run, models, scores, reliability(units), observers),
+        "scores": scores,
+        "layers": pl.concat([one.layers for one in scored]),
+        "distributions": distributions(units, observers),
+        "missing": missing(units, observers),
+        "gallery": pl.concat([read_frame(run / f"parts/{model.name}-gallery.parquet") for model in models]),
+    }
+
+
+def _models(
+    run: RunDirectory,
+    models: Sequence[Model],
+    scores: pl.DataFrame,
+    again: pl.DataFrame,
+    observers: Mapping[str, str],
+) -> pl.DataFrame:
+    """A row for each model and control: what it is, how strong, how its training ended, and its headline scores."""
+    rows = pl.concat([_told(run, model) for model in models], how="diagonal_relaxed")
+    axes = [*strength.AXES, strength.SHARE]
+    rows = rows.with_columns(pl.lit(None).alias(axis) for axis in axes if axis not in rows.columns)
+    rows = rows.cast({"seed": pl.Int32}).with_columns(pl.col(axes).cast(pl.Float64).fill_null(math.nan))
+    shown = scores.filter(is_headline(observers) & pl.col("seed").is_not_null())
+    shown = shown.join(again.drop("n"), on=[*MODEL_KEY, "measure"], how="left")
+    for word, measure in {**HEADLINES, PLAIN: PLAIN}.items():
+        own = shown.filter(measure=measure).select(
+            *MODEL_KEY,
+            pl.col("score").alias(word),
+            pl.col("low").alias(f"{word}_low"),
+            pl.col("high").alias(f"{word}_high"),
+            pl.col("coverage").alias(f"{word}_coverage"),
+            pl.col("reliability").alias(f"{word}_reliability"),
+        )
+        rows = rows.join(own, on=MODEL_KEY, how="left", maintain_order="left")
+    counts = scores.filter(pl.col("seed").is_not_null()).select(*MODEL_KEY, "n_units", "n_failed").unique()
+    return rows.join(counts, on=MODEL_KEY, how="left", maintain_order="left")
+
+
+def _told(run: RunDirectory, model: Model) -> pl.DataFrame:
+    """What training left to be said of a model and of each of its twins; the rotated one is the trained one's."""
+    about = read_json(run / f"weights/{model.name}.json")
+    order = [rung.name for rung in model.ladder.rungs].index(model.rung.name)
+    key = {
+        "ladder": model.ladder.name,
+        "rung": model.rung.name,
+        "kind": model.rung.kind,
+        "seed": model.seed,
+    }
+    return pl.DataFrame(
+        [
+            {
+                **key,
+                "control": control,
+                "order": order,
+                "modality": model.ladder.modality,
+                **about["trained" if control == "rotated" else control],
+            }
+            for control in model.controls
+        ],
+        infer_schema_length=None,
+    )

@@ -1,0 +1,69 @@
+"""The tasks that train the models of a rung, or load them, and keep their weights."""
+
+from collections.abc import Iterator, Sequence
+from itertools import starmap
+
+from torch import Tensor, nn
+
+from thalweg.compute.devices import placed
+from thalweg.files import whole
+from thalweg.models.records import Summary
+from thalweg.pipeline.job import Model, failure_of
+from thalweg.pipeline.strengths import published_summary, with_strengths
+from thalweg.pipeline.twins import twin_note
+from thalweg.pipeline.user_results import Said, checked_summary, code_of_user
+
+
+def train_models(models: Sequence[Model]) -> str:
+    """Train a model, or one run of which several models are checkpoints, and leave weights and what is to be said of
+    them.
+    """
+    return failure_of(models, starmap(_keep_weights, zip(models, _course(models), strict=True)))
+
+
+Weights = dict[str, tuple[dict[str, Tensor], Summary]]  # by control, with what the tables say of it
+
+
+def _course(models: Sequence[Model]) -> Iterator[Weights]:
+    """The weights of one model after another."""
+    first = models[0]
+    if first.subject:
+        loaded = [control for control in first.controls if control != "rotated"]
+        yield {control: ({}, published_summary(first, control)) for control in loaded}
+        return
+    untrained = placed(first.network("untrained"), first.settings.resolved_device)
+    said: Said = {"train_examples": 0, **({"twin_note": note} if (note := twin_note(first)) else {})}
+    made: Weights = {"untrained": ({}, with_strengths(untrained, first, said, trained=False))}
+    for control, trainer in first.trainers.items():
+        twin = first.build().to(first.settings.resolved_device)
+        with code_of_user("train", first, trainer):
+            told = trainer(twin, first.splits, first.seed)
+        made[control] = (_state(twin), with_strengths(twin, first, checked_summary("train", first, told)))
+    if first.ladder.checkpoint_trainer is None:
+        yield made
+        return
+    network = placed(first.build(), first.settings.resolved_device)
+    checkpoints = [model.rung.checkpoint for model in models]
+    with code_of_user("checkpoint_trainer", first, first.ladder.checkpoint_trainer):
+        course = iter(first.ladder.checkpoint_trainer(network, first.splits, first.seed, checkpoints))
+    for model in models:
+        with code_of_user("checkpoint_trainer", model, first.ladder.checkpoint_trainer):
+            told = next(course, {})
+        yield {
+            **made,
+            "trained": (_state(network), with_strengths(network, model, checked_summary("course", model, told))),
+        }
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+def _keep_weights(model: Model, found: Weights) -> None:
+    outputs = [f"weights/{model.name}.json"]
+    for control, (state, _) in found.items():
+        if state:
+            outputs.append(model.weights(control))
+            whole.write_tensors(model.run / outputs[-1], state)
+    whole.write_json(model.run / outputs[0], {control: dict(told) for control, (_, told) in found.items()})
+    model.run.finish(f"train-{model.name}", model.train_inputs(), outputs)

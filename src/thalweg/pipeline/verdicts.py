@@ -1,0 +1,170 @@
+"""The curves of a run and their verdicts: which scores are judged against which strength, and in which groups of
+rungs.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from thalweg.compute import engines as engine
+from thalweg.files import whole
+from thalweg.files.identity import digest
+from thalweg.measures.base import MEAN
+from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
+from thalweg.pipeline.settings import Settings
+from thalweg.progress import Stages
+from thalweg.runs.directory import RunDirectory
+from thalweg.scoring import columns
+from thalweg.shape import Models, compare, judge
+from thalweg.strength import axes as strength
+
+ALL = "all"
+LEAST_COVERAGE = (
+    0.25  # a mean over fewer of a model's units is that of an unusual few: shown, but no verdict rests on it
+)
+Z = 1.959964
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One question of shape: the scores of some models, against one strength axis."""
+
+    ladder: str
+    kind: str  # or "all"
+    control: str
+    measure: str
+    observer: str
+    band: str
+    capacity: str
+    axis: str
+    headline: str  # "predictable" or "crisp" for the headline verdicts, else empty
+    strength: tuple[float, ...]
+    score: tuple[float, ...]
+    se: tuple[float, ...]
+    rung: tuple[str, ...]
+    seed: int
+
+
+def judged(curve: Curve) -> dict[str, Any]:
+    """The verdict of one curve, as a record."""
+    verdict = judge(
+        np.array(curve.strength),
+        np.array(curve.score),
+        se=np.array(curve.se),
+        group=curve.rung,
+        seed=curve.seed,
+    )
+    names = ("ladder", "kind", "control", "measure", "observer", "band", "capacity", "axis", "headline")
+    return {**{name: getattr(curve, name) for name in names}, **verdict.to_record()}
+
+
+def curves(
+    models: pl.DataFrame, table: pl.DataFrame, settings: Settings, observers: Mapping[str, str]
+) -> Iterator[Curve]:
+    """All curves that a report judges.
+
+    On the headline's strength axis: both headlines and `two_choice`, for every observer and kind, and for the
+    headline's observer (one for each ladder) each band too. On the other axes: the headlines. Models of which less than
+    a quarter of the units could be measured have no score here.
+    """
+    rows = _rows(models, table)
+    measures = [*HEADLINES.values(), PLAIN]
+    over_bands = pl.col("band") == MEAN
+    words = {name: word for word, name in HEADLINES.items()}
+    by_headline = pl.col("observer") == pl.col("ladder").replace(observers)
+    chosen = pl.col("measure").is_in(measures) & (over_bands | by_headline)
+    keys = ["ladder", *columns.SCORE_KEY]
+    for axis in strength.AXES:
+        keep = chosen if axis == settings.strength else chosen & over_bands & by_headline
+        if axis != settings.strength:
+            keep &= pl.col(axis).is_not_nan().any().over("ladder")  # an axis that all models of a ladder lack
+        for (ladder, measure, observed, band, capacity), group in rows.filter(keep).group_by(keys, maintain_order=True):
+            for kind in _kinds(group):
+                some = group if kind == ALL else group.filter(pl.col("kind") == kind)
+                is_headline = axis == settings.strength and observed == observers[str(ladder)] and band == MEAN
+                yield Curve(
+                    ladder=str(ladder),
+                    kind=kind,
+                    control="trained",
+                    measure=str(measure),
+                    observer=str(observed),
+                    band=str(band),
+                    capacity=str(capacity),
+                    axis=axis,
+                    headline=words.get(str(measure), "") if is_headline else "",
+                    strength=tuple(some[axis].cast(pl.Float64)),
+                    score=tuple(some["score"]),
+                    se=tuple((some["high"] - some["low"]) / (2 * Z)),
+                    rung=tuple(some["rung"]),
+                    seed=settings.seed,
+                )
+
+
+def _rows(models: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+    """The scores of trained models with their strengths; NaN where too few units could be measured."""
+    rows = table.filter(pl.col("seed").is_not_null() & (pl.col("control") == "trained"))
+    axes = models.filter(pl.col("control") == "trained")
+    axes = axes.select("ladder", "rung", "seed", "order", *strength.AXES, strength.SHARE)
+    enough = pl.col("coverage") >= LEAST_COVERAGE
+    rows = rows.with_columns(pl.when(enough).then("score").otherwise(math.nan).alias("score"))
+    return rows.join(axes, on=["ladder", "rung", "seed"]).sort("order", "seed")
+
+
+FIELDS = {"image": "vision", "text": "language", "pair": "sums"}  # what a modality's ladders are called in a comparison
+
+
+def comparisons(
+    models: pl.DataFrame,
+    table: pl.DataFrame,
+    settings: Settings,
+    observers: Mapping[str, str],
+    independent: Sequence[str],
+) -> list[dict[str, Any]]:
+    """For each headline, whether the ladders' curves have the same shape on the strength axis that they share.
+
+    Only ladders whose rungs are `independent` of each other take part: checkpoints of one run are not.
+    """
+    rows = _rows(models, table).filter(is_headline(observers))
+    modalities = dict(models.select("ladder", "modality").unique().iter_rows())
+    found = []
+    for word, measure in HEADLINES.items():
+        own = {}
+        for ladder in independent:
+            some = rows.filter(ladder=ladder, measure=measure)
+            name = f"{FIELDS.get(modalities[ladder], modalities[ladder])} ({ladder})"
+            own[name] = Models(some[strength.SHARE].to_numpy(), some["score"].to_numpy(), some["rung"].to_list())
+        if len(own) > 1:
+            found.append({"headline": word, **compare(own, seed=settings.seed).to_record()})
+    return found
+
+
+def _kinds(group: pl.DataFrame) -> list[str]:
+    """All rungs together, then each kind of which there are several."""
+    kinds = group["kind"].unique(maintain_order=True).to_list()
+    return [ALL, *kinds] if len(kinds) > 1 else [ALL]
+
+
+def judge_all(
+    run: RunDirectory, settings: Settings, observers: Mapping[str, str], independent: Sequence[str], stages: Stages
+) -> None:
+    """Judge every curve of a run and write shape.json and comparison.json, unless they are there already.
+
+    `observers` are the headline's, by ladder; `independent` the ladders whose rungs are no checkpoints of one run.
+    """
+    inputs = digest(whole.read_json(run / "steps/tables.json"), settings.strength)
+    if not run.stale_reason("shape", inputs):
+        return
+    models, scores = (whole.read_frame(run / f"{name}.parquet") for name in ("models", "scores"))
+    found = list(curves(models, scores, settings, observers))
+    with stages("shape", len(found)) as advance:
+        records: dict[int, dict[str, Any]] = {}
+        for place, record in engine.run(judged, found, settings.engine_config):
+            records[place] = record
+            advance()
+    whole.write_json(run / "shape.json", [records[place] for place in sorted(records)])
+    whole.write_json(run / "comparison.json", comparisons(models, scores, settings, observers, independent))
+    run.finish("shape", inputs, ["shape.json", "comparison.json"])

@@ -1,0 +1,1 @@
+"""One pass over stimuli that keeps of every unit what measures need."""

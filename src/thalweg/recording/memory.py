@@ -1,0 +1,144 @@
+"""What memory there is and what recording a model needs, so that what cannot fit is refused before the long work.
+
+What a recording keeps depends on units, `k` and the sample, not on the stimuli: it can be reckoned beforehand. The
+reckoning counts the large pieces alone and errs to the low side; what is refused could not have been done.
+"""
+
+import resource
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from thalweg.compute.devices import given, placed
+from thalweg.errors import ThalwegError
+from thalweg.models.hooks import capture_activations, run
+from thalweg.models.pooling import units_on_axis_1
+from thalweg.models.records import Layer
+from thalweg.recording.readout import RANDOM, directions
+from thalweg.stimuli.base import Stimuli
+
+GIB = 1 << 30
+ROWS = 50 * 100 * 2  # bytes: of a unit's rows in the tables, of which there are more than fifty, twice
+WORTH_SAYING = 2 * GIB  # what a task needs at least for it to be said beforehand
+
+
+def available_memory() -> int | None:
+    """The bytes that this process may still take: what the machine has free, the control group and the limit of the
+    process allow; None where nothing says.
+    """
+    known = [size for size in (_of_machine(), *_of_group(), _of_process()) if size is not None]
+    return max(0, min(known)) if known else None
+
+
+def _of_machine() -> int | None:
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024
+    return None
+
+
+def _of_group() -> list[int]:
+    """What the control group leaves, as a container has one: its limit less what its processes hold themselves."""
+    found = []
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):
+            root = Path("/sys/fs/cgroup")
+            most, now = int((root / limit).read_text()), int((root / used).read_text())
+            found.append(most - now + _reclaimable(root / Path(used).parent / "memory.stat"))
+    return found
+
+
+def _reclaimable(statistics: Path) -> int:
+    """Bytes of files that the group keeps in memory and gives up when asked."""
+    with suppress(OSError, ValueError):
+        pairs = dict(line.split() for line in statistics.read_text().splitlines())
+        return int(pairs.get("inactive_file", 0)) + int(pairs.get("active_file", 0))
+    return 0
+
+
+def _of_process() -> int | None:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    with suppress(OSError, ValueError, IndexError):
+        return limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    return limit
+
+
+@dataclass(frozen=True)
+class Width:
+    """How wide a layer is: its units, how many are measured, and the numbers that it gives for one stimulus."""
+
+    layer: str
+    units: int
+    measured: int
+    numbers: int
+
+
+def widths(model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, device: str = "cpu") -> list[Width]:
+    """How wide the layers are, found by running the model on one stimulus."""
+    model = placed(model.eval(), device)
+    precision = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+    with torch.inference_mode(), capture_activations(model, layers) as outputs:
+        run(model, given(stimuli.batch(torch.arange(1)), device, precision))
+        found = {
+            layer.name: (units_on_axis_1(outputs[layer.name], layer).shape[1], outputs[layer.name]) for layer in layers
+        }
+    return [
+        Width(layer.name, units, len(layer.unit_ids) or min(layer.max_units or units, units), output.numel())
+        for layer in layers
+        for units, output in [found[layer.name]]
+    ]
+
+
+def needed(
+    wide: Sequence[Width],
+    controls: Sequence[str],
+    *,
+    basis: str,
+    k: int,
+    sample: int,
+    stimuli: int,
+    batch_size: int,
+    statistics: int = 0,
+) -> int:
+    """The bytes that recording a model and its twins takes at least.
+
+    Of each unit both halves of the pool keep 2 k keys of 8 bytes, the sample in float32, and its products with so many
+    statistics of the stimuli (a class or a token is one) in float64. All recordings lie beside
+    each other once more when they are scored, which makes some dozens of rows of each unit. The directions of a turned
+    layer are there too, and a batch of a layer's outputs beside what the nonlinearity makes of it.
+    """
+    each = 2 * 2 * (16 * k + 4 * min(sample, stimuli) + 8 * statistics) + ROWS
+    kept, turning, passing = 0, 0, 0
+    for width in wide:
+        turned = directions(width.units, width.measured)
+        for control in controls:
+            kept += each * (turned if control == "rotated" or basis == RANDOM else width.measured)
+        if "rotated" in controls or basis == RANDOM:
+            turning = max(turning, 4 * width.units * turned)
+        passing = max(passing, 2 * 4 * width.numbers * min(batch_size, stimuli))
+    return kept + turning + passing
+
+
+def check(need: int, *, ladder: str, rung: str, device: str) -> str:
+    """What is to be said of the memory that recording a model needs, if it is much.
+
+    Raises:
+        ThalwegError: more than there is.
+    """
+    there = available_memory()
+    said = f"recording needs about {need / GIB:.1f} GB of memory"
+    if there is not None and need > there and device == "cpu":
+        raise ThalwegError(
+            f"{said}, and {there / GIB:.1f} GB are free; measure fewer units (--units, or `most` or `only` of a "
+            "Layer), keep less of each (--k, --sample), or give the model fewer stimuli at once (--batch-size)"
+        )
+    return f"ladder {ladder!r}, rung {rung!r}: {said}, for each worker" if need > WORTH_SAYING else ""

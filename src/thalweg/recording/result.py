@@ -1,0 +1,132 @@
+"""What a pass keeps of the units of a layer, and how two recordings become one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float32, Float64, Int64
+from torch import Tensor
+
+from thalweg.recording.keys import EMPTY, Scramble, unpack
+from thalweg.recording.moments import moments_of_union
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """What a pass keeps of the units of one layer in one basis."""
+
+    high_keys: Int64[Tensor, "unit k"]  # largest first
+    low_keys: Int64[Tensor, "unit k"]  # keys of the negated values, largest first: lowest value first
+    sample_keys: Int64[Tensor, " sample"]  # scrambled ids of the shared random sample, increasing
+    sample: Float32[Tensor, "sample unit"]
+    count: Int64[Tensor, " unit"]  # finite values only
+    nonfinite: Int64[Tensor, " unit"]
+    mean: Float64[Tensor, " unit"]  # of the finite values
+    deviations: Float64[Tensor, " unit"]  # sum of their squared differences from the mean
+    products: Mapping[str, Float64[Tensor, "statistic unit"]]
+    places: Int64[Tensor, " unit"]  # of the units in their layer
+    scramble: Scramble
+    size: int  # how many stimuli the shared sample may hold
+
+    @property
+    def k(self) -> int:
+        """How many of the highest and of the lowest stimuli are kept."""
+        return self.high_keys.shape[1]
+
+    def highest(self) -> tuple[Float32[Tensor, "unit k"], Int64[Tensor, "unit k"]]:
+        """Values and ids of the highest stimuli, highest first; NaN and -1 where there are fewer than k."""
+        return self._ends(self.high_keys, 1)
+
+    def lowest(self) -> tuple[Float32[Tensor, "unit k"], Int64[Tensor, "unit k"]]:
+        """Values and ids of the lowest stimuli, lowest first; NaN and -1 where there are fewer than k."""
+        return self._ends(self.low_keys, -1)
+
+    def _ends(self, keys: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+        values, order = unpack(keys)
+        return values * sign, torch.where(keys == EMPTY, -1, self.scramble.invert(order))
+
+    def sample_ids(self) -> Int64[Tensor, " sample"]:
+        """The ids of the shared random sample."""
+        return self.scramble.invert(self.sample_keys)
+
+    def units(self, which: slice) -> "Recording":
+        """The recording of some of the units."""
+        return replace(
+            self,
+            high_keys=self.high_keys[which],
+            low_keys=self.low_keys[which],
+            sample=self.sample[:, which],
+            count=self.count[which],
+            nonfinite=self.nonfinite[which],
+            mean=self.mean[which],
+            deviations=self.deviations[which],
+            products={name: product[:, which] for name, product in self.products.items()},
+            places=self.places[which],
+        )
+
+    def variance(self) -> Float64[Tensor, " unit"]:
+        """The population variance of the finite values; exactly 0 for a constant unit."""
+        constant = self.highest()[0][:, 0] == self.lowest()[0][:, 0]
+        return torch.where(constant, 0, self.deviations / self.count)
+
+
+def to_tensors(recording: Recording) -> dict[str, Tensor]:
+    """The recording as named tensors, to be kept in a file."""
+    names = ("high_keys", "low_keys", "sample_keys", "sample", "count", "nonfinite", "mean", "deviations", "places")
+    tensors: dict[str, Tensor] = {name: getattr(recording, name) for name in names}
+    tensors |= {f"products.{name}": product for name, product in recording.products.items()}
+    return tensors | {"settings": torch.tensor([recording.scramble.factor, recording.scramble.shift, recording.size])}
+
+
+def from_tensors(tensors: Mapping[str, Tensor]) -> Recording:
+    """The recording that was kept as named tensors."""
+    factor, shift, size = tensors["settings"].tolist()
+    fields = {name: tensor for name, tensor in tensors.items() if name != "settings" and "." not in name}
+    products = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith("products.")}
+    return Recording(**fields, products=products, scramble=Scramble(factor, shift), size=size)
+
+
+def merge(one: Recording, other: Recording) -> Recording:
+    """The recording of the union of two disjoint sets of stimuli.
+
+    Raises:
+        ValueError: the two were made with different settings, or of different units.
+    """
+    if (one.scramble, one.size, one.high_keys.shape) != (other.scramble, other.size, other.high_keys.shape):
+        raise ValueError("only recordings of the same units, made with the same seed, k and sample size, can be merged")
+    sample_keys = torch.cat([one.sample_keys, other.sample_keys])
+    count, mean, deviations = moments_of_union(
+        (one.count, one.mean, one.deviations), (other.count, other.mean, other.deviations)
+    )
+    first = sample_keys.argsort()[: one.size]
+    return Recording(
+        high_keys=torch.cat([one.high_keys, other.high_keys], 1).topk(one.k, 1).values,
+        low_keys=torch.cat([one.low_keys, other.low_keys], 1).topk(one.k, 1).values,
+        sample_keys=sample_keys[first],
+        sample=torch.cat([one.sample, other.sample])[first],
+        count=count,
+        nonfinite=one.nonfinite + other.nonfinite,
+        mean=mean,
+        deviations=deviations,
+        products={name: product + other.products[name] for name, product in one.products.items()},
+        places=one.places,
+        scramble=one.scramble,
+        size=one.size,
+    )
+
+
+def concat_units(recordings: Sequence[Recording]) -> Recording:
+    """The units of several recordings of the same stimuli beside each other, as if they were of one layer."""
+    first = recordings[0]
+    return replace(
+        first,
+        high_keys=torch.cat([one.high_keys for one in recordings]),
+        low_keys=torch.cat([one.low_keys for one in recordings]),
+        sample=torch.cat([one.sample for one in recordings], 1),
+        count=torch.cat([one.count for one in recordings]),
+        nonfinite=torch.cat([one.nonfinite for one in recordings]),
+        mean=torch.cat([one.mean for one in recordings]),
+        deviations=torch.cat([one.deviations for one in recordings]),
+        products={name: torch.cat([one.products[name] for one in recordings], 1) for name in first.products},
+        places=torch.cat([one.places for one in recordings]),
+    )

@@ -1,0 +1,87 @@
+"""One ladder as the report shows it: rows of the run's tables, selected."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from thalweg.measures.base import MEAN
+from thalweg.pipeline.verdicts import ALL
+from thalweg.report import rows, styles
+from thalweg.report.styles import Row
+from thalweg.runs.run import Run
+
+SAME_PLACE = (
+    "Untrained and rotated twins stand at the strength of the trained model they are twins of (their own would be near "
+    "0, or the same), a few pixels to the side so that intervals do not hide each other."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """One ladder of a run, with what all its figures share."""
+
+    run: Run
+    name: str
+    axis: str
+    observer: str
+    observers: tuple[str, ...]
+    order: tuple[str, ...]  # rungs, the weakest first
+    kinds: Mapping[str, str]  # of each rung
+    controls: tuple[str, ...]  # the trained models and their twins
+
+    @property
+    def strength(self) -> str:
+        """What a bit of strength is on this ladder, in words."""
+        told: str = self.run.record["ladders"][self.name]["strength"]
+        return told
+
+    def said(self, axis: str) -> str:
+        """The name of a strength axis where this ladder has its own."""
+        return self.strength if axis == "bits" else ""
+
+    @property
+    def shapes(self) -> dict[str, str]:
+        """A shape for each kind."""
+        return styles.shapes(dict.fromkeys(self.kinds.values()))
+
+    @property
+    def several_kinds(self) -> list[str]:
+        """The kinds, where there are several."""
+        return list(self.shapes) if len(self.shapes) > 1 else []
+
+    def verdict(
+        self, measure: str, *, kind: str = ALL, axis: str = "", observer: str = "", band: str = MEAN
+    ) -> Row | None:
+        """The record of a verdict on the trained models, if there is one."""
+        wanted = {
+            "ladder": self.name,
+            "kind": kind,
+            "control": "trained",
+            "measure": measure,
+            "axis": axis or self.axis,
+            "observer": observer or self.observer,
+            "band": band,
+        }
+        return next((one for one in self.run.shape if all(one[name] == wanted[name] for name in wanted)), None)
+
+    def points(self, measure: str, *, axis: str = "", observer: str = "", band: str = MEAN) -> list[Row]:
+        """Scores of seeds and rungs with their twins'."""
+        found = rows.points(
+            self.run, self.name, axis or self.axis, measure=measure, observer=observer or self.observer, band=band
+        )
+        return list(rows.plain(found))
+
+
+def ladders(run: Run) -> Iterator[Ladder]:
+    """The ladders of a run."""
+    settings = run.record["settings"]
+    for name, told in run.record["ladders"].items():
+        yield Ladder(
+            run=run,
+            name=name,
+            axis=settings["strength"],
+            observer=told["observers"][0]["name"],
+            observers=tuple(one["name"] for one in told["observers"]),
+            order=tuple(rows.rung_order(run, name, settings["strength"])),
+            kinds=rows.kinds(run, name),
+            controls=rows.controls(run, name),
+        )

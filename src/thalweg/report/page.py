@@ -1,0 +1,254 @@
+"""The report: a pure function from a finished run to one page that opens from a file, with no network.
+
+It formats and never computes: every number is in the run's tables already. The page holds its charts as data (`charts`,
+`figures`), the library that draws them once, its tables as text (`listings`) and its stimuli as pictures (`pictures`).
+What a user named is text everywhere and never markup. The same run makes the same bytes, so the page says nothing of
+time or machines.
+"""
+
+import functools
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import altair as alt
+import jinja2
+import polars as pl
+import vl_convert
+
+from thalweg.compute import engines as engine
+from thalweg.errors import ThalwegError, readable, reason
+from thalweg.files.whole import AGAIN, replacing
+from thalweg.measures.headlines import HEADLINES
+from thalweg.report import charts, figures, joint, listings, pictures, text
+from thalweg.report import ladder as report_ladder
+from thalweg.report import styles as report_styles
+from thalweg.report.charts import Figure
+from thalweg.report.ladder import Ladder
+from thalweg.report.styles import config, ladder_styles
+from thalweg.runs.run import Run
+from thalweg.strength.axes import AXES
+
+HERE = Path(__file__).parent
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+PICTURE_SCALE = 2  # pixels of a PNG file for each pixel of the chart
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """All figures of a run: those of each ladder, and those of all together where there are several."""
+
+    ladders: dict[Ladder, list[Figure]]
+    joint: list[Figure]
+
+    def files(self) -> dict[str, Figure]:
+        """The figures by the names of their files."""
+        found = {_file_name(ladder, figure): figure for ladder, made in self.ladders.items() for figure in made}
+        return {**{f"0-{figure.name}": figure for figure in self.joint}, **found}
+
+
+def render(run: Run) -> str:
+    """The whole report of a run as one HTML page."""
+    return _page(run, _drawn(run))
+
+
+def write_report(run: Run, path: str | Path | None = None, *, workers: int | None = None) -> Path:
+    """Write the report to a file, by default `report.html` of the run directory, and its charts as SVG and PNG files
+    into `figures/` beside it; return the path.
+
+    A figure that cannot be drawn costs nothing but itself: the page says which, and why.
+
+    Raises:
+        ThalwegError: a file of the run is missing or damaged, or the place cannot be written.
+    """
+    path = Path(path) if path else run.path / "report.html"
+    if path.is_dir():
+        raise ThalwegError(
+            f"{readable(path)}: this is a folder; name a file with --out, as {readable(path)}/report.html"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):  # a place that cannot be written shows before all is drawn
+            pass
+        drawn = _drawn(run)
+        files = [(path.parent / "figures" / name, figure) for name, figure in drawn.files().items() if figure.panels]
+        lost = {}
+        for place, failure in engine.run(_export, files, engine.EngineConfig(workers=workers)):
+            if failure:
+                lost[files[place][0].name] = failure
+        with replacing(path) as beside:
+            beside.write_text(_page(run, drawn, lost), encoding="utf-8", errors="backslashreplace")
+    except OSError as refused:
+        raise ThalwegError(
+            f"{readable(path)}: cannot be written ({refused.strerror or refused}); name a file elsewhere with --out"
+        ) from refused
+    except DISAGREE as wrong:
+        raise ThalwegError(
+            f"{readable(run.path)}: the run's files do not fit together ({reason(wrong)}); {AGAIN}"
+        ) from wrong
+    return path
+
+
+# What reading tables leads to whose columns are there, but hold something else
+DISAGREE = (
+    pl.exceptions.PolarsError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    jinja2.UndefinedError,
+)
+
+
+def _export(file: tuple[Path, Figure]) -> str:
+    """Write one figure as SVG and as PNG; returns why it could not be drawn, or nothing."""
+    stem, figure = file
+    try:
+        svg = vl_convert.vegalite_to_svg(json.dumps(charts.printed(figure)), vl_version=VEGA_LITE)
+        png = vl_convert.svg_to_png(svg, scale=PICTURE_SCALE)
+    except Exception as wrong:  # whatever a name or a number does to the library
+        return reason(wrong)
+    for ending, content in ((".svg", svg.encode()), (".png", png)):
+        with replacing(stem.with_name(stem.name + ending)) as beside:
+            beside.write_bytes(content)
+    return ""
+
+
+def _drawn(run: Run) -> Drawn:
+    ladders = list(report_ladder.ladders(run))
+    makers = {"joint": joint.together, "each": joint.each} if len(ladders) > 1 else {}
+    every = [figures.made_or_failed(name, functools.partial(make, ladders)) for name, make in makers.items()]
+    return Drawn({ladder: figures.figures(ladder) for ladder in ladders}, every)
+
+
+def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The page around the figures. `lost` are those that could not be written as files, with the reason."""
+    sections = [
+        _section(ladder, made, f"ladder-{place}") for place, (ladder, made) in enumerate(drawn.ladders.items(), 1)
+    ]
+    together = [_figure(figure, figure.name) for figure in drawn.joint]
+    shown = [*together, *(one for each in sections for one in each["figures"].values())]
+    told = {
+        "title": f"thalweg: {', '.join(ladder.name for ladder in drawn.ladders)}",
+        "style": (HERE / "style.css").read_text(encoding="utf-8"),
+        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "library": _library(),
+        "chart_config": config(legend=False),
+        "specifications": {panel["id"]: panel["specification"] for figure in shown for panel in figure["panels"]},
+        "axis": AXES[run.record["settings"]["strength"]],
+        "joint": together,
+        "lost": lost,
+        "compared": run.comparison,
+        "answering": text.listing(sorted({ladder.observer for ladder in drawn.ladders})),
+        "only": next((ladder.order[0] for ladder in drawn.ladders), "") if _alone(drawn) else "",
+        "scores": [score for ladder in drawn.ladders for score in listings.scores(ladder)],
+        "sentences": listings.sentences(run),
+        "headline_verdicts": listings.headline_verdicts(run),
+        "other_verdicts": listings.other_verdicts(run),
+        "sections": sections,
+        "command": text.command(run.record),
+        "about": listings.about(run),
+        "observers": listings.observers(run),
+        "measures": listings.measures(run),
+        "glossary": text.GLOSSARY,
+    }
+    return _environment().get_template("page.html.j2").render(told)
+
+
+def _alone(drawn: Drawn) -> bool:
+    """Whether the run is of one model: there is no curve, and no verdict."""
+    return [len(ladder.order) for ladder in drawn.ladders] == [1]
+
+
+def _file_name(ladder: Ladder, figure: Figure) -> str:
+    """A name for a figure's files, whatever the ladder is called."""
+    place = list(ladder.run.record["ladders"]).index(ladder.name) + 1
+    return f"{place}-{re.sub('[^A-Za-z0-9_-]+', '-', ladder.name).strip('-')[:40] or 'ladder'}-{figure.name}"
+
+
+@functools.cache
+def _library() -> str:
+    """The JavaScript of Vega, Vega-Lite and their embedding, with nothing in it that could end a script element."""
+    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
+    return library.replace("</script", r"<\/script").replace("<!--", r"\x3c!--")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
+    environment.policies["json.dumps_function"] = json.dumps
+    return environment
+
+
+def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
+    """All that the page shows of one ladder."""
+    told = ladder.run.record["ladders"][ladder.name]
+    return {
+        "id": anchor,
+        "name": ladder.name,
+        "description": told["description"],
+        "rungs": len(ladder.order),
+        "kinds": list(ladder.shapes),
+        "figures": {figure.name: _figure(figure, f"{anchor}-{figure.name}") for figure in made},
+        "basis": [listings.basis_sentence(ladder, word) for word in HEADLINES],
+        "twins": [listings.twins(ladder, word) for word in HEADLINES],
+        "gallery": pictures.gallery(ladder),
+        "models": listings.models(ladder, ["trained"]),
+        "twin_models": listings.models(ladder, _twins(ladder)),
+        "endings": listings.endings(ladder),
+        "missing": listings.absent(ladder),
+    }
+
+
+def _twins(ladder: Ladder) -> list[str]:
+    """The controls of a ladder but the trained models, as the tables call them."""
+    return [one for one in ladder.run.models.filter(ladder=ladder.name)["control"].unique() if one != "trained"]
+
+
+def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
+    """A figure as the page needs it."""
+    controls = report_styles.styles(figure.controls)
+    styles = ladder_styles(figure.ladders)
+    return {
+        "id": anchor,
+        "title": figure.title,
+        "caption": figure.caption,
+        "small": figure.small,
+        "failed": figure.failed,
+        "columns": figure.columns,
+        "controls": [
+            {
+                "name": one,
+                "style": re.sub("^var\\(--|\\)$", "", controls[one][0]),
+                "shape": controls[one][1] if figure.control_shapes else "circle",
+            }
+            for one in figure.controls
+        ]
+        + [
+            {"name": name, "style": re.sub("^var\\(--|\\)$", "", colour), "shape": shape}
+            for name, (colour, shape) in styles.items()
+        ],
+        "kinds": [{"name": kind, "shape": shape} for kind, shape in (figure.kinds or {}).items()],
+        "panels": [
+            {
+                "id": f"{anchor}-{place}",
+                "title": panel.title,
+                "note": panel.note,
+                "summary": panel.summary,
+                "specification": charts.specification(panel, figure.controls),
+            }
+            for place, panel in enumerate(figure.panels, 1)
+        ],
+    }

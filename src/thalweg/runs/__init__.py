@@ -1,0 +1,1 @@
+"""The run directory: its files, their columns, and how they are read."""

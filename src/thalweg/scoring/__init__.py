@@ -1,0 +1,1 @@
+"""From recordings to scores of units, and from these to scores of models."""

@@ -1,0 +1,29 @@
+"""The columns of the table of units."""
+
+import polars as pl
+
+MODEL_KEY = ["ladder", "rung", "kind", "seed", "control"]
+SCORE_KEY = ["measure", "observer", "band", "capacity"]
+UNITS = {
+    "ladder": pl.String,
+    "rung": pl.String,
+    "kind": pl.String,
+    "seed": pl.Int32,
+    "control": pl.String,  # none, untrained or rotated
+    "layer": pl.String,
+    "depth": pl.Int16,  # the layer's place, 0 first
+    "reduction": pl.String,  # how values over places became one: max, mean
+    "basis": pl.String,  # neurons or random
+    "unit": pl.Int32,
+    "measure": pl.String,
+    "measure_version": pl.Int16,
+    "observer": pl.String,  # empty where no observer takes part
+    "band": pl.String,  # empty where the measure has none; "mean" over its bands
+    "capacity": pl.String,  # empty: whole stimuli; else how many features the observer may use
+    "exchanged": pl.Boolean,  # reference and query half exchanged, for the test-retest reliability
+    "value": pl.Float32,
+    "low": pl.Float32,
+    "high": pl.Float32,
+    "n": pl.Int32,
+    "note": pl.String,  # why the value is missing
+}

@@ -1,0 +1,1 @@
+"""How strong a model is, on every axis."""

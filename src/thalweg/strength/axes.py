@@ -1,0 +1,107 @@
+"""How capable a model is: the axes a ladder can be ordered by.
+
+`bits` is the default: bits of task information above the label entropy, on held-out stimuli (of text: bits per byte
+above the unigram model). It is the only axis on which different tasks and losses share a zero: a model that knows just
+the labels' frequencies has 0 bits. `accuracy` saturates; `parameters` and `compute` are what a model costs, not what it
+can do; a linear `probe` is what published models of different trainings have in common. A shape survives any increasing
+rescaling of an axis, but not a change of order.
+
+`SHARE` is the axis that ladders of different tasks have in common: the bits as a share of all there are to be gained,
+the entropy that is left to whoever knows the labels' frequencies only. Its weakness: labels of digits and sums can be
+known for certain, and 1 can be reached; the next word can't, so a language model stays far below 1 however strong it
+is.
+"""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from thalweg.compute.devices import placed
+from thalweg.errors import ThalwegError, unknown
+from thalweg.stimuli.base import Stimuli
+
+AXES = {
+    "bits": "held-out bits above guessing by frequency",
+    "accuracy": "held-out accuracy",
+    "parameters": "trainable parameters",
+    "compute": "training compute (FLOPs)",
+    "probe": "accuracy of a linear probe on the same stimuli",
+}
+
+SHARE = "share"
+LEAST_ENTROPY = 1e-9  # bits: what labels of one class leave unknown is nothing but rounding
+
+
+def check(axis: str) -> str:
+    """The axis's own name.
+
+    Raises:
+        ThalwegError: there is no such axis.
+    """
+    if axis not in AXES:
+        raise unknown("strength axis", axis, AXES)
+    return axis
+
+
+def entropy(labels: Tensor) -> float:
+    """The entropy of the labels' frequencies, in bits: what guessing by frequency alone leaves unknown."""
+    shares = (labels - labels.min().clamp_max(0)).bincount().double() / len(labels)  # some mark no label by -1
+    return float(-(shares * shares.clamp_min(1e-300).log2()).sum())
+
+
+ONE_CLASS = "all stimuli are of one class: there is nothing to be gained, and so no share of it"
+Strength = dict[str, Any]  # numbers, missing ones as None with a note of why
+
+
+def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, device: str = "cpu") -> Strength:
+    """How well a classifier does: `loss` (nats), `bits` above the label entropy, their `share` of it, and `accuracy`.
+
+    bits = H(labels) - loss / ln 2; share = bits / H(labels), which is missing where all labels are the same.
+
+    Raises:
+        ThalwegError: logits that are not finite, or not of shape (batch, class).
+    """
+    model = placed(model.eval(), device)
+    loss, right = 0.0, 0
+    all_labels = stimuli.labels.long()
+    with torch.inference_mode():
+        for which in torch.arange(len(stimuli)).split(batch_size):
+            logits = model(stimuli.batch(which).to(device))
+            labels = all_labels[which].to(device)
+            if not isinstance(logits, Tensor) or logits.shape != (len(which), len(stimuli.label_names)):
+                found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                expected = (len(which), len(stimuli.label_names))
+                raise ThalwegError(f"the model returned {found}; logits of shape {expected} were expected")
+            if not logits.isfinite().all():
+                raise ThalwegError(
+                    "the model returned NaN or infinite logits; train it with a smaller learning rate or mend it"
+                )
+            loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
+            right += int((logits.argmax(1) == labels).sum())
+    return _told(loss / len(stimuli), right / len(stimuli), all_labels)
+
+
+def _told(loss: float, accuracy: float, labels: Tensor) -> Strength:
+    unknown_bits = entropy(labels)
+    bits = unknown_bits - loss / math.log(2)
+    if unknown_bits < LEAST_ENTROPY:
+        return {"loss": loss, "bits": bits, SHARE: None, "accuracy": accuracy, f"{SHARE}_note": ONE_CLASS}
+    return {"loss": loss, "bits": bits, SHARE: bits / unknown_bits, "accuracy": accuracy}
+
+
+def from_logits(logits: Float[Tensor, "stimulus class"], labels: Int[Tensor, " stimulus"]) -> Strength:
+    """The same, of logits that are there already; all NaN where these are not finite."""
+    loss = float(nn.functional.cross_entropy(logits.double(), labels.long()))
+    right = float((logits.argmax(1) == labels).double().mean())
+    return _told(loss, right if math.isfinite(loss) else math.nan, labels.long())
+
+
+def forward_flops(model: nn.Module, stimuli: Stimuli) -> int:
+    """Floating-point operations of one forward pass over one stimulus, counted by running it."""
+    with FlopCounterMode(display=False) as counter:  # with gradients: the counter's hooks fail on parameters without
+        model.eval()(stimuli.batch(slice(0, 1)))
+    return int(counter.get_total_flops())

@@ -1,0 +1,60 @@
+"""How strong a published vision model is: bits where it says the pool's labels, and a linear probe."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.compute.devices import at_once, given, in_precision, placed
+from thalweg.errors import user_code
+from thalweg.models.hooks import answer_in
+from thalweg.models.loading import quiet
+from thalweg.models.records import Evaluation
+from thalweg.stimuli.base import Stimuli
+from thalweg.strength.axes import SHARE, from_logits
+from thalweg.strength.probe import MOST_FEATURES, halves_of_probe, last_features, probe
+
+NOTHING: dict[str, float | None] = {"loss": None, "bits": None, SHARE: None, "accuracy": None}
+
+
+def _looked(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, Tensor]:
+    """Of each stimulus, the model's logits, where it has one for each of the pool's classes, and its last features."""
+    model = in_precision(placed(model.eval(), device), torch.float32)
+    outputs, features = [], []
+    with torch.inference_mode(), last_features(model) as seen, quiet():
+        for which in torch.arange(len(stimuli)).split(at_once("image", device)):
+            with user_code("the model"):
+                answer = answer_in(model(given(stimuli.batch(which), device)))
+            outputs.append(_rows(answer, len(which), len(stimuli.label_names)))
+            features.append(_at_most(_rows(seen.pop("features", None), len(which)), MOST_FEATURES + 1))
+    return {"logits": torch.cat(outputs), "features": torch.cat(features)}
+
+
+def _at_most(rows: Tensor, columns: int) -> Tensor:
+    """The first columns alone, without the memory of the others, where there are more: enough to be told so."""
+    return rows if rows.shape[1] <= columns else rows[:, :columns].clone()
+
+
+def _rows(values: Tensor | None, rows: int, columns: int = 0) -> Tensor:
+    """Numbers of so many rows, and so many columns if that is said; no columns where they have another shape."""
+    fits = values is not None and values.ndim == 2 and len(values) == rows and not values.is_complex()
+    if values is None or not fits or (columns and values.shape[1] != columns):
+        return torch.empty(rows, 0)
+    return values.float().cpu()
+
+
+def _said(found: Mapping[str, Tensor], stimuli: Stimuli) -> dict[str, float | str | None]:
+    """How strong a published model is: as a classifier, where it tells the pool's classes apart, and by a linear probe.
+
+    `loss`, `bits`, `share` and `accuracy` are missing where the number of its classes is not the pool's; the classes
+    must be in the model's order. `probe` is the accuracy of a linear classifier on its last features, fitted on half of
+    the stimuli and tested on the other; `probe_note` says why it is missing.
+    """
+    labels, logits = stimuli.labels.long(), found["logits"]
+    told = logits.ndim == 2 and logits.shape[1] == len(stimuli.label_names)
+    strength = from_logits(logits, labels) if told else NOTHING
+    accuracy, note = probe(found["features"], labels, *halves_of_probe(labels, stimuli))
+    return {**strength, "probe": accuracy, "probe_note": note or None}
+
+
+published = Evaluation(_looked, _said)

@@ -1,0 +1,87 @@
+"""What the command line shows: progress, and text that steers no terminal."""
+
+import os
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+
+class Terminal(Console):
+    """A console that shows text as it is: nothing in it moves the cursor, sets colours or turns into a picture."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, texts with their control characters escaped."""
+        super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Whoever reads the output has left: end without a word. (An OSError would be given another exit status.)"""
+        close_output()
+        raise SystemExit(CLOSED)
+
+
+def printable(text: str) -> str:
+    """A text as it can be shown on a terminal: control characters, half characters and marks that turn the direction of
+    writing as escapes.
+    """
+    return "".join(one if one == "\n" or not _steers(one) else _escaped(one) for one in text)
+
+
+def _steers(one: str) -> bool:
+    return unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(one) in TURNING
+
+
+def _escaped(one: str) -> str:
+    return "  " if one == "\t" else one.encode("unicode_escape").decode("ascii")
+
+
+TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+out, err = Terminal(), Terminal(stderr=True)
+CLOSED, INTERRUPTED, UNEXPECTED, MISTAKE = 141, 130, 1, 2  # exit statuses; docs/errors.md says when each comes
+STAGES = {
+    "embed": "observers look at the stimuli",
+    "strength": "strength is evaluated",
+    "settle": "statistics of untrained twins are estimated",
+    "train": "models are trained",
+    "record": "shards of stimuli are recorded",
+    "measure": "units are recorded and scored",
+    "tables": "tables are put together",
+    "shape": "curves are judged",
+    "report": "the report is written",
+    "dictionary": "the dictionary is trained",
+}
+
+
+class Shown:
+    """A survey's progress as bars on the terminal."""
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Callable[[], None]]:
+        """A stage of so many tasks: yields what to call when one is done."""
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:32}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Bars(*columns, console=err, disable=total == 0) as bars:
+            task = bars.add_task(STAGES.get(name, name), total=total)
+            yield lambda: bars.advance(task)
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        err.print(text, markup=False)
+
+
+def close_output() -> None:
+    """What is left to be written would fail again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""How the ladders' models are trained."""

@@ -1,0 +1,87 @@
+"""Training a classifier until its validation loss has stopped improving: the one stopping rule of the ladders trained
+here.
+
+A fixed number of epochs would leave strong models unfinished and let weak ones overfit, and the ladder would measure
+that.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from thalweg.errors import ThalwegError
+from thalweg.stimuli.base import Splits, Stimuli
+from thalweg.strength.axes import evaluate
+
+IMPROVEMENT = 1e-4  # nats: less than this is no improvement
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """How to train: Adam on cross-entropy until the validation loss has not improved for `patience` epochs; the best
+    weights are kept.
+
+    `shift` moves every training batch by up to that many pixels each way (zeros come in), the one augmentation there
+    is.
+    """
+
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    patience: int = 4
+    most_epochs: int = 200
+    shift: int = 0
+
+    def __call__(self, model: nn.Module, splits: Splits, seed: int) -> dict[str, float | int | str]:
+        """Train the model in place and say how it ended.
+
+        Raises:
+            ThalwegError: the loss became NaN or infinite.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)  # dropout
+        optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate)
+        device = str(next(model.parameters()).device)
+        best, kept, since, epoch = math.inf, {}, 0, 0
+        while since < self.patience and epoch < self.most_epochs:
+            epoch += 1
+            self._epoch(model, splits.train, optimiser, generator)
+            loss = evaluate(model, splits.validation, device=device)["loss"]
+            improved = loss < best - IMPROVEMENT
+            since = 0 if improved else since + 1
+            if improved:
+                best, kept = loss, {name: value.clone() for name, value in model.state_dict().items()}
+        model.load_state_dict(kept)
+        return {
+            "epochs": epoch,
+            "stopped": "validation loss stopped improving" if since >= self.patience else "most epochs reached",
+            "train_examples": epoch * len(splits.train),
+            "train_loss": evaluate(model, splits.train, device=device)["loss"],
+            "validation_loss": best,
+            "last_validation_loss": loss,
+        }
+
+    def _epoch(
+        self, model: nn.Module, stimuli: Stimuli, optimiser: torch.optim.Optimizer, generator: torch.Generator
+    ) -> None:
+        model.train()
+        device = next(model.parameters()).device
+        labels = stimuli.labels.long()
+        for which in torch.randperm(len(stimuli), generator=generator).split(self.batch_size):
+            optimiser.zero_grad()
+            batch = shifted(stimuli.batch(which), self.shift, generator)
+            loss = nn.functional.cross_entropy(model(batch.to(device)), labels[which].to(device))
+            if not loss.isfinite():
+                raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
+            loss.backward()
+            optimiser.step()
+
+
+def shifted(batch: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """The batch moved by the same random number of pixels, at most `most` along each axis, with zeros coming in."""
+    if most == 0:
+        return batch
+    down, across = torch.randint(0, 2 * most + 1, (2,), generator=generator).tolist()
+    height, width = batch.shape[2:]
+    return nn.functional.pad(batch, (most,) * 4)[:, :, down : down + height, across : across + width]

@@ -1,0 +1,1 @@
+"""Trials: which stimuli are shown, and which pairs low-level statistics decide."""

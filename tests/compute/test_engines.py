@@ -1,0 +1,316 @@
+"""The engines and shards: the same bytes wherever work runs, and what is lost when workers, files or disks fail."""
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+import pytest
+import ray
+import safetensors
+import torch
+from ray.cluster_utils import Cluster
+
+import thalweg
+from support.surveys import OBSERVER, contents
+from thalweg import Ladder, ThalwegError, survey
+from thalweg.compute import engines as engine
+from thalweg.compute.engines import EngineConfig
+from thalweg.compute.workers import allocator
+from thalweg.files.whole import read_tensors
+from thalweg.pipeline import job, record, steps
+from thalweg.recording.result import Recording, from_tensors
+from thalweg.runs.directory import RunDirectory
+
+SMALL = 80 * 2**20  # bytes of a node's object store
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes on this machine; the second says that it has a GPU."""
+    path = os.pathsep.join(filter(None, [str(Path(thalweg.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", path)
+        made = Cluster()
+        for gpus in (0, 1):
+            made.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=SMALL, include_dashboard=False)
+    ray.init(address=made.address, log_to_driver=False, logging_level="warning")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture(params=["local", "ray"])
+def where(request: pytest.FixtureRequest) -> EngineConfig:
+    """Each engine with two workers."""
+    if request.param == "ray":
+        request.getfixturevalue("cluster")
+    return EngineConfig(request.param, workers=2)
+
+
+@pytest.fixture(scope="module")
+def few(tiny: Ladder) -> Ladder:
+    """Three rungs of the tiny ladder, of both kinds."""
+    return Ladder("tiny", tiny.rungs[1:4], tiny.splits, tiny.train)
+
+
+def measured(ladder: Ladder, out: Path, **settings) -> Path:
+    given = {"seeds": 1, "workers": 1, "resamples": 200, "batch_size": 50, "device": "cpu"} | settings
+    return survey(ladder, out=out, observer=OBSERVER, cache=out.parent / "cache", **given).path
+
+
+@pytest.fixture(scope="module")
+def whole(few: Ladder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return measured(few, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def sharded(few: Ladder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return measured(few, tmp_path_factory.mktemp("sharded") / "run", shards=3)
+
+
+def places(_item: object) -> tuple[str, int, list[int]]:
+    context = ray.get_runtime_context()
+    return context.get_node_id(), torch.get_num_threads(), ray.get_gpu_ids()
+
+
+def noted(folder: Path, item: int) -> int:
+    """Leaves a file for each time that it starts; the first time, 3 kills its own process."""
+    started = folder / f"{item}-{time.monotonic_ns()}"
+    started.write_text("")
+    if item == 3 and len(list(folder.glob("3-*"))) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
+    return item * item
+
+
+def deadly(folder: Path, item: int) -> int:
+    if item == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder / str(item)).write_text("")
+    return item
+
+
+def mistaken(item: int) -> int:
+    raise ThalwegError(f"item {item} is wrong")
+
+
+KEPT = """
+import resource
+from pathlib import Path
+import torch
+from thalweg.compute.workers import called
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
+
+def kept(size):
+    before = resident()
+    torch.ones(size << 18)
+    return resident() - before
+
+start = resident()
+print(kept(64), called(kept, 64), resident() - start, kept(128))
+"""
+
+
+@pytest.mark.skipif(allocator() is None, reason="there is no glibc, or its allocator was set by the user")
+def test_freed_memory_is_kept_while_a_task_runs_and_no_longer():
+    before, inside, left, after = map(int, subprocess.check_output([sys.executable, "-c", KEPT]).split())
+    assert inside >= 60  # MiB
+    assert max(before, left, after) < 20
+
+
+def test_a_task_of_a_cluster_has_one_thread_and_a_gpu_where_there_is_one(cluster: Cluster):
+    found = [result for _, result in engine.run(places, range(8), EngineConfig("ray"))]
+    assert {threads for _, threads, _ in found} == {1}
+    asked = [result for _, result in engine.run(places, range(4), EngineConfig("ray", gpus=1))]
+    assert [gpus for _, _, gpus in asked] == [[0]] * 4
+    assert len({node for node, _, _ in [*found, *asked]}) == 2
+
+
+def test_a_killed_worker_costs_only_its_task(where: EngineConfig, tmp_path: Path):
+    found = dict(engine.run(partial(noted, tmp_path), range(12), where))
+    assert found == {item: item * item for item in range(12)}
+    started = [int(file.name.partition("-")[0]) for file in tmp_path.iterdir()]
+    twice = {item for item in started if started.count(item) > 1}
+    assert started.count(3) == 2
+    if where.engine == "ray":
+        assert twice == {3}
+    else:  # what other workers were at, or had not handed over yet, is started again
+        assert len(twice) <= 4
+        assert max(map(started.count, twice)) == 2
+
+
+def test_a_task_that_always_kills_its_worker_is_given_up(
+    where: EngineConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine.local, "RESTARTS", 0)
+    monkeypatch.setattr(engine.cluster, "RETRIES", 0)
+    with pytest.raises(ThalwegError, match=r"died 1 times.*fewer --workers"):
+        list(engine.run(partial(deadly, tmp_path), range(3), where))
+    assert (tmp_path / "0").exists()
+    if where.engine == "ray":
+        assert (tmp_path / "2").exists()
+
+
+def test_a_mistake_comes_back_from_a_cluster_as_it_was_raised(cluster: Cluster):
+    with pytest.raises(ThalwegError, match=r"^item \d is wrong$"):
+        list(engine.run(mistaken, range(2), EngineConfig("ray")))
+
+
+def test_what_engines_lack_is_said_before_the_work(few: Ladder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ThalwegError, match="no engine is called 'rya'; did you mean 'ray'"):
+        measured(few, tmp_path / "run", engine="rya")
+    with pytest.raises(ThalwegError, match="add --engine ray"):
+        measured(few, tmp_path / "run", address="head:6379")
+    with pytest.raises(ThalwegError, match=r"shards is 9, but 200 stimuli make 4 batches of 50"):
+        measured(few, tmp_path / "run", shards=9)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ThalwegError, match=r"needs Ray: pip install 'thalweg\[cluster\]'"):
+        measured(few, tmp_path / "run", engine="ray")
+    assert not (tmp_path / "run/settings.json").exists()
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        with pytest.raises(ThalwegError, match=rf"no Ray cluster answers at {address} .*'ray start --head'"):
+            engine.ready(EngineConfig("ray", address=address))
+
+
+def test_a_machine_that_does_not_see_the_run_says_so(tmp_path: Path):
+    with pytest.raises(ThalwegError, match=r"does not see this run directory; .* shared filesystem"):
+        RunDirectory(tmp_path / "elsewhere").seen()
+
+
+@pytest.mark.parametrize("shards", [None, 3])
+def test_every_engine_gives_the_same_bytes(
+    cluster: Cluster, few: Ladder, whole: Path, sharded: Path, tmp_path: Path, shards: int | None
+):
+    expected = contents(sharded if shards else whole)
+    for name, workers in (("local", 4), ("ray", 2)):
+        found = measured(few, tmp_path / name, engine=name, workers=workers, shards=shards)
+        assert contents(found) == expected
+
+
+def recordings(file: Path) -> dict[str, Recording]:
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in read_tensors(file).items():
+        layer, half, name = key.rsplit("/", 2)
+        parts.setdefault(f"{layer}/{half}", {})[name] = tensor
+    return {name: from_tensors(tensors) for name, tensors in parts.items()}
+
+
+def test_shards_merge_into_what_one_pass_records(whole: Path, sharded: Path):
+    files = sorted((whole / "recordings").glob("*.safetensors"))
+    assert len(files) == 9
+    for file in files:
+        for name, one in recordings(file).items():
+            merged = recordings(sharded / "recordings" / file.name)[name]
+            for exact in ("high_keys", "low_keys", "sample_keys", "sample", "count", "nonfinite", "places"):
+                assert torch.equal(getattr(one, exact), getattr(merged, exact)), exact
+            sums = [(one.mean, merged.mean), (one.deviations, merged.deviations)]
+            sums += [(product, merged.products[name]) for name, product in one.products.items()]
+            for expected, found in sums:  # a pass sums blocks of batches in float32
+                assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
+    both = [pl.read_parquet(path / "units.parquet")["value"] for path in (whole, sharded)]
+    assert (both[0].is_nan() == both[1].is_nan()).all()
+    assert (both[0] - both[1]).abs().fill_nan(0).max() < 1e-5
+    assert not (sharded / "recordings/shards").exists()
+
+
+def test_shards_are_cut_between_batches():
+    ids = torch.arange(103)
+    parts = job.cut(ids, batch_size=10, shards=4)
+    assert torch.equal(torch.cat(parts), ids)
+    assert [len(part) for part in parts] == [20, 30, 30, 23]
+
+
+def test_lost_shards_are_made_again_and_only_these(
+    few: Ladder, sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "measure_models", lambda _models: "interrupted")
+        with pytest.raises(ThalwegError, match=r"3 of 3 models failed.*\n.*interrupted"):
+            measured(few, out, shards=3)
+    shards = sorted((out / "recordings/shards").glob("*.safetensors"))
+    assert len(shards) == 3 * 3 * 3
+    shards[0].unlink()
+    shards[-1].write_bytes(shards[-1].read_bytes()[:1000])
+    before = {file: file.stat().st_mtime_ns for file in shards[1:]}
+    made: list[str] = []
+    real = record.record_shards
+
+    def counted(models: list[job.Model]) -> str:
+        made.extend(model.task for model in models)
+        return real(models)
+
+    monkeypatch.setattr(steps, "record_shards", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "measure_models", lambda _models: "interrupted")
+        with pytest.raises(ThalwegError, match="interrupted"):
+            measured(few, out, shards=3)
+    assert len(made) == 2
+    again = {file for file, when in before.items() if file.stat().st_mtime_ns != when}
+    assert shards[-1] in again
+    assert len(again) == 5  # two shards of three controls, but the file that was removed
+    measured(few, out, shards=3)
+    assert contents(out) == contents(sharded)
+
+
+FULL = {
+    "the system": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    "safetensors": safetensors.SafetensorError("I/O error: No space left on device (os error 28)"),
+    "polars": pl.exceptions.ComputeError("No space left on device (os error 28)"),
+}
+
+
+@pytest.mark.parametrize("writer", FULL)
+def test_a_full_disk_ends_the_run_at_once_and_loses_nothing(
+    few: Ladder, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
+):
+    left = {"the system": 25, "safetensors": 8, "polars": 17}[writer]  # files that there is room for
+    real = os.replace
+
+    def filling(source: Path, target: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise FULL[writer]
+        real(source, target)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", filling)
+        with pytest.raises(ThalwegError, match=r"the disk is full; make room and give the same command again"):
+            measured(few, out)
+    assert left == -1
+    assert not list(out.rglob("*.part"))
+    measured(few, out)
+    assert contents(out) == contents(whole)
+
+
+def test_a_survey_killed_at_fifty_random_moments_goes_on_to_the_same_bytes():
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(Path(thalweg.__file__).parents[1]), str(root)])
+    found = subprocess.run(
+        [sys.executable, "-m", "benchmarks.kills", "--trials", "50"],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "50 of 50 continuations ended with the same bytes" in found.stdout

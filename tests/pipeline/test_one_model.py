@@ -1,0 +1,246 @@
+"""One model of the user's own, measured over a folder of images: tables, report, what can be chosen, and errors."""
+
+import math
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+import thalweg
+from support.tiny import blobs
+from thalweg import Images, Layer, Subject, ThalwegError, subjects
+from thalweg.cli import headline
+from thalweg.pipeline.one_model import layers_of
+from thalweg.report.text import command
+
+MINE = """
+import torch
+from torch import nn
+from torchvision.transforms.functional import pil_to_tensor
+
+import thalweg
+
+
+def build():
+    torch.manual_seed(0)
+    parts = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.ReLU(), nn.Flatten()]
+    return nn.Sequential(*parts, nn.Linear(256, 4)).eval()
+
+
+def load():
+    model = build()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1.5)
+    return model
+
+
+def view(picture):
+    return pil_to_tensor(picture).float() / 255
+
+
+subject = thalweg.Subject("mine", load, build=build, view=view, weights="made up")
+nothing = 7
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with mine.py, and pictures in a folder for each class."""
+    found = tmp_path_factory.mktemp("measuring")
+    (found / "mine.py").write_text(MINE)
+    images = blobs(240, seed=5)
+    for number in range(len(images)):
+        folder = found / "pictures" / images.label_names[int(images.labels[number])]
+        folder.mkdir(parents=True, exist_ok=True)
+        images.picture(number).save(folder / f"{number}.png")
+    return found
+
+
+def measured(place: Path, name: str, **told) -> thalweg.Run:
+    return thalweg.measure(
+        f"{place / 'mine.py'}:subject",
+        place / "pictures",
+        observer="hog",
+        out=place / name,
+        cache=place / "cache",
+        workers=1,
+        resamples=100,
+        **told,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> thalweg.Run:
+    return measured(place, "run")
+
+
+def test_a_model_is_measured_with_its_twins(run: thalweg.Run):
+    assert set(run.models["control"]) == {"trained", "untrained", "rotated"}
+    assert run.record["settings"]["shards"] == 8  # on a CPU: all cores have a part of it to do
+    assert run.models["compute"].is_nan().all()
+    assert set(run.models["parameters"]) == {6 * 27 + 6 + 12 + 4 * 54 + 4 + 256 * 4 + 4}
+    units = run.units.select("control", "layer", "unit").unique().group_by("control", "layer").len()
+    assert set(units.rows()) == {
+        (control, layer, count)
+        for control in ("trained", "untrained", "rotated")
+        for layer, count in (("1", 6), ("3", 4), ("6", 4))
+    }
+    assert run.record["ladders"]["mine"]["stimuli"] == {"train": 0, "validation": 0, "pool": 240}
+
+
+def test_strength_is_the_same_in_one_piece_and_in_eight(run: thalweg.Run, place: Path):
+    whole = measured(place, "whole", shards=1)
+    told = [one.models.sort("control").select("bits", "accuracy", "probe", "parameters") for one in (run, whole)]
+    assert told[0]["probe"].null_count() == 0
+    for before, after in zip(told[0].rows(), told[1].rows(), strict=True):
+        assert after == pytest.approx(before, abs=1e-6)
+
+
+def test_a_layers_row_is_the_mean_of_its_units(run: thalweg.Run):
+    values = run.units.filter(~pl.col("exchanged") & (pl.col("band") == "mean") & pl.col("value").is_not_nan())
+    key = ["control", "layer", "measure", "observer", "capacity"]
+    expected = values.group_by(key).agg(pl.col("value").mean(), pl.len().alias("n"))
+    both = run.layers.join(expected, on=key)
+    assert len(both) > 20
+    assert both.select((pl.col("score") - pl.col("value")).abs().max()).item() < 1e-6
+    assert (both["n_measured"] == both["n"]).all()
+    assert (both["low"] <= both["score"] + 1e-9).all()
+    assert (both["score"] <= both["high"] + 1e-9).all()
+
+
+def test_the_report_says_how_to_do_it_again(run: thalweg.Run, place: Path):
+    page = thalweg.write_report(run).read_text()
+    assert "How interpretable are the units of mine?" in page
+    said = command(run.record)
+    assert said.startswith(f"thalweg measure {place / 'mine.py'}:subject --stimuli {place / 'pictures'}")
+    assert "--seeds" not in said
+
+
+def test_done_work_is_not_done_again_and_other_choices_need_another_directory(run: thalweg.Run, place: Path):
+    before = {path.name: path.stat().st_mtime_ns for path in run.path.glob("*.parquet")}
+    measured(place, "run")
+    assert {path.name: path.stat().st_mtime_ns for path in run.path.glob("*.parquet")} == before
+    with pytest.raises(ThalwegError, match="made with other settings"):
+        measured(place, "run", units=3)
+
+
+def test_layers_and_units_can_be_chosen(place: Path):
+    few = measured(place, "few", layers=["1", "[3-6]"], units=5)
+    drawn = few.units.select("control", "layer", "unit").unique()
+    assert drawn.group_by("control").len()["len"].to_list() == [5, 5, 5]
+    assert set(few.gallery["layer"]) <= {"1", "3", "6"}
+    with pytest.raises(ThalwegError, match="no layer is called 'conv1'"):
+        measured(place, "none", layers="conv1")
+    with pytest.raises(ThalwegError, match="100 units were to be drawn from 3 layers that hold 14 units"):
+        measured(place, "none", units=100)
+    assert not (place / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("basis", "controls"), [("random", {"trained", "untrained"}), ("pca", {"trained", "untrained", "rotated"})]
+)
+def test_another_basis(place: Path, basis: str, controls: set[str]):
+    found = measured(place, basis, basis=basis, layers="1")
+    assert set(found.models["control"]) == controls
+    assert set(found.units.filter(control="trained")["basis"]) == {basis}
+    with pytest.raises(ThalwegError, match="leave --units out"):
+        measured(place, "none", basis=basis, units=3)
+
+
+def test_the_layers_of_a_model_are_listed_with_their_units(place: Path):
+    model = subjects.find(f"{place / 'mine.py'}:subject")
+    found = layers_of(model, model.load(), torch.rand(2, 3, 12, 12))
+    assert [(tap.layer.name, tap.kind, tap.units, tap.layer.reduction) for tap in found] == [
+        ("1", "convolution", 6, "max"),
+        ("3", "convolution", 4, "max"),
+        ("6", "linear", 4, "max"),
+    ]
+
+
+def test_stimuli_in_memory_and_layers_of_ones_own(tmp_path: Path):
+    def build() -> nn.Module:
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Flatten(), nn.Linear(144, 5), nn.ReLU(), nn.Linear(5, 4))
+
+    model = Subject("small", build, (Layer("1", nonlinearity=torch.relu),))
+    told = {"observer": "hog", "cache": tmp_path / "cache", "workers": 1, "resamples": 100}
+    run = thalweg.measure(model, blobs(200, seed=2), out=tmp_path / "run", **told)
+    assert set(run.models["control"]) == {"trained", "rotated"}  # it cannot be built untrained
+    assert run.models.filter(control="trained")["bits"].is_finite().all()
+    pairs = thalweg.NumberPairs(torch.zeros(200, 2, dtype=torch.int64), 5)
+    with pytest.raises(ThalwegError, match="takes stimuli of modality 'image', not 'pair'"):
+        thalweg.measure(model, pairs, out=tmp_path / "none", **told)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet50", "torchvision:NAME"),
+        ("torchvison:resnet50", "did you mean 'torchvision'"),
+        ("absent.py:subject", "absent.py: there is no such file"),
+        ("mine.py:subjekt", "did you mean 'subject'"),
+        ("mine.py:nothing", "nothing is int; a thalweg.Subject was expected"),
+    ],
+)
+def test_subjects_that_cannot_be_found(place: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str):
+    monkeypatch.chdir(place)
+    with pytest.raises(ThalwegError, match=said):
+        thalweg.measure(name, blobs(200, seed=2))
+
+
+def test_the_ending_of_a_file_may_be_in_capitals(place: Path, tmp_path: Path):
+    (tmp_path / "Yours.PY").write_text((place / "mine.py").read_text())
+    assert subjects.find(f"{tmp_path / 'Yours.PY'}:subject").name == subjects.find(f"{place / 'mine.py'}:subject").name
+
+
+def test_a_file_that_cannot_be_run_is_named(tmp_path: Path):
+    (tmp_path / "broken.py").write_text("1 / 0")
+    with pytest.raises(ThalwegError, match=r"broken.py: cannot be run \(ZeroDivisionError: division by zero\)"):
+        subjects.find(f"{tmp_path / 'broken.py'}:subject")
+
+
+def test_images_that_do_not_decode_are_left_out_only_when_asked_and_are_named(place: Path, tmp_path: Path):
+    images = blobs(160, seed=4)
+    for number in range(160):
+        images.picture(number).save(tmp_path / f"{number}.png")
+    (tmp_path / "7.png").write_bytes(b"no picture")
+    told = {"observer": "hog", "out": tmp_path / "run", "cache": str(place / "cache"), "workers": 1, "layers": "1"}
+    with pytest.raises(ThalwegError, match=r"(?s)7.png.*--skip-bad"):
+        thalweg.measure(f"{place / 'mine.py'}:subject", tmp_path, **told)
+    run = thalweg.measure(f"{place / 'mine.py'}:subject", tmp_path, skip_bad=True, resamples=100, **told)
+    told = run.record["ladders"]["mine"]
+    assert told["stimuli"]["pool"] == 159
+    assert "7.png" in told["left_out"][0]
+    assert "--skip-bad" in command(run.record)
+
+
+def test_too_few_images_are_refused_before_any_work(place: Path, tmp_path: Path):
+    for number in range(3):
+        blobs(3, seed=1).picture(number).save(tmp_path / f"{number}.png")
+    with pytest.raises(ThalwegError, match="holds 3 images; the trials need at least 120"):
+        thalweg.measure(f"{place / 'mine.py'}:subject", tmp_path, observer="hog", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_view_their_pictures() -> None:
+    images = blobs(6, seed=3)
+    seen = images.viewed(lambda picture: torch.full((1, 2, 2), float(picture.size[0])))
+    assert isinstance(images, Images)
+    assert seen.batch(torch.tensor([0, 3])).shape == (2, 1, 2, 2)
+    assert (seen.batch(slice(0, 2)) == 12).all()
+    assert seen.take(slice(0, 3)).view is seen.view
+
+
+def test_a_missing_headline_says_why(tmp_path: Path):
+    rows = {"rung": ["a", "a"], "control": ["trained"] * 2, "measure": ["two_choice_matched"] * 2}
+    scores = {f"{word}{end}": [math.nan] for word in ("predictable", "crisp") for end in ("", "_low", "_high")}
+    run = thalweg.Run(tmp_path)
+    reasons = {**rows, "note": ["constant", "decided by low-level statistics"], "n": [2, 9]}
+    run.__dict__.update(models=pl.DataFrame({"control": ["trained"]} | scores), missing=pl.DataFrame(reasons))
+    assert headline(run) == {
+        "predictable": "the model has no score (decided by low-level statistics)",
+        "crisp": "the model has no score",
+    }

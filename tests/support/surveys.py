@@ -1,0 +1,20 @@
+"""A survey of a small ladder, and the bytes of its results."""
+
+from pathlib import Path
+
+import thalweg
+from support.tiny import features_of_corners
+from thalweg import Ladder, Observer
+
+OBSERVER = Observer("corners", 1, features_of_corners, names_classes=True)
+
+
+def run(ladder: Ladder, out: Path, **settings) -> thalweg.Run:
+    given = {"seeds": 2, "workers": 1, "resamples": 200, "cache": out.parent / "cache"} | settings
+    return thalweg.survey(ladder, out=out, observer=OBSERVER, **given)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """All files that results live in."""
+    kept = [p for p in path.rglob("*") if p.suffix in (".parquet", ".safetensors", ".json") and p.name != "run.json"]
+    return {str(p.relative_to(path)): p.read_bytes() for p in kept}

@@ -1,0 +1,162 @@
+"""A run that is made up: tables as a survey writes them, with names that try to be markup."""
+
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from thalweg import open_run
+from thalweg.files.whole import write_frame, write_json
+from thalweg.pipeline import verdicts as curves
+from thalweg.pipeline.settings import Settings
+from thalweg.runs import directory
+from thalweg.runs.run import Run
+from thalweg.scoring import columns
+
+HOSTILE, QUOTED = "<script>alert(1)</script>", "a&b\"'"
+KINDS = ("plain & 'simple'", '"><img src=x onerror=alert(2)>')
+LOST = "</script><script>alert(3)</script>"  # a rung none of whose units could be measured
+OWN = "mine & <b>own</b>"  # an observer that is not thalweg's
+CONTROLS = ("trained", "untrained", "rotated")
+BANDS = {"two_choice": ("extreme", "v90", "v75", "v60", "mean"), "two_choice_matched": ("v90", "v75", "mean")}
+HEADLINE = {HOSTILE: "image", QUOTED: "image"}
+TEXT = {"png": b"", "pieces": ["<b>a</b>", " &amp;", "\nend"], "values": [0.0, -1.0, 3.0]}
+NAN = float("nan")
+
+
+def valley(strength: float) -> float:
+    return 0.6 + 0.35 * abs(strength - 2) / 1.5
+
+
+def png(shade: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (4, 4), shade).save(file, format="PNG")
+    return file.getvalue()
+
+
+LAYERS = ("blocks.0.<mlp>", "blocks.1.<mlp>")
+
+
+class World:
+    """Rows of a run, made up: two ladders, of which one has a valley and one has too few rungs to tell."""
+
+    def __init__(self) -> None:
+        self.noise = np.random.default_rng(0)
+        self.models: list[dict] = []
+        self.scores: list[dict] = []
+        for place in range(12):
+            name = LOST if place == 11 else f"r{place} <i>&amp;"
+            self.rung(HOSTILE, name, KINDS[place % 2], place, 0.5 + 3 * place / 11, seeds=2)
+        for place in range(3):
+            self.rung(QUOTED, f"{QUOTED}{place}", "one kind", place, 1.0 + place, seeds=1)
+
+    @classmethod
+    def of_one_model(cls) -> "World":
+        """Rows of a run of one model, which has no curve."""
+        world = cls.__new__(cls)
+        world.noise, world.models, world.scores = np.random.default_rng(0), [], []
+        world.rung(HOSTILE, "net<1>", KINDS[0], 0, 2.0, seeds=1)
+        return world
+
+    def rung(self, ladder: str, rung: str, kind: str, order: int, strength: float, *, seeds: int) -> None:
+        for control, seed in itertools.product(CONTROLS, [*range(seeds), None]):
+            key = {"ladder": ladder, "rung": rung, "kind": kind, "seed": seed, "control": control}
+            if seed is not None:
+                self.models.append(self.model(key, order, strength))
+            base = NAN if rung == LOST else valley(strength) if control == "trained" else 0.55
+            for column in self.columns():
+                score = base + 0.002 * self.noise.standard_normal()
+                row = {"score": score, "low": score - 0.004, "high": score + 0.004, "coverage": 0.75 * (rung != LOST)}
+                self.scores.append(key | column | row | {"n_units": 40, "n_measured": 30, "n_failed": 0})
+
+    def model(self, key: dict, order: int, strength: float) -> dict:
+        own = 0.0 if key["control"] == "untrained" else strength
+        row = {
+            "order": order,
+            "modality": "image",
+            "bits": own,
+            "share": own / 4,
+            "accuracy": 0.1 + own / 5,
+            "probe": NAN,
+            "parameters": 10**order,
+        }
+        row |= {"compute": int(1e9 * own * 2**order), "stopped": "<u>done</u>", "epochs": 3}
+        scored = {"": 0.7, "_low": 0.6, "_high": 0.8, "_coverage": 0.75, "_reliability": 0.5}
+        row |= {f"{word}{part}": value for word in ("predictable", "crisp") for part, value in scored.items()}
+        return key | row | {"n_units": 20, "n_failed": 0}
+
+    @staticmethod
+    def columns() -> list[dict]:
+        found = []
+        for observer in ("image", "hog", OWN, "random"):
+            for measure, bands in BANDS.items():
+                found += [(measure, observer, band, "") for band in bands]
+            found.append(("two_choice_single", observer, "mean", "1"))
+        found += [("two_choice_capacity", "image", "mean", capacity) for capacity in ("1", "2", "5", "20", "all")]
+        return [dict(zip(columns.SCORE_KEY, one, strict=True)) for one in found]
+
+    def save(self, path: Path) -> Run:
+        models, scores = (pl.DataFrame(rows, infer_schema_length=None) for rows in (self.models, self.scores))
+        seeds = pl.col("seed").cast(pl.Int32)
+        frames = {"models": models, "scores": scores.with_columns(seeds)}
+        each = frames["scores"].filter(pl.col("seed").is_not_null() & (pl.col("band") == "mean"))
+        frames["layers"] = pl.concat(
+            [each.with_columns(layer=pl.lit(name), depth=pl.lit(depth)) for depth, name in enumerate(LAYERS)]
+        )
+        units = models.filter(pl.col("rung") != LOST).select(*columns.MODEL_KEY).with_columns(seeds)
+        frames["distributions"] = pl.concat(
+            [
+                units.with_columns(measure=pl.lit(measure), bin=pl.lit(at, pl.Int32), n=pl.lit(5, pl.Int32))
+                for measure in ("two_choice", "two_choice_matched", "two_choice_single")
+                for at in (12, 17)
+            ]
+        )
+        frames["missing"] = units.with_columns(
+            measure=pl.lit("two_choice_matched"), note=pl.lit("because of <b>x</b>"), n=pl.lit(7, pl.Int32)
+        )
+        frames["gallery"] = pl.DataFrame(self.gallery())
+        for name, frame in frames.items():
+            write_frame(path / f"{name}.parquet", frame)
+        judged = [one for one in curves.curves(models, frames["scores"], Settings(), HEADLINE) if one.headline]
+        write_json(path / "shape.json", [curves.judged(one) for one in judged])
+        compared = [{"headline": "predictable", "pairs": [{"sentence": "<b>no</b> telling"}]}]
+        write_json(path / "comparison.json", compared)
+        write_json(path / "run.json", self.record())
+        return open_run(path)
+
+    def gallery(self) -> list[dict]:
+        rungs = list(dict.fromkeys((row["ladder"], row["rung"]) for row in self.models))
+        roles = [("high reference", 9), ("low reference", 9), ("high query", 1), ("low query", 1)]
+        return [
+            {"ladder": ladder, "rung": rung, "seed": 0, "place": place, "layer": '<h1>"1"', "unit": unit}
+            | {"measure": "two_choice_matched", "value": 0.9, "role": role, "rank": rank, "first": role == "low query"}
+            | {"stimulus": rank, "label": '"><svg onload=alert(4)>'}
+            | ({"png": png(20 * rank), "pieces": [], "values": []} if ladder == HOSTILE else TEXT)
+            for ladder, rung in rungs
+            for unit, place in enumerate(("best", "median", "worst"))
+            for role, count in roles
+            for rank in range(count)
+        ]
+
+    def record(self) -> dict:
+        ladders = list(dict.fromkeys(row["ladder"] for row in self.models))
+        told: dict = {
+            "description": "made <em>up</em>",
+            "data_hash": "0123456789abcdef",
+            "stimuli": {"train": 1, "pool": 2},
+        }
+        seen = [("image", False), ("hog", False), (OWN, False), ("random", True)]
+        told["observers"] = [{"name": name, "version": 1, "control": control} for name, control in seen]
+        told |= {"modality": "image", "strength": "held-out <bits>"}
+        return {
+            "format": directory.FORMAT,
+            "settings": Settings().affecting() | {"observer": ["image", "hog", OWN]},
+            "ladders": dict.fromkeys(ladders, told),
+            "versions": {"python": "3.11", "thalweg": "0.1.0"},
+            "device": "cpu",
+            "seconds": {"train": 12345.6},
+            "peak_memory_mib": 98765,
+        }
