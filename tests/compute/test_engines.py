@@ -301,11 +301,11 @@ def test_a_full_disk_ends_the_run_at_once_and_loses_nothing(
     assert contents(out) == contents(whole)
 
 
-def test_a_survey_killed_at_fifty_random_moments_goes_on_to_the_same_bytes():
+def test_a_survey_killed_at_random_moments_goes_on_to_the_same_bytes():
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(Path(thalweg.__file__).parents[1]), str(root)])
     found = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kills", "--trials", "50"],
+        [sys.executable, "-m", "benchmarks.kills", "--trials", "20"],
         cwd=root,
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
@@ -313,4 +313,4 @@ def test_a_survey_killed_at_fifty_random_moments_goes_on_to_the_same_bytes():
         timeout=600,
     )
     assert found.returncode == 0, found.stdout + found.stderr
-    assert "50 of 50 continuations ended with the same bytes" in found.stdout
+    assert "20 of 20 continuations ended with the same bytes" in found.stdout
