@@ -24,6 +24,7 @@ from thalweg.observers.base import OBSERVERS, extract_features
 from thalweg.observers.embedding import standardised
 from thalweg.recording.readout import NEURONS, RANDOM
 from thalweg.recording.record import record
+from thalweg.recording.settings import RecordingSettings
 from thalweg.stimuli.base import halves
 from thalweg.trials.building import build_trials
 
@@ -38,7 +39,9 @@ def fourier_scores(model: nn.Module, layer: Layer, splits: Splits) -> dict[str, 
     """The mean score of a layer's units and of their rotation."""
     pool = splits.pool
     waves = standardised(extract_features(OBSERVERS["fourier"], pool)["features"])
-    sides = [record(model, [layer], pool, ids, bases=(NEURONS, RANDOM)) for ids in halves(pool, seed=0)]
+    sides = [
+        record(model, [layer], pool, ids, RecordingSettings(bases=(NEURONS, RANDOM))) for ids in halves(pool, seed=0)
+    ]
     found = {}
     for basis in (NEURONS, RANDOM):
         trials = build_trials(*(side[layer.name, basis] for side in sides))

@@ -47,6 +47,7 @@ from thalweg.models.hooks import skip_logits
 from thalweg.models.pooling import pooled, units_on_axis_1
 from thalweg.packages import torchvision_first
 from thalweg.recording.record import record
+from thalweg.recording.settings import RecordingSettings
 
 K = 64
 ROUNDS = 7
@@ -195,7 +196,7 @@ def hooks(model: nn.Module, layers: list[Layer], read: Callable[[Layer, Tensor],
 
 
 def ours(model: nn.Module, layers: list[Layer], stimuli: Noise | TurnAbout, size: int) -> None:
-    record(model, layers, stimuli, torch.arange(len(stimuli)), batch_size=size)
+    record(model, layers, stimuli, torch.arange(len(stimuli)), RecordingSettings(batch_size=size))
 
 
 def stored(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> None:

@@ -34,6 +34,7 @@ from thalweg.models.hooks import replacing_values
 from thalweg.models.records import Basis, Ladder, Subject
 from thalweg.observers.embedding import build_view
 from thalweg.recording.record import record
+from thalweg.recording.settings import RecordingSettings
 from thalweg.scoring.units import Halves, ObserverOnPool, score_units, stimulus_metadata
 from thalweg.stimuli.base import halves
 from thalweg.stimuli.showing import Shown
@@ -139,7 +140,13 @@ def scores(encoders: dict, basis: str) -> pl.DataFrame:
     facts = stimulus_metadata(pool, pool.low_level())
     pair = [
         record(
-            model, [layer], pool, ids, bases=(basis,), encoders=encoders, statistics=facts.tables(), k=64, sample=128
+            model,
+            [layer],
+            pool,
+            ids,
+            RecordingSettings(bases=(basis,), k=64, sample=128),
+            encoders=encoders,
+            statistics=facts.tables(),
         )[layer.name, basis]
         for ids in (parts.reference, parts.query)
     ]
@@ -188,7 +195,12 @@ def test_latents_of_maps_are_pooled_after_encoding(tmp_path: Path):
     ids = torch.arange(60)
     encoders = {("0", "sae"): Encoder(dictionary), ("0", "sae-active"): Encoder(dictionary, active=True)}
     found = record(
-        model, [Layer("0")], pool, ids, bases=("sae", "sae-active"), encoders=encoders, sample=60, batch_size=7
+        model,
+        [Layer("0")],
+        pool,
+        ids,
+        RecordingSettings(bases=("sae", "sae-active"), sample=60, batch_size=7),
+        encoders=encoders,
     )
     with torch.no_grad():
         laid = model[0](pool.batch(ids)).movedim(1, -1)
@@ -209,7 +221,12 @@ def test_latents_of_text_are_those_of_the_last_token(tmp_path: Path):
     assert layers == (Layer("1", "last", unit_axis=-1),)
     encoders = basis.encoders(model, layers, stimuli, torch.arange(50), device="cpu")
     found = record(
-        model, layers, stimuli, torch.arange(50), bases=("sae",), encoders={("1", "sae"): encoders["1"]}, sample=50
+        model,
+        layers,
+        stimuli,
+        torch.arange(50),
+        RecordingSettings(bases=("sae",), sample=50),
+        encoders={("1", "sae"): encoders["1"]},
     )["1", "sae"]
     dictionary = layouts.read(tmp_path / "1")
     with torch.no_grad():
@@ -226,7 +243,9 @@ def test_variances_of_components_are_numpys():
     model, pool = network(10), blobs(300, seed=0)
     layer, ids = Layer("1"), torch.arange(0, 300, 2)
     encoders = Components().encoders(model, [layer], pool, ids, device="cpu")
-    found = record(model, [layer], pool, ids, bases=("pca",), encoders={("1", "pca"): encoders["1"]})["1", "pca"]
+    found = record(
+        model, [layer], pool, ids, RecordingSettings(bases=("pca",)), encoders={("1", "pca"): encoders["1"]}
+    )["1", "pca"]
     with torch.no_grad():
         values = model[:2](pool.batch(ids)).numpy()
     expected = np.linalg.eigvalsh(np.cov(values.astype(np.float64).T, bias=True))[::-1]

@@ -15,6 +15,7 @@ from thalweg import Classifier, Ladder, Layer, Observer, Rung, Source, Subject, 
 from thalweg.observers import base
 from thalweg.pipeline.settings import settings_of
 from thalweg.recording.record import record
+from thalweg.recording.settings import RecordingSettings
 from thalweg.strength.axes import evaluate
 
 OBSERVER = Observer("corners", 1, features_of_corners, names_classes=True)
@@ -99,7 +100,7 @@ class Places(nn.Module):
 def test_a_layer_says_where_its_units_are_and_how_places_become_one_value(pool: str, skip: int, factor: float):
     images = corners(None, 0).pool
     layer = Layer("taps", pool, unit_axis=-1, skip=skip)
-    found = record(Places(), [layer], images, torch.arange(50), k=30, sample=50)["taps", "neurons"]
+    found = record(Places(), [layer], images, torch.arange(50), RecordingSettings(k=30, sample=50))["taps", "neurons"]
     amount = images.batch(torch.arange(50)).flatten(1).mean(1)[found.sample_ids()]
     assert torch.allclose(found.sample, amount[:, None] * factor * torch.arange(8.0), atol=1e-5)
 
@@ -112,15 +113,15 @@ def test_a_layer_measures_at_most_so_many_units_and_says_which():
             [Layer("taps", "last", unit_axis=-1, max_units=most)],
             images,
             torch.arange(50),
-            bases=("neurons", "random"),
+            RecordingSettings(bases=("neurons", "random")),
         )
         for most in (0, 3)
     )
-    places = some["taps", "neurons"].places
-    assert len(places) == 3
+    unit_ids = some["taps", "neurons"].unit_ids
+    assert len(unit_ids) == 3
     for basis in ("neurons", "random"):
-        assert torch.equal(some["taps", basis].places, places)
-        assert torch.allclose(some["taps", basis].sample, every["taps", basis].sample[:, places], atol=1e-6)
+        assert torch.equal(some["taps", basis].unit_ids, unit_ids)
+        assert torch.allclose(some["taps", basis].sample, every["taps", basis].sample[:, unit_ids], atol=1e-6)
 
 
 def test_data_is_for_one_ladder_or_says_for_which(tmp_path: Path):

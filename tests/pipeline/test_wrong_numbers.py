@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from thalweg.progress import Silent, Stages
 from thalweg.recording import memory
 from thalweg.recording.readout import NEURONS, RANDOM, WIDEST_ROTATION, directions, random_directions
 from thalweg.recording.record import record
+from thalweg.recording.settings import RecordingSettings
 from thalweg.runs.directory import RunDirectory
 from thalweg.strength import axes as strength
 from thalweg.strength.probe import MOST_FEATURES, probe
@@ -250,9 +252,11 @@ def test_a_wide_layer_is_turned_along_a_sample_of_directions():
     assert directions(500_000, 20) == 20
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, WIDEST_ROTATION + 904))
     layers = [Layer("1", unit_ids=(7, 4999, 4000), nonlinearity=torch.relu)]
-    found = record(model, layers, blobs(60, seed=0), torch.arange(60), bases=(NEURONS, RANDOM), k=2, sample=4)
-    assert found["1", NEURONS].places.tolist() == [7, 4000, 4999]
-    assert found["1", RANDOM].places.tolist() == [0, 1, 2]
+    found = record(
+        model, layers, blobs(60, seed=0), torch.arange(60), RecordingSettings(bases=(NEURONS, RANDOM), k=2, sample=4)
+    )
+    assert found["1", NEURONS].unit_ids.tolist() == [7, 4000, 4999]
+    assert found["1", RANDOM].unit_ids.tolist() == [0, 1, 2]
     assert (found["1", RANDOM].variance() > 0).all()
 
 
@@ -260,17 +264,15 @@ def test_what_cannot_fit_is_refused_beforehand():
     assert 0 < (memory.available_memory() or 1) < 1 << 50
     wide = memory.widths(network(30), [Layer("1")], blobs(4, seed=0))
     assert [(one.units, one.measured, one.numbers) for one in wide] == [(30, 30, 30)]
-    given = {"basis": NEURONS, "stimuli": 200, "batch_size": 50}
+    settings, given = RecordingSettings(batch_size=50), {"basis": NEURONS, "stimuli": 200}
     controls = ("trained", "untrained", "rotated")
-    assert memory.needed(wide, controls, k=64, sample=512, **given) < 1e7
-    much = memory.needed([memory.Width("1", 10**9, 10**9, 10**9)], controls, k=64, sample=512, **given)
-    many = memory.needed([memory.Width("1", 10**6, 10**6, 10**6)], controls, k=64, sample=512, **given)
+    assert memory.needed(wide, controls, settings, **given) < 1e7
+    much = memory.needed([memory.Width("1", 10**9, 10**9, 10**9)], controls, settings, **given)
+    many = memory.needed([memory.Width("1", 10**6, 10**6, 10**6)], controls, settings, **given)
     assert many > 2 * 10**6 * memory.ROWS  # what is scored has rows in the tables
-    classes = memory.needed(
-        [memory.Width("1", 10**6, 10**6, 10**6)], controls, k=64, sample=512, statistics=1000, **given
-    )
+    classes = memory.needed([memory.Width("1", 10**6, 10**6, 10**6)], controls, settings, statistics=1000, **given)
     assert classes > many + 2 * 2 * 8 * 1000 * 10**6  # a unit's sums of each class in both halves
-    assert memory.needed(wide, controls, k=10**12, sample=512, **given) > 1e15
+    assert memory.needed(wide, controls, replace(settings, k=10**12), **given) > 1e15
     with pytest.raises(ThalwegError, match=r"^recording needs about \d+.* GB are free.*--units"):
         memory.check(much, ladder="l", rung="r", device="cpu")
     assert memory.check(1000, ladder="l", rung="r", device="cpu") == ""
@@ -282,4 +284,6 @@ def test_seeds_of_any_size_work_or_are_refused():
             settings_of({"seed": seed})
     assert len(list(model_of(2, LARGEST).build().parameters())) == 4
     again = Layer("1", max_units=1)
-    assert record(network(4), [again], blobs(9, seed=0), torch.arange(9), k=2, sample=4, seed=LARGEST)
+    assert record(
+        network(4), [again], blobs(9, seed=0), torch.arange(9), RecordingSettings(k=2, sample=4, seed=LARGEST)
+    )

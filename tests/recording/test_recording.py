@@ -19,6 +19,7 @@ from thalweg.recording.record import record
 from thalweg.recording.recorder import Recorder
 from thalweg.recording.result import Recording, from_tensors, merge, to_tensors
 from thalweg.recording.sample import BLOCK
+from thalweg.recording.settings import RecordingSettings
 from thalweg.recording.statistics import Indicators
 from thalweg.scoring.units import StimulusMetadata
 
@@ -212,7 +213,13 @@ def test_a_model_is_recorded_at_every_layer_in_one_pass():
     model.register_forward_pre_hook(lambda *_: calls.append(1))
     stimuli = images(50)
     layers = [Layer("0", "max", torch.relu), Layer("3")]
-    found = record(model, layers, stimuli, torch.arange(50), k=5, sample=50, bases=("neurons", "random"), batch_size=20)
+    found = record(
+        model,
+        layers,
+        stimuli,
+        torch.arange(50),
+        RecordingSettings(k=5, sample=50, bases=("neurons", "random"), batch_size=20),
+    )
     assert len(calls) == 3
     with torch.no_grad():
         maps = model[0](stimuli.batch(slice(None)))
@@ -231,7 +238,7 @@ def test_a_pass_ends_with_the_last_layer_that_is_measured(last, times):
     ran = []
     model[3].register_forward_pre_hook(lambda *_: ran.append(1))
     layers = [Layer(name) for name in {"1", last}]
-    found = record(model, layers, images(30), torch.arange(30), k=5, batch_size=10)
+    found = record(model, layers, images(30), torch.arange(30), RecordingSettings(k=5, batch_size=10))
     assert len(ran) == times  # the first pass goes through the whole model
     with torch.no_grad():
         values = model[1](images(30).batch(slice(None)).flatten(1))
@@ -244,7 +251,7 @@ def test_a_model_spread_over_devices_runs_to_its_end():
     model.hf_device_map = {"": "cpu"}
     ran = []
     model[2].register_forward_hook(lambda *_: ran.append(1))
-    record(model, [Layer("1")], images(30), torch.arange(30), k=5, batch_size=10)
+    record(model, [Layer("1")], images(30), torch.arange(30), RecordingSettings(k=5, batch_size=10))
     assert len(ran) == 3
 
 
@@ -252,7 +259,7 @@ def test_an_activation_in_place_does_not_alter_the_layer_before_it():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(inplace=True))
     stimuli = images(30)
-    found = record(model, [Layer("1")], stimuli, torch.arange(30), k=5, sample=30)["1", "neurons"]
+    found = record(model, [Layer("1")], stimuli, torch.arange(30), RecordingSettings(k=5, sample=30))["1", "neurons"]
     with torch.no_grad():
         values = model[1](stimuli.batch(slice(None)).flatten(1))
     torch.testing.assert_close(found.sample, values[found.sample_ids()])
@@ -288,7 +295,7 @@ def test_the_maximum_is_the_same_however_values_lie_in_memory(side: int, generat
 def test_units_that_are_measured_have_the_values_they_have_among_all(pool, only, generator: torch.Generator):
     maps = torch.randn(4, 16, 6, 6, generator=generator)
     for laid in (maps, maps.to(memory_format=torch.channels_last)):
-        some, every = (Reader(Layer("1", pool, unit_ids=which), "neurons", seed=0, place=0) for which in (only, ()))
+        some, every = (Reader(Layer("1", pool, unit_ids=which), "neurons", seed=0, position=0) for which in (only, ()))
         torch.testing.assert_close(some(laid), every(laid)[:, only])
 
 
@@ -348,14 +355,14 @@ def test_a_layer_that_runs_twice_or_for_some_batches_only_is_named():
     with pytest.raises(ThalwegError, match="layer 'map' ran twice in one pass"):
         record(Twice(), [Layer("map")], images(4), torch.arange(4))
     with pytest.raises(ThalwegError, match="layer 'map' did not run for a batch"):
-        record(Sometimes(), [Layer("map")], images(9), torch.arange(9), batch_size=3)
+        record(Sometimes(), [Layer("map")], images(9), torch.arange(9), RecordingSettings(batch_size=3))
 
 
 def test_the_units_that_are_named_are_measured_and_no_others():
     model, stimuli = nn.Sequential(nn.Flatten(), nn.Linear(36, 9)), images(30)
     chosen = record(model, [Layer("1", unit_ids=(7, 2))], stimuli, torch.arange(30))["1", "neurons"]
     every = record(model, [Layer("1")], stimuli, torch.arange(30))["1", "neurons"]
-    assert chosen.places.tolist() == [2, 7]
+    assert chosen.unit_ids.tolist() == [2, 7]
     assert torch.equal(chosen.high_keys, every.high_keys[[2, 7]])
     with pytest.raises(ThalwegError, match="layer '1' has units 0 to 8; unit 9 was asked for"):
         record(model, [Layer("1", unit_ids=(9,))], stimuli, torch.arange(30))
@@ -365,7 +372,9 @@ def test_half_precision_counts_what_overflows():
     model, stimuli = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), images(50)
     with torch.no_grad():
         model[1].weight[0] = 1e5  # beyond what 16 bits hold
-    half = record(copy.deepcopy(model), [Layer("1")], stimuli, torch.arange(50), precision="float16")["1", "neurons"]
+    half = record(
+        copy.deepcopy(model), [Layer("1")], stimuli, torch.arange(50), RecordingSettings(precision="float16")
+    )["1", "neurons"]
     whole = record(model, [Layer("1")], stimuli, torch.arange(50))["1", "neurons"]
     assert half.nonfinite.tolist() == [50, 0, 0]
     assert whole.nonfinite.sum() == 0

@@ -23,6 +23,7 @@ from thalweg import Layer, Source, ThalwegError
 from thalweg.observers.base import OBSERVERS, extract_features
 from thalweg.recording.record import record
 from thalweg.recording.result import to_tensors
+from thalweg.recording.settings import RecordingSettings
 from thalweg.stimuli import ahead, folders, parquet
 from thalweg.stimuli.ahead import batches
 from thalweg.stimuli.base import Stimuli
@@ -542,7 +543,11 @@ def test_a_model_is_recorded_on_images_from_disk_as_on_images_in_memory(tmp_path
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 7, 6), nn.ReLU())
     one, other, before = (
-        to_tensors(record(model, [Layer("0")], these, torch.arange(64), batch_size=30, workers=workers)["0", "neurons"])
+        to_tensors(
+            record(model, [Layer("0")], these, torch.arange(64), RecordingSettings(batch_size=30, workers=workers))[
+                "0", "neurons"
+            ]
+        )
         for these, workers in ((images, 1), (held, 1), (images, 2))
     )
     for name, tensor in one.items():

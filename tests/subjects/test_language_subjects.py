@@ -47,6 +47,7 @@ from thalweg.pipeline.record import fit_encoders
 from thalweg.pipeline.settings import Settings
 from thalweg.recording.readout import rotation
 from thalweg.recording.record import record
+from thalweg.recording.settings import RecordingSettings
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring.units import Halves
 from thalweg.stimuli import corpus, topics
@@ -407,7 +408,7 @@ def test_units_are_those_of_the_published_equations(
     assert len(subject.layers) == 6
     assert [layer.nonlinearity for layer in subject.layers[:3]] == [None, FUNCTIONS[family], None]
     places = [replace(layer, reduction=pool) for layer in subject.layers[:3]]
-    found = record(subject.load(), places, windows, torch.arange(9), k=3, sample=9, batch_size=4)
+    found = record(subject.load(), places, windows, torch.arange(9), RecordingSettings(k=3, sample=9, batch_size=4))
     hand = by_hand(family, made(family), whole(family, windows))
     for layer, kind in zip(places, ("heads", "neurons", "residual"), strict=True):
         recording = found[layer.name, "neurons"]
@@ -428,9 +429,9 @@ def test_no_logits_are_computed_that_nobody_reads(folders: dict[str, Path], text
     sizes = []
     handle = model.lm_head.register_forward_hook(lambda _m, _a, out: sizes.append(out.shape[1]))  # type: ignore[union-attr, operator]
     residual = Layer("model.layers.1", "last", unit_axis=2)
-    record(model, [residual], texts_for["llama"], torch.arange(9), k=2, sample=2)
+    record(model, [residual], texts_for["llama"], torch.arange(9), RecordingSettings(k=2, sample=2))
     logits = Layer("lm_head", "max", unit_axis=2, skip=1)
-    found = record(model, [residual, logits], texts_for["llama"], torch.arange(9), k=3, sample=9)
+    found = record(model, [residual, logits], texts_for["llama"], torch.arange(9), RecordingSettings(k=3, sample=9))
     handle.remove()
     assert sizes == [1, WINDOW + 1]
     with torch.inference_mode():
@@ -645,7 +646,7 @@ def test_a_model_spread_by_its_library_stays_where_it_is(folders: dict[str, Path
     model.to = None  # type: ignore[assignment, method-assign]  # nobody moves it
     found = language.evaluate(model, texts_for["llama"], device="cpu")
     assert found == pytest.approx(language.evaluate(causal(str(folders["llama"])).load(), texts_for["llama"]))
-    record(model, subject.layers, texts_for["llama"], torch.arange(9), k=2, sample=2)
+    record(model, subject.layers, texts_for["llama"], torch.arange(9), RecordingSettings(k=2, sample=2))
 
 
 def test_a_gguf_file_gives_the_model_that_it_was_written_from(tmp_path: Path):

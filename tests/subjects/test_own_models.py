@@ -19,6 +19,7 @@ from thalweg.models.layers import layers_left_out, matching_layers
 from thalweg.models.loading import loaded, quiet
 from thalweg.pipeline.one_model import layers_and_others, layers_of
 from thalweg.recording.record import record
+from thalweg.recording.settings import RecordingSettings
 from thalweg.strength.probe import last_features, probe
 from thalweg.strength.published import published
 from thalweg.subjects import find
@@ -288,15 +289,19 @@ def test_an_exact_name_always_fits(name: str, units: int) -> None:
     found = models_layers.discover_layers(model, stimuli.batch(slice(0, 2)))
     (tap,) = matching_layers(found, [name])
     assert (tap.layer.name, tap.units) == (name, units)
-    recording = record(model, [tap.layer], stimuli, torch.arange(8), k=2, sample=4)
+    recording = record(model, [tap.layer], stimuli, torch.arange(8), RecordingSettings(k=2, sample=4))
     assert len(recording[name, "neurons"].count) == units
-    given = record(model, [Layer(f"{name}:in", unit_axis=1)], stimuli, torch.arange(8), k=2, sample=4)
+    given = record(
+        model, [Layer(f"{name}:in", unit_axis=1)], stimuli, torch.arange(8), RecordingSettings(k=2, sample=4)
+    )
     assert (f"{name}:in", "neurons") in given
 
 
 def test_weights_in_other_precisions_are_cast_before_layers_are_sought() -> None:
     assert published(Returning(plain).bfloat16(), blobs(80, seed=0))["accuracy"] is not None
-    recordings = record(Returning(plain).double(), [Layer("conv")], Images(*_few()), torch.arange(8), k=2, sample=4)
+    recordings = record(
+        Returning(plain).double(), [Layer("conv")], Images(*_few()), torch.arange(8), RecordingSettings(k=2, sample=4)
+    )
     assert recordings["conv", "neurons"].nonfinite.sum() == 0
 
 

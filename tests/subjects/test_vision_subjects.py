@@ -29,6 +29,7 @@ from thalweg.observers.base import OBSERVERS
 from thalweg.observers.images import vgg_trunk
 from thalweg.packages import imported
 from thalweg.recording.record import record
+from thalweg.recording.settings import RecordingSettings
 from thalweg.report import listings
 from thalweg.stimuli.base import Source
 from thalweg.strength.axes import evaluate
@@ -134,7 +135,7 @@ def test_recorded_values_are_those_before_the_nonlinearity(name: str, generator:
         expected = functional.batch_norm(
             convolved, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
         ).amax((2, 3))
-    values, ids = record(model, [tap.layer], images, torch.arange(4), k=4, sample=4)[
+    values, ids = record(model, [tap.layer], images, torch.arange(4), RecordingSettings(k=4, sample=4))[
         tap.layer.name, "neurons"
     ].highest()
     assert expected.amin() < 0
@@ -158,7 +159,9 @@ def test_what_runs_next_in_place_does_not_change_what_is_recorded() -> None:
     with torch.no_grad():
         model.conv.bias.fill_(-5.0)
         expected = model.conv(images.batch(slice(0, 8))).amax((2, 3))
-    recording = record(model, [Layer("conv")], images, torch.arange(8), k=2, sample=8)["conv", "neurons"]
+    recording = record(model, [Layer("conv")], images, torch.arange(8), RecordingSettings(k=2, sample=8))[
+        "conv", "neurons"
+    ]
     assert expected.amax() < 0
     torch.testing.assert_close(recording.highest()[0][:, 0], expected.amax(0))
 

@@ -78,7 +78,7 @@ def gallery(
 def _shown(
     halves: tuple[Recording, Recording], unit: Mapping[str, Any], pool: Stimuli, trace: Trace, seed: int
 ) -> list[dict[str, object]]:
-    at = halves[0].places.tolist().index(unit["unit"])
+    at = halves[0].unit_ids.tolist().index(unit["unit"])
     trials = build_trials(*(half.units(slice(at, at + 1)) for half in halves))
     one = draw(trials, 0, BAND, seed=seed + at) or draw(trials, 0, "extreme", seed=seed + at)
     if one is None:

@@ -17,6 +17,7 @@ from thalweg.pipeline.settings import Settings
 from thalweg.progress import Stages
 from thalweg.recording import memory
 from thalweg.recording.record import record
+from thalweg.recording.settings import RecordingSettings
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring.units import statistics_kept
 from thalweg.stimuli.base import LEAST_POOL, Source, halves, notes_of
@@ -95,7 +96,7 @@ def _tried(network: nn.Module, model: Model, stimuli: int) -> tuple[str, list[st
     Raises:
         ThalwegError: a wrong layer or shape, more memory than there is, or units that have no one value for a stimulus.
     """
-    record(network, model.rung.layers, model.pool, torch.arange(2), k=2, sample=2)
+    record(network, model.rung.layers, model.pool, torch.arange(2), RecordingSettings(k=2, sample=2))
     memory_note = _check_memory(network, model, stimuli)
     device, precision = model.settings.resolved_device, model.settings.precision
     problems = checks.problems(network, model.pool, model.rung.layers, device=device, precision=precision)
@@ -109,11 +110,9 @@ def _check_memory(network: nn.Module, model: Model, stimuli: int) -> str:
     need = memory.needed(
         memory.widths(network, model.rung.layers, model.pool, device=model.settings.resolved_device),
         model.controls,
+        RecordingSettings(k=model.settings.k, sample=model.settings.sample, batch_size=model.batch_size),
         basis=model.basis,
-        k=model.settings.k,
-        sample=model.settings.sample,
         stimuli=stimuli,
-        batch_size=model.batch_size,
         statistics=statistics_kept(model.splits.pool),
     )
     return memory.check(need, ladder=model.ladder.name, rung=model.rung.name, device=model.settings.resolved_device)

@@ -14,6 +14,7 @@ from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.readout import RANDOM
 from thalweg.recording.record import record
 from thalweg.recording.result import Recording, from_tensors, merge, to_tensors
+from thalweg.recording.settings import RecordingSettings
 from thalweg.scoring.units import Halves, StimulusMetadata
 from thalweg.stimuli.base import halves
 
@@ -69,22 +70,25 @@ def _record(
     encoders: Mapping[str, Encode],
 ) -> dict[str, Layers]:
     """The recordings of both halves, by control and layer."""
+    settings = RecordingSettings(
+        bases=tuple(bases.values()),
+        k=model.settings.k,
+        sample=model.settings.sample,
+        seed=model.settings.seed,
+        batch_size=model.batch_size,
+        device=model.settings.resolved_device,
+        precision=model.settings.precision,
+        workers=model.settings.workers or default_workers(),
+    )
     reference, query = (
         record(
             network,
             model.rung.layers,
             model.pool,
             ids,
-            bases=tuple(bases.values()),
+            settings,
             encoders={(layer, model.basis): encode for layer, encode in encoders.items()},
-            k=model.settings.k,
-            sample=model.settings.sample,
-            seed=model.settings.seed,
             statistics=metadata.tables(),
-            device=model.settings.resolved_device,
-            batch_size=model.batch_size,
-            precision=model.settings.precision,
-            workers=model.settings.workers or default_workers(),
         )
         for ids in map(model.part, (parts.reference, parts.query))
     )

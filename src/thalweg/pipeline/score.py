@@ -63,7 +63,7 @@ def _along(
     everywhere = replace(model.rung.layers[place], reduction="max")  # a layer's places are there before they are pooled
     network, encoders = trained()
     network = placed(network, model.settings.resolved_device).to(PRECISIONS[model.settings.precision])
-    reader = Reader(everywhere, model.basis, seed=model.settings.seed, place=place, encode=encoders.get(layer))
+    reader = Reader(everywhere, model.basis, seed=model.settings.seed, position=place, encode=encoders.get(layer))
     with torch.inference_mode(), capture_activations(network.eval(), [everywhere]) as outputs:
         network(model.pool.batch(torch.tensor(stimuli)).to(model.settings.resolved_device))
         values = reader.along(outputs[layer], unit)
@@ -76,7 +76,7 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
     frames = []
     for control, layers in recordings.items():
         for depth, layer in enumerate(model.rung.layers):
-            units = pl.Series("unit", layers[layer.name][0].places.numpy()).to_frame()
+            units = pl.Series("unit", layers[layer.name][0].unit_ids.numpy()).to_frame()
             told = {
                 "ladder": model.ladder.name,
                 "rung": model.rung.name,

@@ -12,8 +12,8 @@ MANY = 4  # as one in so many values of a batch being possible newcomers, beyond
 AT_ONCE = 256  # units whose values are sorted together, which a processor's cache holds
 
 
-def places_where(mask: Bool[Tensor, "*shape"]) -> Int64[Tensor, " found"]:
-    """The place of each true entry in the flattened mask.
+def positions_where(mask: Bool[Tensor, "*shape"]) -> Int64[Tensor, " entry"]:
+    """The position of each true entry in the flattened mask.
 
     On a CPU, where PyTorch's own search is slow, eight entries are looked at as one number first: most are zero
     (measured: five times faster where one in a hundred is true).
@@ -24,9 +24,9 @@ def places_where(mask: Bool[Tensor, "*shape"]) -> Int64[Tensor, " found"]:
     if len(flat) % 8:
         flat = nn.functional.pad(flat, (0, 8 - len(flat) % 8))
     eights = flat.numpy().view(np.uint64)
-    some = (eights != 0).nonzero()[0]
-    entry = eights[some].view(bool).nonzero()[0]
-    return torch.from_numpy(some[entry >> 3] * 8 + (entry & 7))
+    nonzero = (eights != 0).nonzero()[0]
+    entry = eights[nonzero].view(bool).nonzero()[0]
+    return torch.from_numpy(nonzero[entry >> 3] * 8 + (entry & 7))
 
 
 def at_least(values: Float32[Tensor, "batch unit"], bars: Float32[Tensor, "*unit"]) -> Bool[Tensor, "batch unit"]:
@@ -49,7 +49,7 @@ def largest(keys: Int64[Tensor, "row key"], k: int) -> Int64[Tensor, "row k"]:
 
 
 def by_row(row: Int64[Tensor, " entry"], rows: int) -> Int64[Tensor, " entry"]:
-    """Places that sort entries by their row; NumPy sorts 16-bit numbers ten times faster than longer ones on a CPU."""
+    """Indices that sort entries by their row; NumPy sorts 16-bit numbers ten times faster than longer ones on a CPU."""
     if row.device.type != "cpu" or rows > 1 << 16:
         return row.argsort(stable=True)
     return torch.from_numpy(row.numpy().astype(np.uint16).argsort(kind="stable"))
@@ -103,30 +103,30 @@ class Extremes:
         self, values: Float32[Tensor, "batch unit"], order: Int64[Tensor, " batch"], far: Bool[Tensor, "batch unit"]
     ) -> None:
         """Let those values of a batch compete that are marked as far enough; none of these may be NaN."""
-        found = places_where(far)
-        if len(found) > self.many:
+        newcomers = positions_where(far)
+        if len(newcomers) > self.many:
             self.update_all(values, order)
             return
-        if self.waiting + len(found) > len(self.value):
+        if self.waiting + len(newcomers) > len(self.value):
             self.settle()
-        stimulus = found.div(self.units, rounding_mode="floor")
-        room = slice(self.waiting, self.waiting + len(found))
-        self.unit[room] = found - stimulus * self.units
-        self.value[room], self.order[room] = values.take(found), order.take(stimulus)
-        self.waiting += len(found)
+        stimulus = newcomers.div(self.units, rounding_mode="floor")
+        room = slice(self.waiting, self.waiting + len(newcomers))
+        self.unit[room] = newcomers - stimulus * self.units
+        self.value[room], self.order[room] = values.take(newcomers), order.take(stimulus)
+        self.waiting += len(newcomers)
 
     def update_all(self, values: Float32[Tensor, "batch unit"], order: Int64[Tensor, " batch"]) -> None:
         """Let all finite values of a batch compete: where many are newcomers, sorting them all costs less than finding
         these.
         """
         for start in range(0, self.units, AT_ONCE):
-            some = values[:, start : start + AT_ONCE].T.contiguous()
-            missing = None if some.sum().isfinite() else ~some.isfinite()
-            for signed, first in ((some, start), (-some, start + self.units)):
+            block = values[:, start : start + AT_ONCE].T.contiguous()
+            missing = None if block.sum().isfinite() else ~block.isfinite()
+            for signed, first in ((block, start), (-block, start + self.units)):
                 keys = pack(signed, order)
                 if missing is not None:
                     keys[missing] = EMPTY
-                kept = self.keys[first : first + len(some)]
+                kept = self.keys[first : first + len(block)]
                 kept.copy_(largest(torch.cat([kept, keys], 1), self.k))
         self._update_thresholds()
 
@@ -147,7 +147,7 @@ class Extremes:
         """Keep the k largest of each row's keys and its newcomers, set beside each other in a table."""
         count = row.bincount(minlength=len(self.keys))
         if int(count.max()) > 4 * self.k:  # values tie, and most do not enter: the table would be wide for nothing
-            new = places_where(keys > self.keys[:, 0].take(row))
+            new = positions_where(keys > self.keys[:, 0].take(row))
             row, keys = row.take(new), keys.take(new)
             count = row.bincount(minlength=len(self.keys))
         width = self.k + int(count.max())
@@ -155,8 +155,8 @@ class Extremes:
         table[:, : self.k] = self.keys
         sort = by_row(row, len(self.keys))
         start = torch.arange(len(table), device=row.device) * width + self.k - (count.cumsum(0) - count)
-        place = start.repeat_interleave(count) + torch.arange(len(row), device=row.device)
-        self.keys.copy_(largest(table.put_(place, keys.take(sort)), self.k))
+        position = start.repeat_interleave(count) + torch.arange(len(row), device=row.device)
+        self.keys.copy_(largest(table.put_(position, keys.take(sort)), self.k))
         self._update_thresholds()
 
 

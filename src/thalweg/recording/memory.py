@@ -1,7 +1,7 @@
 """What memory there is and what recording a model needs, so that what cannot fit is refused before the long work.
 
-What a recording keeps depends on units, `k` and the sample, not on the stimuli: it can be reckoned beforehand. The
-reckoning counts the large pieces alone and errs to the low side; what is refused could not have been done.
+What a recording keeps depends on units, `k` and the sample, not on the stimuli, so its size is known beforehand. Only
+the large pieces are counted, and the sum errs to the low side: what is refused could not have been done.
 """
 
 import resource
@@ -19,11 +19,12 @@ from thalweg.models.hooks import capture_activations, run
 from thalweg.models.pooling import units_on_axis_1
 from thalweg.models.records import Layer
 from thalweg.recording.readout import RANDOM, directions
+from thalweg.recording.settings import RecordingSettings
 from thalweg.stimuli.base import Stimuli
 
 GIB = 1 << 30
 ROWS = 50 * 100 * 2  # bytes: of a unit's rows in the tables, of which there are more than fifty, twice
-WORTH_SAYING = 2 * GIB  # what a task needs at least for it to be said beforehand
+WORTH_SAYING = 2 * GIB  # a task that needs more says so beforehand
 
 
 def available_memory() -> int | None:
@@ -43,7 +44,7 @@ def _of_machine() -> int | None:
 
 def _of_group() -> list[int]:
     """What the control group leaves, as a container has one: its limit less what its processes hold themselves."""
-    found = []
+    free = []
     for limit, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
@@ -51,8 +52,8 @@ def _of_group() -> list[int]:
         with suppress(OSError, ValueError):
             root = Path("/sys/fs/cgroup")
             most, now = int((root / limit).read_text()), int((root / used).read_text())
-            found.append(most - now + _reclaimable(root / Path(used).parent / "memory.stat"))
-    return found
+            free.append(most - now + _reclaimable(root / Path(used).parent / "memory.stat"))
+    return free
 
 
 def _reclaimable(statistics: Path) -> int:
@@ -88,35 +89,33 @@ def widths(model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, devic
     precision = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
     with torch.inference_mode(), capture_activations(model, layers) as outputs:
         run(model, given(stimuli.batch(torch.arange(1)), device, precision))
-        found = {
+        shapes = {
             layer.name: (units_on_axis_1(outputs[layer.name], layer).shape[1], outputs[layer.name]) for layer in layers
         }
     return [
         Width(layer.name, units, len(layer.unit_ids) or min(layer.max_units or units, units), output.numel())
         for layer in layers
-        for units, output in [found[layer.name]]
+        for units, output in [shapes[layer.name]]
     ]
 
 
 def needed(
     wide: Sequence[Width],
     controls: Sequence[str],
+    settings: RecordingSettings,
     *,
     basis: str,
-    k: int,
-    sample: int,
     stimuli: int,
-    batch_size: int,
     statistics: int = 0,
 ) -> int:
     """The bytes that recording a model and its twins takes at least.
 
-    Of each unit both halves of the pool keep 2 k keys of 8 bytes, the sample in float32, and its products with so many
-    statistics of the stimuli (a class or a token is one) in float64. All recordings lie beside
-    each other once more when they are scored, which makes some dozens of rows of each unit. The directions of a turned
-    layer are there too, and a batch of a layer's outputs beside what the nonlinearity makes of it.
+    Each half of the pool keeps of each unit 2 k keys of 8 bytes, the sample in float32, and its products with so many
+    statistics of the stimuli (a class or a token is one) in float64. Scoring holds all recordings once more, beside
+    each other, and makes some dozens of rows of each unit. Counted too are the directions of a rotated layer, and a
+    batch of a layer's outputs with what the nonlinearity makes of it.
     """
-    each = 2 * 2 * (16 * k + 4 * min(sample, stimuli) + 8 * statistics) + ROWS
+    each = 2 * 2 * (16 * settings.k + 4 * min(settings.sample, stimuli) + 8 * statistics) + ROWS
     kept, turning, passing = 0, 0, 0
     for width in wide:
         turned = directions(width.units, width.measured)
@@ -124,21 +123,21 @@ def needed(
             kept += each * (turned if control == "rotated" or basis == RANDOM else width.measured)
         if "rotated" in controls or basis == RANDOM:
             turning = max(turning, 4 * width.units * turned)
-        passing = max(passing, 2 * 4 * width.numbers * min(batch_size, stimuli))
+        passing = max(passing, 2 * 4 * width.numbers * min(settings.batch_size, stimuli))
     return kept + turning + passing
 
 
 def check(need: int, *, ladder: str, rung: str, device: str) -> str:
-    """What is to be said of the memory that recording a model needs, if it is much.
+    """A note on the memory that recording a model needs, if it is much.
 
     Raises:
         ThalwegError: more than there is.
     """
     there = available_memory()
-    said = f"recording needs about {need / GIB:.1f} GB of memory"
+    summary = f"recording needs about {need / GIB:.1f} GB of memory"
     if there is not None and need > there and device == "cpu":
         raise ThalwegError(
-            f"{said}, and {there / GIB:.1f} GB are free; measure fewer units (--units, or `most` or `only` of a "
+            f"{summary}, and {there / GIB:.1f} GB are free; measure fewer units (--units, or `most` or `only` of a "
             "Layer), keep less of each (--k, --sample), or give the model fewer stimuli at once (--batch-size)"
         )
-    return f"ladder {ladder!r}, rung {rung!r}: {said}, for each worker" if need > WORTH_SAYING else ""
+    return f"ladder {ladder!r}, rung {rung!r}: {summary}, for each worker" if need > WORTH_SAYING else ""

@@ -56,20 +56,20 @@ class Reader:
     `encode` makes a basis of its own from the layer's values, both on the last axis.
     """
 
-    def __init__(self, layer: Layer, basis: str, *, seed: int, place: int, encode: Encode | None = None) -> None:
-        self.layer, self.basis, self.seed, self.place, self.encode = layer, basis, seed, place, encode
-        self.places: Tensor | None = None  # of the measured units, when the first output has been seen
+    def __init__(self, layer: Layer, basis: str, *, seed: int, position: int, encode: Encode | None = None) -> None:
+        self.layer, self.basis, self.seed, self.position, self.encode = layer, basis, seed, position, encode
+        self.unit_ids: Tensor | None = None  # of the measured units, when the first output has been seen
         self.turned: Tensor | None = None  # what the rotation gives these units, (unit, measured)
 
     def __call__(self, output: Float[Tensor, "..."]) -> Float[Tensor, "batch measured"]:
         """The values of the units that are measured."""
-        laid, places = self._in_basis(output)
-        reduction, units, measured = self.layer.reduction, laid.shape[1], places.shape[0]
+        laid, unit_ids = self._in_basis(output)
+        reduction, units, measured = self.layer.reduction, laid.shape[1], unit_ids.shape[0]
         if self.turned is not None or measured == units:
             return pooled(laid, reduction)
         if SPARSE * measured < units:
-            return pooled(laid[:, places], reduction)
-        return pooled(laid, reduction)[:, places]
+            return pooled(laid[:, unit_ids], reduction)
+        return pooled(laid, reduction)[:, unit_ids]
 
     def along(self, output: Float[Tensor, "..."], unit: int) -> Float[Tensor, "batch *place"]:
         """The values of one of these units before they are pooled.
@@ -77,8 +77,8 @@ class Reader:
         Raises:
             ValueError: a unit that is not measured.
         """
-        laid, places = self._in_basis(output)
-        return laid[:, unit if self.turned is None else places.tolist().index(unit)]
+        laid, unit_ids = self._in_basis(output)
+        return laid[:, unit if self.turned is None else unit_ids.tolist().index(unit)]
 
     def _in_basis(
         self, output: Float[Tensor, "..."]
@@ -87,29 +87,29 @@ class Reader:
         laid = units_on_axis_1(output, self.layer)
         if self.encode is not None:
             laid = self.encode(laid.movedim(1, -1)).movedim(-1, 1)
-        if self.places is None:
-            self.places = self._start(laid.shape[1], laid.device)
+        if self.unit_ids is None:
+            self.unit_ids = self._start(laid.shape[1], laid.device)
         if self.turned is not None:
             passed_on = self.layer.nonlinearity(laid) if self.layer.nonlinearity else laid
             laid = torch.einsum("bu...,uv->bv...", passed_on.float(), self.turned)
-        return laid, self.places
+        return laid, self.unit_ids
 
     def _start(self, units: int, device: torch.device) -> Int64[Tensor, " measured"]:
         """Which units are measured: those named, or as many as the layer says, drawn at random, or all."""
-        seed, most = self.seed + 7919 * (self.place + 1), self.layer.max_units
-        places = torch.arange(units, device=device)
+        seed, most = self.seed + 7919 * (self.position + 1), self.layer.max_units
+        unit_ids = torch.arange(units, device=device)
         if self.layer.unit_ids:
             if max(self.layer.unit_ids) >= units or min(self.layer.unit_ids) < 0:
                 wrong = max(self.layer.unit_ids) if max(self.layer.unit_ids) >= units else min(self.layer.unit_ids)
                 raise ThalwegError(f"layer {self.layer.name!r} has units 0 to {units - 1}; unit {wrong} was asked for")
-            places = torch.tensor(sorted(self.layer.unit_ids), device=device)
+            unit_ids = torch.tensor(sorted(self.layer.unit_ids), device=device)
         elif most and most < units:
             order = torch.randperm(units, generator=torch.Generator().manual_seed(seed))
-            places = order[:most].sort().values.to(device)
+            unit_ids = order[:most].sort().values.to(device)
         if self.basis == RANDOM and units > WIDEST_ROTATION:
-            count = directions(units, len(places))
+            count = directions(units, len(unit_ids))
             self.turned = random_directions(units, count, seed=seed).to(device)
             return torch.arange(count, device=device)
         if self.basis == RANDOM:
-            self.turned = rotation(units, seed=seed).to(device)[:, places]
-        return places
+            self.turned = rotation(units, seed=seed).to(device)[:, unit_ids]
+        return unit_ids

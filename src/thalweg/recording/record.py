@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Int64
 from torch import Tensor, nn
 
 from thalweg.compute.devices import PRECISIONS, given, in_precision, placed
@@ -27,10 +27,11 @@ from thalweg.models.hooks import capture_activations, run, skip_logits
 from thalweg.models.records import Encode, Layer
 from thalweg.recording.extremes import Scratch
 from thalweg.recording.keys import Scramble
-from thalweg.recording.readout import NEURONS, Reader
-from thalweg.recording.recorder import Recorder
+from thalweg.recording.readout import Reader
+from thalweg.recording.recorder import Entering, Recorder
 from thalweg.recording.result import Recording
-from thalweg.recording.sample import cut_at, places_of_sample, scrambled
+from thalweg.recording.sample import cut_at, sample_positions, scrambled
+from thalweg.recording.settings import DEFAULTS, RecordingSettings
 from thalweg.recording.statistics import Statistic
 from thalweg.stimuli.ahead import batches
 from thalweg.stimuli.base import Stimuli
@@ -41,17 +42,10 @@ def record(
     layers: Sequence[Layer],
     stimuli: Stimuli,
     ids: Int[Tensor, " stimulus"],
+    settings: RecordingSettings = DEFAULTS,
     *,
-    bases: Sequence[str] = (NEURONS,),
     encoders: Mapping[tuple[str, str], Encode] | None = None,
-    k: int = 64,
-    sample: int = 512,
-    seed: int = 0,
     statistics: Mapping[str, Statistic] | None = None,
-    batch_size: int = 250,
-    device: str = "cpu",
-    precision: str = "float32",
-    workers: int = 1,
 ) -> dict[tuple[str, str], Recording]:
     """Record every unit of every layer, in each basis, over the stimuli with these ids in one pass: {(layer, basis):
     recording}. But for the first batch, the pass goes no further than the last of the layers.
@@ -59,72 +53,99 @@ def record(
     `statistics` holds tables with a row for each stimulus of the whole set, whose products with the values are summed.
     The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled
     (of a layer of more than `WIDEST_ROTATION` units along a sample of random directions, numbered from 0);
-    every basis but it and "neurons" has `encoders`, a function for each layer: {(layer, basis): function}. Pictures are
-    decoded ahead by so many `workers`.
+    every basis but it and "neurons" has `encoders`, a function for each layer: {(layer, basis): function}.
 
     Raises:
         ThalwegError: an unknown layer, one that did not run, or an output that does not fit the batch.
     """
-    scramble = Scramble.seeded(seed)
-    tables = {name: table.to(device) for name, table in (statistics or {}).items()}
-    readers = {
-        (layer.name, basis): Reader(
-            layer, basis, seed=seed, place=place, encode=(encoders or {}).get((layer.name, basis))
-        )
-        for place, layer in enumerate(layers)
-        for basis in bases
-    }
-    scratch = Scratch()
-    recorders = {
-        name: Recorder(k=k, sample=sample, scramble=scramble, statistics=tables, scratch=scratch) for name in readers
-    }
-    model = in_precision(placed(model.eval(), device), PRECISIONS[precision])
-
+    batch_size, device, precision = settings.batch_size, settings.device, PRECISIONS[settings.precision]
+    scramble = Scramble.seeded(settings.seed)
+    layer_pass = _Pass(layers, settings, scramble, encoders or {}, statistics or {})
+    model = in_precision(placed(model.eval(), device), precision)
     orders = scrambled(ids, scramble, batch_size)
-    sampled = cut_at(places_of_sample(ids, scramble, sample), len(ids), batch_size)
-    which = order = places = torch.empty(0, dtype=torch.int64)  # of the batch under way: ids, scrambled, in the sample
-    entering = places, order
-
-    held: dict[tuple[str, str], Tensor] = {}  # values that are taken in after the pass
-
-    def read(layer: str, output: Tensor) -> None:
-        """Read a layer's values where they arise, while they are at hand and before anything alters them.
-
-        Those that lie in the output itself are taken in at once. The others wait until the pass is over, as taking them
-        in costs half then; so do all in the first pass, for what lasts is not made between what does not last.
-        """
-        for basis in bases:
-            values = readers[layer, basis](output).to(device)
-            if values.shape[0] != which.shape[0]:
-                raise ThalwegError(
-                    f"layer {layer!r} returned {len(values)} rows for a batch of {len(which)} stimuli; axis 0 must be "
-                    "the batch"
-                )
-            recorder = recorders[layer, basis]
-            apart = values.untyped_storage().data_ptr() != output.untyped_storage().data_ptr()
-            if recorder.started and not apart:
-                recorder.update(values, which, order, entering)
-            else:
-                held[layer, basis] = values if apart else values.clone()
-
+    sampled = cut_at(sample_positions(ids, scramble, settings.sample), len(ids), batch_size)
     with (
         torch.inference_mode(),
-        capture_activations(model, layers, read=read, short=True) as ran,
+        capture_activations(model, layers, read=layer_pass.read, short=True) as ran,
         skip_logits(model, layers),
     ):
-        for batch, inputs in batches(stimuli, ids, batch_size, workers=workers):
-            which, order, places = (one.to(device) for one in (batch, next(orders), next(sampled)))
-            entering = places, order.take(places)
+        for batch, inputs in batches(stimuli, ids, batch_size, workers=settings.workers):
+            layer_pass.begin_batch(batch, next(orders), next(sampled))
             with user_code("the model"):
-                run(model, given(inputs, device, PRECISIONS[precision]))
+                run(model, given(inputs, device, precision))
             for layer in layers:
                 if layer.name not in ran:
                     raise ThalwegError(
                         f"layer {layer.name!r} did not run for a batch; name layers that every stimulus uses"
                     )
-            for name in [*held]:
-                recorders[name].update(held.pop(name), which, order, entering)
-    return {
-        name: replace(recorder.compute(), places=readers[name].places.cpu())  # type: ignore[union-attr]
-        for name, recorder in recorders.items()
-    }
+            layer_pass.end_batch()
+    return layer_pass.recordings()
+
+
+class _Pass:
+    """The readers and recorders of every layer and basis, and the batch that is under way."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        settings: RecordingSettings,
+        scramble: Scramble,
+        encoders: Mapping[tuple[str, str], Encode],
+        statistics: Mapping[str, Statistic],
+    ) -> None:
+        self.bases, self.device = settings.bases, settings.device
+        tables = {name: table.to(self.device) for name, table in statistics.items()}
+        scratch = Scratch()
+        self.readers = {
+            (layer.name, basis): Reader(
+                layer, basis, seed=settings.seed, position=position, encode=encoders.get((layer.name, basis))
+            )
+            for position, layer in enumerate(layers)
+            for basis in self.bases
+        }
+        self.recorders = {
+            name: Recorder(k=settings.k, sample=settings.sample, scramble=scramble, statistics=tables, scratch=scratch)
+            for name in self.readers
+        }
+        self.ids = self.order = torch.empty(0, dtype=torch.int64)  # of the batch, and scrambled
+        self.entering: Entering = self.ids, self.order
+        self.held: dict[tuple[str, str], Tensor] = {}  # values that are taken in after the pass
+
+    def begin_batch(
+        self, ids: Int[Tensor, " batch"], order: Int64[Tensor, " batch"], sampled: Int64[Tensor, " sampled"]
+    ) -> None:
+        """A batch comes: its ids, these scrambled, and the positions of those that enter the sample."""
+        self.ids, self.order, positions = (part.to(self.device) for part in (ids, order, sampled))
+        self.entering = positions, self.order.take(positions)
+
+    def read(self, layer: str, output: Tensor) -> None:
+        """Read a layer's values where they arise, while they are at hand and before anything alters them.
+
+        Those that lie in the output itself are taken in at once. The others wait until the pass is over, as taking them
+        in costs half then; so do all in the first pass, for what lasts is not made between what does not last.
+        """
+        for basis in self.bases:
+            values = self.readers[layer, basis](output).to(self.device)
+            if values.shape[0] != self.ids.shape[0]:
+                raise ThalwegError(
+                    f"layer {layer!r} returned {len(values)} rows for a batch of {len(self.ids)} stimuli; axis 0 must "
+                    "be the batch"
+                )
+            recorder = self.recorders[layer, basis]
+            apart = values.untyped_storage().data_ptr() != output.untyped_storage().data_ptr()
+            if recorder.started and not apart:
+                recorder.update(values, self.ids, self.order, self.entering)
+            else:
+                self.held[layer, basis] = values if apart else values.clone()
+
+    def end_batch(self) -> None:
+        """Take in the values that waited for the end of the model's pass."""
+        for name in [*self.held]:
+            self.recorders[name].update(self.held.pop(name), self.ids, self.order, self.entering)
+
+    def recordings(self) -> dict[tuple[str, str], Recording]:
+        """What was kept: {(layer, basis): recording}."""
+        return {
+            name: replace(recorder.compute(), unit_ids=self.readers[name].unit_ids.cpu())  # type: ignore[union-attr]
+            for name, recorder in self.recorders.items()
+        }

@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from thalweg.recording.extremes import Extremes, Scratch, at_least, places_where
+from thalweg.recording.extremes import Extremes, Scratch, at_least, positions_where
 from thalweg.recording.keys import MASK, Scramble
 from thalweg.recording.moments import moments_of_union
 from thalweg.recording.result import Recording
 from thalweg.recording.sample import BLOCK
 from thalweg.recording.statistics import Statistic
 
-Entering = tuple[Int64[Tensor, " entering"], Int64[Tensor, " entering"]]  # places in a batch, and scrambled ids
+Entering = tuple[Int64[Tensor, " entering"], Int64[Tensor, " entering"]]  # positions in a batch, and scrambled ids
 
 
 class Recorder:
@@ -81,8 +81,8 @@ class Recorder:
         if not self.started:
             self._make_room(values, 2 * self.size if entering is None else self.size)
         if entering is None:
-            places = places_where(order <= self.bar)
-            entering = places, order.take(places)
+            positions = positions_where(order <= self.bar)
+            entering = positions, order.take(positions)
         self._keep_sample(values, *entering)
         self._collect(values, ids, order)
 
@@ -170,18 +170,18 @@ class Recorder:
         for kept, new in zip(sums, moments_of_union(sums, (count, mean, deviations)), strict=True):
             kept.copy_(new)
 
-    def _keep_sample(self, values: Tensor, places: Tensor, order: Tensor) -> None:
+    def _keep_sample(self, values: Tensor, positions: Tensor, order: Tensor) -> None:
         """Keep the stimuli whose scrambled ids are the smallest of all: a random sample that merges."""
-        count = places.shape[0]
+        count = positions.shape[0]
         if not count:
             return
         if count > self.size:
             order, first = order.topk(self.size, largest=False)
-            places, count = places.take(first), self.size
+            positions, count = positions.take(first), self.size
         if self.sampled + count > self.sample.shape[0]:
             self._settle_sample()
         room = slice(self.sampled, self.sampled + count)
-        self.sample_order[room], self.sample[room] = order, values.index_select(0, places)
+        self.sample_order[room], self.sample[room] = order, values.index_select(0, positions)
         self.sampled += count
 
     def _settle_sample(self) -> None:
@@ -211,7 +211,7 @@ class Recorder:
             mean=self.mean.cpu(),
             deviations=self.deviations.cpu(),
             products={name: product.cpu() for name, product in self.products.items()},
-            places=torch.arange(self.extremes.units),
+            unit_ids=torch.arange(self.extremes.units),
             scramble=self.scramble,
             size=self.size,
         )

@@ -24,7 +24,7 @@ class Recording:
     mean: Float64[Tensor, " unit"]  # of the finite values
     deviations: Float64[Tensor, " unit"]  # sum of their squared differences from the mean
     products: Mapping[str, Float64[Tensor, "statistic unit"]]
-    places: Int64[Tensor, " unit"]  # of the units in their layer
+    unit_ids: Int64[Tensor, " unit"]  # of the units in their layer
     scramble: Scramble
     size: int  # how many stimuli the shared sample may hold
 
@@ -49,19 +49,19 @@ class Recording:
         """The ids of the shared random sample."""
         return self.scramble.invert(self.sample_keys)
 
-    def units(self, which: slice) -> "Recording":
+    def units(self, selection: slice) -> "Recording":
         """The recording of some of the units."""
         return replace(
             self,
-            high_keys=self.high_keys[which],
-            low_keys=self.low_keys[which],
-            sample=self.sample[:, which],
-            count=self.count[which],
-            nonfinite=self.nonfinite[which],
-            mean=self.mean[which],
-            deviations=self.deviations[which],
-            products={name: product[:, which] for name, product in self.products.items()},
-            places=self.places[which],
+            high_keys=self.high_keys[selection],
+            low_keys=self.low_keys[selection],
+            sample=self.sample[:, selection],
+            count=self.count[selection],
+            nonfinite=self.nonfinite[selection],
+            mean=self.mean[selection],
+            deviations=self.deviations[selection],
+            products={name: product[:, selection] for name, product in self.products.items()},
+            unit_ids=self.unit_ids[selection],
         )
 
     def variance(self) -> Float64[Tensor, " unit"]:
@@ -72,7 +72,7 @@ class Recording:
 
 def to_tensors(recording: Recording) -> dict[str, Tensor]:
     """The recording as named tensors, to be kept in a file."""
-    names = ("high_keys", "low_keys", "sample_keys", "sample", "count", "nonfinite", "mean", "deviations", "places")
+    names = ("high_keys", "low_keys", "sample_keys", "sample", "count", "nonfinite", "mean", "deviations", "unit_ids")
     tensors: dict[str, Tensor] = {name: getattr(recording, name) for name in names}
     tensors |= {f"products.{name}": product for name, product in recording.products.items()}
     return tensors | {"settings": torch.tensor([recording.scramble.factor, recording.scramble.shift, recording.size])}
@@ -86,32 +86,32 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> Recording:
     return Recording(**fields, products=products, scramble=Scramble(factor, shift), size=size)
 
 
-def merge(one: Recording, other: Recording) -> Recording:
+def merge(first: Recording, second: Recording) -> Recording:
     """The recording of the union of two disjoint sets of stimuli.
 
     Raises:
         ValueError: the two were made with different settings, or of different units.
     """
-    if (one.scramble, one.size, one.high_keys.shape) != (other.scramble, other.size, other.high_keys.shape):
+    if (first.scramble, first.size, first.high_keys.shape) != (second.scramble, second.size, second.high_keys.shape):
         raise ValueError("only recordings of the same units, made with the same seed, k and sample size, can be merged")
-    sample_keys = torch.cat([one.sample_keys, other.sample_keys])
+    sample_keys = torch.cat([first.sample_keys, second.sample_keys])
     count, mean, deviations = moments_of_union(
-        (one.count, one.mean, one.deviations), (other.count, other.mean, other.deviations)
+        (first.count, first.mean, first.deviations), (second.count, second.mean, second.deviations)
     )
-    first = sample_keys.argsort()[: one.size]
+    kept = sample_keys.argsort()[: first.size]
     return Recording(
-        high_keys=torch.cat([one.high_keys, other.high_keys], 1).topk(one.k, 1).values,
-        low_keys=torch.cat([one.low_keys, other.low_keys], 1).topk(one.k, 1).values,
-        sample_keys=sample_keys[first],
-        sample=torch.cat([one.sample, other.sample])[first],
+        high_keys=torch.cat([first.high_keys, second.high_keys], 1).topk(first.k, 1).values,
+        low_keys=torch.cat([first.low_keys, second.low_keys], 1).topk(first.k, 1).values,
+        sample_keys=sample_keys[kept],
+        sample=torch.cat([first.sample, second.sample])[kept],
         count=count,
-        nonfinite=one.nonfinite + other.nonfinite,
+        nonfinite=first.nonfinite + second.nonfinite,
         mean=mean,
         deviations=deviations,
-        products={name: product + other.products[name] for name, product in one.products.items()},
-        places=one.places,
-        scramble=one.scramble,
-        size=one.size,
+        products={name: product + second.products[name] for name, product in first.products.items()},
+        unit_ids=first.unit_ids,
+        scramble=first.scramble,
+        size=first.size,
     )
 
 
@@ -120,13 +120,15 @@ def concat_units(recordings: Sequence[Recording]) -> Recording:
     first = recordings[0]
     return replace(
         first,
-        high_keys=torch.cat([one.high_keys for one in recordings]),
-        low_keys=torch.cat([one.low_keys for one in recordings]),
-        sample=torch.cat([one.sample for one in recordings], 1),
-        count=torch.cat([one.count for one in recordings]),
-        nonfinite=torch.cat([one.nonfinite for one in recordings]),
-        mean=torch.cat([one.mean for one in recordings]),
-        deviations=torch.cat([one.deviations for one in recordings]),
-        products={name: torch.cat([one.products[name] for one in recordings], 1) for name in first.products},
-        places=torch.cat([one.places for one in recordings]),
+        high_keys=torch.cat([recording.high_keys for recording in recordings]),
+        low_keys=torch.cat([recording.low_keys for recording in recordings]),
+        sample=torch.cat([recording.sample for recording in recordings], 1),
+        count=torch.cat([recording.count for recording in recordings]),
+        nonfinite=torch.cat([recording.nonfinite for recording in recordings]),
+        mean=torch.cat([recording.mean for recording in recordings]),
+        deviations=torch.cat([recording.deviations for recording in recordings]),
+        products={
+            name: torch.cat([recording.products[name] for recording in recordings], 1) for name in first.products
+        },
+        unit_ids=torch.cat([recording.unit_ids for recording in recordings]),
     )

@@ -1,0 +1,23 @@
+"""How a pass over stimuli is made, and how much it keeps of each unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thalweg.recording.readout import NEURONS
+
+
+@dataclass(frozen=True)
+class RecordingSettings:
+    """How a pass over stimuli is made, and how much it keeps of each unit."""
+
+    bases: Sequence[str] = (NEURONS,)
+    k: int = 64  # of the highest stimuli that are kept, and of the lowest
+    sample: int = 512  # stimuli whose values are kept of every unit
+    seed: int = 0
+    batch_size: int = 250
+    device: str = "cpu"
+    precision: str = "float32"
+    workers: int = 1  # that decode pictures ahead
+
+
+DEFAULTS = RecordingSettings()
