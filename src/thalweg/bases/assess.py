@@ -1,6 +1,7 @@
 """How good a dictionary is: explained variance, dead latents, and the loss that it recovers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from thalweg.bases.dictionaries import Dictionary
 from thalweg.bases.streaming import outputs, rows
 from thalweg.errors import ThalwegError
-from thalweg.models.hooks import replacing_values
+from thalweg.models import interventions
 from thalweg.models.records import Evaluate, Layer
 from thalweg.stimuli.base import Stimuli
 
@@ -71,15 +72,15 @@ def recovered(
     A share is missing where the ablation costs the model nothing.
     """
     mean = mean.to(device)
-    ways: Mapping[str, Callable[[Tensor], Tensor]] = {
-        "reconstructed": dictionary.reconstruct,
-        "zero": torch.zeros_like,
-        "mean": lambda values: mean.to(values.dtype).expand_as(values),
+    changes: Mapping[str, AbstractContextManager[None]] = {
+        "reconstructed": interventions.replace(model, layer, dictionary.reconstruct),
+        "zero": interventions.ablate(model, layer, "zero"),
+        "mean": interventions.ablate(model, layer, "mean", values=mean[None]),
     }
     clean = _loss(evaluate, model, stimuli, device)
     losses = {}
-    for name, way in ways.items():
-        with replacing_values(model, layer, way):
+    for name, change in changes.items():
+        with change:
             losses[name] = _loss(evaluate, model, stimuli, device)
     told: dict[str, float | None] = {"loss": clean, **{f"loss_{name}": loss for name, loss in losses.items()}}
     for ablated in ("zero", "mean"):

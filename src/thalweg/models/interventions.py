@@ -1,0 +1,203 @@
+"""Interventions: a model runs with the values of a layer changed, for as long as a context lasts.
+
+A layer is anything that `measure` accepts: a module's output, or with ":in" after its name its input. What is changed
+are its neurons (all, or some `units`), or its coordinates along some `directions`; places that the layer skips are left
+alone. Values come with their neurons on the last axis: (batch, *place, neuron).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from thalweg.errors import ThalwegError, unknown
+from thalweg.models.hooks import capture_activations, replacing_values
+from thalweg.models.records import Layer
+
+Ablation = Literal["zero", "mean", "resample"]
+ABLATIONS = ("zero", "mean", "resample")
+Change = Callable[[Float[Tensor, "*row unit"]], Float[Tensor, "*row unit"]]
+Units = Sequence[int] | Int[Tensor, " unit"]
+Directions = Float[Tensor, "direction neuron"]
+
+
+@contextmanager
+def replace(
+    model: nn.Module,
+    layer: Layer | str,
+    change: Change,
+    *,
+    units: Units | None = None,
+    directions: Directions | None = None,
+) -> Iterator[None]:
+    """Run the model with what a function makes of a layer's values in their place.
+
+    Args:
+        model: any module.
+        layer: where; a name stands for a layer with its units on axis 1.
+        change: from values (..., unit) to values of the same shape. It is given all neurons, or `units` alone, or the
+            coordinates along `directions`.
+        units: indices of neurons.
+        directions: linearly independent rows (direction, neuron). A value x has the coordinates c = x D⁺ (least
+            squares); it becomes x + (change(c) - c) D, so what is orthogonal to all directions stays.
+
+    Raises:
+        ThalwegError: no such layer, unit or neuron, or `change` returns another shape.
+    """
+    layer = Layer(layer) if isinstance(layer, str) else layer
+    if units is not None and directions is not None:
+        raise ThalwegError("an intervention is on units or on directions; both were given")
+
+    def changed(values: Tensor) -> Tensor:
+        if directions is not None:
+            return _along(values, directions, change, layer.name)
+        if units is not None:
+            return _at(values, units, change, layer.name)
+        return _checked(change(values), values, layer.name)
+
+    with replacing_values(model, layer, changed):
+        yield
+
+
+@contextmanager
+def ablate(
+    model: nn.Module,
+    layer: Layer | str,
+    by: Ablation = "zero",
+    *,
+    values: Float[Tensor, "row neuron"] | None = None,
+    units: Units | None = None,
+    directions: Directions | None = None,
+    seed: int = 0,
+) -> Iterator[None]:
+    """Run the model with values of a layer taken away.
+
+    Args:
+        model: any module.
+        layer: where, as for `replace`.
+        by: `zero` puts zeros; `mean` the mean of `values`; `resample` rows of `values` drawn with replacement, one for
+            each place of each stimulus, so that every unit keeps its distribution.
+        values: what the layer does on reference stimuli, as `values_of` returns it.
+        units: indices of neurons, as for `replace`.
+        directions: as for `replace`; `values` are then projected on them.
+        seed: of the rows that are drawn.
+
+    Raises:
+        ThalwegError: as `replace`; no such ablation, or `values` are missing.
+    """
+    if by not in ABLATIONS:
+        raise unknown("ablation", by, ABLATIONS)
+    if by != "zero" and values is None:
+        raise ThalwegError(f"ablation by {by!r} takes `values`, those of the layer on reference stimuli (`values_of`)")
+    generator = torch.Generator().manual_seed(seed)
+    known: Tensor | None = values
+    if known is not None and directions is not None:
+        known = known @ torch.linalg.pinv(directions.to(known))
+    elif known is not None and units is not None:
+        known = known[:, torch.as_tensor(units)]
+
+    def taken_away(current: Tensor) -> Tensor:
+        if known is None or by == "zero":
+            return torch.zeros_like(current)
+        if by == "mean":
+            return known.mean(0).to(current).expand_as(current)
+        rows = torch.randint(len(known), current.shape[:-1], generator=generator)
+        return known[rows.to(known.device)].to(current)
+
+    with replace(model, layer, taken_away, units=units, directions=directions):
+        yield
+
+
+@contextmanager
+def patch(
+    model: nn.Module,
+    layer: Layer | str,
+    values: Float[Tensor, "*row unit"],
+    *,
+    units: Units | None = None,
+    directions: Directions | None = None,
+) -> Iterator[None]:
+    """Run the model with values of a layer from another run.
+
+    Args:
+        model: any module.
+        layer: where, as for `replace`.
+        values: what is put there, in a shape that can be expanded to the layer's (batch, *place, unit); with `units` or
+            `directions`, the values of these alone.
+        units: indices of neurons, as for `replace`.
+        directions: as for `replace`.
+
+    Raises:
+        ThalwegError: as `replace`, or the shapes do not fit.
+    """
+    with replace(model, layer, lambda now: _expanded(values, now), units=units, directions=directions):
+        yield
+
+
+@contextmanager
+def add(
+    model: nn.Module, layer: Layer | str, vector: Float[Tensor, "*row neuron"], *, scale: float = 1.0
+) -> Iterator[None]:
+    """Run the model with a vector added to a layer's values, at all places (steering).
+
+    Args:
+        model: any module.
+        layer: where, as for `replace`.
+        vector: (neuron), or any shape that can be expanded to the layer's (batch, *place, neuron).
+        scale: what the vector is multiplied by.
+
+    Raises:
+        ThalwegError: as `replace`, or the shapes do not fit.
+    """
+    with replace(model, layer, lambda now: now + scale * _expanded(vector, now)):
+        yield
+
+
+def values_of(model: nn.Module, layer: Layer | str, inputs: Tensor) -> Float[Tensor, "row neuron"]:
+    """What a layer does on some inputs: a row for each place of each, but for those that the layer skips."""
+    layer = Layer(layer) if isinstance(layer, str) else layer
+    with torch.inference_mode(), capture_activations(model, [layer]) as captured:
+        model(inputs)
+        output = captured[layer.name].movedim(layer.unit_axis, 1)
+    rows: Tensor = output[:, :, layer.skip :] if output.ndim > 2 else output
+    return rows.movedim(1, -1).flatten(0, -2).clone()
+
+
+def _at(values: Tensor, units: Units, change: Change, layer: str) -> Tensor:
+    chosen = torch.as_tensor(units, device=values.device)
+    if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < values.shape[-1]:
+        wrong = int(chosen.max()) if int(chosen.min()) >= 0 else int(chosen.min())
+        raise ThalwegError(f"layer {layer!r} has {values.shape[-1]} neurons, and no neuron {wrong}")
+    before = values[..., chosen]
+    after = _checked(change(before), before, layer)
+    return values.index_copy(-1, chosen, after.to(values.dtype))
+
+
+def _along(values: Tensor, directions: Tensor, change: Change, layer: str) -> Tensor:
+    if directions.shape[1] != values.shape[-1]:
+        raise ThalwegError(f"layer {layer!r} has {values.shape[-1]} neurons; directions have {directions.shape[1]}")
+    rows = directions.to(values)
+    before: Tensor = values @ torch.linalg.pinv(rows.float()).to(values.dtype)
+    after = _checked(change(before), before, layer)
+    changed: Tensor = values + (after - before) @ rows
+    return changed
+
+
+def _checked(made: Tensor, before: Tensor, layer: str) -> Tensor:
+    if made.shape != before.shape:
+        raise ThalwegError(
+            f"layer {layer!r}: values of shape {tuple(before.shape)} became {tuple(made.shape)}; the same was expected"
+        )
+    return made
+
+
+def _expanded(values: Tensor, now: Tensor) -> Tensor:
+    try:
+        return values.to(now).expand_as(now)
+    except RuntimeError as wrong:
+        raise ThalwegError(
+            f"values of shape {tuple(values.shape)} cannot take the place of values of shape {tuple(now.shape)}"
+        ) from wrong
