@@ -234,7 +234,7 @@ class Custom(nn.Module):
 def test_a_model_without_known_layers_says_what_it_has_and_how_to_name_it() -> None:
     model = nn.Sequential(Custom())
     batch = blobs(2, seed=0).batch(slice(None))
-    with pytest.raises(ThalwegError, match=r"0 is of a class \(Custom\).*layers=\(thalweg.Layer\(NAME, units=1\)"):
+    with pytest.raises(ThalwegError, match=r"0 is of a class \(Custom\).*layers=\(thalweg.Layer\(NAME, unit_axis=1\)"):
         layers_of(Subject("mine", lambda: model), model, batch)
     named = Subject("mine", lambda: model, layers=(Layer("0", unit_axis=1),))
     assert [tap.units for tap in layers_of(named, model, batch)] == [4]

@@ -86,8 +86,8 @@ def nothing_found(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> Thalw
     )
     return ThalwegError(
         f"no convolution, linear map or transformer block of the model can be measured; {has}. Name the modules whose "
-        "outputs hold units in the subject: thalweg.Subject(..., layers=(thalweg.Layer(NAME, units=1),)), where units "
-        "is the axis of the output that they lie on"
+        "outputs hold units in the subject: thalweg.Subject(..., layers=(thalweg.Layer(NAME, unit_axis=1),)), where "
+        "unit_axis is the axis of the output that they lie on"
     )
 
 

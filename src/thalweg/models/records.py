@@ -62,10 +62,11 @@ class Layer:
     """A named place in a model whose output holds units, and how that output becomes one value a unit.
 
     `name` is the module's, as `model.named_modules()` spells it; its output (with ":in" after the name, its input) is
-    taken before the nonlinearity and holds units on the axis `units`. The other axes but the first are places (pixels,
-    tokens): `pool` takes their maximum, their mean or the last, and leaves out the first `skip` of them. The units in
-    `only` are measured, if it names any; else at most `most` of them, drawn by the seed; 0 means all. `nonlinearity` is
-    what the model applies next; only a basis that mixes units, which mixes what the model passes on, uses it.
+    taken before the nonlinearity and holds units on the axis `unit_axis`. The other axes but the first are places
+    (pixels, tokens): `reduction` takes their maximum, their mean or the last, and leaves out the first `skip` of them.
+    `unit_ids` names the units to measure; if it is empty, at most `max_units` are drawn by the seed, and 0 means all.
+    `nonlinearity` is what the model applies next; only a basis that mixes units uses it, for it mixes what the model
+    passes on.
     """
 
     name: str
@@ -170,8 +171,8 @@ class Subject:
 class Evaluation:
     """How strong a model is, found out in pieces.
 
-    `look(model, stimuli, device=...)` returns tensors with a row for each stimulus, `say(found, stimuli)` what these
-    rows amount to over all stimuli.
+    `per_stimulus(model, stimuli, device=...)` returns tensors with a row for each stimulus, and
+    `summarise(rows, stimuli)` what these rows amount to over all stimuli.
     """
 
     per_stimulus: Callable[..., Mapping[str, Tensor]]
@@ -189,16 +190,16 @@ class Ladder:
     `splits(source, seed)` returns the stimuli, from the user's files where `source.path` names any. `train(model,
     splits, seed)` trains the model in place and returns what the tables should say of it (`epochs`, `stopped`,
     `train_examples`, losses); loading weights into it is fine. Where the rungs are checkpoints of one run,
-    `course(model, splits, seed, checkpoints)` trains it and yields the same at each checkpoint. `twins` are other ways
-    of training whose models are controls, by name (`memorising`). `evaluate(model, stimuli, device=...)` returns `loss`
-    (nats), `bits` above what the labels' frequencies alone say, `share` (bits as a share of all there are to be gained)
-    and `accuracy`; by default it is that of a classifier; where it is an `Evaluation`, the work on a published model is
-    shared out. `strength` says in words what a bit is here. `observer` names the headline's observer where it is not
-    the default of the modality. `call` is the command line that measures the same again, where that is not `survey` and
-    the ladder's name. `seeds` models of each rung are trained unless the user says otherwise. `require(rungs)` raises
-    one error for all that is missing of what these rungs are loaded from. `one_run` says of published models that they
-    are checkpoints of one run, as those of a `course` are. `notes` are said before the long work, and kept in run.json:
-    a line each on what a reader of the scores should know of these models.
+    `checkpoint_trainer(model, splits, seed, checkpoints)` trains it and yields the same at each checkpoint. `twins` are
+    other ways of training whose models are controls, by name (`memorising`). `evaluate(model, stimuli, device=...)`
+    returns `loss` (nats), `bits` above what the labels' frequencies alone say, `share` (bits as a share of all there
+    are to be gained) and `accuracy`; by default it is that of a classifier; where it is an `Evaluation`, the work on a
+    published model is shared out. `strength` says in words what a bit is here. `observer` names the headline's observer
+    where it is not the default of the modality. `call` is the command line that measures the same again, where that is
+    not `survey` and the ladder's name. `seeds` models of each rung are trained unless the user says otherwise.
+    `require(rungs)` raises one error for all that is missing of what these rungs are loaded from. `one_run` says of
+    published models that they are checkpoints of one run, as those of a `checkpoint_trainer` are. `notes` are said
+    before the long work, and kept in run.json: a line each on what a reader of the scores should know of these models.
     """
 
     name: str

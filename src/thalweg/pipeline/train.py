@@ -51,7 +51,10 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
             told = next(course, {})
         yield {
             **made,
-            "trained": (_state(network), with_strengths(network, model, checked_summary("course", model, told))),
+            "trained": (
+                _state(network),
+                with_strengths(network, model, checked_summary("checkpoint_trainer", model, told)),
+            ),
         }
 
 

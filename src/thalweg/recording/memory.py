@@ -137,7 +137,7 @@ def check(need: int, *, ladder: str, rung: str, device: str) -> str:
     summary = f"recording needs about {need / GIB:.1f} GB of memory"
     if there is not None and need > there and device == "cpu":
         raise ThalwegError(
-            f"{summary}, and {there / GIB:.1f} GB are free; measure fewer units (--units, or `most` or `only` of a "
-            "Layer), keep less of each (--k, --sample), or give the model fewer stimuli at once (--batch-size)"
+            f"{summary}, and {there / GIB:.1f} GB are free; measure fewer units (--units, or a Layer's "
+            "`max_units` or `unit_ids`), keep less of each (--k, --sample), or give the model fewer stimuli at once (--batch-size)"
         )
     return f"ladder {ladder!r}, rung {rung!r}: {summary}, for each worker" if need > WORTH_SAYING else ""
