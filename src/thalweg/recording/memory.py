@@ -138,6 +138,7 @@ def check(need: int, *, ladder: str, rung: str, device: str) -> str:
     if there is not None and need > there and device == "cpu":
         raise ThalwegError(
             f"{summary}, and {there / GIB:.1f} GB are free; measure fewer units (--units, or a Layer's "
-            "`max_units` or `unit_ids`), keep less of each (--k, --sample), or give the model fewer stimuli at once (--batch-size)"
+            "`max_units` or `unit_ids`), keep less of each (--k, --sample), or give the model fewer stimuli at once "
+            "(--batch-size)"
         )
     return f"ladder {ladder!r}, rung {rung!r}: {summary}, for each worker" if need > WORTH_SAYING else ""
