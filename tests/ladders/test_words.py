@@ -80,7 +80,7 @@ def gpt2(model: Transformer) -> nn.Module:
     reference = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=model.tokens.num_embeddings,
-            n_positions=model.places.num_embeddings,
+            n_positions=model.positions.num_embeddings,
             n_embd=model.tokens.embedding_dim,
             n_layer=len(model.blocks),
             n_head=first.n_heads,
@@ -98,7 +98,7 @@ def pairs(model: Transformer, reference: nn.Module) -> list[tuple[Tensor, Tensor
     theirs = dict(reference.named_parameters())
     names = {
         "tokens": "wte",
-        "places": "wpe",
+        "positions": "wpe",
         "before_attention": "ln_1",
         "attention": "attn.c_attn",
         "after_attention": "attn.c_proj",
@@ -150,7 +150,7 @@ def test_attention_only_rungs_have_no_parameters_of_a_multilayer_perceptron():
         if rung.kind == "attention only":
             allowed = {
                 "tokens",
-                "places",
+                "positions",
                 "blocks",
                 "before_attention",
                 "attention",

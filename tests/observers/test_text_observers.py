@@ -105,7 +105,7 @@ def test_a_unit_for_the_last_token_is_found_by_suffix_and_noise_is_not(pool: Win
 def test_places_and_tokens_anywhere_are_as_named(pool: Windows):
     last = pool.tokens.flip(1)
     column = 0
-    table = texts.places(pool)
+    table = texts.tokens_by_position(pool)
     for place in range(8):
         for token in range(60):
             stands = last[:, place] == token
@@ -135,7 +135,7 @@ def test_the_bag_sees_no_order(pool: Windows):
 
 
 def test_the_dictionary_of_text_names_each_thing_once(pool: Windows):
-    stated = {"sentence": texts.about(pool), "recent": texts.anywhere(pool), "suffix": texts.places(pool)}
+    stated = {"sentence": texts.about(pool), "recent": texts.anywhere(pool), "suffix": texts.tokens_by_position(pool)}
     parts = OBSERVERS["text"].parts
     assert set(parts) == set(stated)
     seen = {name: {"features": torch.randn(len(pool), 4), "dictionary": stated[name]} for name in parts}

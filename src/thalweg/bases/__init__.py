@@ -75,8 +75,8 @@ def layers_for(
     """The layers to measure in a basis: where its dictionaries belong, unless the user has `named` layers; else these.
 
     Raises:
-        ThalwegError: a dictionary belongs to a place that the model does not have; its layers are listed.
+        ThalwegError: a dictionary belongs to a layer that the model does not have; its layers are listed.
     """
     if named or not isinstance(basis, Latents):
         return tuple(layers)
-    return basis.places(model, layers, stimuli, device=device)
+    return basis.layers(model, layers, stimuli, device=device)

@@ -48,13 +48,13 @@ def assess(
             deviations = deviations + spread + (part - mean).square() * (count * len(values) / together)
             mean = mean + (part - mean) * (len(values) / together)
             count = together
-    told: dict[str, float | None] = {
+    summary: dict[str, float | None] = {
         "explained_variance": 1 - error / max(float(deviations.sum()), 1e-30),
         "dead": 1 - float(active.float().mean()),
     }
     if evaluate is None:
-        return told
-    return told | recovered(model, layer, dictionary, mean.float(), stimuli, evaluate=evaluate, device=device)
+        return summary
+    return summary | recovered(model, layer, dictionary, mean.float(), stimuli, evaluate=evaluate, device=device)
 
 
 def recovered(
@@ -82,12 +82,12 @@ def recovered(
     for name, change in changes.items():
         with change:
             losses[name] = _loss(evaluate, model, stimuli, device)
-    told: dict[str, float | None] = {"loss": clean, **{f"loss_{name}": loss for name, loss in losses.items()}}
+    summary: dict[str, float | None] = {"loss": clean, **{f"loss_{name}": loss for name, loss in losses.items()}}
     for ablated in ("zero", "mean"):
         gap = losses[ablated] - clean
         share = (losses[ablated] - losses["reconstructed"]) / gap if gap > LEAST_GAP else None
-        told[f"recovered_from_{ablated}"] = share
-    return told
+        summary[f"recovered_from_{ablated}"] = share
+    return summary
 
 
 def _loss(evaluate: Evaluate, model: nn.Module, stimuli: Stimuli, device: str) -> float:

@@ -56,8 +56,8 @@ class Dictionary:
 
     def to(self, device: torch.device | str) -> "Dictionary":
         """The same on another device."""
-        tensors = {one.name: getattr(self, one.name) for one in fields(self)}
-        moved: dict[str, Any] = {name: one.to(device) for name, one in tensors.items() if isinstance(one, Tensor)}
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
     def encode(self, values: Float[Tensor, "... neuron"]) -> Float[Tensor, "... latent"]:
@@ -73,8 +73,8 @@ class Dictionary:
             return torch.zeros_like(active).scatter(-1, kept.indices, kept.values)
         if self.activation == "groupmax":
             grouped = active.unflatten(-1, (self.k, -1))
-            place = grouped.argmax(-1, keepdim=True)
-            return torch.zeros_like(grouped).scatter(-1, place, grouped.gather(-1, place)).flatten(-2)
+            largest = grouped.argmax(-1, keepdim=True)
+            return torch.zeros_like(grouped).scatter(-1, largest, grouped.gather(-1, largest)).flatten(-2)
         return active * (latents > self.threshold) if self.threshold is not None else active
 
     def reconstruct(self, values: Float[Tensor, "... neuron"]) -> Float[Tensor, "... neuron"]:

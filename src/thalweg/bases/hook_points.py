@@ -41,15 +41,15 @@ def module_of(hook: str, modules: Collection[str]) -> str:
     Raises:
         ThalwegError: the model has no such place; its layers are listed.
     """
-    found = _same(hook, modules) or _within_block(hook, modules)
-    if not found:
+    layer = _same(hook, modules) or _within_block(hook, modules)
+    if not layer:
         shown = [name for name in modules if name]
         more = f" and {len(shown) - 40} more" if len(shown) > 40 else ""
         raise ThalwegError(
             f"the dictionary was trained on {hook!r}, which is no place of this model that is known; name the layer "
             f"yourself with --layers; there are: {', '.join(shown[:40])}{more}"
         )
-    return found
+    return layer
 
 
 def _same(hook: str, modules: Collection[str]) -> str:
@@ -66,7 +66,7 @@ def _within_block(hook: str, modules: Collection[str]) -> str:
     match = re.fullmatch(r"(?:blocks|layers|h)[._](\d+)(?:\.(.+))?", hook)
     if not match:
         return ""
-    block = next((f"{one}.{match[1]}" for one in BLOCKS if f"{one}.{match[1]}" in modules), "")
+    block = next((f"{prefix}.{match[1]}" for prefix in BLOCKS if f"{prefix}.{match[1]}" in modules), "")
     inside = match[2] or "hook_resid_post"
     ways = WITHIN.get(inside, (inside,))
     if inside == "hook_attn_out" and f"{block}.{DOUBLY_NORMED}" in modules:

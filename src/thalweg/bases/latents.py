@@ -38,12 +38,14 @@ class Latents:
         Raises:
             ThalwegError: as `layouts.read` does.
         """
-        inside = sorted(one for one in folder.iterdir() if (one / layouts.CONFIG).is_file()) if folder.is_dir() else []
+        inside = (
+            sorted(inner for inner in folder.iterdir() if (inner / layouts.CONFIG).is_file()) if folder.is_dir() else []
+        )
         folders = tuple(inside) if inside and not (folder / layouts.CONFIG).is_file() else (folder,)
-        files = [file for one in folders for file in (one / layouts.CONFIG, layouts.weights_file(one))]
-        for one in folders:
-            layouts.read(one)
-        names = [one.resolve().name for one in folders]
+        files = [file for inner in folders for file in (inner / layouts.CONFIG, layouts.weights_file(inner))]
+        for inner in folders:
+            layouts.read(inner)
+        names = [inner.resolve().name for inner in folders]
         return cls(folders, active, digest("sae 1", active, names, [file_digest(file) for file in files]))
 
     @property
@@ -59,14 +61,14 @@ class Latents:
         Raises:
             ThalwegError: a layer that has no dictionary, or one of another width.
         """
-        found = widths(model, layers, stimuli, ids, device=device)
+        width_of = widths(model, layers, stimuli, ids, device=device)
         chosen = {layer.name: self._folder(layer.name, model, alone=len(layers) == 1) for layer in layers}
         read = {folder: layouts.read(folder) for folder in set(chosen.values())}
         for layer, folder in chosen.items():
-            if found[layer] != read[folder].neurons:
+            if width_of[layer] != read[folder].neurons:
                 raise ThalwegError(
                     f"{folder}: the dictionary reads {read[folder].neurons} neurons, but layer {layer!r} has "
-                    f"{found[layer]}; it was trained on {read[folder].hook!r}"
+                    f"{width_of[layer]}; it was trained on {read[folder].hook!r}"
                 )
         return {layer: Encoder(read[folder], self.active) for layer, folder in chosen.items()}
 
@@ -75,12 +77,12 @@ class Latents:
         if alone and len(self.folders) == 1:
             return self.folders[0]
         modules = [name for name, _ in model.named_modules()]
-        places = {module_of(layouts.read(folder).hook, modules): folder for folder in self.folders}
-        if layer not in places:
-            raise ThalwegError(f"layer {layer!r} has no dictionary; there are dictionaries of {', '.join(places)}")
-        return places[layer]
+        folder_of = {module_of(layouts.read(folder).hook, modules): folder for folder in self.folders}
+        if layer not in folder_of:
+            raise ThalwegError(f"layer {layer!r} has no dictionary; there are dictionaries of {', '.join(folder_of)}")
+        return folder_of[layer]
 
-    def places(self, model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, device: str) -> tuple[Layer, ...]:
+    def layers(self, model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, device: str) -> tuple[Layer, ...]:
         """The layers that the dictionaries belong to, as they are described among `layers` where they are there.
 
         Raises:
@@ -88,9 +90,11 @@ class Latents:
         """
         modules = [name for name, _ in model.named_modules()]
         known = {layer.name: layer for layer in layers}
-        found = []
+        dictionary_layers = []
         for folder in self.folders:
             read = layouts.read(folder)
             name = module_of(read.hook, modules)
-            found.append(known.get(name) or described(name, model, stimuli, neurons=read.neurons, device=device))
-        return tuple(found)
+            dictionary_layers.append(
+                known.get(name) or described(name, model, stimuli, neurons=read.neurons, device=device)
+            )
+        return tuple(dictionary_layers)

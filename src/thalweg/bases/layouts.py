@@ -25,7 +25,7 @@ from thalweg.files.damage import check_file, json_object
 CONFIG, SAELENS, SPARSIFY = "cfg.json", "sae_weights.safetensors", "sae.safetensors"
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 ARCHITECTURES = ("standard", "topk", "jumprelu", "gated")
-Told = Mapping[str, Any]
+Settings = Mapping[str, Any]
 KINDS: Mapping[str, tuple[type, ...]] = {  # what the values in a configuration are that are read here, if not missing
     "metadata": (dict,),
     "model_from_pretrained_kwargs": (dict,),
@@ -83,7 +83,7 @@ def read(folder: Path) -> Dictionary:
             or an architecture or normalisation that is not known.
     """
     file = weights_file(folder)
-    told = _settings(folder)
+    settings = _settings(folder)
     check_file(file)
     try:
         tensors = safetensors.torch.load_file(file)
@@ -96,7 +96,7 @@ def read(folder: Path) -> Dictionary:
         raise ThalwegError(f"{file}: {wrong[0]} has values that are NaN or infinite; the dictionary can't be used")
     made = _from_saelens if file.name == SAELENS else _from_sparsify
     weights = Weights(tensors)
-    dictionary = made(folder, told, weights)
+    dictionary = made(folder, settings, weights)
     if unused := sorted(set(weights) - weights.used):
         raise ThalwegError(
             f"{file}: {', '.join(unused[:5])} would be left out of a dictionary of this architecture, as {CONFIG} "
@@ -113,9 +113,9 @@ def weights_file(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise ThalwegError(f"{folder}: there is no such folder; a dictionary of SAELens or sparsify was expected")
-    found = next((folder / name for name in (SAELENS, SPARSIFY) if (folder / name).is_file()), None)
-    if found is None:
-        there = sorted(one.name for one in folder.iterdir())
+    weights = next((folder / name for name in (SAELENS, SPARSIFY) if (folder / name).is_file()), None)
+    if weights is None:
+        there = sorted(path.name for path in folder.iterdir())
         if pickled := [name for name in there if name.endswith(PICKLES)]:
             raise ThalwegError(
                 f"{folder}: {pickled[0]} is pickled, and reading pickles runs code; convert it to safetensors with the "
@@ -125,8 +125,8 @@ def weights_file(folder: Path) -> Path:
             f"{folder}: neither {SAELENS} nor {SPARSIFY} is there; found: {', '.join(there[:10]) or 'nothing'}"
         )
     if not (folder / CONFIG).is_file():
-        raise ThalwegError(f"{folder}: {CONFIG} is missing; it lies beside {found.name} where the dictionary is from")
-    return found
+        raise ThalwegError(f"{folder}: {CONFIG} is missing; it lies beside {weights.name} where the dictionary is from")
+    return weights
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -136,16 +136,16 @@ def _settings(folder: Path) -> dict[str, Any]:
         ThalwegError: no object in JSON, or a value of another kind.
     """
     file = folder / CONFIG
-    told = json_object(file)
-    _check_kinds(file, told)
+    settings = json_object(file)
+    _check_kinds(file, settings)
     for part in ("metadata", "activation_fn_kwargs", "model_from_pretrained_kwargs"):
-        _check_kinds(file, told.get(part) or {})
-        _check_kinds(file, (told.get("metadata") or {}).get(part) or {})
-    return told
+        _check_kinds(file, settings.get(part) or {})
+        _check_kinds(file, (settings.get("metadata") or {}).get(part) or {})
+    return settings
 
 
-def _check_kinds(file: Path, told: Told) -> None:
-    for name, value in told.items():
+def _check_kinds(file: Path, settings: Settings) -> None:
+    for name, value in settings.items():
         kinds = KINDS.get(name, ())
         if not kinds or value is None:
             continue
@@ -166,27 +166,27 @@ def _checked(folder: Path, weights: Weights, shapes: Mapping[str, tuple[int, ...
     return [weights[name] for name in shapes]
 
 
-def _told(folder: Path, told: Told, name: str) -> int:
-    value = told.get(name)
+def _positive_number(folder: Path, settings: Settings, name: str) -> int:
+    value = settings.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ThalwegError(f"{folder / CONFIG}: {name} is {value!r}; a whole number from 1 was expected")
     return value
 
 
-def _from_sparsify(folder: Path, told: Told, weights: Weights) -> Dictionary:
+def _from_sparsify(folder: Path, settings: Settings, weights: Weights) -> Dictionary:
     """A dictionary as sparsify writes it; its folder is named after the module, of a transcoder the one it replaces."""
-    if told.get("signed"):
+    if settings.get("signed"):
         raise ThalwegError(f"{folder}: signed latents are not known; dictionaries of positive latents are")
-    activation = told.get("activation", "topk")
+    activation = settings.get("activation", "topk")
     if activation not in ("topk", "groupmax"):
         raise unknown(f"activation function in {folder / CONFIG}", str(activation), ("topk", "groupmax"))
-    neurons = _told(folder, told, "d_in")
-    latents = told.get("num_latents") or neurons * _told(folder, told, "expansion_factor")
+    neurons = _positive_number(folder, settings, "d_in")
+    latents = settings.get("num_latents") or neurons * _positive_number(folder, settings, "expansion_factor")
     shapes = {"encoder.weight": (latents, neurons), "encoder.bias": (latents,)}
     shapes |= {"W_dec": (latents, neurons), "b_dec": (neurons,)}
-    shapes |= {"W_skip": (neurons, neurons)} if told.get("skip_connection") else {}
+    shapes |= {"W_skip": (neurons, neurons)} if settings.get("skip_connection") else {}
     encoder, bias, decoder, offset, *skip = _checked(folder, weights, shapes)
-    transcodes = bool(told.get("transcode"))
+    transcodes = bool(settings.get("transcode"))
     return Dictionary(
         weight=encoder,
         bias=bias,
@@ -194,41 +194,43 @@ def _from_sparsify(folder: Path, told: Told, weights: Weights) -> Dictionary:
         decoder=decoder,
         offset=offset,
         activation=activation,
-        k=_few(folder, told.get("k"), latents),
+        k=_few(folder, settings.get("k"), latents),
         skip=skip[0] if skip else None,
         hook=folder.resolve().name + (":in" if transcodes else ""),
     )
 
 
-def _from_saelens(folder: Path, told: Told, weights: Weights) -> Dictionary:
+def _from_saelens(folder: Path, settings: Settings, weights: Weights) -> Dictionary:
     """A dictionary as SAELens writes it, now or before version 6."""
-    about = {**told, **(told.get("metadata") or {})}
+    about = {**settings, **(settings.get("metadata") or {})}
     hook = str(about.get("hook_name") or about.get("hook_point") or "")
-    function = told.get("activation_fn") or told.get("activation_fn_str") or "relu"
-    architecture = "topk" if function == "topk" else told.get("architecture", "standard")
+    function = settings.get("activation_fn") or settings.get("activation_fn_str") or "relu"
+    architecture = "topk" if function == "topk" else settings.get("architecture", "standard")
     if architecture not in ARCHITECTURES:
         raise unknown(f"architecture in {folder / CONFIG}", str(architecture), ARCHITECTURES)
     if function not in ("relu", "topk"):
         raise unknown(f"activation function in {folder / CONFIG}", str(function), ("relu", "topk"))
-    neurons, latents = _told(folder, told, "d_in"), _told(folder, told, "d_sae")
+    neurons, latents = _positive_number(folder, settings, "d_in"), _positive_number(folder, settings, "d_sae")
     shapes = {"W_enc": (neurons, latents), "W_dec": (latents, neurons), "b_dec": (neurons,)}
     encoder, decoder, offset = _checked(folder, weights, shapes)
-    scale = _scale(folder, told)
+    scale = _scale(folder, settings)
     kwargs = about.get("model_from_pretrained_kwargs") or {}
     plain = Dictionary(
         weight=encoder.T.contiguous() * scale,
         bias=torch.zeros(latents),
-        centre=offset / scale if told.get("apply_b_dec_to_input", True) else torch.zeros_like(offset),
+        centre=offset / scale if settings.get("apply_b_dec_to_input", True) else torch.zeros_like(offset),
         decoder=decoder / scale,
         offset=offset / scale,
-        normalisation=_normalisation(folder, told),
+        normalisation=_normalisation(folder, settings),
         centred=bool(kwargs.get("center_writing_weights")) and hook.endswith(STREAM_HOOKS),
         hook=str(about.get("hf_hook_name") or hook),
     )
-    return _with_nonlinearity(folder, plain, architecture, told, weights)
+    return _with_nonlinearity(folder, plain, architecture, settings, weights)
 
 
-def _with_nonlinearity(folder: Path, plain: Dictionary, architecture: str, told: Told, weights: Weights) -> Dictionary:
+def _with_nonlinearity(
+    folder: Path, plain: Dictionary, architecture: str, settings: Settings, weights: Weights
+) -> Dictionary:
     """The dictionary with its biases and what comes after them."""
     if architecture == "gated":
         size = dict.fromkeys(("b_gate", "b_mag", "r_mag"), (plain.latents,))
@@ -243,9 +245,9 @@ def _with_nonlinearity(folder: Path, plain: Dictionary, architecture: str, told:
         threshold = threshold.exp() if spelt == "log_threshold" else threshold
         made = replace(plain, bias=bias, activation="threshold", threshold=threshold)
     elif architecture == "topk":
-        k = told.get("k") or (told.get("activation_fn_kwargs") or {}).get("k")
+        k = settings.get("k") or (settings.get("activation_fn_kwargs") or {}).get("k")
         made = replace(plain, bias=bias, activation="topk", k=_few(folder, k, plain.latents))
-        if told.get("rescale_acts_by_decoder_norm"):
+        if settings.get("rescale_acts_by_decoder_norm"):
             norm = weights["W_dec"].norm(dim=1)
             made = replace(made, weight=made.weight * norm[:, None], bias=bias * norm)
             made = replace(made, decoder=made.decoder / norm[:, None])
@@ -254,7 +256,7 @@ def _with_nonlinearity(folder: Path, plain: Dictionary, architecture: str, told:
     if "scaling_factor" not in weights:
         return made
     (finetuned,) = _checked(folder, weights, {"scaling_factor": (plain.latents,)})
-    if not told.get("finetuning_scaling_factor"):  # there in old files all the same; SAELens passes it over too
+    if not settings.get("finetuning_scaling_factor"):  # there in old files all the same; SAELens passes it over too
         return made
     return replace(made, decoder=made.decoder * finetuned[:, None])
 
@@ -265,9 +267,9 @@ def _few(folder: Path, k: object, latents: int) -> int:
     return k
 
 
-def _normalisation(folder: Path, told: Told) -> Any:
+def _normalisation(folder: Path, settings: Settings) -> Any:
     """The normalisation that runs; the average norm is folded into the weights instead."""
-    name = told.get("normalize_activations") or "none"
+    name = settings.get("normalize_activations") or "none"
     if name in (True, "expected_average_only_in"):
         return "none"
     known = ("none", "constant_norm_rescale", "layer_norm")
@@ -276,19 +278,21 @@ def _normalisation(folder: Path, told: Told) -> Any:
     return name
 
 
-def _scale(folder: Path, told: Told) -> float:
+def _scale(folder: Path, settings: Settings) -> float:
     """What activations were multiplied by to have, on average, the norm sqrt(d_in): 1 where that is folded in.
 
     A checkpoint has it in `activation_scaler.json`; SAELens's table of published dictionaries calls it
     `norm_scaling_factor`.
     """
-    if told.get("normalize_activations") not in (True, "expected_average_only_in"):
+    if settings.get("normalize_activations") not in (True, "expected_average_only_in"):
         return 1.0
     beside = folder / "activation_scaler.json"
-    found = told.get("norm_scaling_factor") or (json_object(beside).get("scaling_factor") if beside.is_file() else None)
-    if not isinstance(found, int | float) or not 0 < found < math.inf:
+    scale = settings.get("norm_scaling_factor") or (
+        json_object(beside).get("scaling_factor") if beside.is_file() else None
+    )
+    if not isinstance(scale, int | float) or not 0 < scale < math.inf:
         raise ThalwegError(
             f"{folder / CONFIG}: the dictionary was trained on activations scaled to an average norm, and the factor "
             "is missing; write it there as norm_scaling_factor (SAELens lists it for published dictionaries)"
         )
-    return float(found)
+    return float(scale)

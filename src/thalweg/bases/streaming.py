@@ -57,8 +57,8 @@ def widths(
     model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, ids: Int[Tensor, " stimulus"], *, device: str
 ) -> dict[str, int]:
     """How many neurons each layer has, found by running one stimulus."""
-    found = next(outputs(model, layers, stimuli, ids[:1], device=device))
-    return {name: laid.shape[1] for name, laid in found.items()}
+    values = next(outputs(model, layers, stimuli, ids[:1], device=device))
+    return {name: laid.shape[1] for name, laid in values.items()}
 
 
 def described(name: str, model: nn.Module, stimuli: Stimuli, *, device: str, neurons: int = 0) -> Layer:

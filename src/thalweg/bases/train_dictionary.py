@@ -91,8 +91,8 @@ def train_dictionary(
     recipe = recipe or Recipe()
     check_request(folder, latents=latents, k=k, recipe=recipe)
     trainer_of, autoencoder_of = _library()
-    one = next(outputs(model, [unpooled(layer)], stimuli, ids[:1], device=device))[layer.name]
-    width, all_rows = one.shape[1], len(ids) * len(rows(one, torch.Generator()))
+    values = next(outputs(model, [unpooled(layer)], stimuli, ids[:1], device=device))[layer.name]
+    width, all_rows = values.shape[1], len(ids) * len(rows(values, torch.Generator()))
     recipe = replace(recipe, room=max(2 * recipe.batch, min(recipe.room, all_rows)))
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -105,17 +105,28 @@ def train_dictionary(
         autoencoder.b_dec.copy_(first.mean(0) * scale)
     trainer = trainer_of(autoencoder, recipe, batches, device)
     trainer.activation_scaler.scaling_factor = scale
-    for _ in range(recipe.steps):
-        step = trainer.step(next(batches))
-        trainer.n_training_steps += 1
-        if trainer.n_training_steps % 100 == 0 and not step.loss.isfinite():
-            raise ThalwegError(f"layer {layer.name!r}: the dictionary's loss is {float(step.loss)}; learn more slowly")
-        advance()
+    _take_steps(trainer, batches, recipe.steps, layer.name, advance)
     batches.close()
     source.close()  # takes its hooks off the model
     autoencoder.fold_activation_norm_scaling_factor(scale)
     autoencoder.save_inference_model(folder)
     return layouts.read(folder)
+
+
+def _take_steps(
+    trainer: Any, batches: Iterator[Tensor], steps: int, layer_name: str, advance: Callable[[], None]
+) -> None:
+    """Take so many steps of the trainer, a batch each.
+
+    Raises:
+        ThalwegError: the loss became NaN or infinite.
+    """
+    for _ in range(steps):
+        step = trainer.step(next(batches))
+        trainer.n_training_steps += 1
+        if trainer.n_training_steps % 100 == 0 and not step.loss.isfinite():
+            raise ThalwegError(f"layer {layer_name!r}: the dictionary's loss is {float(step.loss)}; learn more slowly")
+        advance()
 
 
 def check_request(folder: Path, *, latents: int, k: int, recipe: Recipe) -> None:
@@ -170,10 +181,10 @@ def _library() -> tuple[Callable[..., Any], Callable[..., Any]]:
         ) from missing
 
     def autoencoder(width: int, latents: int, k: int, layer: str, device: str) -> Any:
-        told = SAEMetadata(hook_name=layer)
+        metadata = SAEMetadata(hook_name=layer)
         scaled = "expected_average_only_in"
         config = TopKTrainingSAEConfig(
-            d_in=width, d_sae=latents, k=k, device=device, normalize_activations=scaled, metadata=told
+            d_in=width, d_sae=latents, k=k, device=device, normalize_activations=scaled, metadata=metadata
         )
         return TopKTrainingSAE(config)
 
@@ -219,12 +230,12 @@ def shuffled(
     generator = torch.Generator().manual_seed(recipe.seed)
     waiting: list[Tensor] = []
     held = 0
-    for some in source:
-        waiting.append(some)
-        held += len(some)
+    for block in source:
+        waiting.append(block)
+        held += len(block)
         if held < recipe.room:
             continue
-        mixed = _finite(torch.cat(waiting))[torch.randperm(held, generator=generator).to(some.device)]
+        mixed = _finite(torch.cat(waiting))[torch.randperm(held, generator=generator).to(block.device)]
         leaving = max(held // 2, held - recipe.room // 2) // recipe.batch * recipe.batch
         yield from mixed[:leaving].split(recipe.batch)
         waiting = [mixed[leaving:].clone()]
@@ -258,7 +269,7 @@ def train_for_subject(
     started = time.perf_counter()
     trained_on, held_out = _parts(subject, splits, recipe.seed)
     model = placed(loaded(subject), device)
-    layer = next((one for one in subject.layers if one.name == layer_name), None) or described(
+    layer = next((known for known in subject.layers if known.name == layer_name), None) or described(
         layer_name, model, trained_on, device=device
     )
     ids = torch.arange(len(trained_on))
@@ -275,7 +286,7 @@ def train_for_subject(
         device=device,
         advance=advance,
     )
-    told: dict[str, float | int | str | None] = {
+    summary: dict[str, float | int | str | None] = {
         "subject": subject.name,
         "layer": layer.name,
         "neurons": width,
@@ -285,10 +296,10 @@ def train_for_subject(
         "stimuli": len(trained_on),
         "held_out": len(held_out),
     }
-    told |= assess(model, layer, dictionary, held_out, evaluate=evaluate, device=device)
-    told["seconds"] = round(time.perf_counter() - started, 1)
-    whole.write_json(out / "training.json", told)
-    return told
+    summary |= assess(model, layer, dictionary, held_out, evaluate=evaluate, device=device)
+    summary["seconds"] = round(time.perf_counter() - started, 1)
+    whole.write_json(out / "training.json", summary)
+    return summary
 
 
 def _parts(subject: Subject, splits: Splits, seed: int) -> tuple[Stimuli, Stimuli]:
@@ -299,5 +310,5 @@ def _parts(subject: Subject, splits: Splits, seed: int) -> tuple[Stimuli, Stimul
         parts = (splits.pool.take(reference), splits.pool.take(query))
     if not all(map(len, parts)):
         raise ThalwegError(f"subject {subject.name!r}: there are no stimuli to train a dictionary on")
-    trained_on, held_out = (viewed(one, subject.view) for one in parts)
+    trained_on, held_out = (viewed(part, subject.view) for part in parts)
     return trained_on, held_out

@@ -82,12 +82,12 @@ def run(function: Callable[[Item], Result], items: Sequence[Item], where: Engine
     running: dict[Any, int] = {}
     try:
         while True:
-            for place in islice(waiting, most - len(running)):
-                running[task.remote(together, place)] = place
+            for index in islice(waiting, most - len(running)):
+                running[task.remote(together, index)] = index
             if not running:
                 break
             for reference in _finished(ray, list(running)):
-                place = running.pop(reference)
+                index = running.pop(reference)
                 try:
                     result = ray.get(reference)
                 except ray.exceptions.RayTaskError as wrong:
@@ -95,7 +95,7 @@ def run(function: Callable[[Item], Result], items: Sequence[Item], where: Engine
                 except ray.exceptions.RayError:
                     dead += 1
                     continue
-                yield place, result
+                yield index, result
     finally:
         for reference in running:
             ray.cancel(reference)
@@ -109,15 +109,15 @@ def run(function: Callable[[Item], Result], items: Sequence[Item], where: Engine
 def _finished(ray: Any, running: list[Any]) -> list[Any]:
     """The tasks that have returned, when one has."""
     ray.wait(running, num_returns=1)
-    found: list[Any] = ray.wait(running, num_returns=len(running), timeout=0)[0]
-    return found
+    done: list[Any] = ray.wait(running, num_returns=len(running), timeout=0)[0]
+    return done
 
 
-def _task(together: list[Any], place: int) -> Any:
+def _task(together: list[Any], index: int) -> Any:
     """One task, in a worker process."""
     function, items = _unpacked(together[0])
     try:
-        return called(function, items[place])
+        return called(function, items[index])
     except Exception as wrong:
         raise portable(wrong) from None
 

@@ -42,17 +42,17 @@ def run(function: Callable[[Item], Result], items: Sequence[Item], where: Engine
     """
     workers = where.workers or default_workers()
     if workers == 1 or len(items) <= 1:
-        for place, item in enumerate(items):
-            yield place, called(function, item)
+        for index, item in enumerate(items):
+            yield index, called(function, item)
         return
     remaining = dict(enumerate(items))
     deaths = 0
     while remaining:
         try:
-            for place, result in _parallel(function, remaining.items(), workers):
-                del remaining[place]
+            for index, result in _parallel(function, remaining.items(), workers):
+                del remaining[index]
                 deaths = 0
-                yield place, result
+                yield index, result
         except TerminatedWorkerError as death:
             deaths += 1
             if deaths > RESTARTS:
@@ -65,14 +65,14 @@ def run(function: Callable[[Item], Result], items: Sequence[Item], where: Engine
 def _parallel(function: Callable[[Any], Any], items: Iterable[tuple[int, Any]], workers: int) -> Iterator[Any]:
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
     parent, task = os.getpid(), joblib.delayed(_call)
-    return iter(parallel(task(parent, place, packed((function, item))) for place, item in list(items)))
+    return iter(parallel(task(parent, index, packed((function, item))) for index, item in list(items)))
 
 
-def _call(parent: int, place: int, sent: Packed) -> tuple[int, Any]:
+def _call(parent: int, index: int, sent: Packed) -> tuple[int, Any]:
     """One task, in a worker process."""
     ends_with(parent)
     function, item = unpacked(sent)
     try:
-        return place, called(function, item)
+        return index, called(function, item)
     except Exception as wrong:
         raise portable(wrong) from None

@@ -30,10 +30,10 @@ def json_object(file: Path) -> dict[str, Any]:
         content = file.read_bytes()
     except OSError as wrong:
         raise ThalwegError(f"{file}: can't be read ({wrong.strerror or wrong})") from wrong
-    if said := _in_place_of(content):
-        raise ThalwegError(f"{file}: {said}; {AGAIN}")
+    if problem := _foreign_content(content):
+        raise ThalwegError(f"{file}: {problem}; {AGAIN}")
     try:
-        found = json.loads(content.decode("utf-8-sig"))
+        value = json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as wrong:
         raise ThalwegError(
             f"{file}: is not in UTF-8, as JSON must be (byte {wrong.start + 1}); save it in UTF-8, or {AGAIN}"
@@ -44,9 +44,9 @@ def json_object(file: Path) -> dict[str, Any]:
         ) from wrong
     except (RecursionError, ValueError) as wrong:
         raise ThalwegError(f"{file}: can't be read as JSON ({type(wrong).__name__}); {AGAIN}") from wrong
-    if not isinstance(found, dict):
-        raise ThalwegError(f"{file}: a JSON object was expected, not {type(found).__name__}")
-    return found
+    if not isinstance(value, dict):
+        raise ThalwegError(f"{file}: a JSON object was expected, not {type(value).__name__}")
+    return value
 
 
 def check_file(file: Path) -> None:
@@ -65,18 +65,18 @@ def check_file(file: Path) -> None:
             header = start + opened.read(_header_size(start)) if file.suffix == ".safetensors" else start
     except OSError as wrong:
         raise ThalwegError(f"{file}: can't be read ({wrong.strerror or wrong})") from wrong
-    said = _in_place_of(start)
-    if not said and file.suffix == ".safetensors":
-        said = _wrong_with_safetensors(header, size)
-    if not said and file.suffix == ".gguf" and not start.startswith(b"GGUF"):
-        said = f"is no GGUF file (it begins with {start[:4]!r})"
-    if not said and file.suffix in PICKLES and not start.startswith(PICKLE_STARTS):
-        said = f"holds no weights as torch.save writes them (it begins with {start[:4]!r})"
-    if said:
-        raise ThalwegError(f"{file}: {said}; {AGAIN}")
+    problem = _foreign_content(start)
+    if not problem and file.suffix == ".safetensors":
+        problem = _wrong_with_safetensors(header, size)
+    if not problem and file.suffix == ".gguf" and not start.startswith(b"GGUF"):
+        problem = f"is no GGUF file (it begins with {start[:4]!r})"
+    if not problem and file.suffix in PICKLES and not start.startswith(PICKLE_STARTS):
+        problem = f"holds no weights as torch.save writes them (it begins with {start[:4]!r})"
+    if problem:
+        raise ThalwegError(f"{file}: {problem}; {AGAIN}")
 
 
-def _in_place_of(content: bytes) -> str:
+def _foreign_content(content: bytes) -> str:
     """What a file is, where it is none of the formats that are read here."""
     if not content.strip():
         return "is empty" if not content else "holds nothing but blanks"

@@ -81,20 +81,20 @@ class _Walk:
         """The thing as text; what it is inside of itself, as the way back to it."""
         if type(thing) in ATOMS:
             return f"{type(thing).__name__} {thing!r}"
-        place = id(thing)
-        if place in self.done:
-            return self.done[place]
-        if place in self.entered:
-            return f"{len(self.entered) - self.entered.index(place)} levels up"
+        address = id(thing)
+        if address in self.done:
+            return self.done[address]
+        if address in self.entered:
+            return f"{len(self.entered) - self.entered.index(address)} levels up"
         if len(self.entered) >= DEEPEST:
             return type(thing).__qualname__
-        self.entered.append(place)
+        self.entered.append(address)
         self.kept.append(thing)
         try:
-            self.done[place] = self._described(thing)
+            self.done[address] = self._described(thing)
         finally:
             self.entered.pop()
-        return self.done[place]
+        return self.done[address]
 
     def _described(self, thing: object) -> str:
         ways: tuple[tuple[Any, Callable[[Any], str]], ...] = (
@@ -106,7 +106,7 @@ class _Walk:
             (type, self._class),
             (partial, self._partial),
             ((staticmethod, classmethod), lambda bound: self._all(type(bound).__name__, (bound.__func__,))),
-            (property, lambda one: self._all("property", (one.fget, one.fset, one.fdel))),
+            (property, lambda accessor: self._all("property", (accessor.fget, accessor.fset, accessor.fdel))),
             (Tensor, _tensor),
             (np.ndarray, self._array),
             (np.generic, lambda number: f"{number.dtype} {number.item()!r}"),
@@ -241,13 +241,13 @@ class _Walk:
 
 
 def _tensor(tensor: Tensor) -> str:
-    said = (type(tensor).__qualname__, str(tensor.dtype), tuple(tensor.shape))
+    kind = (type(tensor).__qualname__, str(tensor.dtype), tuple(tensor.shape))
     if tensor.is_meta:
-        return digest(*said)
+        return digest(*kind)
     plain = tensor.detach().dequantize() if tensor.is_quantized else tensor.detach()
     plain = (plain if plain.layout == torch.strided else plain.to_dense()).cpu().resolve_conj().resolve_neg()
     plain = torch.view_as_real(plain) if plain.is_complex() else plain
-    return digest(*said, hashlib.sha256(plain.contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest())
+    return digest(*kind, hashlib.sha256(plain.contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest())
 
 
 def _content(cell: Any) -> object:

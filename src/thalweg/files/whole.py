@@ -70,7 +70,7 @@ FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
 
 def is_full_disk(wrong: Exception) -> bool:
     """Whether an error says that there is no room left; the writers of tensors and tables say it in words alone."""
-    return getattr(wrong, "errno", None) in FULL or any(said in str(wrong) for said in FULL.values())
+    return getattr(wrong, "errno", None) in FULL or any(message in str(wrong) for message in FULL.values())
 
 
 def write_text(path: Path, content: str) -> None:
@@ -113,8 +113,8 @@ def _reading(path: Path, read: Callable[[Path], Any], mend: str) -> Any:
 class Damaged(ThalwegError):
     """A file of a run is not what it should be."""
 
-    def __init__(self, path: Path, found: str, mend: str = AGAIN) -> None:
-        self.what = f"{readable(path)}: damaged or truncated ({found[:160]})"
+    def __init__(self, path: Path, damage: str, mend: str = AGAIN) -> None:
+        self.what = f"{readable(path)}: damaged or truncated ({damage[:160]})"
         super().__init__(f"{self.what}; {mend}")
 
     def __reduce__(self) -> tuple[type[ThalwegError], tuple[str]]:

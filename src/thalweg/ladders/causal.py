@@ -58,9 +58,9 @@ class Family:
     def layers(self, blocks: int) -> tuple[Layer, ...]:
         """The layers of a model with so many blocks."""
         return tuple(
-            Layer(one.name, one.reduction, one.nonlinearity, one.unit_axis, max_units=MOST)
+            Layer(layer.name, layer.reduction, layer.nonlinearity, layer.unit_axis, max_units=MOST)
             for block in range(blocks)
-            for one in in_block(f"{self.blocks}.{block}", set(self.modules), self.activation)
+            for layer in in_block(f"{self.blocks}.{block}", set(self.modules), self.activation)
         )
 
 
@@ -97,8 +97,8 @@ def pythia(largest: int = 12_000, *, length: int = corpus.LENGTH) -> Ladder:
         for size in sizes
     ]
     name = "pythia" if len(sizes) == len(PYTHIA_SIZES) else f"pythia:{largest}"
-    said = f"Pythia (deduplicated), from {sizes[0]} to {sizes[-1]} million parameters"
-    return _ladder(name, rungs, said, length)
+    description = f"Pythia (deduplicated), from {sizes[0]} to {sizes[-1]} million parameters"
+    return _ladder(name, rungs, description, length)
 
 
 def pythia_training(size: int = FOLLOWED, *, length: int = corpus.LENGTH) -> Ladder:
@@ -116,8 +116,10 @@ def pythia_training(size: int = FOLLOWED, *, length: int = corpus.LENGTH) -> Lad
         for step in STEPS
     ]
     name = "pythia-training" if size == FOLLOWED else f"pythia-training:{size}"
-    said = f"Pythia of {size} million parameters (deduplicated), from step {STEPS[0]} to {STEPS[-1]} of its training"
-    return _ladder(name, rungs, said, length, one_run=True)
+    description = (
+        f"Pythia of {size} million parameters (deduplicated), from step {STEPS[0]} to {STEPS[-1]} of its training"
+    )
+    return _ladder(name, rungs, description, length, one_run=True)
 
 
 def _ladder(name: str, rungs: Sequence[Rung], description: str, length: int, *, one_run: bool = False) -> Ladder:
@@ -174,7 +176,7 @@ def require(rungs: Sequence[Rung]) -> None:
     Raises:
         ThalwegError: files of some models are missing; says of which, and where they were expected.
     """
-    missing = [found for rung in rungs if (found := _wanting(_checkpoint(rung)))]
+    missing = [wanting for rung in rungs if (wanting := _wanting(_checkpoint(rung)))]
     if missing:
         raise ThalwegError(
             f"{len(missing)} of {len(rungs)} models are not whole on this machine. A number after the ladder's name "

@@ -66,20 +66,20 @@ class Published:
 
 def _convolutions(model: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
     """All convolutions, by their maximum over places; of each at most so many units."""
-    found = models_layers.discover_layers(model, batch)
-    return tuple(replace(tap.layer, max_units=MOST_UNITS) for tap in found if tap.kind == "convolution")
+    taps = models_layers.discover_layers(model, batch)
+    return tuple(replace(tap.layer, max_units=MOST_UNITS) for tap in taps if tap.kind == "convolution")
 
 
 def _drawn(names: str, model: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
     """84 units of the modules whose names fit, by their mean over places."""
-    own = [name for name, _ in model.named_modules() if re.fullmatch(names, name)]
-    return _by_mean(sample_units(select_layers(model, batch, own), PUBLISHED_UNITS, PUBLISHED_SEED))
+    layer_names = [name for name, _ in model.named_modules() if re.fullmatch(names, name)]
+    return _by_mean(sample_units(select_layers(model, batch, layer_names), PUBLISHED_UNITS, PUBLISHED_SEED))
 
 
 def _drawn_behind(names: str, model: nn.Module, batch: Tensor) -> tuple[Layer, ...]:
     """84 units of the convolutions whose names fit, behind their normalisation, by their mean over places."""
-    own = [tap for tap in models_layers.discover_layers(model, batch) if re.fullmatch(names, tap.source)]
-    return _by_mean(sample_units(own, PUBLISHED_UNITS, PUBLISHED_SEED))
+    taps = [tap for tap in models_layers.discover_layers(model, batch) if re.fullmatch(names, tap.source)]
+    return _by_mean(sample_units(taps, PUBLISHED_UNITS, PUBLISHED_SEED))
 
 
 def _by_mean(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
@@ -133,7 +133,7 @@ def _ladder(name: str, models: tuple[Published, ...], description: str, observer
     """The ladder as it is listed, before its models are looked for."""
     return Ladder(
         name=name,
-        rungs=tuple(Rung(one.name, one.kind, nn.Identity, ()) for one in models),
+        rungs=tuple(Rung(model.name, model.kind, nn.Identity, ()) for model in models),
         splits=partial(splits, name),
         evaluate=published,
         description=description,
@@ -164,23 +164,25 @@ def with_models(ladder: Ladder, models: tuple[Published, ...]) -> Ladder:
     Raises:
         ThalwegError: packages or weights of some are missing; says of all what to install or which file to put where.
     """
-    found, missing = [], []
-    for one in models:
+    model_subjects, missing = [], []
+    for model in models:
         try:
-            found.append(subjects.find(one.subject))
+            model_subjects.append(subjects.find(model.subject))
         except ThalwegError as lacking:
             missing.append(str(lacking))
     if missing:
         raise ThalwegError(
             f"ladder {ladder.name!r} needs {len(missing)} of its {len(models)} models:\n" + "\n".join(missing)
         )
-    return replace(ladder, rungs=tuple(_rung(one, subject) for one, subject in zip(models, found, strict=True)))
+    return replace(
+        ladder, rungs=tuple(_rung(model, subject) for model, subject in zip(models, model_subjects, strict=True))
+    )
 
 
-def _rung(one: Published, subject: Subject) -> Rung:
+def _rung(model: Published, subject: Subject) -> Rung:
     """The rung of a subject, its layers found by running the untrained architecture on a grey picture."""
     assert subject.view is not None  # so for all that are listed above
     assert subject.build is not None
     picture = subject.view(Image.new("RGB", (256, 256), (127, 127, 127)))
-    layers = one.layers(subject.build(), torch.stack([picture, picture]))
-    return replace(subject, name=one.name, kind=one.kind, layers=layers).rung()
+    layers = model.layers(subject.build(), torch.stack([picture, picture]))
+    return replace(subject, name=model.name, kind=model.kind, layers=layers).rung()

@@ -73,7 +73,7 @@ class Specimen:
         Raises:
             ThalwegError: the model fails on the inputs.
         """
-        return self._read(inputs, _one_a_unit)
+        return self._read(inputs, _unit_values)
 
     def values_up_to(self, inputs: Int[Tensor, "stimulus token"], end: int) -> Mapping[str, Float[Tensor, "row unit"]]:
         """Each layer's values at the tokens before `end`, a row for each stimulus and token; none of a layer that has
@@ -130,13 +130,13 @@ def problems(
     return [problem for check in CHECKS for problem in check(specimen)]
 
 
-def refuse(found: Sequence[Problem], model: str) -> None:
+def refuse(problems: Sequence[Problem], model: str) -> None:
     """End here if any of the model's problems is grave.
 
     Raises:
         ThalwegError: one is; says all that are.
     """
-    if grave := [problem.text for problem in found if problem.grave]:
+    if grave := [problem.text for problem in problems if problem.grave]:
         raise ThalwegError(f"{model}: {'; '.join(grave)}")
 
 
@@ -153,8 +153,8 @@ def chance_and_batch(specimen: Specimen) -> list[Problem]:
         return [Problem("view", VIEW, grave=True)]
     inputs = few(shown, FEW).batch(slice(None))
     whole = specimen.values(inputs)
-    if found := _not_finite(whole):
-        return [found]
+    if problem := _not_finite(whole):
+        return [problem]
     repeated = _differences(whole, specimen.values(inputs))
     half = -(-len(inputs) // 2)
     parts = [specimen.values(part) for part in inputs.split(half)]
@@ -202,7 +202,7 @@ BATCH = (
 )
 
 
-def _one_a_unit(output: Tensor, layer: Layer) -> Float[Tensor, "stimulus unit"]:
+def _unit_values(output: Tensor, layer: Layer) -> Float[Tensor, "stimulus unit"]:
     """What is measured of a layer's output; a copy, which nothing that runs later changes."""
     return pooled(units_on_axis_1(output, layer), layer.reduction).float().cpu().clone()
 
@@ -242,8 +242,8 @@ def _problem(kind: str, text: str, differences: Mapping[str, float], noise: floa
         return []
     largest = max(differences[name] for name in names)
     share = f"they differ by {min(100 * largest, 999):.2g} % of a unit's spread"
-    said = f"the values of {_listed(names)} {text}{training} ({share})"
-    return [Problem(kind, said, grave=largest > max(GRAVE, TIMES_NOISE * noise))]
+    message = f"the values of {_listed(names)} {text}{training} ({share})"
+    return [Problem(kind, message, grave=largest > max(GRAVE, TIMES_NOISE * noise))]
 
 
 def _in_training(model: nn.Module) -> str:

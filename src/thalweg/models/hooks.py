@@ -44,41 +44,51 @@ def capture_activations(
             shape (batch, unit, ...).
     """
     modules = dict(model.named_modules())
-    outputs: dict[str, Any] = {}
-    passes = 0
     short = short and not getattr(model, "hf_device_map", None)
     in_place = any(getattr(module, "inplace", False) for module in modules.values())  # a later one would alter them
-
-    def keep(name: str, output: object) -> None:
-        if name in outputs:
-            raise ThalwegError(f"layer {name!r} ran twice in one pass; name layers that run once")
-        found = first_tensor(output)
-        if found is None or found.ndim < 2:
-            got = type(output).__name__ if found is None else f"a tensor of shape {tuple(found.shape)}"
-            raise ThalwegError(f"layer {name!r} gave {got}; units need a tensor of shape (batch, unit, ...)")
-        outputs[name] = read(name, found) if read else found.clone() if in_place else found
-        if short and passes > 1 and len(outputs) == len(layers):
-            raise StopForward
-
-    def forget(_module: nn.Module, _inputs: object) -> None:
-        nonlocal passes
-        passes += 1
-        outputs.clear()
-
-    handles = [model.register_forward_pre_hook(forget)]
+    capture = _Capture(len(layers), read or (lambda _, tensor: tensor.clone() if in_place else tensor), short=short)
+    handles = [model.register_forward_pre_hook(capture.start)]
     try:
         for layer in layers:
             module, at_input = module_at(layer.name, modules)
             if at_input:
-                handles.append(module.register_forward_pre_hook(lambda _m, given, name=layer.name: keep(name, given)))
+                handles.append(
+                    module.register_forward_pre_hook(lambda _m, given, name=layer.name: capture.keep(name, given))
+                )
             else:
                 handles.append(
-                    module.register_forward_hook(lambda _m, _given, output, name=layer.name: keep(name, output))
+                    module.register_forward_hook(lambda _m, _given, output, name=layer.name: capture.keep(name, output))
                 )
-        yield outputs
+        yield capture.outputs
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Capture:
+    """What is kept of the outputs of so many layers in the forward pass that is under way."""
+
+    def __init__(self, layers: int, read: Callable[[str, Tensor], Any], *, short: bool) -> None:
+        self.layers, self.read, self.short = layers, read, short
+        self.outputs: dict[str, Any] = {}
+        self.passes = 0
+
+    def start(self, _module: nn.Module, _inputs: object) -> None:
+        """A pass begins: forget the one before."""
+        self.passes += 1
+        self.outputs.clear()
+
+    def keep(self, name: str, output: object) -> None:
+        """Keep a layer's output; where passes are short, the last layer ends this one."""
+        if name in self.outputs:
+            raise ThalwegError(f"layer {name!r} ran twice in one pass; name layers that run once")
+        tensor = first_tensor(output)
+        if tensor is None or tensor.ndim < 2:
+            got = type(output).__name__ if tensor is None else f"a tensor of shape {tuple(tensor.shape)}"
+            raise ThalwegError(f"layer {name!r} gave {got}; units need a tensor of shape (batch, unit, ...)")
+        self.outputs[name] = self.read(name, tensor)
+        if self.short and self.passes > 1 and len(self.outputs) == self.layers:
+            raise StopForward
 
 
 def module_at(layer: str, modules: Mapping[str, nn.Module]) -> tuple[nn.Module, bool]:
@@ -104,7 +114,9 @@ def skip_logits(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
     """
     read_out = getattr(model, "read_out", "")
     able = (
-        bool(read_out) and hasattr(model, "logits_unread") and not any(one.name.startswith(read_out) for one in layers)
+        bool(read_out)
+        and hasattr(model, "logits_unread")
+        and not any(layer.name.startswith(read_out) for layer in layers)
     )
     if able:
         model.logits_unread = True  # type: ignore[assignment]
@@ -126,7 +138,7 @@ def first_tensor(output: object) -> Tensor | None:
     if isinstance(output, Mapping):
         output = tuple(output.values())
     if isinstance(output, Sequence) and not isinstance(output, str):
-        return next((found for part in output if (found := first_tensor(part)) is not None), None)
+        return next((tensor for part in output if (tensor := first_tensor(part)) is not None), None)
     return None
 
 
@@ -147,10 +159,10 @@ def replacing_values(model: nn.Module, layer: Layer, way: Callable[[Tensor], Ten
     module, at_input = module_at(layer.name, dict(model.named_modules()))
 
     def replaced(given: Any) -> Any:
-        found = first_tensor(given)
-        if found is None:
+        tensor = first_tensor(given)
+        if tensor is None:
             raise ThalwegError(f"layer {layer.name!r} gave {type(given).__name__}; a tensor was expected")
-        return _with_first(given, found, _changed(found, layer, way))
+        return _with_first(given, tensor, _changed(tensor, layer, way))
 
     if at_input:
         handle = module.register_forward_pre_hook(lambda _module, inputs: replaced(inputs))
@@ -175,8 +187,8 @@ def _with_first(given: Any, old: Tensor, new: Tensor) -> Any:
     if given is old:
         return new
     if isinstance(given, tuple | list):
-        return type(given)(_with_first(one, old, new) for one in given)
+        return type(given)(_with_first(part, old, new) for part in given)
     if isinstance(given, Mapping):
         made: Any = type(given)
-        return made({name: _with_first(one, old, new) for name, one in given.items()})
+        return made({name: _with_first(part, old, new) for name, part in given.items()})
     return given

@@ -98,8 +98,8 @@ def listed(names: Sequence[str]) -> str:
 
 def _has_weights(module: nn.Module) -> bool:
     """Whether a module has numbers of its own that were learned, be they packed away."""
-    own = any(True for _ in module.parameters(recurse=False))
-    return own or _is_quantised(module) or isinstance(module, torch.jit.ScriptModule)
+    has_parameters = any(True for _ in module.parameters(recurse=False))
+    return has_parameters or _is_quantised(module) or isinstance(module, torch.jit.ScriptModule)
 
 
 def _is_quantised(module: nn.Module) -> bool:
@@ -139,8 +139,8 @@ def select_layers(model: nn.Module, batch: Shaped[Tensor, "batch ..."], names: S
     for name in names:
         if name not in modules:
             raise unknown("layer of the model", name, (known for known in modules if known))
-        own = [turn for turn in turns if turn.name == name]
-        tap, reason = _tap(own, turns, _kind(modules[name]), name, len(batch))
+        module_turns = [turn for turn in turns if turn.name == name]
+        tap, reason = _tap(module_turns, turns, _kind(modules[name]), name, len(batch))
         if reason:
             raise ThalwegError(f"layer {name!r} {reason}; name a layer that runs once in a pass")
         taps.append(tap)
@@ -182,10 +182,12 @@ def sample_units(taps: Sequence[LayerInfo], n: int, seed: int) -> tuple[Layer, .
     generator = np.random.default_rng(seed)
     units: list[set[int]] = [set() for _ in taps]
     while sum(map(len, units)) < n:
-        place = int(generator.integers(len(taps)))
-        units[place].add(int(generator.integers(taps[place].units)))
+        index = int(generator.integers(len(taps)))
+        units[index].add(int(generator.integers(taps[index].units)))
     return tuple(
-        replace(tap.layer, unit_ids=tuple(sorted(some))) for tap, some in zip(taps, units, strict=True) if some
+        replace(tap.layer, unit_ids=tuple(sorted(unit_ids)))
+        for tap, unit_ids in zip(taps, units, strict=True)
+        if unit_ids
     )
 
 
@@ -208,15 +210,15 @@ def _candidates(model: nn.Module, turns: list[Turn], rows: int) -> Iterator[tupl
     ran = [name for name in dict.fromkeys(turn.name for turn in turns) if name in modules]
     for name in [*ran, *(name for name in modules if name not in ran)]:
         kind = _kind(modules[name])
-        own = [turn for turn in turns if turn.name == name]
-        if kind == "block" and own and not _keeps_shape(own[0]):
+        module_turns = [turn for turn in turns if turn.name == name]
+        if kind == "block" and module_turns and not _keeps_shape(module_turns[0]):
             continue
-        if kind != "block" and len(own) == 1:
-            norm = _next(own[0], turns)
+        if kind != "block" and len(module_turns) == 1:
+            norm = _next(module_turns[0], turns)
             if norm is not None and _is_norm(norm.module):
                 yield _normalised(norm, turns, kind, name, rows)
                 continue
-        yield _tap(own, turns, kind, name, rows)
+        yield _tap(module_turns, turns, kind, name, rows)
 
 
 def _kind(module: nn.Module) -> str:
@@ -242,22 +244,26 @@ def _keeps_shape(turn: Turn) -> bool:
 
 def _normalised(norm: Turn, turns: list[Turn], kind: str, source: str, rows: int) -> tuple[LayerInfo, str]:
     """The tap behind the normalisation that follows a convolution or a linear map."""
-    own = [turn for turn in turns if turn.name == norm.name]
-    inside = [turn for turn in turns if turn.name.startswith(f"{norm.name}.") and is_activation(turn) and len(own) == 1]
+    module_turns = [turn for turn in turns if turn.name == norm.name]
+    inside = [
+        turn
+        for turn in turns
+        if turn.name.startswith(f"{norm.name}.") and is_activation(turn) and len(module_turns) == 1
+    ]
     if not inside:
-        return _tap(own, turns, kind, source, rows)
+        return _tap(module_turns, turns, kind, source, rows)
     activation = inside[0]
-    place = Turn(f"{activation.name}{INPUT}", activation.module, None, 0, activation.given)
-    tap, reason = _tap([place], turns, kind, source, rows)
+    at_input = Turn(f"{activation.name}{INPUT}", activation.module, None, 0, activation.given)
+    tap, reason = _tap([at_input], turns, kind, source, rows)
     return replace(tap, layer=replace(tap.layer, nonlinearity=as_function(activation.module))), reason
 
 
-def _tap(own: list[Turn], turns: list[Turn], kind: str, source: str, rows: int) -> tuple[LayerInfo, str]:
+def _tap(module_turns: list[Turn], turns: list[Turn], kind: str, source: str, rows: int) -> tuple[LayerInfo, str]:
     """The tap at a module's output, or the reason why there is none."""
     nowhere = LayerInfo(Layer(source), kind, 0, source)
-    if len(own) != 1:
-        return nowhere, f"ran {len(own)} times in one pass" if own else "did not run in the pass"
-    turn = own[0]
+    if len(module_turns) != 1:
+        return nowhere, f"ran {len(module_turns)} times in one pass" if module_turns else "did not run in the pass"
+    turn = module_turns[0]
     if turn.gave is None or turn.gave.ndim < 2:
         return nowhere, "gave no tensor of shape (batch, unit, ...)"
     if turn.gave.is_complex():

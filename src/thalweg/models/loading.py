@@ -65,10 +65,10 @@ def weights_of(subject: Subject) -> str:
         return subject.weights
     who = f"the function `weights` of subject {subject.name!r}"
     with user_code(who), quiet():
-        said = subject.weights()
-    if not isinstance(said, str):
-        raise ThalwegError(f"{who} returned {_described(said)}; text that changes with the weights was expected")
-    return said
+        text = subject.weights()
+    if not isinstance(text, str):
+        raise ThalwegError(f"{who} returned {_described(text)}; text that changes with the weights was expected")
+    return text
 
 
 def _made(make: Callable[[], nn.Module], who: str) -> nn.Module:

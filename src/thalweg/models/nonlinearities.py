@@ -56,7 +56,7 @@ def as_function(module: nn.Module) -> Callable[[Tensor], Tensor]:
         return partial(functional.leaky_relu, negative_slope=module.negative_slope)
     if isinstance(module, nn.ELU):
         return partial(functional.elu, alpha=module.alpha)
-    own = copy.deepcopy(module)
-    if hasattr(own, "inplace"):
-        setattr(own, "inplace", False)  # noqa: B010  (a module takes an attribute for a tensor or a module)
-    return own
+    copied = copy.deepcopy(module)
+    if hasattr(copied, "inplace"):
+        setattr(copied, "inplace", False)  # noqa: B010  (a module takes an attribute for a tensor or a module)
+    return copied

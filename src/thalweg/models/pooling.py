@@ -25,8 +25,8 @@ def highest(values: Float[Tensor, "batch unit place"]) -> Float[Tensor, "batch u
     it is given a few long rows, each of many places, and what is left of these (measured on channels-last ResNet-50: 7
     to 12 GB/s).
     """
-    batch, units, places = values.shape
-    rows = few(places)
+    batch, units, positions = values.shape
+    rows = few(positions)
     if not rows or values.stride(1) != 1 or values.stride(2) != units or values.device.type != "cpu":
         return values.amax(2)
     long = values.mT.reshape(batch, rows, -1)
@@ -34,11 +34,11 @@ def highest(values: Float[Tensor, "batch unit place"]) -> Float[Tensor, "batch u
 
 
 @lru_cache
-def few(places: int) -> int:
+def few(positions: int) -> int:
     """The most rows, of more than one place each, into which so many places divide: at least `FEW` and fewer than twice
     as many, or 0 where no such number divides them.
     """
-    return max((rows for rows in range(FEW, 2 * FEW) if places % rows == 0 and places > rows), default=0)
+    return max((rows for rows in range(FEW, 2 * FEW) if positions % rows == 0 and positions > rows), default=0)
 
 
 def units_on_axis_1(output: Float[Tensor, "..."], layer: Layer) -> Float[Tensor, "batch neuron *place"]:

@@ -40,10 +40,10 @@ def _check(owner: str, fields: Mapping[str, object], kind: type, *, several: boo
     for field_name, value in fields.items():
         if several and not isinstance(value, list | tuple):
             raise ThalwegError(f"{owner}: `{field_name}` is {_named(value)}; {expected} was expected")
-        for one in value if isinstance(value, list | tuple) and several else [value]:
-            if not isinstance(one, kind):
+        for item in value if isinstance(value, list | tuple) and several else [value]:
+            if not isinstance(item, kind):
                 holds = "holds" if several else "is"
-                raise ThalwegError(f"{owner}: `{field_name}` {holds} {_named(one)}; {expected} was expected")
+                raise ThalwegError(f"{owner}: `{field_name}` {holds} {_named(item)}; {expected} was expected")
 
 
 def _check_calls(owner: str, fields: Mapping[str, object]) -> None:

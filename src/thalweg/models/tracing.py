@@ -52,7 +52,7 @@ def cannot_run(model: nn.Module, batch: Shaped[Tensor, "batch ..."], wrong: Exce
     )
 
 
-def _remedy(model: nn.Module, batch: Shaped[Tensor, "batch ..."], said: str) -> str:
+def _remedy(model: nn.Module, batch: Shaped[Tensor, "batch ..."], message: str) -> str:
     """What to do about a model that fails on a batch, where that can be told."""
     by_name = [
         name
@@ -64,9 +64,9 @@ def _remedy(model: nn.Module, batch: Shaped[Tensor, "batch ..."], said: str) -> 
             f"; its forward takes {by_name[0]!r} by name alone: return from `load` a module whose "
             f"forward(self, inputs) returns self.model({by_name[0]}=inputs)"
         )
-    if ("cuda" in said.lower() or "nvidia" in said.lower()) and not torch.cuda.is_available():
+    if ("cuda" in message.lower() or "nvidia" in message.lower()) and not torch.cuda.is_available():
         return "; it asks for a GPU, and PyTorch finds none here: write .to(inputs.device) where it says .cuda()"
-    if torch.is_inference_mode_enabled() and "grad" in said:
+    if torch.is_inference_mode_enabled() and "grad" in message:
         return "; models are run in torch.inference_mode(), in which nothing can be differentiated"
     if not batch.is_floating_point() and batch.ndim == 4:
         return (

@@ -42,20 +42,20 @@ def statistics(model: nn.Module, stimuli: Stimuli, ids: Int[Tensor, " stimulus"]
     given what the layers before it make when they normalise by the batch, as in training. Dropout is off.
     """
     model = placed(model.eval(), device)
-    own = normalisations(model)
-    momenta = {name: module.momentum for name, module in own.items()}
-    for module in own.values():
+    normalising = normalisations(model)
+    momenta = {name: module.momentum for name, module in normalising.items()}
+    for module in normalising.values():
         module.reset_running_stats()  # type: ignore[operator]
         module.momentum = None  # type: ignore[assignment]
         module.train()
     with torch.no_grad():
         for batch in ids.split(BATCH):
             model(stimuli.batch(batch).to(device))
-    for name, module in own.items():
+    for name, module in normalising.items():
         module.momentum = momenta[name]
         module.eval()
     return {
         f"{name}.{what}".removeprefix("."): value.detach().cpu().clone()
-        for name, module in own.items()
+        for name, module in normalising.items()
         for what, value in module.named_buffers(recurse=False)
     }

@@ -124,7 +124,7 @@ class Transformer(nn.Module):
         if width % n_heads:
             raise ValueError(f"{n_heads} heads cannot share a width of {width} evenly")
         self.tokens = nn.Embedding(vocabulary, width)
-        self.places = nn.Embedding(length, width)
+        self.positions = nn.Embedding(length, width)
         self.blocks = nn.ModuleList(Block(width, n_heads, neurons=neurons) for _ in range(blocks))
         self.before_logits = nn.LayerNorm(width)
         self.apply(_initialise)
@@ -136,7 +136,7 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "batch token"]) -> Float[Tensor, "batch token vocabulary"]:
         """Logits of the next token at each place."""
-        stream = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
+        stream = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
         for block in self.blocks:
             stream = block(stream)
         return functional.linear(self.before_logits(stream), self.tokens.weight)

@@ -58,5 +58,5 @@ def before_rectifiers(model: nn.Sequential) -> tuple[Layer, ...]:
     """The modules whose outputs the rectifiers take in."""
     names = [name for name, _ in model.named_children()]
     return tuple(
-        Layer(names[place - 1], "max", torch.relu) for place, part in enumerate(model) if isinstance(part, nn.ReLU)
+        Layer(names[number - 1], "max", torch.relu) for number, part in enumerate(model) if isinstance(part, nn.ReLU)
     )

@@ -65,10 +65,11 @@ class Observer:
 
     def relation(self, family: str) -> str:
         """What its network, or a part's, is to a subject of this family: `itself`, `relative` or nothing."""
-        own = [self.family, *(OBSERVERS[part].family for part in self.parts if part in OBSERVERS)]
-        if family and family in own:
+        families = [self.family, *(OBSERVERS[part].family for part in self.parts if part in OBSERVERS)]
+        if family and family in families:
             return "itself"
-        return "relative" if family and family.partition("/")[0] in {one.partition("/")[0] for one in own} else ""
+        roots = {known.partition("/")[0] for known in families}
+        return "relative" if family and family.partition("/")[0] in roots else ""
 
     def fits(self, modality: str) -> bool:
         """Whether it sees stimuli of this modality."""
@@ -165,8 +166,8 @@ def _vectors(observer: Observer, function: FeatureFunction | None, stimuli: Stim
     """One vector for each stimulus, as a function of the observer's makes them."""
     assert function is not None
     with user_code(f"observer {observer.name!r}"):
-        found = function(stimuli)
-        vectors = found if isinstance(found, Tensor) else torch.as_tensor(found)
+        output = function(stimuli)
+        vectors = output if isinstance(output, Tensor) else torch.as_tensor(output)
     if vectors.ndim != 2 or len(vectors) != len(stimuli) or 0 in vectors.shape or not vectors.isfinite().all():
         raise ThalwegError(
             f"observer {observer.name!r} must return one finite vector for each of {len(stimuli)} stimuli; it returned "

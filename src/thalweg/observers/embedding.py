@@ -100,6 +100,6 @@ def consecutive_codes(codes: Int[Tensor, " stimulus"], count: int = 0) -> Int64[
 
 def indicators(codes: Int[Tensor, " stimulus"], count: int = 0) -> Float[Tensor, "stimulus code"]:
     """A column for each code, of so many at least."""
-    places = consecutive_codes(codes, count)
-    columns = max(count, int(places.max()) + 1 if len(places) else 1)
-    return torch.zeros(len(places), columns).scatter_(1, places[:, None], 1)
+    consecutive = consecutive_codes(codes, count)
+    columns = max(count, int(consecutive.max()) + 1 if len(consecutive) else 1)
+    return torch.zeros(len(consecutive), columns).scatter_(1, consecutive[:, None], 1)

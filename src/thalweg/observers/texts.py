@@ -49,8 +49,8 @@ def counts(windows: Windows) -> csr_array:
     return counted(windows.tokens.numpy(), len(windows.vocabulary)).astype(np.float32)
 
 
-def places(windows: Windows) -> Float[Tensor, "stimulus place_and_token"]:
-    """Whether token t stands at place -k: place by place, for those tokens that do in enough of the windows."""
+def tokens_by_position(windows: Windows) -> Float[Tensor, "stimulus position_and_token"]:
+    """Whether token t stands at position -k: one position after another, for the tokens that do in enough windows."""
     enough = max(FEWEST, RARE * len(windows))
     features = []
     for tokens in endings(windows).T:
@@ -91,7 +91,7 @@ def about(windows: Windows) -> Float[Tensor, "stimulus topic"]:
     return belongs.T[windows.tokens.long()].mean(1)
 
 
-@observer(version=1, modality="text", dictionary=places)
+@observer(version=1, modality="text", dictionary=tokens_by_position)
 def suffix(stimuli: Windows) -> Float[Tensor, "stimulus feature"]:
     """Which tokens the window ends with: the sum over k < 8 of 2^-k [the k-th last tokens are equal].
 
@@ -103,9 +103,9 @@ def suffix(stimuli: Windows) -> Float[Tensor, "stimulus feature"]:
     """
     last = endings(stimuli)
     column, sign = _columns(stimuli.vocabulary, last.shape[1])
-    place = torch.arange(last.shape[1])
+    position = torch.arange(last.shape[1])
     vectors = torch.zeros(len(last), EXACT + SHARED)
-    return vectors.scatter_add_(1, column[place, last], sign[place, last] * (0.5**place).sqrt())
+    return vectors.scatter_add_(1, column[position, last], sign[position, last] * (0.5**position).sqrt())
 
 
 def _columns(vocabulary: Vocabulary, length: int) -> tuple[Int[Tensor, "place token"], Float[Tensor, "place token"]]:
@@ -158,11 +158,11 @@ def encode(texts: list[str]) -> Float[Tensor, "text feature"]:
     order = torch.tensor([len(row) for row in rows]).argsort(stable=True)
     vectors = torch.empty(len(texts), network.config.hidden_size)
     with torch.inference_mode():
-        for some in order.split(BATCH):
-            batch = tokenizer.pad({"input_ids": [rows[i] for i in some.tolist()]}, return_tensors="pt")
+        for indices in order.split(BATCH):
+            batch = tokenizer.pad({"input_ids": [rows[i] for i in indices.tolist()]}, return_tensors="pt")
             there = batch["attention_mask"][:, :, None]
             outputs = network(**batch).last_hidden_state  # (text, token, feature)
-            vectors[some] = nn.functional.normalize((outputs * there).sum(1) / there.sum(1), dim=1)
+            vectors[indices] = nn.functional.normalize((outputs * there).sum(1) / there.sum(1), dim=1)
     return vectors
 
 

@@ -59,26 +59,26 @@ def check_stimuli(stimuli: object, what: str, modality: str, *, statistics: bool
     Raises:
         ThalwegError: an attribute is missing, fails, or is not what `Stimuli` says.
     """
-    found = _attributes(stimuli, what, modality)
-    count = _length(found, what)
-    names = _of(found, what, "label_names")
+    checked = _attributes(stimuli, what, modality)
+    count = _length(checked, what)
+    names = _of(checked, what, "label_names")
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
         raise _unlike(what, "label_names", names, "a tuple of names")
-    labels = _whole_numbers(_of(found, what, "labels"), what, "labels", count)
+    labels = _whole_numbers(_of(checked, what, "labels"), what, "labels", count)
     if count and (int(labels.min()) < 0 or int(labels.max()) >= len(names)):
         raise ThalwegError(
             f"{what}: labels lie from {int(labels.min())} to {int(labels.max())}, but label_names has {len(names)}; 0 "
             f"to {len(names) - 1} were expected"
         )
     for name in ("groups", "last_token"):
-        values = _called(found, what, name)
+        values = _called(checked, what, name)
         if values is not None:
             _whole_numbers(values, what, name, count)
-    if count and not isinstance(found, OWN):
-        _check_taking(found, what, count)
+    if count and not isinstance(checked, OWN):
+        _check_taking(checked, what, count)
         if statistics:
-            _check_statistics(_called(found, what, "low_level"), what, count)
-    return found
+            _check_statistics(_called(checked, what, "low_level"), what, count)
+    return checked
 
 
 def _attributes(stimuli: object, what: str, modality: str) -> Stimuli:
@@ -91,10 +91,10 @@ def _attributes(stimuli: object, what: str, modality: str) -> Stimuli:
         )
     if missing:
         raise ThalwegError(f"{what}: {_kind(stimuli)} lacks {', '.join(missing)}; see thalweg.Stimuli")
-    found: Any = stimuli
-    if _of(found, what, "modality") != modality:
-        raise ThalwegError(f"{what}: is of modality {found.modality!r}; {modality!r} was expected")
-    return found  # type: ignore[no-any-return]
+    checked: Any = stimuli
+    if _of(checked, what, "modality") != modality:
+        raise ThalwegError(f"{what}: is of modality {checked.modality!r}; {modality!r} was expected")
+    return checked  # type: ignore[no-any-return]
 
 
 def _has(stimuli: object, what: str, name: str) -> bool:

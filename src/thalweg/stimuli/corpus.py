@@ -84,7 +84,7 @@ def split(
     kept, repeats = without_repeats(documents)
     _check_number(kept, repeats, origin)
     generator = np.random.default_rng(seed)
-    shuffled = [kept[place] for place in generator.permutation(len(kept))]
+    shuffled = [kept[index] for index in generator.permutation(len(kept))]
     before_pool = len(kept) - max(POOL_DOCUMENTS, round(POOL_SHARE * len(kept)))
     trained = before_pool - max(1, round(VALIDATION_SHARE * len(kept)))
     encoded, vocabulary = _encoded(shuffled, trained, tokenizer, entries, seed)
@@ -99,13 +99,21 @@ def split(
         in_pool[_evenly(of[in_pool], pool, POOL_DOCUMENTS, generator)],
     )
     _check_parts(chosen, len(np.unique(of)), len(kept), length, origin)
-    note = (
-        f"windows of {length} tokens from {len(np.unique(of)):,} of {len(kept):,} documents: {len(chosen[0]):,} for "
-        f"training, {len(chosen[1]):,} for validation, {len(chosen[2]):,} in the pool; left out: {repeats:.1%} of the "
-        "paragraphs, which are repeats"
-    )
+    note = _account(chosen, len(np.unique(of)), len(kept), repeats, length)
     train, checked, held_out = (every.take(torch.from_numpy(part)) for part in chosen)
     return Splits(train, checked, replace(held_out, notes=(*notes, note)))
+
+
+def _account(
+    parts: Sequence[Int[np.ndarray, " _"]], with_windows: int, documents: int, repeats: float, length: int
+) -> str:
+    """How many windows each part has, and what was left out."""
+    training, validation, pool = map(len, parts)
+    return (
+        f"windows of {length} tokens from {with_windows:,} of {documents:,} documents: {training:,} for training, "
+        f"{validation:,} for validation, {pool:,} in the pool; left out: {repeats:.1%} of the paragraphs, which are "
+        "repeats"
+    )
 
 
 def _check_number(kept: Sequence[Document], repeats: float, origin: str) -> None:
@@ -122,7 +130,7 @@ def _check_number(kept: Sequence[Document], repeats: float, origin: str) -> None
 
 def _check_longest(encoded: Sequence[Encoded], length: int, origin: str) -> None:
     """Make sure that some document is as long as a window."""
-    longest = max(len(one.tokens) for one in encoded)
+    longest = max(len(document.tokens) for document in encoded)
     if longest < length:
         raise ThalwegError(
             f"{origin}: none of {len(encoded):,} documents holds a window of {length} tokens: the longest document has "
@@ -152,9 +160,9 @@ def _encoded(
     if tokenizer is not None:
         encoded = encode_whole(shuffled, tokenizer)
         return encoded, _published(tokenizer, encoded[:trained], seed)
-    own = byte_pairs((document.text for document in shuffled[:trained]), entries)
-    encoded = encode(shuffled, own)
-    return encoded, _vocabulary(own, encoded[:trained], seed)
+    trained_tokenizer = byte_pairs((document.text for document in shuffled[:trained]), entries)
+    encoded = encode(shuffled, trained_tokenizer)
+    return encoded, _vocabulary(trained_tokenizer, encoded[:trained], seed)
 
 
 def windows(
@@ -167,12 +175,12 @@ def windows(
     that would end within a word is not taken, but the next that can begin after its first word. `tags` has the tag of
     the word that its last token belongs to.
     """
-    starts = [_starts(one, vocabulary, length) for one in encoded]
-    rows = [one.tokens[start : start + length] for one, mine in zip(encoded, starts, strict=True) for start in mine]
+    starts = [_starts(item, vocabulary, length) for item in encoded]
+    rows = [item.tokens[start : start + length] for item, mine in zip(encoded, starts, strict=True) for start in mine]
     tokens = np.stack(rows) if rows else np.empty((0, length), np.int32)  # (window, token)
     following = [
-        int(one.tokens[start + length]) if start + length < len(one.tokens) else NO_TARGET
-        for one, mine in zip(encoded, starts, strict=True)
+        int(item.tokens[start + length]) if start + length < len(item.tokens) else NO_TARGET
+        for item, mine in zip(encoded, starts, strict=True)
         for start in mine
     ]
     origin = np.repeat(np.arange(len(documents)), [len(mine) for mine in starts])
@@ -202,20 +210,20 @@ def _starts(document: Encoded, vocabulary: Vocabulary, length: int) -> list[int]
         for cut, first, piece, before in zip(between, document.first, shown, [b"\n", *shown], strict=False)
     ]
     can_end = [*(document.first | between).tolist(), True]  # before this token
-    found, place = [], 0
-    while place + length <= len(shown):
-        taken = can_begin[place] and can_end[place + length]
+    starts, position = [], 0
+    while position + length <= len(shown):
+        taken = can_begin[position] and can_end[position + length]
         if taken:
-            found.append(place)
-        place += length if taken else 1
-    return found
+            starts.append(position)
+        position += length if taken else 1
+    return starts
 
 
 def _tags(encoded: Sequence[Encoded], starts: Sequence[Sequence[int]], length: int) -> Mapping[str, Tags]:
     """The tag of the word that holds each window's last token, where every document has tags."""
-    if not all(one.tags for one in encoded):
+    if not all(document.tags for document in encoded):
         return {}
-    last = [one.tags[start + length - 1] for one, mine in zip(encoded, starts, strict=True) for start in mine]
+    last = [document.tags[start + length - 1] for document, mine in zip(encoded, starts, strict=True) for start in mine]
     names = tuple(sorted(set(last)))
     code = {name: number for number, name in enumerate(names)}
     return {SPEECH: (torch.tensor([code[tag] for tag in last], dtype=torch.int64), names)}
@@ -246,19 +254,21 @@ def _evenly(
 
 def _vocabulary(tokenizer: Tokenizer, training: Sequence[Encoded], seed: int) -> Vocabulary:
     entries = pieces(tokenizer)
-    counts = np.bincount(np.concatenate([one.tokens for one in training]), minlength=len(entries))
+    counts = np.bincount(np.concatenate([document.tokens for document in training]), minlength=len(entries))
     return Vocabulary(entries, torch.from_numpy(counts.astype(np.int64)), topics(training, len(entries), seed=seed))
 
 
 def _published(tokenizer: Tokenizer, training: Sequence[Encoded], seed: int) -> Vocabulary:
     """A vocabulary that is there already: topics are sought among the tokens that occur, of which there are fewer."""
     entries = pieces(tokenizer)
-    occurring, renumbered = np.unique(np.concatenate([one.tokens for one in training]), return_inverse=True)
+    occurring, renumbered = np.unique(np.concatenate([document.tokens for document in training]), return_inverse=True)
     counts = np.bincount(occurring[renumbered], minlength=len(entries)).astype(np.int64)
-    parts = np.split(renumbered, np.cumsum([len(one.tokens) for one in training])[:-1])
-    found = topics(
-        [replace(one, tokens=part) for one, part in zip(training, parts, strict=True)], len(occurring), seed=seed
+    parts = np.split(renumbered, np.cumsum([len(document.tokens) for document in training])[:-1])
+    topic_vectors = topics(
+        [replace(document, tokens=part) for document, part in zip(training, parts, strict=True)],
+        len(occurring),
+        seed=seed,
     )
-    weights = torch.zeros(len(found), len(entries))
-    weights[:, torch.from_numpy(occurring).long()] = found
+    weights = torch.zeros(len(topic_vectors), len(entries))
+    weights[:, torch.from_numpy(occurring).long()] = topic_vectors
     return Vocabulary(entries, torch.from_numpy(counts), weights)

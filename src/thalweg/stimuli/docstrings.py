@@ -51,18 +51,18 @@ WORD = re.compile(r"[^\W\d_]+")
 
 def embedded() -> list[Document]:
     """All documents, by library and name; what they are about is their label."""
-    found = [Document(f"topic {name}", cleaned(text), "Python topics") for name, text in sorted(topics.items())]
-    places = {"standard library": Path(sysconfig.get_path("stdlib"))}
+    documents = [Document(f"topic {name}", cleaned(text), "Python topics") for name, text in sorted(topics.items())]
+    folder_of = {"standard library": Path(sysconfig.get_path("stdlib"))}
     for label, package in LIBRARIES.items():
         spec = importlib.util.find_spec(package)
         if spec is not None and spec.origin is not None:
-            places[label] = Path(spec.origin).parent
+            folder_of[label] = Path(spec.origin).parent
     with _parsing():
-        for label, folder in places.items():
+        for label, folder in folder_of.items():
             for path in sorted(_sources(folder), key=lambda path: path.relative_to(folder).parts):
                 text = even(part for docstring in docstrings(path) for part in cleaned(docstring).split("\n"))
-                found.append(Document(f"{label} {path.relative_to(folder).as_posix()}", text, label))
-    return [document for document in found if document.text]
+                documents.append(Document(f"{label} {path.relative_to(folder).as_posix()}", text, label))
+    return [document for document in documents if document.text]
 
 
 def docstrings(path: Path) -> list[str]:

@@ -106,7 +106,7 @@ def read(source: Source) -> Texts:
     return _from_folder(path) if folder else _from_text(path)
 
 
-def _said(path: Path, documents: Sequence[Document], origin: str, *others: str) -> str:
+def _note(path: Path, documents: Sequence[Document], origin: str, *others: str) -> str:
     """The line that says what was taken: how many documents, how long, from what, and whatever else there is."""
     characters = sum(len(document.text) for document in documents)
     taken = f"took {len(documents):,} document{'s' * (len(documents) != 1)} of {characters:,} characters, {origin}"
@@ -146,17 +146,17 @@ def even(paragraphs: Iterable[str]) -> str:
 
 
 def join(words: Sequence[str]) -> tuple[str, list[int]]:
-    """Words joined as text is written, and for each the place after its last character."""
+    """Words joined as text is written, and for each the position after its last character."""
     parts: list[str] = []
     ends: list[int] = []
-    place, tight = 0, True
+    end, tight = 0, True
     for word in words:
         shown = QUOTES.get(word, " ".join(word.split()))
         if shown:
             parts.append(shown if tight or CLOSING.fullmatch(word) else f" {shown}")
-            place += len(parts[-1])
+            end += len(parts[-1])
             tight = OPENING.fullmatch(word) is not None
-        ends.append(place)
+        ends.append(end)
     return "".join(parts), ends
 
 
@@ -180,15 +180,15 @@ def _from_folder(folder: Path) -> Texts:
         Document(readable(path.relative_to(folder)), even(_paragraphs(content.text)), _kind(path, folder))
         for path, content in zip(filled, contents, strict=True)
     ]
-    unusual = Counter(said for content in contents for said in content.unusual())
+    unusual = Counter(remark for content in contents for remark in content.unusual())
     empty = {"empty": len(paths) - len(filled)} if len(paths) > len(filled) else {}
     passed = _counted({**skipped, **empty})
-    note = _said(
+    note = _note(
         folder,
         documents,
         f"a file that ends in {PLAIN} each, kinds by the names of folders",
         f"passed over: {passed}" if passed else "",
-        *(f"{count:,} files {said}" for said, count in unusual.items()),
+        *(f"{count:,} files {remark}" for remark, count in unusual.items()),
     )
     return Texts(documents, note)
 
@@ -217,7 +217,7 @@ def _from_text(path: Path) -> Texts:
         texts = list(_blocks(_paragraphs(content.text)))
     parts = [Document(f"{readable(path.name)}, part {number}", part) for number, part in enumerate(texts, 1)]
     documents = [part for part in parts if part.text]
-    return Texts(documents, _said(path, documents, origin, *content.unusual()))
+    return Texts(documents, _note(path, documents, origin, *content.unusual()))
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -243,7 +243,7 @@ def _from_table(path: Path, source: Source) -> Texts:
     wanted = (source.text, source.document, source.label, TEXT, TOKENS, TAGS, DOCUMENT, *KINDS)
     table = read_table(path, wanted)
     columns = _chosen(path, table, source)
-    rows = [_row(path, place, row, columns) for place, row in table.rows]
+    rows = [_row(path, row_name, row, columns) for row_name, row in table.rows]
     filled = [row for row in rows if _is_filled(row.content)]
     if not filled:
         raise ThalwegError(
@@ -257,7 +257,7 @@ def _from_table(path: Path, source: Source) -> Texts:
         )
     documents = _from_rows(filled)
     controls, empty = sum(row.controls for row in rows), len(rows) - len(filled)
-    note = _said(
+    note = _note(
         path,
         documents,
         f"{len(filled):,} rows, {_used(columns)}",
@@ -309,8 +309,8 @@ def _chosen(path: Path, table: Table, source: Source) -> Columns:
     return columns
 
 
-def _row(path: Path, place: str, row: Mapping[str, Any], columns: Columns) -> Row:
-    where = f"{readable(path)}, {place}"
+def _row(path: Path, row_name: str, row: Mapping[str, Any], columns: Columns) -> Row:
+    where = f"{readable(path)}, {row_name}"
     content = row.get(columns.text)
     if content is None:
         content = ""
@@ -324,7 +324,7 @@ def _row(path: Path, place: str, row: Mapping[str, Any], columns: Columns) -> Ro
     if tags is not None and (not isinstance(tags, list) or len(tags) != len(content)):
         count = len(tags) if isinstance(tags, list) else 1
         raise ThalwegError(f"{where}: has {len(content)} words but {count} tags; one for each was expected")
-    document = _name(where, columns.document, row) if columns.document else place
+    document = _name(where, columns.document, row) if columns.document else row_name
     if document is None:
         raise ThalwegError(f"{where}: column {columns.document!r:.60} is empty; the name of a document was expected")
     content, controls = _shown(content)
@@ -391,9 +391,9 @@ def _document(name: str, rows: Sequence[Row]) -> Document:
         return Document(name, even(part for text in texts for part in _paragraphs(text)), rows[0].label)
     lines, ends, before = [], [], 0
     for row in rows:
-        line, places = join(row.content)
+        line, word_ends = join(row.content)
         lines.append(line)
-        ends += [before + place for place in places]
+        ends += [before + end for end in word_ends]
         before += len(line) + 1  # the line break
     return Document(
         name, "\n".join(lines), rows[0].label, tuple(tag for row in rows for tag in row.tags or ()), tuple(ends)

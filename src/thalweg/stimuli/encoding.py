@@ -32,7 +32,7 @@ def encode(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]
     """Each document as tokens; every different word is encoded once."""
     known: dict[str, list[int]] = {}
     entries = pieces(tokenizer)
-    found = []
+    encoded = []
     for document in documents:
         words = WORD.findall(document.text)
         for word in words:
@@ -45,18 +45,18 @@ def encode(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]
         last = np.array([len(word) for word in words], np.int64).cumsum() - 1
         spoken, joints = _spoken(document, np.repeat(last, sizes)), unspaced(document.text)
         between = _at_characters(tokens, entries, joints) if joints.any() else joints[:0]
-        found.append(Encoded(tokens, first, spoken, between))
-    return found
+        encoded.append(Encoded(tokens, first, spoken, between))
+    return encoded
 
 
 def _at_characters(
-    tokens: Int[np.ndarray, " token"], entries: Sequence[bytes], places: Bool[np.ndarray, " place"]
+    tokens: Int[np.ndarray, " token"], entries: Sequence[bytes], allowed: Bool[np.ndarray, " place"]
 ) -> Bool[np.ndarray, " token"]:
     """Whether a token begins at one of these places of the text: where it begins with a whole character, not within."""
     shown = [entries[token] for token in tokens.tolist()]
     characters = np.array([sum(byte & 0xC0 != 0x80 for byte in piece) for piece in shown], np.int64)
     whole = np.array([piece[0] & 0xC0 != 0x80 for piece in shown], np.bool_)  # continuing bytes of UTF-8 are 10xxxxxx
-    return np.asarray(whole & places[characters.cumsum() - characters])
+    return np.asarray(whole & allowed[characters.cumsum() - characters])
 
 
 def encode_whole(documents: Sequence[Document], tokenizer: Tokenizer) -> list[Encoded]:
@@ -67,7 +67,7 @@ def encode_whole(documents: Sequence[Document], tokenizer: Tokenizer) -> list[En
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
-    found = []
+    encoded = []
     for document in documents:
         encoding = tokenizer.encode(document.text, add_special_tokens=False)
         tokens = np.array(encoding.ids, np.int32)
@@ -78,8 +78,8 @@ def encode_whole(documents: Sequence[Document], tokenizer: Tokenizer) -> list[En
         last = ends[word] - 1 if len(tokens) else word
         first, joints = _first(document.text, starts, offsets), unspaced(document.text)
         between = joints[offsets[:, 0]] & _after_all(offsets) if joints.any() else joints[:0]
-        found.append(Encoded(tokens, first, _spoken(document, last), between))
-    return found
+        encoded.append(Encoded(tokens, first, _spoken(document, last), between))
+    return encoded
 
 
 def _after_all(offsets: Int[np.ndarray, "token 2"]) -> Bool[np.ndarray, " token"]:
@@ -100,7 +100,7 @@ def _first(
     if not len(offsets):
         return np.zeros(0, np.bool_)
     start = starts[np.searchsorted(starts, offsets[:, 0], side="right").clip(min=1) - 1]
-    spaced = np.array([text[place] == " " for place in starts.tolist()])[np.searchsorted(starts, start)]
+    spaced = np.array([text[position] == " " for position in starts.tolist()])[np.searchsorted(starts, start)]
     before = np.concatenate([[0], np.maximum.accumulate(offsets[:-1, 1])])
     return np.asarray((offsets[:, 0] - start <= spaced) & (before <= start))
 
@@ -109,5 +109,5 @@ def _spoken(document: Document, last: Int[np.ndarray, " token"]) -> tuple[str, .
     """For each token, the tag at the last character of its word, if there are tags."""
     if not document.tags:
         return ()
-    place = np.searchsorted(np.array(document.ends, np.int64), last, side="right").clip(max=len(document.tags) - 1)
-    return tuple(document.tags[tagged] for tagged in place)
+    position = np.searchsorted(np.array(document.ends, np.int64), last, side="right").clip(max=len(document.tags) - 1)
+    return tuple(document.tags[tagged] for tagged in position)

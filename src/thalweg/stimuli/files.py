@@ -63,8 +63,8 @@ class ImageFiles:
         used, file = self.file[which].unique(return_inverse=True)
         return replace(
             self,
-            files=tuple(self.files[place] for place in used.tolist()),
-            columns=tuple(self.columns[place] for place in used.tolist()) if self.columns else (),
+            files=tuple(self.files[index] for index in used.tolist()),
+            columns=tuple(self.columns[index] for index in used.tolist()) if self.columns else (),
             file=file,
             row=self.row[which],
             digests=self.digests[which],
@@ -77,10 +77,10 @@ class ImageFiles:
         Raises:
             ThalwegError: an image that does not decode; it is named.
         """
-        places = torch.arange(len(self))[which].tolist()
-        if self.view is None or not places:
-            return self._squares(places, self.side).float() / 255
-        return prepared(self.view, map(self.picture, places))
+        indices = torch.arange(len(self))[which].tolist()
+        if self.view is None or not indices:
+            return self._squares(indices, self.side).float() / 255
+        return prepared(self.view, map(self.picture, indices))
 
     def viewed(self, view: View) -> "ImageFiles":
         """The same images as a model with this preprocessing is given them."""
@@ -91,11 +91,11 @@ class ImageFiles:
         """The middle squares of all images, decoded anew: take some before asking for them."""
         return self._squares(range(len(self)), self.side)
 
-    def _squares(self, places: Sequence[int], side: int) -> UInt8[Tensor, "taken 3 side side"]:
-        found = torch.empty(len(places), 3, side, side, dtype=torch.uint8)
-        for at, place in enumerate(places):
-            found[at] = torch.from_numpy(np.array(square(self.picture(place), side))).movedim(-1, 0)
-        return found
+    def _squares(self, indices: Sequence[int], side: int) -> UInt8[Tensor, "taken 3 side side"]:
+        squares = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
+        for at, index in enumerate(indices):
+            squares[at] = torch.from_numpy(np.array(square(self.picture(index), side))).movedim(-1, 0)
+        return squares
 
     def name(self, which: int) -> str:
         """Where one image lies."""
@@ -108,13 +108,13 @@ class ImageFiles:
         Raises:
             ThalwegError: it cannot be read or decoded; the file is named.
         """
-        place, row = int(self.file[which]), int(self.row[which])
-        file = self.files[place]
+        index, row = int(self.file[which]), int(self.row[which])
+        file = self.files[index]
         try:
             if row < 0:
                 content = regular_bytes(Path(file))
             else:
-                content = parquet.picture_bytes(parquet.entry(file, self.columns[place], row), file)
+                content = parquet.picture_bytes(parquet.entry(file, self.columns[index], row), file)
         except (OSError, ValueError) as wrong:
             raise ThalwegError(
                 f"{self.name(which)}: {why_unread(wrong)}; it was there when the images were read"
@@ -125,12 +125,12 @@ class ImageFiles:
 
     def low_level(self) -> Float[Tensor, "stimulus statistic"]:
         """Mean and contrast of each colour channel, and mean gradients along both axes, of the middle squares."""
-        found: Tensor | None = None  # written in place: small pieces that last would keep freed memory in pieces too
+        statistics: Tensor | None = None  # written in place: small pieces that last would fragment freed memory
         for piece in torch.arange(len(self)).split(PIECE):
             rows = low_level(self.take(piece).pixels)
-            found = torch.empty(len(self), rows.shape[1]) if found is None else found
-            found[piece[0] : piece[0] + len(rows)] = rows
-        return torch.empty(0, 8) if found is None else found
+            statistics = torch.empty(len(self), rows.shape[1]) if statistics is None else statistics
+            statistics[piece[0] : piece[0] + len(rows)] = rows
+        return torch.empty(0, 8) if statistics is None else statistics
 
     def last_token(self) -> None:
         """An image has no tokens."""

@@ -95,11 +95,11 @@ def regular_bytes(path: Path) -> bytes:
         ValueError: it is no regular file, or larger than `LARGEST`.
     """
     with open(path, "rb", opener=_without_waiting) as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError("is no regular file")
-        if found.st_size > LARGEST:
-            raise ValueError(f"has {-(-found.st_size >> 10):,} KiB; at most {LARGEST >> 20} MiB are read")
+        if status.st_size > LARGEST:
+            raise ValueError(f"has {-(-status.st_size >> 10):,} KiB; at most {LARGEST >> 20} MiB are read")
         return file.read(LARGEST)
 
 
@@ -128,8 +128,8 @@ def _entries(folder: Path, skipped: Counter[str]) -> Iterator[tuple[os.DirEntry[
 
 
 def _identity(path: Path) -> Identity:
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _above(folder: Path) -> frozenset[Identity]:

@@ -56,9 +56,9 @@ def read_idx(folder: Path, name: str, axes: int) -> Tensor:
         raise ThalwegError(f"{path}: cannot be unpacked ({damage}); a whole gzip file was expected") from damage
     header = 4 + 4 * axes
     if len(content) < header or content[:4] != bytes([0, 0, IDX_TYPE, axes]):
-        found = content[:4].hex(" ") or "nothing"
+        beginning = content[:4].hex(" ") or "nothing"
         kind = f"IDX, unsigned bytes, {axes} ax{'is' if axes == 1 else 'es'}"
-        raise ThalwegError(f"{path}: starts with {found}; 00 00 08 {axes:02x} was expected ({kind})")
+        raise ThalwegError(f"{path}: starts with {beginning}; 00 00 08 {axes:02x} was expected ({kind})")
     shape = struct.unpack(f">{axes}I", content[4:header])
     if len(content) - header != int(np.prod(shape, dtype=np.int64)):
         raise ThalwegError(

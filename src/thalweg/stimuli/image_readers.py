@@ -79,9 +79,9 @@ def read_images(
     pictures = [file for file in listing.files if file.suffix.lower() in ENDINGS]
     tables = [file for file in listing.files if file.suffix.lower() == TABLES]
     if tables and not pictures:
-        chosen, said = _one_split(path, tables, _split_of_table)
+        chosen, remarks = _one_split(path, tables, _split_of_table)
         others = _others(listing, lambda file: file.suffix.lower() == TABLES)
-        return read(chosen, passed=(*said, *others))
+        return read(chosen, passed=(*remarks, *others))
     if named := image_column or label_column:
         raise ThalwegError(
             f"{readable(path)}: column {named!r} was named, but the folder holds no Parquet files, or picture files too"
@@ -134,7 +134,7 @@ def read_tables(
         label_names=names,
         columns=tuple(table.column for table in tables),
     )
-    loads = (partial(parquet.picture_bytes, found, table.file) for table in tables for found in parquet.entries(table))
+    loads = (partial(parquet.picture_bytes, entry, table.file) for table in tables for entry in parquet.entries(table))
     return _checked(path, images, loads, skip_bad, _account_of_tables(tables, passed))
 
 
@@ -207,8 +207,8 @@ def _one_split(
 
 def _from_pictures(listing: Listing, pictures: Sequence[Path], skip_bad: bool) -> ImageFiles:
     folder = listing.folder
-    chosen, said = _one_split(folder, pictures, _split_of_picture)
-    within = [file.relative_to(folder).parts[1 if said else 0 :] for file in chosen]
+    chosen, remarks = _one_split(folder, pictures, _split_of_picture)
+    within = [file.relative_to(folder).parts[1 if remarks else 0 :] for file in chosen]
     labels, names = _coded([readable(parts[0]) if len(parts) > 1 else "" for parts in within], {}, folder)
     images = ImageFiles(
         files=tuple(map(str, chosen)),
@@ -218,7 +218,7 @@ def _from_pictures(listing: Listing, pictures: Sequence[Path], skip_bad: bool) -
         labels=labels,
         label_names=names,
     )
-    passed = (*said, *_others(listing, lambda file: file.suffix.lower() in ENDINGS))
+    passed = (*remarks, *_others(listing, lambda file: file.suffix.lower() in ENDINGS))
     classes = "no classes (there are no subfolders)" if names == ("",) else f"{len(names):,} classes by subfolder"
     account = _Account(f"picture files ({_endings(chosen)}), {classes}", passed)
     return _checked(folder, images, (partial(regular_bytes, file) for file in chosen), skip_bad, account)
@@ -277,7 +277,7 @@ def _coded(
         most = max([*numbers, *names])
         return torch.tensor(numbers), tuple(names.get(number, str(number)) for number in range(most + 1))
     classes = sorted(set(labels), key=lambda label: (str(type(label)), label))
-    code = {label: place for place, label in enumerate(classes)}
+    code = {label: number for number, label in enumerate(classes)}
     shown = tuple(names.get(label, str(label)) if isinstance(label, int) else str(label) for label in classes)
     return torch.tensor([code[label] for label in labels]), shown
 
@@ -294,7 +294,7 @@ def _checked(
         ThalwegError: some do not decode and are not to be left out, or none does.
     """
     looks = list(_looks(loads, skip_bad))
-    bad = [f"{images.name(place)} {seen.flaw}" for place, (_, seen) in enumerate(looks) if seen.flaw]
+    bad = [f"{images.name(index)} {seen.flaw}" for index, (_, seen) in enumerate(looks) if seen.flaw]
     if bad and (len(bad) == len(looks) or not skip_bad):
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         mend = "mend them" if len(bad) == len(looks) else "mend them, take them away, or leave them out with --skip-bad"
@@ -308,8 +308,8 @@ def _checked(
     digests = np.frombuffer(b"".join(digest for digest, _ in good), np.uint8).reshape(-1, DIGEST)
     grey = [seen.peak for _, seen in good if seen.peak is not None and seen.grey]
     white = white_of(max(grey)) if grey else WHITE
-    said = [f"{readable(path)}: read {len(kept):,} {account.taken}", *account.passed, *_remarks(good, bad, white)]
-    return replace(kept, digests=torch.from_numpy(digests.copy()), white=white, notes=("; ".join(said),))
+    remarks = [f"{readable(path)}: read {len(kept):,} {account.taken}", *account.passed, *_remarks(good, bad, white)]
+    return replace(kept, digests=torch.from_numpy(digests.copy()), white=white, notes=("; ".join(remarks),))
 
 
 def _remarks(good: Sequence[Look], bad: Sequence[str], white: int) -> Iterator[str]:
@@ -337,8 +337,8 @@ def _looks(loads: Iterable[Callable[[], bytes]], whole: bool) -> Iterator[Look]:
     """A first look at each image, or at the whole of each; in threads, some at a time."""
     waiting = iter(loads)
     with ThreadPoolExecutor(default_workers()) as threads:
-        while some := list(islice(waiting, PIECE)):
-            yield from threads.map(partial(_look, whole=whole), some)
+        while piece := list(islice(waiting, PIECE)):
+            yield from threads.map(partial(_look, whole=whole), piece)
 
 
 def _look(load: Callable[[], bytes], *, whole: bool) -> Look:

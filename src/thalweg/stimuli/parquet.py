@@ -221,14 +221,14 @@ def _slice(file: str, column: str, start: int) -> Sequence[Entry]:
     return list(zip(cells.struct.field("bytes").to_list(), paths, strict=True))
 
 
-def picture_bytes(found: Entry, file: str) -> bytes:
+def picture_bytes(entry: Entry, file: str) -> bytes:
     """The bytes of a picture of a Parquet file, from the file below its folder that its path names where it holds none.
 
     Raises:
         OSError: that file cannot be read.
         ValueError: neither bytes nor path, or a path that leads elsewhere or to no regular file.
     """
-    content, path = found
+    content, path = entry
     if content is not None:
         return content
     if not path:

@@ -57,7 +57,7 @@ def unspaced(text: str) -> Bool[np.ndarray, " place"]:
     """For each place in a text, and the one after it, whether it may be cut there for want of spaces: before a letter
     or digit, where that or the character before it is of a script without spaces.
     """
-    found = np.zeros(len(text) + 1, np.bool_)
+    joints = np.zeros(len(text) + 1, np.bool_)
     if not text.isascii() and LETTER.search(text):
-        found[[joint.start() for joint in JOINT.finditer(text)]] = True
-    return found
+        joints[[joint.start() for joint in JOINT.finditer(text)]] = True
+    return joints

@@ -41,8 +41,8 @@ class Decoded:
 
     def unusual(self) -> list[str]:
         """What is to be said of how it was read."""
-        said = [] if self.encoding == "UTF-8" else [f"read as {self.encoding}"]
-        return said + ([spaced(self.controls)] if self.controls else [])
+        remarks = [] if self.encoding == "UTF-8" else [f"read as {self.encoding}"]
+        return remarks + ([spaced(self.controls)] if self.controls else [])
 
 
 def spaced(controls: int) -> str:
@@ -62,7 +62,7 @@ def mode(path: Path) -> int:
         ThalwegError: nothing is there, it cannot be looked at, or it is a device, a pipe or a socket.
     """
     try:
-        found = path.stat().st_mode
+        type_bits = path.stat().st_mode
     except FileNotFoundError as missing:
         raise ThalwegError(
             f"{readable(path)}: there is no such file or folder; a text, or a table as Parquet, JSON or CSV, was "
@@ -71,9 +71,9 @@ def mode(path: Path) -> int:
     except (OSError, ValueError) as wrong:  # no permission, a loop of links, a name too long or with a zero in it
         why = wrong.strerror if isinstance(wrong, OSError) else reason(wrong)
         raise ThalwegError(f"{readable(path)[:200]!r}: is no path that can be read ({why})") from wrong
-    if not (stat.S_ISREG(found) or stat.S_ISDIR(found)):
+    if not (stat.S_ISREG(type_bits) or stat.S_ISDIR(type_bits)):
         raise ThalwegError(f"{readable(path)}: is neither a file nor a folder (a device, pipe or socket)")
-    return found
+    return type_bits
 
 
 def decoded(path: Path) -> Decoded:
@@ -112,13 +112,13 @@ def _refuse_formats(path: Path, content: bytes) -> None:
             raise ThalwegError(f"{readable(path)}: {what}, not text; {advice.replace('FILE', readable(path))}")
 
 
-def _not_in(encoding: str, path: Path, content: bytes, place: int) -> ThalwegError:
+def _not_in(encoding: str, path: Path, content: bytes, position: int) -> ThalwegError:
     """The error for a file that is not in the encoding that was expected, from this byte on."""
     name = readable(path)
     if encoding != "UTF-8":
-        return ThalwegError(f"{name}: is {encoding} by its first bytes, but damaged at byte {place}; save it again")
-    line = content.count(b"\n", 0, place) + 1
+        return ThalwegError(f"{name}: is {encoding} by its first bytes, but damaged at byte {position}; save it again")
+    line = content.count(b"\n", 0, position) + 1
     return ThalwegError(
-        f"{name}, line {line}: is not UTF-8 (byte {place} is 0x{content[place]:02x}), but perhaps Latin-1 or "
+        f"{name}, line {line}: is not UTF-8 (byte {position} is 0x{content[position]:02x}), but perhaps Latin-1 or "
         f"Windows-1252; save the file as UTF-8, as by: iconv -f WINDOWS-1252 -t UTF-8 {name}"
     )

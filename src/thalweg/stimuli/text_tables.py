@@ -86,8 +86,8 @@ class _ParquetRows(Sequence[tuple[str, Row]]):
     def __len__(self) -> int:
         return self.frame.height
 
-    def __getitem__(self, place: Any) -> Any:
-        return f"row {place + 1}", self.frame.row(place, named=True)
+    def __getitem__(self, index: Any) -> Any:
+        return f"row {index + 1}", self.frame.row(index, named=True)
 
     def __iter__(self) -> Iterator[tuple[str, Row]]:
         for number, row in enumerate(self.frame.iter_rows(named=True), 1):
@@ -138,7 +138,7 @@ def _whole(path: Path, value: Any, content: Decoded) -> Table:
         value = [value] if rows is None else rows
     if not isinstance(value, list):
         raise ThalwegError(f"{readable(path)}: holds {type(value).__name__} {value!r:.40}; {JSON_FORMS}")
-    table = _of_objects(path, [(f"row {place}", entry) for place, entry in enumerate(value, 1)], unusual)
+    table = _of_objects(path, [(f"row {row_name}", entry) for row_name, entry in enumerate(value, 1)], unusual)
     return replace(table, twice={**twice, **table.twice})
 
 
@@ -166,13 +166,13 @@ def _of_objects(path: Path, entries: Sequence[tuple[str, Any]], unusual: Sequenc
     """A table of JSON objects, a row each; strings are rows of a column `text`."""
     rows: list[tuple[str, Row]] = []
     twice: dict[str, str] = {}
-    for place, entry in entries:
+    for row_name, entry in entries:
         if not isinstance(entry, dict | str):
             raise ThalwegError(
-                f"{readable(path)}, {place}: holds a {type(entry).__name__}; an object or a string was expected"
+                f"{readable(path)}, {row_name}: holds a {type(entry).__name__}; an object or a string was expected"
             )
-        rows.append((place, {TEXT: entry} if isinstance(entry, str) else entry))
-        twice |= {name: place for name in getattr(entry, "twice", ()) if name not in twice}
+        rows.append((row_name, {TEXT: entry} if isinstance(entry, str) else entry))
+        twice |= {name: row_name for name in getattr(entry, "twice", ()) if name not in twice}
     columns = dict.fromkeys(column for _, row in rows for column in row)
     return Table(tuple(columns), rows, tuple(unusual), twice)
 
@@ -183,16 +183,16 @@ def _delimited(path: Path) -> Table:
     separator, header = _header(path, content.text)
     columns = [name.strip() for name in header]
     rows: list[tuple[str, Row]] = []
-    for place, values in _records(path, content.text, separator):
+    for row_name, values in _records(path, content.text, separator):
         if len(values) > len(columns) and not any(values[len(columns) :]):
             values = values[: len(columns)]
         if len(values) != len(columns):
             raise ThalwegError(
-                f"{readable(path)}, {place}: has {len(values)} values separated by {SEPARATORS[separator]}; "
+                f"{readable(path)}, {row_name}: has {len(values)} values separated by {SEPARATORS[separator]}; "
                 f"{len(columns)} were expected, as the first line has. A text that holds the separator or a line break "
                 'stands in double quotes ("), and a double quote in it is doubled'
             )
-        rows.append((place, dict(zip(columns, values, strict=True))))
+        rows.append((row_name, dict(zip(columns, values, strict=True))))
     twice = {name: "the first line" for at, name in enumerate(columns) if name in columns[:at]}
     unusual = content.unusual() + ([] if separator == "," else [f"values separated by {SEPARATORS[separator]}"])
     return Table(tuple(dict.fromkeys(columns)), rows[1:], tuple(unusual), twice)
@@ -201,16 +201,16 @@ def _delimited(path: Path) -> Table:
 def _header(path: Path, text: str) -> tuple[str, list[str]]:
     """The separator of a CSV file and the first line's values: of all separators, the one that makes most of them."""
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    found: dict[str, list[str]] = {}
+    columns_of: dict[str, list[str]] = {}
     for separator in sorted(SEPARATORS, key=lambda separator: separator != usual):
         try:
-            found[separator] = next(_records(path, text, separator))[1]
+            columns_of[separator] = next(_records(path, text, separator))[1]
         except ThalwegError:
             continue
-    if not found:
+    if not columns_of:
         next(_records(path, text, usual))  # says what is wrong
-    separator = max(found, key=lambda separator: len(found[separator]))
-    return separator, found[separator]
+    separator = max(columns_of, key=lambda separator: len(columns_of[separator]))
+    return separator, columns_of[separator]
 
 
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[str, list[str]]]:

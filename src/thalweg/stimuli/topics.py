@@ -21,10 +21,10 @@ ROUNDS = 50  # of the factorisation: four times as many change the error by a th
 
 def counted(rows: Iterable[Int[np.ndarray, " _"]], entries: int) -> csr_array:
     """How often each row holds each of so many tokens (row, token): a sparse matrix, for vocabularies are large."""
-    found = [np.unique(row, return_counts=True) for row in rows]
-    ends = np.cumsum([0, *(len(tokens) for tokens, _ in found)])
-    tokens, times = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return csr_array((times, tokens.astype(np.int32), ends.astype(np.int32)), (len(found), entries))
+    counts = [np.unique(row, return_counts=True) for row in rows]
+    ends = np.cumsum([0, *(len(tokens) for tokens, _ in counts)])
+    tokens, times = (np.concatenate(parts) for parts in zip(*counts, strict=True))
+    return csr_array((times, tokens.astype(np.int32), ends.astype(np.int32)), (len(counts), entries))
 
 
 def topics(documents: Sequence[Encoded], entries: int, *, seed: int) -> Float[Tensor, "topic token"]:
@@ -39,11 +39,13 @@ def topics(documents: Sequence[Encoded], entries: int, *, seed: int) -> Float[Te
     from sklearn.feature_extraction.text import TfidfTransformer
 
     passages = [
-        one.tokens[start : start + PASSAGE] for one in documents for start in range(0, max(1, len(one.tokens)), PASSAGE)
+        document.tokens[start : start + PASSAGE]
+        for document in documents
+        for start in range(0, max(1, len(document.tokens)), PASSAGE)
     ]
     if len(passages) > PASSAGES:
         chosen = np.random.default_rng(seed).choice(len(passages), PASSAGES, replace=False)
-        passages = [passages[place] for place in np.sort(chosen)]
+        passages = [passages[index] for index in np.sort(chosen)]
     counts = counted(passages, entries).astype(np.float64)
     rare = np.asarray((counts > 0).mean(0)).ravel() <= COMMON
     weighted = csr_array(TfidfTransformer(sublinear_tf=True).fit_transform(counts).multiply(rare[None]))

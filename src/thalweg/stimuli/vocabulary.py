@@ -41,10 +41,10 @@ def pieces(tokenizer: Tokenizer) -> tuple[bytes, ...]:
     spelt = _from_printable if "ByteLevel" in f"{tokenizer.pre_tokenizer} {tokenizer.decoder}" else _from_sentence_piece
     entries = tokenizer.get_vocab(with_added_tokens=True)
     added = tokenizer.get_added_tokens_decoder()
-    found = [b""] * (1 + max(entries.values()))
+    texts = [b""] * (1 + max(entries.values()))
     for entry, number in entries.items():
-        found[number] = added[number].content.encode() if number in added else spelt(entry)
-    return tuple(found)
+        texts[number] = added[number].content.encode() if number in added else spelt(entry)
+    return tuple(texts)
 
 
 def _printable() -> dict[str, int]:

@@ -126,8 +126,8 @@ class Windows:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         last = self.length - 1
         pieces = tuple(
-            decoder.decode(self.vocabulary.pieces[token], final=place == last)
-            for place, token in enumerate(self.tokens[which].tolist())
+            decoder.decode(self.vocabulary.pieces[token], final=index == last)
+            for index, token in enumerate(self.tokens[which].tolist())
         )
         return Shown(self.label_names[int(self.labels[which])], pieces=pieces)
 

@@ -73,19 +73,19 @@ def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, devic
             logits = model(stimuli.batch(which).to(device))
             labels = all_labels[which].to(device)
             if not isinstance(logits, Tensor) or logits.shape != (len(which), len(stimuli.label_names)):
-                found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+                returned = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
                 expected = (len(which), len(stimuli.label_names))
-                raise ThalwegError(f"the model returned {found}; logits of shape {expected} were expected")
+                raise ThalwegError(f"the model returned {returned}; logits of shape {expected} were expected")
             if not logits.isfinite().all():
                 raise ThalwegError(
                     "the model returned NaN or infinite logits; train it with a smaller learning rate or mend it"
                 )
             loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
-    return _told(loss / len(stimuli), right / len(stimuli), all_labels)
+    return _strength(loss / len(stimuli), right / len(stimuli), all_labels)
 
 
-def _told(loss: float, accuracy: float, labels: Tensor) -> Strength:
+def _strength(loss: float, accuracy: float, labels: Tensor) -> Strength:
     unknown_bits = entropy(labels)
     bits = unknown_bits - loss / math.log(2)
     if unknown_bits < LEAST_ENTROPY:
@@ -97,7 +97,7 @@ def from_logits(logits: Float[Tensor, "stimulus class"], labels: Int[Tensor, " s
     """The same, of logits that are there already; all NaN where these are not finite."""
     loss = float(nn.functional.cross_entropy(logits.double(), labels.long()))
     right = float((logits.argmax(1) == labels).double().mean())
-    return _told(loss, right if math.isfinite(loss) else math.nan, labels.long())
+    return _strength(loss, right if math.isfinite(loss) else math.nan, labels.long())
 
 
 def forward_flops(model: nn.Module, stimuli: Stimuli) -> int:

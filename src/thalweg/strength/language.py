@@ -46,13 +46,13 @@ def windows(stimuli: object) -> Windows:
     return stimuli
 
 
-def _said(found: Mapping[str, Tensor], stimuli: Windows) -> dict[str, float]:
+def _strength(sums: Mapping[str, Tensor], stimuli: Windows) -> dict[str, float]:
     """How well a model says the next token: `bits` = (unigram model's bits - model's bits) / bytes of those tokens.
 
     `loss` is in nats per token, `bits_per_byte` is the model's own, `share` is `bits` over the unigram model's bits per
     byte, `accuracy` the share of next tokens that the model finds likeliest.
     """
-    nats, right = float(found["nats"].sum()), int(found["right"].sum())
+    nats, right = float(sums["nats"].sum()), int(sums["right"].sum())
     targets = stimuli.targets(slice(None)).flatten()
     targets = targets[targets != NO_TARGET]
     vocabulary = stimuli.vocabulary
@@ -67,7 +67,7 @@ def _said(found: Mapping[str, Tensor], stimuli: Windows) -> dict[str, float]:
     }
 
 
-def _looked(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> dict[str, Tensor]:
+def _sums(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> dict[str, Tensor]:
     """Of each window, the nats of all next tokens that are known and how many of these the model finds likeliest.
 
     Raises:
@@ -88,7 +88,7 @@ def _looked(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> dict[
     return {"nats": torch.cat(nats), "right": torch.cat(right)}
 
 
-evaluate = Evaluation(_looked, _said)
+evaluate = Evaluation(_sums, _strength)
 
 
 def spread(stimuli: Windows, most: int) -> Windows:
@@ -105,7 +105,7 @@ def mean_loss(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> flo
         ThalwegError: as `evaluate` does.
     """
     known = int((stimuli.targets(slice(None)) != NO_TARGET).sum())
-    return float(_looked(model, stimuli, device=device)["nats"].sum()) / known
+    return float(_sums(model, stimuli, device=device)["nats"].sum()) / known
 
 
 def _check(logits: object, shape: tuple[int, int, int], needed: int) -> None:
@@ -114,10 +114,10 @@ def _check(logits: object, shape: tuple[int, int, int], needed: int) -> None:
     A model may know more tokens than the vocabulary has, and a published one fewer: those that were added for another
     use. It must know those that occur.
     """
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if not isinstance(logits, Tensor) or found[:2] != shape[:2] or logits.ndim != 3 or logits.shape[2] < needed:
+    returned = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or returned[:2] != shape[:2] or logits.ndim != 3 or logits.shape[2] < needed:
         raise ThalwegError(
-            f"the model returned {found}; logits of shape {shape} (window, token, vocabulary) were expected"
+            f"the model returned {returned}; logits of shape {shape} (window, token, vocabulary) were expected"
         )
     if not logits.isfinite().all():
         raise ThalwegError(

@@ -90,8 +90,8 @@ def last_features(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     def end(_module: nn.Module, _given: object, output: object) -> None:
         answer = answer_in(output)
         if answer is not None:
-            own = [given for given, gave in ran if gave is answer or gave.data_ptr() == answer.data_ptr()]
-            seen["features"] = _over_last(own[-1]) if own else _of_output(answer)
+            inputs = [given for given, gave in ran if gave is answer or gave.data_ptr() == answer.data_ptr()]
+            seen["features"] = _over_last(inputs[-1]) if inputs else _of_output(answer)
         ran.clear()
 
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]

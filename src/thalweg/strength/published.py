@@ -17,7 +17,7 @@ from thalweg.strength.probe import MOST_FEATURES, halves_of_probe, last_features
 NOTHING: dict[str, float | None] = {"loss": None, "bits": None, SHARE: None, "accuracy": None}
 
 
-def _looked(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, Tensor]:
+def _outputs(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, Tensor]:
     """Of each stimulus, the model's logits, where it has one for each of the pool's classes, and its last features."""
     model = in_precision(placed(model.eval(), device), torch.float32)
     outputs, features = [], []
@@ -43,18 +43,18 @@ def _rows(values: Tensor | None, rows: int, columns: int = 0) -> Tensor:
     return values.float().cpu()
 
 
-def _said(found: Mapping[str, Tensor], stimuli: Stimuli) -> dict[str, float | str | None]:
+def _strength(outputs: Mapping[str, Tensor], stimuli: Stimuli) -> dict[str, float | str | None]:
     """How strong a published model is: as a classifier, where it tells the pool's classes apart, and by a linear probe.
 
     `loss`, `bits`, `share` and `accuracy` are missing where the number of its classes is not the pool's; the classes
     must be in the model's order. `probe` is the accuracy of a linear classifier on its last features, fitted on half of
     the stimuli and tested on the other; `probe_note` says why it is missing.
     """
-    labels, logits = stimuli.labels.long(), found["logits"]
-    told = logits.ndim == 2 and logits.shape[1] == len(stimuli.label_names)
-    strength = from_logits(logits, labels) if told else NOTHING
-    accuracy, note = probe(found["features"], labels, *halves_of_probe(labels, stimuli))
+    labels, logits = stimuli.labels.long(), outputs["logits"]
+    fits = logits.ndim == 2 and logits.shape[1] == len(stimuli.label_names)
+    strength = from_logits(logits, labels) if fits else NOTHING
+    accuracy, note = probe(outputs["features"], labels, *halves_of_probe(labels, stimuli))
     return {**strength, "probe": accuracy, "probe_note": note or None}
 
 
-published = Evaluation(_looked, _said)
+published = Evaluation(_outputs, _strength)

@@ -212,22 +212,22 @@ def weights(checkpoint: Checkpoint) -> str:
 @lru_cache(maxsize=64)
 def _hash(files: tuple[Path, ...], _changed: tuple[int, ...]) -> str:
     """Sixteen hexadecimal digits for files, read once unless one changes."""
-    found = []
+    digests = []
     for file in files:
         kept = file.resolve()
         known = kept.parent.name == "blobs" and HUB_HASH.fullmatch(kept.name)
-        found.append(kept.name if known else file_digest(file))
-    one = found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
-    return one[:16]
+        digests.append(kept.name if known else file_digest(file))
+    digest = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return digest[:16]
 
 
 def import_transformers() -> Any:
     """The library, silent, and without the kernels that it would fetch from its hub and run."""
     if "transformers" not in sys.modules:
         os.environ.setdefault("USE_HUB_KERNELS", "NO")  # read once, when it is imported
-    said = "language models (hf:NAME) need the extra 'language': pip install 'thalweg[language]'"
-    transformers: Any = imported("transformers", said=said)
-    logging = imported("transformers.utils.logging", said=said)
+    hint = "language models (hf:NAME) need the extra 'language': pip install 'thalweg[language]'"
+    transformers: Any = imported("transformers", said=hint)
+    logging = imported("transformers.utils.logging", said=hint)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     return transformers

@@ -64,8 +64,8 @@ def lite_file(which: str) -> Path:
 
 def lite_untrained(which: str) -> nn.Module:
     """The architecture, newly initialised."""
-    said = "EfficientNet-Lite needs its network: pip install efficientnet-lite-pytorch"
-    model: nn.Module = imported("efficientnet_lite_pytorch", said=said).EfficientNet.from_name(
+    hint = "EfficientNet-Lite needs its network: pip install efficientnet-lite-pytorch"
+    model: nn.Module = imported("efficientnet_lite_pytorch", said=hint).EfficientNet.from_name(
         f"efficientnet-lite{which}"
     )
     return ready(model)

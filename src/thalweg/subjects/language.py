@@ -48,8 +48,8 @@ def causal(rest: str, *, trust_remote_code: bool = False, device_map: str | None
     checkpoint = named(rest, trust_remote_code=trust_remote_code, device_map=device_map)
     if bare:
         architecture = partial(build, checkpoint)
-        found = layers(skeleton(checkpoint))
-        return Subject(checkpoint.short, architecture, found, architecture, kind="transformer", modality="text")
+        known = layers(skeleton(checkpoint))
+        return Subject(checkpoint.short, architecture, known, architecture, kind="transformer", modality="text")
     located(checkpoint)
     return Subject(
         name=checkpoint.short,

@@ -46,8 +46,8 @@ class Activation:
         torchvision_first()
         from transformers.activations import ACT2FN
 
-        found: Tensor = ACT2FN[self.name](values)
-        return found
+        result: Tensor = ACT2FN[self.name](values)
+        return result
 
 
 def layers(model: nn.Module, *, skip: int = 0) -> tuple[Layer, ...]:
@@ -72,17 +72,19 @@ def layers(model: nn.Module, *, skip: int = 0) -> tuple[Layer, ...]:
             "name the layers in a subject of your own, FILE.py:NAME"
         )
     blocks = min(lists, key=lambda name: name.count("."))
-    found: list[Layer] = []
+    measured: list[Layer] = []
     for number, block in enumerate(model.get_submodule(blocks).children()):
-        found += in_block(f"{blocks}.{number}", {name for name, _ in block.named_modules()}, _activation(config), skip)
-    if len(found) < 3 * config.num_hidden_layers:
+        measured += in_block(
+            f"{blocks}.{number}", {name for name, _ in block.named_modules()}, _activation(config), skip
+        )
+    if len(measured) < 3 * config.num_hidden_layers:
         warnings.warn(
             f"{type(model).__name__}: not all of its heads and neurons are where they are known to be, so "
-            f"{len(found)} layers of {config.num_hidden_layers} blocks are measured; name others in a subject of your "
-            "own",
+            f"{len(measured)} layers of {config.num_hidden_layers} blocks are measured; name others in a subject of "
+            "your own",
             stacklevel=2,
         )
-    return tuple(found)
+    return tuple(measured)
 
 
 def in_block(block: str, modules: set[str], activation: Activation | None, skip: int = 0) -> list[Layer]:
@@ -104,7 +106,9 @@ def kind_of(layer: str, model: nn.Module) -> str:
     that is.
     """
     name, _, side = layer.partition(":")
-    spelt = [kind for kind, spellings in KINDS.items() if name.endswith(tuple(f".{one}" for one in spellings))]
+    spelt = [
+        kind for kind, spellings in KINDS.items() if name.endswith(tuple(f".{spelling}" for spelling in spellings))
+    ]
     if spelt:
         return spelt[0]
     if not side and name.rpartition(".")[2].isdigit():
@@ -114,5 +118,7 @@ def kind_of(layer: str, model: nn.Module) -> str:
 
 def _activation(config: Any) -> Activation | None:
     """The function that comes after the neurons."""
-    found = next((getattr(config, name) for name in ACTIVATIONS if isinstance(getattr(config, name, None), str)), None)
-    return Activation(found) if found else None
+    activation = next(
+        (getattr(config, name) for name in ACTIVATIONS if isinstance(getattr(config, name, None), str)), None
+    )
+    return Activation(activation) if activation else None

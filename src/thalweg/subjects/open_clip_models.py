@@ -75,5 +75,5 @@ def _open_clip_transforms(name: str, tag: str) -> Any:
     package = vision_package("open_clip")
     config: Mapping[str, Any] = package.get_pretrained_cfg(name, tag)
     size = package.get_model_config(name)["vision_cfg"]["image_size"]
-    told = {key: config[key] for key in ("mean", "std", "interpolation", "resize_mode")}
-    return package.image_transform(size, is_train=False, **told)
+    settings = {key: config[key] for key in ("mean", "std", "interpolation", "resize_mode")}
+    return package.image_transform(size, is_train=False, **settings)

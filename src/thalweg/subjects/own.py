@@ -40,9 +40,9 @@ def from_file(file: str, name: str) -> Subject:
     subjects = {key for key, value in vars(module).items() if isinstance(value, Subject)}
     if name not in vars(module):
         raise unknown(f"subject in {file}", name, subjects)
-    found = vars(module)[name]
+    entry = vars(module)[name]
     with user_code(f"{file}: {name}"):
-        made = found() if callable(found) and not isinstance(found, Subject) else found
+        made = entry() if callable(entry) and not isinstance(entry, Subject) else entry
     if not isinstance(made, Subject):
         raise ThalwegError(f"{file}: {name} is {type(made).__name__}; a thalweg.Subject was expected")
     return made

@@ -45,8 +45,8 @@ def timm(rest: str, *, bare: bool = False) -> Subject:
 def _timm_file(config: Any, who: str) -> Path:
     """Where timm would find the weights: in huggingface_hub's cache, or else in torch.hub's folder."""
     if config.hf_hub_id:
-        own = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
-        return in_hub(config.hf_hub_id, own, who=who)
+        files = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
+        return in_hub(config.hf_hub_id, files, who=who)
     return in_checkpoints(Path(config.url).name, who=who, source=f"timm fetches it from {config.url}")
 
 

@@ -37,7 +37,7 @@ def torchvision(rest: str, *, bare: bool = False) -> Subject:
     models = vision_package("torchvision").models
     if name not in (known := models.list_models(module=models)):
         raise unknown("classifier of torchvision", name, known)
-    published = {one.name: one for one in models.get_model_weights(name)}
+    published = {entry.name: entry for entry in models.get_model_weights(name)}
     who, in_file = f"torchvision:{rest}", chosen.endswith((SAFE, *PICKLED))
     if not in_file and at and chosen not in ("DEFAULT", *published):
         raise unknown(f"weights of torchvision's {name}", chosen, published)

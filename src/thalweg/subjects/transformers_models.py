@@ -57,10 +57,10 @@ def _loading(checkpoint: Checkpoint, folder: Path, what: str, reads: Sequence[Pa
         "local_files_only": True,
         "trust_remote_code": checkpoint.trust_remote_code,
     }
-    own_code = not checkpoint.name.endswith(".gguf") and _brings_code(folder)
+    custom_code = not checkpoint.name.endswith(".gguf") and _brings_code(folder)
     if checkpoint.name.endswith(".gguf"):
         options["gguf_file"] = Path(checkpoint.name).name
-    elif own_code and not checkpoint.trust_remote_code:
+    elif custom_code and not checkpoint.trust_remote_code:
         raise ThalwegError(
             f"{checkpoint.name}: is of an architecture that transformers does not know, and brings its own code; "
             "read that code, and then let it run with --trust-remote-code"
@@ -73,7 +73,7 @@ def _loading(checkpoint: Checkpoint, folder: Path, what: str, reads: Sequence[Pa
     except Exception as wrong:
         for file in reads:
             check_file(file)
-        if own_code:
+        if custom_code:
             with user_code(f"{checkpoint.name}: the code that it brings along"):
                 raise
         raise ThalwegError(f"{reads[0]}: {what} by transformers ({_full_reason(wrong)})") from wrong
@@ -86,11 +86,13 @@ def _full_reason(wrong: Exception) -> str:
     if isinstance(wrong, struct.error):
         return "damaged or cut off: the file ends where numbers were expected"
     lines = str(wrong).strip().splitlines()
-    said = f"{reason(wrong)} {lines[1].strip()[:300]}" if len(lines) > 1 and lines[0].endswith(":") else reason(wrong)
+    message = (
+        f"{reason(wrong)} {lines[1].strip()[:300]}" if len(lines) > 1 and lines[0].endswith(":") else reason(wrong)
+    )
     if not isinstance(wrong, ArithmeticError | LookupError | TypeError | AttributeError) or len(lines) > 1:
-        return said
+        return message
     where = traceback.extract_tb(wrong.__traceback__)[-1].line
-    return f"{said}, at {where}" if where else said
+    return f"{message}, at {where}" if where else message
 
 
 @contextmanager
@@ -232,13 +234,13 @@ def _published_tokenizer(checkpoint: Checkpoint) -> Any:
     gguf = checkpoint.name.endswith(".gguf")
     files = [Path(checkpoint.name)] if gguf else existing_files(folder, (*TOKENIZERS, *OF_TOKENIZERS))
     with _loading(checkpoint, folder, "no tokenizer can be made of it", files) as options:
-        found = import_transformers().AutoTokenizer.from_pretrained(**options)
-    if not hasattr(found, "backend_tokenizer"):
+        tokenizer = import_transformers().AutoTokenizer.from_pretrained(**options)
+    if not hasattr(tokenizer, "backend_tokenizer"):
         raise ThalwegError(
-            f"{checkpoint.name}: its tokenizer ({type(found).__name__}) does not say which characters its tokens are "
-            "of; one with a tokenizer.json was expected"
+            f"{checkpoint.name}: its tokenizer ({type(tokenizer).__name__}) does not say which characters its tokens "
+            "are of; one with a tokenizer.json was expected"
         )
-    return found
+    return tokenizer
 
 
 @lru_cache(maxsize=64)
@@ -248,8 +250,8 @@ def beginning(checkpoint: Checkpoint) -> tuple[int, ...]:
     with_them = list(published.encode("a"))
     without = list(published.encode("a", add_special_tokens=False))
     before = range(len(with_them) - len(without) + 1)
-    place = next((place for place in before if with_them[place : place + len(without)] == without), 0)
-    return tuple(with_them[:place])
+    index = next((index for index in before if with_them[index : index + len(without)] == without), 0)
+    return tuple(with_them[:index])
 
 
 def adapted(model: Any, begin: Sequence[int]) -> nn.Module:
@@ -263,13 +265,15 @@ def adapted(model: Any, begin: Sequence[int]) -> nn.Module:
     model.logits_unread = False
     model.read_out = next((name for name, module in model.named_modules() if module is head and can_skip), "")
 
-    def put_before(module: Any, args: tuple[Any, ...], told: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def put_before(
+        module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not args:
-            return args, told
+            return args, kwargs
         (tokens,) = args
         first = torch.tensor(begin, dtype=tokens.dtype, device=tokens.device).expand(len(tokens), -1)
         only_last = {"logits_to_keep": 1} if module.logits_unread else {}
-        return (torch.cat([first, tokens], 1),), {"use_cache": False, **only_last, **told}
+        return (torch.cat([first, tokens], 1),), {"use_cache": False, **only_last, **kwargs}
 
     def leave_out(module: Any, args: tuple[Any, ...], output: Any) -> Any:
         if not args:

@@ -72,16 +72,16 @@ def unwrapped(content: object, path: Path, *, who: str, expected: Collection[str
     ]
     if not candidates:
         raise ThalwegError(f"{who}: {path} holds {type(content).__name__}; tensors by name were expected")
-    best = max(_fit(one, expected) for one in candidates)
-    best_ones = sorted((one for one in candidates if _fit(one, expected) == best), key=_likely)
-    chosen = best_ones[0]
-    rival = next((one for one in best_ones[1:] if one.entry == chosen.entry and not _same(one, chosen)), None)
+    best = max(_fit(candidate, expected) for candidate in candidates)
+    fitting = sorted((candidate for candidate in candidates if _fit(candidate, expected) == best), key=_likely)
+    chosen = fitting[0]
+    rival = next((other for other in fitting[1:] if other.entry == chosen.entry and not _same(other, chosen)), None)
     if rival and expected and _likely(chosen)[1] == _likely(rival)[1]:
         raise ThalwegError(
             f"{who}: {path} holds two sets of weights that fit, {chosen.beginning!r} and {rival.beginning!r}; save one "
             "of them alone"
         )
-    return Weights(_with_metadata(chosen, content), _said(chosen, content))
+    return Weights(_with_metadata(chosen, content), _note(chosen, content))
 
 
 def _tensors(content: object, entry: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
@@ -98,30 +98,30 @@ def _tensors(content: object, entry: tuple[str, ...] = ()) -> Iterator[tuple[tup
 
 def _beginnings(tensors: Mapping[str, Tensor], expected: Collection[str]) -> list[str]:
     """What the names may begin with."""
-    known = [one for one in BEGINNINGS if any(name.startswith(one) for name in tensors)]
+    known = [beginning for beginning in BEGINNINGS if any(name.startswith(beginning) for name in tensors)]
     if not expected:
         return known[-1:] if known[-1:] in (["module.model."], ["module."]) else [""]
     first = sorted(expected, key=len)[-1]  # the longest: the fewest others end in it
-    own = [name.removesuffix(first) for name in tensors if name == first or name.endswith(f".{first}")]
-    return list(dict.fromkeys([*known, *own]))
+    endings = [name.removesuffix(first) for name in tensors if name == first or name.endswith(f".{first}")]
+    return list(dict.fromkeys([*known, *endings]))
 
 
-def _fit(one: _Candidate, expected: Collection[str]) -> int:
+def _fit(candidate: _Candidate, expected: Collection[str]) -> int:
     """How many of the architecture's names are there; without these, how likely the entry is."""
     if expected:
-        return len(set(one.state()) & set(expected))
-    return -sum(name not in ENTRIES for name in one.entry)
+        return len(set(candidate.state()) & set(expected))
+    return -sum(name not in ENTRIES for name in candidate.entry)
 
 
-def _likely(one: _Candidate) -> tuple[int, int, int]:
+def _likely(candidate: _Candidate) -> tuple[int, int, int]:
     """What orders ways to read a file that fit equally well: the likelier entry and beginning, the shorter one."""
-    entry = max((ENTRIES.index(name) if name in ENTRIES else len(ENTRIES) for name in one.entry), default=-1)
-    return entry, 0 if one.beginning in BEGINNINGS else 1, len(one.beginning)
+    entry = max((ENTRIES.index(name) if name in ENTRIES else len(ENTRIES) for name in candidate.entry), default=-1)
+    return entry, 0 if candidate.beginning in BEGINNINGS else 1, len(candidate.beginning)
 
 
-def _same(one: _Candidate, other: _Candidate) -> bool:
+def _same(first: _Candidate, second: _Candidate) -> bool:
     """Whether two ways of reading a file give the same weights."""
-    left, right = one.state(), other.state()
+    left, right = first.state(), second.state()
     return all(torch.equal(left[name], right[name]) for name in left.keys() & right.keys())
 
 
@@ -136,12 +136,12 @@ def _with_metadata(chosen: _Candidate, content: object) -> dict[str, Tensor]:
     return state
 
 
-def _said(chosen: _Candidate, content: object) -> str:
+def _note(chosen: _Candidate, content: object) -> str:
     source = content
     for name in chosen.entry:
         source = source[name]  # type: ignore[index]
     compiled = any(COMPILED in str(name) for name in source)  # type: ignore[attr-defined]
-    off = [repr(one) for one in (chosen.beginning, COMPILED if compiled else "") if one]
+    off = [repr(part) for part in (chosen.beginning, COMPILED if compiled else "") if part]
     parts = [f"its entry {'.'.join(chosen.entry)!r}"] if chosen.entry else []
     parts += [f"names without {' and '.join(off)}"] if off else []
     return f"weights: {', '.join(parts)}" if parts else ""

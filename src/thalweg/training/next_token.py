@@ -66,7 +66,7 @@ class LanguageTrainer:
                 break
         model.load_state_dict(kept)
         stopped = "validation loss stopped improving" if since >= self.patience else "token budget spent"
-        return {**run.told(), "stopped": stopped, "validation_loss": best, "last_validation_loss": loss}
+        return {**run.summary(), "stopped": stopped, "validation_loss": best, "last_validation_loss": loss}
 
 
 def train_checkpoints(
@@ -90,7 +90,7 @@ def train_checkpoints(
         while run.steps * run.tokens_a_step < tokens:
             run.step(trainer.learning_rate * min(1.0, (run.steps + 1) / COURSE_WARM_UP))
         loss = run.validation_loss()
-        yield {**run.told(), "stopped": "checkpoint", "validation_loss": loss, "last_validation_loss": loss}
+        yield {**run.summary(), "stopped": "checkpoint", "validation_loss": loss, "last_validation_loss": loss}
 
 
 def _rise_and_fall(done: float) -> float:
@@ -139,7 +139,7 @@ class _Training:
         """Nats per token on some of the validation windows, the same each time."""
         return mean_loss(self.model, spread(self.validation, MOST_VALIDATED), device=str(self.device))
 
-    def told(self) -> dict[str, float | int]:
+    def summary(self) -> dict[str, float | int]:
         """How far the training is."""
         seen = self.steps * self.batch_size
         return {

@@ -52,7 +52,7 @@ class QueryIndex:
 
     ids: Int64[Tensor, "unit query"]
     different: Int64[Tensor, " different"]
-    place: Int64[Tensor, "unit query"]
+    position: Int64[Tensor, "unit query"]
 
     @classmethod
     def of(cls, ids: Int64[Tensor, "unit query"]) -> "QueryIndex":
@@ -77,10 +77,10 @@ class TrialSet:
             torch.cat([side for queries in self.queries.values() for side in (queries.high, queries.low)], 1)
         )
 
-    def by_band(self, found: Float[Tensor, "unit query"]) -> dict[str, list[Tensor]]:
-        """What was found for `asked`, laid out by band again: the high queries' and the low ones'."""
+    def by_band(self, values: Float[Tensor, "unit query"]) -> dict[str, list[Tensor]]:
+        """The values for `query_index`, laid out by band again: the high queries' and the low ones'."""
         sizes = [side.shape[1] for queries in self.queries.values() for side in (queries.high, queries.low)]
-        sides = iter(found.split(sizes, 1))
+        sides = iter(values.split(sizes, 1))
         return {band: [next(sides), next(sides)] for band in self.queries}
 
 
@@ -135,9 +135,9 @@ def _nearest(
     """
     least, middle, most = grade
     closeness = torch.where((fraction >= least) & (fraction < most), -(fraction - middle).abs(), -torch.inf)
-    place = torch.arange(fraction.shape[1]).expand_as(ids)
-    closeness, place = unpack(pack(closeness, place).topk(min(GRADED, fraction.shape[1]), 1).values)
-    return torch.where(closeness > -torch.inf, ids.gather(1, place), -1)
+    rank = torch.arange(fraction.shape[1]).expand_as(ids)
+    closeness, rank = unpack(pack(closeness, rank).topk(min(GRADED, fraction.shape[1]), 1).values)
+    return torch.where(closeness > -torch.inf, ids.gather(1, rank), -1)
 
 
 def readout(
@@ -151,12 +151,12 @@ def readout(
     """
     ids = asked.ids
     if len(asked.different) < SHARED * ids.shape[1]:
-        found = (weights @ features[asked.different].T).gather(1, asked.place)
+        values = (weights @ features[asked.different].T).gather(1, asked.position)
     else:
         step = max(1, CACHED // (ids.shape[1] * features.shape[1]))
         pairs = zip(ids.clamp_min(0).split(step), weights.split(step), strict=True)
-        found = torch.cat([torch.bmm(features[some], weight[:, :, None])[:, :, 0] for some, weight in pairs])
-    return torch.where(ids < 0, torch.nan, found)
+        values = torch.cat([torch.bmm(features[rows], weight[:, :, None])[:, :, 0] for rows, weight in pairs])
+    return torch.where(ids < 0, torch.nan, values)
 
 
 def matched_pairs(

@@ -85,7 +85,7 @@ def key_frequencies(values: Float[Tensor, "p p unit"], logits: Float[Tensor, "p 
     shares = frequency_shares(values)
     best = shares[shares.isfinite().all(1)].argmax(1).unique()
     explained = logit_shares(logits)
-    return [int(place) + 1 for place in best if explained[place] > LEAST]
+    return [int(index) + 1 for index in best if explained[index] > LEAST]
 
 
 def neurons_at_one_frequency(values: Float[Tensor, "p p unit"]) -> float:

@@ -68,15 +68,15 @@ def rungs(p: int) -> tuple[Rung, ...]:
         return FullBatch(rate, weight_decay * decay, epochs * most)
 
     # the linear model has nothing to learn but its pairs; only a strong decay keeps it from being sure and wrong
-    found = [Rung("linear", "linear", partial(Linear, p), (Layer("logits"),), train=trained(1e-2, 30.0, 500))]
+    ladder_rungs = [Rung("linear", "linear", partial(Linear, p), (Layer("logits"),), train=trained(1e-2, 30.0, 500))]
     for width in PERCEPTRONS:
         build, train = partial(Perceptron, p, width), trained(1e-2, 2.0, 2500)
-        found.append(Rung(f"mlp-{width}", "fully connected", build, (HIDDEN,), width in (32, 128, 512), train))
+        ladder_rungs.append(Rung(f"mlp-{width}", "fully connected", build, (HIDDEN,), width in (32, 128, 512), train))
     for width, (rate, weight_decay) in TRANSFORMERS.items():
         train = trained(rate, weight_decay, 2500 if width >= 64 else 1500)
         quick = width in (8, 32, 64)
-        found.append(Rung(f"transformer-{width}", "transformer", _transformer(p, width), BLOCK, quick, train))
-    return tuple(found)
+        ladder_rungs.append(Rung(f"transformer-{width}", "transformer", _transformer(p, width), BLOCK, quick, train))
+    return tuple(ladder_rungs)
 
 
 def _transformer(p: int, width: int) -> Callable[[], nn.Module]:
@@ -92,8 +92,8 @@ def checked(p: object) -> int:
     if isinstance(p, bool) or not isinstance(p, int):
         raise ThalwegError(f"addition modulo {p!r}: a whole number was expected, for example {P}")
     if not LEAST_P <= p <= MOST_P:
-        found = "too small, it leaves fewer than 120 pairs for trials" if p < LEAST_P else "too large"
-        raise ThalwegError(f"addition modulo {p}: {found}; a prime from {LEAST_P} to {MOST_P} was expected")
+        problem = "too small, it leaves fewer than 120 pairs for trials" if p < LEAST_P else "too large"
+        raise ThalwegError(f"addition modulo {p}: {problem}; a prime from {LEAST_P} to {MOST_P} was expected")
     if not _prime(p):
         near = [str(next(filter(_prime, range(p, start, step)))) for start, step in ((0, -1), (2 * p, 1))]
         raise ThalwegError(f"addition modulo {p}: {p} is not prime; the nearest primes are {' and '.join(near)}")

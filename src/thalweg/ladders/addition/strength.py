@@ -21,15 +21,15 @@ def evaluate(model: nn.Module, stimuli: NumberPairs, *, device: str = "cpu") -> 
     Raises:
         ThalwegError: logits that are not finite, or not of shape (pair, p).
     """
-    found = strength.evaluate(model, stimuli, device=device)
-    bits = math.log2(stimuli.p) - found["loss"] / math.log(2)
-    return {**found, "bits": bits, strength.SHARE: bits / math.log2(stimuli.p)}
+    summary = strength.evaluate(model, stimuli, device=device)
+    bits = math.log2(stimuli.p) - summary["loss"] / math.log(2)
+    return {**summary, "bits": bits, strength.SHARE: bits / math.log2(stimuli.p)}
 
 
 def over_all_pairs(model: Adder, p: int) -> tuple[Float[Tensor, "p p unit"], Float[Tensor, "p p answer"]]:
     """A model's neurons, before the rectifier, and its logits for all pairs, on the CPU."""
     pairs = all_pairs(p).to(next(model.parameters()).device)
     with torch.inference_mode():
-        found = model.neurons(pairs), model(pairs)
-    neurons, logits = (values.cpu().unflatten(0, (p, p)) for values in found)
+        outputs = model.neurons(pairs), model(pairs)
+    neurons, logits = (values.cpu().unflatten(0, (p, p)) for values in outputs)
     return neurons, logits

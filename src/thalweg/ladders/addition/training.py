@@ -82,7 +82,7 @@ class FullBatch:
             if self.until == "grokked" and grokked_at is not None and epoch >= grokked_at + self.clean_up:
                 stopped = f"{self.clean_up} epochs after it grokked"
                 break
-        return _told(model, splits, epoch, stopped, grokked_at)
+        return _summary(model, splits, epoch, stopped, grokked_at)
 
     def epochs(self, model: Adder, train: NumberPairs) -> Iterator[tuple[int, Tensor]]:
         """The number of epochs done and the training loss after them, from 0 to `most_epochs`, training in between."""
@@ -118,7 +118,7 @@ def _accuracy(model: nn.Module, pairs: NumberPairs) -> float:
         return float((model(pairs.numbers.to(device)).argmax(1).cpu() == pairs.labels).float().mean())
 
 
-def _told(
+def _summary(
     model: Adder, splits: Splits, epochs: int, stopped: str, grokked_at: int | None, keys: Sequence[int] | None = None
 ) -> dict[str, float | int | str]:
     """What the tables say of a model after so many epochs."""
@@ -160,4 +160,4 @@ def train_checkpoints(
     for epoch in checkpoints:
         model.load_state_dict(kept[epoch])
         reached = grokked_at if grokked_at is not None and epoch >= grokked_at else None
-        yield _told(model, splits, epoch, "checkpoint", reached, keys)
+        yield _summary(model, splits, epoch, "checkpoint", reached, keys)

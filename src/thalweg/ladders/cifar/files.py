@@ -35,17 +35,19 @@ def read(folder: Path, source: Source = Source()) -> tuple[Images, Images]:  # n
         ThalwegError: as `splits`.
     """
     if not folder.is_dir():
-        found = "is a file, not a folder (unpack an archive first)" if folder.exists() else "there is no such folder"
-        raise ThalwegError(f"{folder}: {found}; {LAYOUTS}")
+        problem = "is a file, not a folder (unpack an archive first)" if folder.exists() else "there is no such folder"
+        raise ThalwegError(f"{folder}: {problem}; {LAYOUTS}")
     for ending, reader in (("", _python_batch), (".bin", _binary_batch)):
-        for place in (folder / name for name in WITHIN):
-            if any((place / f"{name}{ending}").is_file() for name in BATCHES):
-                return _from_batches(place, ending, reader)
+        for subfolder in (folder / name for name in WITHIN):
+            if any((subfolder / f"{name}{ending}").is_file() for name in BATCHES):
+                return _from_batches(subfolder, ending, reader)
     tables = [file for file in files_below(folder).files if file.suffix == ".parquet"]
-    parts = {part: [one for one in tables if part in one.relative_to(folder).as_posix()] for part in ("train", "test")}
+    parts = {
+        part: [table for table in tables if part in table.relative_to(folder).as_posix()] for part in ("train", "test")
+    }
     if not all(parts.values()):
-        found = ", ".join(sorted(readable(one.name) for one in folder.iterdir())[:8]) or "nothing"
-        raise ThalwegError(f"{folder}: holds {found}; {LAYOUTS}")
+        names = ", ".join(sorted(readable(path.name) for path in folder.iterdir())[:8]) or "nothing"
+        raise ThalwegError(f"{folder}: holds {names}; {LAYOUTS}")
     return _from_tables(folder, parts["train"], source), _from_tables(folder, parts["test"], source)
 
 
@@ -84,7 +86,7 @@ def _binary_batch(path: Path) -> Batch:
 
 def _python_batch(path: Path) -> Batch:
     try:
-        found = _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        content = _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except ThalwegError as refused:
         raise ThalwegError(f"{path}: {refused}") from refused
     except Exception as damage:  # a damaged pickle raises whatever its bytes happen to ask for
@@ -92,12 +94,12 @@ def _python_batch(path: Path) -> Batch:
             f"{path}: cannot be unpickled ({type(damage).__name__}: {damage}); a batch of CIFAR-10 in the python "
             "layout was expected"
         ) from damage
-    batch = {_text(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+    batch = {_text(key): value for key, value in content.items()} if isinstance(content, dict) else {}
     pixels, labels = batch.get("data"), batch.get("labels")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (IMAGE,):
         shown = f"{pixels.dtype}, {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
         raise ThalwegError(f"{path}: 'data' is {shown}; uint8 of shape (images, {IMAGE}) was expected")
-    if not isinstance(labels, list) or len(labels) != len(pixels) or not all(type(one) is int for one in labels):
+    if not isinstance(labels, list) or len(labels) != len(pixels) or not all(type(label) is int for label in labels):
         shown = f"{len(labels)} entries" if isinstance(labels, list) else type(labels).__name__
         raise ThalwegError(f"{path}: 'labels' is {shown}; a list of {len(pixels)} whole numbers was expected")
     return _checked(path, torch.from_numpy(pixels.copy()), torch.tensor(labels))

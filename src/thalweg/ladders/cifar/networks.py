@@ -42,9 +42,9 @@ class Block(nn.Module):
     def __init__(self, before: int, width: int) -> None:
         super().__init__()
         narrow = max(4, width // 2)
-        self.one = convolution(before, width, 1)
-        self.three = nn.Sequential(normalised(before, narrow, 1), nn.ReLU(), convolution(narrow, 2 * width, 3))
-        self.five = nn.Sequential(
+        self.conv_1x1 = convolution(before, width, 1)
+        self.conv_3x3 = nn.Sequential(normalised(before, narrow, 1), nn.ReLU(), convolution(narrow, 2 * width, 3))
+        self.conv_5x5 = nn.Sequential(
             normalised(before, narrow // 2, 1), nn.ReLU(), convolution(narrow // 2, width // 2, 5)
         )
         self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), convolution(before, width // 2, 1))
@@ -52,7 +52,7 @@ class Block(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch unit height width"]:
         """The branches' channels, one after another: four times the width."""
-        branches = (self.one(images), self.three(images), self.five(images), self.pooled(images))
+        branches = (self.conv_1x1(images), self.conv_3x3(images), self.conv_5x5(images), self.pooled(images))
         return self.normalise(torch.cat(branches, 1))  # type: ignore[no-any-return]
 
 
