@@ -7,7 +7,7 @@ pass is ever held. Values are scaled to an average norm of sqrt(neurons), so tha
 and the decoder's bias starts at their mean; the scale is folded into the weights at the end. What is written is
 SAELens's layout, which `sae:FOLDER` reads.
 
-How good a dictionary is, is told over stimuli that it was not trained on:
+A dictionary is assessed on stimuli that it was not trained on:
 
     explained variance   1 - sum |x - x'|^2 / sum |x - mean|^2
     dead                 the share of latents that no place of any of these stimuli activates
@@ -130,7 +130,7 @@ def _take_steps(
 
 
 def check_request(folder: Path, *, latents: int, k: int, recipe: Recipe) -> None:
-    """Look at what is asked for before any work: the numbers, and whether the folder can be written to.
+    """Check a request before any work: the numbers, and whether the folder can be written to.
 
     Latents of 0 stand for a number that is not known yet.
 
@@ -255,12 +255,12 @@ def train_for_subject(
     device: str = "cpu",
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, float | int | str | None]:
-    """Train a dictionary on a layer of a model that exists already, write it to the folder `out`, and return what is to
-    be said of it, which lies beside it as `training.json`.
+    """Train a dictionary on a layer of a model that exists already, write it to the folder `out`, and return a summary,
+    which is written there as `training.json`.
 
-    It is trained on the training stimuli and told of by the validation stimuli; where there are none, on the reference
-    half of the pool and by its query half, as a survey with this seed deals them out. By default it has eight latents
-    for each neuron. `evaluate` is as in `Ladder`; without it no loss is recovered.
+    It is trained on the training stimuli and assessed on the validation stimuli; without these, on the two halves of
+    the pool that a survey with this seed makes. By default it has eight latents for each neuron. `evaluate` is as in
+    `Ladder`; without it no loss is recovered.
 
     Raises:
         ThalwegError: as `train_dictionary` does, and a layer that the model does not have.
@@ -269,9 +269,8 @@ def train_for_subject(
     started = time.perf_counter()
     trained_on, held_out = _parts(subject, splits, recipe.seed)
     model = placed(loaded(subject), device)
-    layer = next((known for known in subject.layers if known.name == layer_name), None) or described(
-        layer_name, model, trained_on, device=device
-    )
+    layer = next((known for known in subject.layers if known.name == layer_name), None)
+    layer = layer or described(layer_name, model, trained_on, device=device)
     ids = torch.arange(len(trained_on))
     width = widths(model, [layer], trained_on, ids, device=device)[layer.name]
     dictionary = train_dictionary(
@@ -286,24 +285,31 @@ def train_for_subject(
         device=device,
         advance=advance,
     )
-    summary: dict[str, float | int | str | None] = {
-        "subject": subject.name,
-        "layer": layer.name,
-        "neurons": width,
-        "latents": dictionary.latents,
-        "k": k,
-        "rows": recipe.steps * recipe.batch,
-        "stimuli": len(trained_on),
-        "held_out": len(held_out),
-    }
+    summary = _summary(subject.name, layer.name, dictionary, k, recipe, (len(trained_on), len(held_out)))
     summary |= assess(model, layer, dictionary, held_out, evaluate=evaluate, device=device)
     summary["seconds"] = round(time.perf_counter() - started, 1)
     whole.write_json(out / "training.json", summary)
     return summary
 
 
+def _summary(
+    subject_name: str, layer_name: str, dictionary: Dictionary, k: int, recipe: Recipe, stimuli: tuple[int, int]
+) -> dict[str, float | int | str | None]:
+    """What a dictionary was trained on, and its size; `stimuli` are the numbers of those it is trained and assessed on."""
+    return {
+        "subject": subject_name,
+        "layer": layer_name,
+        "neurons": dictionary.neurons,
+        "latents": dictionary.latents,
+        "k": k,
+        "rows": recipe.steps * recipe.batch,
+        "stimuli": stimuli[0],
+        "held_out": stimuli[1],
+    }
+
+
 def _parts(subject: Subject, splits: Splits, seed: int) -> tuple[Stimuli, Stimuli]:
-    """What a dictionary is trained on, and what it is told of by, as the model is given them."""
+    """The stimuli that a dictionary is trained on and those that it is assessed on, as the model is given them."""
     parts = (splits.train, splits.validation)
     if not all(map(len, parts)):
         reference, query = halves(splits.pool, seed=seed)
