@@ -50,7 +50,7 @@ class Latents:
 
     @property
     def name(self) -> str:
-        """What the tables call it."""
+        """Its name in the tables."""
         return "sae-active" if self.active else "sae"
 
     def encoders(

@@ -53,9 +53,7 @@ SPOKEN = {dict: "an object", str: "text", bool: "true or false", int: "a whole n
 
 
 class Weights(Mapping[str, Tensor]):
-    """The tensors of a file by name, and which of them were looked at: what is in a file but not read would change what
-    it says.
-    """
+    """The tensors of a file by name, and which of them were read: one that is not read would change the latents."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = tensors
@@ -130,7 +128,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """The configuration, whose values are of the kinds that are expected of them.
+    """The configuration, with each value checked to be of its kind.
 
     Raises:
         ThalwegError: no object in JSON, or a value of another kind.
@@ -155,7 +153,7 @@ def _check_kinds(file: Path, settings: Settings) -> None:
 
 
 def _checked(folder: Path, weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
-    """These weights, of these shapes."""
+    """The weights of these names, checked to have these shapes."""
     for name, shape in shapes.items():
         if name not in weights:
             raise ThalwegError(f"{folder}: the weights lack {name}; there are: {', '.join(sorted(weights))}")

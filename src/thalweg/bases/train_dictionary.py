@@ -59,7 +59,7 @@ class Recipe:
 
     @property
     def steps(self) -> int:
-        """How many batches that makes."""
+        """The number of batches."""
         return self.rows // self.batch
 
     def rate(self, latents: int) -> float:
@@ -273,17 +273,9 @@ def train_for_subject(
     layer = layer or described(layer_name, model, trained_on, device=device)
     ids = torch.arange(len(trained_on))
     width = widths(model, [layer], trained_on, ids, device=device)[layer.name]
+    latents = latents or 8 * width
     dictionary = train_dictionary(
-        model,
-        layer,
-        trained_on,
-        ids,
-        latents=latents or 8 * width,
-        k=k,
-        folder=out,
-        recipe=recipe,
-        device=device,
-        advance=advance,
+        model, layer, trained_on, ids, latents=latents, k=k, folder=out, recipe=recipe, device=device, advance=advance
     )
     summary = _summary(subject.name, layer.name, dictionary, k, recipe, (len(trained_on), len(held_out)))
     summary |= assess(model, layer, dictionary, held_out, evaluate=evaluate, device=device)
@@ -295,7 +287,7 @@ def train_for_subject(
 def _summary(
     subject_name: str, layer_name: str, dictionary: Dictionary, k: int, recipe: Recipe, stimuli: tuple[int, int]
 ) -> dict[str, float | int | str | None]:
-    """What a dictionary was trained on, and its size; `stimuli` are the numbers of those it is trained and assessed on."""
+    """What a dictionary was trained on, and its size; `stimuli` counts those for training and for assessment."""
     return {
         "subject": subject_name,
         "layer": layer_name,

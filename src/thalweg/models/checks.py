@@ -120,7 +120,7 @@ def problems(
     device: str = "cpu",
     precision: str = "float32",
 ) -> list[Problem]:
-    """What keeps the layers of a model from being measured over these stimuli, or is to be said of them.
+    """The problems of a model's layers with these stimuli, grave or not.
 
     Raises:
         ThalwegError: the model fails on a few of the stimuli.
@@ -131,10 +131,10 @@ def problems(
 
 
 def refuse(problems: Sequence[Problem], model: str) -> None:
-    """End here if any of the model's problems is grave.
+    """Refuse a model that has a grave problem.
 
     Raises:
-        ThalwegError: one is; says all that are.
+        ThalwegError: one is grave; names all that are.
     """
     if grave := [problem.text for problem in problems if problem.grave]:
         raise ThalwegError(f"{model}: {'; '.join(grave)}")
@@ -203,7 +203,7 @@ BATCH = (
 
 
 def _unit_values(output: Tensor, layer: Layer) -> Float[Tensor, "stimulus unit"]:
-    """What is measured of a layer's output; a copy, which nothing that runs later changes."""
+    """The values of a layer's units; a copy, which nothing that runs later changes."""
     return pooled(units_on_axis_1(output, layer), layer.reduction).float().cpu().clone()
 
 
@@ -247,7 +247,7 @@ def _problem(kind: str, text: str, differences: Mapping[str, float], noise: floa
 
 
 def _in_training(model: nn.Module) -> str:
-    """Which modules did not leave training mode when they were told to."""
+    """A remark on a module that stays in training mode after `eval()`, if there is one."""
     names = [name or type(model).__name__ for name, module in model.named_modules() if module.training]
     return f"; {names[0]!r} stays in training mode after eval()" if names else ""
 

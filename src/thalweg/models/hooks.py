@@ -1,4 +1,4 @@
-"""Hooks at a layer's output: what it gave is captured, or replaced."""
+"""Hooks that capture or replace a layer's output."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,11 +15,11 @@ INPUT = ":in"  # after a module's name: what it is given
 
 
 class StopForward(BaseException):
-    """Ends a forward pass: all that is wanted of it has been seen. Not an `Exception`, which a model may catch."""
+    """Ends a forward pass early, when every layer has run. Not an `Exception`, which a model may catch."""
 
 
 def run(model: nn.Module, inputs: Tensor) -> None:
-    """A forward pass, whole or as far as those who watch it want it."""
+    """Run the model, whole or until a hook raises `StopForward`."""
     with suppress(StopForward):
         model(inputs)
 
@@ -66,7 +66,7 @@ def capture_activations(
 
 
 class _Capture:
-    """What is kept of the outputs of so many layers in the forward pass that is under way."""
+    """The outputs of so many layers in the forward pass that is under way."""
 
     def __init__(self, layers: int, read: Callable[[str, Tensor], Any], *, short: bool) -> None:
         self.layers, self.read, self.short = layers, read, short
@@ -107,7 +107,7 @@ def module_at(layer: str, modules: Mapping[str, nn.Module]) -> tuple[nn.Module, 
 
 @contextmanager
 def skip_logits(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
-    """Leave out what nobody reads, for as long as the context lasts, in a model that can.
+    """Do not compute logits that nobody reads, for as long as the context lasts, in a model that can leave them out.
 
     A language model that has `logits_unread` need not compute its logits, which with a large vocabulary cost more than
     the layers; unless one of the layers is the module that computes them, its `read_out`.
@@ -183,7 +183,7 @@ def _changed(values: Tensor, layer: Layer, way: Callable[[Tensor], Tensor]) -> T
 
 
 def _with_first(given: Any, old: Tensor, new: Tensor) -> Any:
-    """What a module was given or gave, with one tensor replaced by another."""
+    """A module's input or output with one tensor replaced by another."""
     if given is old:
         return new
     if isinstance(given, tuple | list):

@@ -97,7 +97,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _has_weights(module: nn.Module) -> bool:
-    """Whether a module has numbers of its own that were learned, be they packed away."""
+    """Whether a module has weights of its own, quantised ones included."""
     has_parameters = any(True for _ in module.parameters(recurse=False))
     return has_parameters or _is_quantised(module) or isinstance(module, torch.jit.ScriptModule)
 
@@ -303,7 +303,7 @@ def _works(turn: Turn) -> bool:
 
 
 def _is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises and does nothing else but, perhaps, activate."""
+    """Whether a module normalises, and at most activates besides."""
     named = "norm" in type(module).__name__.lower()
     inside = list(module.children())
     return isinstance(module, NORMS) or (

@@ -30,7 +30,7 @@ def _named(value: object) -> str:
 
 
 def _check(owner: str, fields: Mapping[str, object], kind: type, *, several: bool = True) -> None:
-    """See that fields of a record hold what they should: these records are written by hand.
+    """Check the types of a record's fields: these records are written by hand.
 
     Raises:
         ThalwegError: one holds something else; says what.
@@ -47,7 +47,7 @@ def _check(owner: str, fields: Mapping[str, object], kind: type, *, several: boo
 
 
 def _check_calls(owner: str, fields: Mapping[str, object]) -> None:
-    """See that fields of a record are functions, or None where there is none.
+    """Check that fields of a record are functions or None.
 
     Raises:
         ThalwegError: one is something else; says what.

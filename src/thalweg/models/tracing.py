@@ -53,7 +53,7 @@ def cannot_run(model: nn.Module, batch: Shaped[Tensor, "batch ..."], wrong: Exce
 
 
 def _remedy(model: nn.Module, batch: Shaped[Tensor, "batch ..."], message: str) -> str:
-    """What to do about a model that fails on a batch, where that can be told."""
+    """What to do about a model that fails on a batch, where that is known."""
     by_name = [
         name
         for name, given in inspect.signature(model.forward).parameters.items()

@@ -102,7 +102,7 @@ class Extremes:
     def update(
         self, values: Float32[Tensor, "batch unit"], order: Int64[Tensor, " batch"], far: Bool[Tensor, "batch unit"]
     ) -> None:
-        """Let those values of a batch compete that are marked as far enough; none of these may be NaN."""
+        """Consider the values of a batch that are marked as far enough; none of these may be NaN."""
         newcomers = positions_where(far)
         if len(newcomers) > self.many:
             self.update_all(values, order)
@@ -116,9 +116,7 @@ class Extremes:
         self.waiting += len(newcomers)
 
     def update_all(self, values: Float32[Tensor, "batch unit"], order: Int64[Tensor, " batch"]) -> None:
-        """Let all finite values of a batch compete: where many are newcomers, sorting them all costs less than finding
-        these.
-        """
+        """Consider all finite values of a batch: with many newcomers, sorting all costs less than finding these."""
         for start in range(0, self.units, AT_ONCE):
             block = values[:, start : start + AT_ONCE].T.contiguous()
             missing = None if block.sum().isfinite() else ~block.isfinite()
@@ -131,7 +129,7 @@ class Extremes:
         self._update_thresholds()
 
     def settle(self) -> None:
-        """Let the newcomers that wait take their places."""
+        """Merge the newcomers that wait into the keys."""
         if not self.waiting:
             return
         unit, value, order = (held[: self.waiting] for held in (self.unit, self.value, self.order))

@@ -1,4 +1,4 @@
-"""What memory there is and what recording a model needs, so that what cannot fit is refused before the long work.
+"""The memory that is free and that recording a model needs: what cannot fit is refused before the long work.
 
 What a recording keeps depends on units, `k` and the sample, not on the stimuli, so its size is known beforehand. Only
 the large pieces are counted, and the sum errs to the low side: what is refused could not have been done.
@@ -43,7 +43,7 @@ def _of_machine() -> int | None:
 
 
 def _of_group() -> list[int]:
-    """What the control group leaves, as a container has one: its limit less what its processes hold themselves."""
+    """The memory that the control group (of a container) leaves: its limit less what its processes hold."""
     free = []
     for limit, used in (
         ("memory.max", "memory.current"),

@@ -1,4 +1,4 @@
-"""What is kept of one layer while the stimuli stream by."""
+"""Collects the values of one layer while the stimuli stream by."""
 
 import math
 from collections.abc import Mapping
@@ -185,7 +185,7 @@ class Recorder:
         self.sampled += count
 
     def _settle_sample(self) -> None:
-        """Let go of all but the stimuli with the smallest scrambled ids, and put these in order."""
+        """Keep only the stimuli with the smallest scrambled ids, in order."""
         first = self.sample_order[: self.sampled].argsort()[: self.size]
         self.sampled = len(first)
         self.sample_order[: self.sampled] = self.sample_order[first]

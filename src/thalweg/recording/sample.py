@@ -9,11 +9,11 @@ from torch import Tensor
 
 from thalweg.recording.keys import Scramble
 
-BLOCK = 1 << 18  # values of a layer that wait to be taken in together; ids that are looked at together
+BLOCK = 1 << 18  # values of a layer that are taken in together; ids that are searched together
 
 
 def sample_positions(ids: Int[Tensor, " stimulus"], scramble: Scramble, size: int) -> Int64[Tensor, " position"]:
-    """Where the stimuli of the shared sample stand: those with the smallest scrambled ids, in increasing order."""
+    """The positions in `ids` of the stimuli of the shared sample, those with the smallest scrambled ids, increasing."""
     order, positions = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     for start in range(0, len(ids), BLOCK):  # a block at a time, as memory must not grow with the stimuli
         block = scramble(ids[start : start + BLOCK].long())

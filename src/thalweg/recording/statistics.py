@@ -1,4 +1,4 @@
-"""What is known of each stimulus, whose products with units' values a recording keeps."""
+"""Statistics of the stimuli, whose products with the units' values a recording keeps."""
 
 from dataclasses import dataclass
 

@@ -51,7 +51,7 @@ def splits(source: Source, seed: int, *, length: int = LENGTH, tokenizer: Tokeni
 
 
 def _embedded() -> Texts:
-    """The English of the installed libraries, and what is to be said of it."""
+    """The English of the installed libraries, with notes on it."""
     documents = embedded()
     characters = sum(len(document.text) for document in documents)
     return Texts(documents, f"the embedded English: {len(documents):,} documents of {characters:,} characters")
@@ -117,7 +117,7 @@ def _account(
 
 
 def _check_number(kept: Sequence[Document], repeats: float, origin: str) -> None:
-    """Make sure that there are enough documents to be dealt out."""
+    """Make sure that there are enough documents for the three parts."""
     if len(kept) < LEAST_DOCUMENTS:
         raise ThalwegError(
             f"{origin}: has {len(kept)} document{'s' * (len(kept) != 1)} when repeated paragraphs are removed "

@@ -107,7 +107,7 @@ def read(source: Source) -> Texts:
 
 
 def _note(path: Path, documents: Sequence[Document], origin: str, *others: str) -> str:
-    """The line that says what was taken: how many documents, how long, from what, and whatever else there is."""
+    """A note on what was taken: how many documents, how long, from what, and other remarks."""
     characters = sum(len(document.text) for document in documents)
     taken = f"took {len(documents):,} document{'s' * (len(documents) != 1)} of {characters:,} characters, {origin}"
     return f"{readable(path)}: " + "; ".join([taken, *filter(None, others)])
@@ -194,7 +194,7 @@ def _from_folder(folder: Path) -> Texts:
 
 
 def _holds_something(path: Path) -> bool:
-    """Whether a file is not empty; one that cannot be looked at is not said to be."""
+    """Whether a file is not empty; one that cannot be read counts as not empty."""
     try:
         return path.stat().st_size > 0
     except OSError:

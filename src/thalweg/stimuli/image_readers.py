@@ -190,7 +190,7 @@ def _split_of_table(within: Path) -> str:
 def _one_split(
     folder: Path, files: Sequence[Path], split_of: Callable[[Path], str]
 ) -> tuple[list[Path], tuple[str, ...]]:
-    """The files of one split where all belong to splits, and what is to be said of that; else all, and nothing."""
+    """The files of one split where all belong to splits, with remarks on that; else all files, and no remarks."""
     splits = [split_of(file.relative_to(folder)) for file in files]
     there = [split for split in HELD_OUT if split in splits]
     if not all(splits):
@@ -231,7 +231,7 @@ def _from_idx(folder: Path) -> Images:
 
 
 def _account_of_tables(tables: Sequence[parquet.Table], passed: tuple[str, ...]) -> _Account:
-    """What is said of Parquet files: the columns that were taken, and those that were not."""
+    """A note on Parquet files: the columns that were taken, and those that were not."""
     images = " or ".join(dict.fromkeys(repr(table.column) for table in tables))
     labels = " or ".join(dict.fromkeys(repr(table.label) for table in tables if table.label))
     undecided = list(dict.fromkeys(repr(name) for table in tables for name in table.undecided))
@@ -313,7 +313,7 @@ def _checked(
 
 
 def _remarks(good: Sequence[Look], bad: Sequence[str], white: int) -> Iterator[str]:
-    """What is to be said of single images: copies, those left out, those of sixteen bits that use fewer."""
+    """Remarks on single images: copies, those left out, those of sixteen bits that use fewer."""
     copies = len(good) - len({digest for digest, _ in good})
     if bad:
         yield f"left out {len(bad):,} that cannot be used, first {bad[0]}"

@@ -40,7 +40,7 @@ class Decoded:
     controls: int = 0
 
     def unusual(self) -> list[str]:
-        """What is to be said of how it was read."""
+        """Remarks on how it was read."""
         remarks = [] if self.encoding == "UTF-8" else [f"read as {self.encoding}"]
         return remarks + ([spaced(self.controls)] if self.controls else [])
 

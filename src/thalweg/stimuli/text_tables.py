@@ -32,8 +32,8 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its columns in order, its rows, each with its place in the file in words, and what is to be said of how
-    it was read. `twice` has the names that stand there twice, with the place of the second.
+    """A table: its columns in order, its rows, each with its position in the file in words, and remarks on how it was
+    read. `twice` has the names that stand there twice, with the position of the second.
     """
 
     columns: tuple[str, ...]

@@ -31,12 +31,12 @@ def _outputs(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict
 
 
 def _at_most(rows: Tensor, columns: int) -> Tensor:
-    """The first columns alone, without the memory of the others, where there are more: enough to be told so."""
+    """The first columns alone, without the memory of the others; one more than expected shows that there are more."""
     return rows if rows.shape[1] <= columns else rows[:, :columns].clone()
 
 
 def _rows(values: Tensor | None, rows: int, columns: int = 0) -> Tensor:
-    """Numbers of so many rows, and so many columns if that is said; no columns where they have another shape."""
+    """The values as so many rows, of so many `columns` if given; no columns where they have another shape."""
     fits = values is not None and values.ndim == 2 and len(values) == rows and not values.is_complex()
     if values is None or not fits or (columns and values.shape[1] != columns):
         return torch.empty(rows, 0)

@@ -49,8 +49,8 @@ QUANTISERS = {  # methods of quantisation, and the packages that their weights n
 
 @contextmanager
 def _loading(checkpoint: Checkpoint, folder: Path, what: str, reads: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """What transformers is told of where a checkpoint lies; what it fails with becomes an error that names the file at
-    fault: the first damaged one of those that it reads, or else the first, of which it made nothing.
+    """The options that tell transformers where a checkpoint lies. A failure becomes an error that names the file at
+    fault: the first damaged file of those that it reads, or else the first file.
     """
     options: dict[str, Any] = {
         "pretrained_model_name_or_path": str(folder),
