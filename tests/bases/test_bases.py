@@ -150,9 +150,9 @@ def scores(encoders: dict, basis: str) -> pl.DataFrame:
         )[layer.name, basis]
         for ids in (parts.reference, parts.query)
     ]
-    told = {"ladder": "l", "rung": "r", "kind": "k", "seed": 0, "control": "trained", "basis": basis, "layer": "0"}
-    told |= {"depth": 0, "reduction": "max"}
-    units = pl.DataFrame({"unit": range(6)}).with_columns(pl.lit(value).alias(name) for name, value in told.items())
+    settings = {"ladder": "l", "rung": "r", "kind": "k", "seed": 0, "control": "trained", "basis": basis, "layer": "0"}
+    settings |= {"depth": 0, "reduction": "max"}
+    units = pl.DataFrame({"unit": range(6)}).with_columns(pl.lit(value).alias(name) for name, value in settings.items())
     observer = of_own(features_of_corners)
     watcher = ObserverOnPool(observer, build_view(observer, {"own": {"features": features_of_corners(pool)}}, pool))
     return score_units(*pair, units, halves=parts, observers=[watcher], metadata=facts)
@@ -177,15 +177,15 @@ def test_a_permutation_permutes_the_scores_exactly():
 
 def test_a_survey_in_another_basis(tmp_path: Path, tiny: Ladder):
     """The model and its untrained twin have the basis's units, the rotated twin the neurons'."""
-    rung = next(one for one in tiny.rungs if one.name == "dense-8")
+    rung = next(item for item in tiny.rungs if item.name == "dense-8")
     latents = Latents.of(saelens(tmp_path / "dictionary", neurons=8))
     for basis, units in ((Components(), 8), (latents, LATENTS)):
         ladder = replace(tiny, rungs=(replace(rung, basis=basis),))
         run = survey(
             ladder, observer=of_own(features_of_corners), out=tmp_path / basis.name, cache=tmp_path, workers=1, seeds=1
         )
-        found = run.units.group_by("control", "basis").agg(pl.col("unit").n_unique()).sort("control").rows()
-        assert found == [("rotated", "random", 8), ("trained", basis.name, units), ("untrained", basis.name, units)]
+        result = run.units.group_by("control", "basis").agg(pl.col("unit").n_unique()).sort("control").rows()
+        assert result == [("rotated", "random", 8), ("trained", basis.name, units), ("untrained", basis.name, units)]
 
 
 def test_latents_of_maps_are_pooled_after_encoding(tmp_path: Path):
@@ -194,7 +194,7 @@ def test_latents_of_maps_are_pooled_after_encoding(tmp_path: Path):
     dictionary = layouts.read(saelens(tmp_path, architecture="topk", k=5))
     ids = torch.arange(60)
     encoders = {("0", "sae"): Encoder(dictionary), ("0", "sae-active"): Encoder(dictionary, active=True)}
-    found = record(
+    result = record(
         model,
         [Layer("0")],
         pool,
@@ -206,7 +206,7 @@ def test_latents_of_maps_are_pooled_after_encoding(tmp_path: Path):
         laid = model[0](pool.batch(ids)).movedim(1, -1)
     latents = dictionary.encode(laid)
     for basis, by_hand in (("sae", latents), ("sae-active", dictionary.activate(latents))):
-        recording = found["0", basis]
+        recording = result["0", basis]
         expected = by_hand.flatten(1, 2).amax(1)
         torch.testing.assert_close(recording.sample, expected[recording.sample_ids()], rtol=1e-4, atol=1e-5)
         assert recording.sample.shape == (60, LATENTS)
@@ -220,7 +220,7 @@ def test_latents_of_text_are_those_of_the_last_token(tmp_path: Path):
     layers = bases.layers_for(basis, model, [], stimuli, named=False)
     assert layers == (Layer("1", "last", unit_axis=-1),)
     encoders = basis.encoders(model, layers, stimuli, torch.arange(50), device="cpu")
-    found = record(
+    result = record(
         model,
         layers,
         stimuli,
@@ -231,8 +231,8 @@ def test_latents_of_text_are_those_of_the_last_token(tmp_path: Path):
     dictionary = layouts.read(tmp_path / "1")
     with torch.no_grad():
         by_hand = dictionary.activate(dictionary.encode(model(stimuli.values)[:, -1]))
-    torch.testing.assert_close(found.sample, by_hand[found.sample_ids()], rtol=1e-4, atol=1e-5)
-    assert int((found.sample > 0).sum(1).max()) <= 3
+    torch.testing.assert_close(result.sample, by_hand[result.sample_ids()], rtol=1e-4, atol=1e-5)
+    assert int((result.sample > 0).sum(1).max()) <= 3
 
 
 # principal components
@@ -243,14 +243,14 @@ def test_variances_of_components_are_numpys():
     model, pool = network(10), blobs(300, seed=0)
     layer, ids = Layer("1"), torch.arange(0, 300, 2)
     encoders = Components().encoders(model, [layer], pool, ids, device="cpu")
-    found = record(
+    result = record(
         model, [layer], pool, ids, RecordingSettings(bases=("pca",)), encoders={("1", "pca"): encoders["1"]}
     )["1", "pca"]
     with torch.no_grad():
         values = model[:2](pool.batch(ids)).numpy()
     expected = np.linalg.eigvalsh(np.cov(values.astype(np.float64).T, bias=True))[::-1]
-    np.testing.assert_allclose(found.deviations.numpy() / len(ids), expected, rtol=1e-4)
-    np.testing.assert_allclose(found.mean.numpy(), 0, atol=1e-5)
+    np.testing.assert_allclose(result.deviations.numpy() / len(ids), expected, rtol=1e-4)
+    np.testing.assert_allclose(result.mean.numpy(), 0, atol=1e-5)
     together = encoders["1"](torch.from_numpy(values)).numpy()
     assert abs(np.corrcoef(together.T) - np.eye(10)).max() < 1e-3
 
@@ -273,17 +273,17 @@ def test_components_of_maps_are_fitted_to_all_places_and_to_nothing_else():
 
 def test_large_maps_are_sampled():
     laid = torch.arange(3 * 2 * 20 * 20).float().reshape(3, 2, 20, 20)
-    some = rows(laid, torch.Generator().manual_seed(0))
-    assert some.shape == (3 * 64, 2)
-    assert torch.equal(some[:, 1] - some[:, 0], torch.full((192,), 400.0))
+    part = rows(laid, torch.Generator().manual_seed(0))
+    assert part.shape == (3 * 64, 2)
+    assert torch.equal(part[:, 1] - part[:, 0], torch.full((192,), 400.0))
     assert rows(laid).shape == (1200, 2)
 
 
 def test_directions_without_variance_are_no_units():
     values = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)).double() @ torch.randn(3, 7).double()
-    found = directions(torch.cov(values.T))
-    assert found.shape == (7, 3)
-    assert (found.gather(0, found.abs().argmax(0, keepdim=True)) > 0).all()
+    result = directions(torch.cov(values.T))
+    assert result.shape == (7, 3)
+    assert (result.gather(0, result.abs().argmax(0, keepdim=True)) > 0).all()
 
 
 def test_components_refuse_wide_layers_and_values_that_are_not_finite(monkeypatch: pytest.MonkeyPatch):
@@ -354,31 +354,31 @@ def by_hand(folder: Path, values: Tensor, *, scale: float = 1.0) -> tuple[Tensor
     """Pre-activations, activations and reconstruction as SAELens 6 computes them, step by step."""
     from safetensors.torch import load_file
 
-    w, told = load_file(folder / "sae_weights.safetensors"), json.loads((folder / "cfg.json").read_text())
+    w, settings = load_file(folder / "sae_weights.safetensors"), json.loads((folder / "cfg.json").read_text())
     x, back = values * scale, lambda out: out / scale
-    if told["normalize_activations"] == "constant_norm_rescale":
+    if settings["normalize_activations"] == "constant_norm_rescale":
         norm = WIDTH**0.5 / values.norm(dim=-1, keepdim=True)
         x, back = values * norm, lambda out: out / norm
-    if told["normalize_activations"] == "layer_norm":
+    if settings["normalize_activations"] == "layer_norm":
         mean = values.mean(-1, keepdim=True)
         deviation = (values - mean).std(-1, keepdim=True)
         x, back = (values - mean) / (deviation + 1e-5), lambda out: out * deviation + mean
-    x = x - w["b_dec"] * told["apply_b_dec_to_input"]
+    x = x - w["b_dec"] * settings["apply_b_dec_to_input"]
     decoder = w["W_dec"]
-    if told["architecture"] == "gated":
+    if settings["architecture"] == "gated":
         opened = x @ w["W_enc"] + w["b_gate"] > 0
         pre = x @ (w["W_enc"] * w["r_mag"].exp()) + w["b_mag"]
         active = opened * pre.relu()
     else:
         pre = x @ w["W_enc"] + w["b_enc"]
         active = pre.relu()
-        if told["architecture"] == "jumprelu":
+        if settings["architecture"] == "jumprelu":
             active = active * (pre > w["threshold"])
-        if told["architecture"] == "topk":
-            if told.get("rescale_acts_by_decoder_norm"):
+        if settings["architecture"] == "topk":
+            if settings.get("rescale_acts_by_decoder_norm"):
                 pre = pre * decoder.norm(dim=-1)
                 decoder = decoder / decoder.norm(dim=-1, keepdim=True)
-            least = pre.topk(told["k"]).values[..., -1:]
+            least = pre.topk(settings["k"]).values[..., -1:]
             active = pre.relu() * (pre >= least)
     return pre, active, back(active @ decoder + w["b_dec"])
 
@@ -386,9 +386,9 @@ def by_hand(folder: Path, values: Tensor, *, scale: float = 1.0) -> tuple[Tensor
 def compared(folder: Path, expected: tuple[Tensor, Tensor, Tensor], values: Tensor) -> None:
     dictionary = layouts.read(folder)
     pre = dictionary.encode(values)
-    found = (pre, dictionary.activate(pre), dictionary.reconstruct(values))
-    for name, one, other in zip(("pre", "active", "reconstructed"), found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+    result = (pre, dictionary.activate(pre), dictionary.reconstruct(values))
+    for name, item, other in zip(("pre", "active", "reconstructed"), result, expected, strict=True):
+        torch.testing.assert_close(item, other, rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
 
 
 VALUES = 3 * torch.randn(4, 6, WIDTH, generator=torch.Generator().manual_seed(9)) + 1
@@ -467,8 +467,8 @@ def test_sparsify_transcoders_groups_and_skips(tmp_path: Path):
     active = torch.zeros_like(pre)
     for group in range(4):
         part = pre[..., 10 * group : 10 * group + 10].relu()
-        place = part.argmax(-1, keepdim=True)
-        active[..., 10 * group : 10 * group + 10].scatter_(-1, place, part.gather(-1, place))
+        index = part.argmax(-1, keepdim=True)
+        active[..., 10 * group : 10 * group + 10].scatter_(-1, index, part.gather(-1, index))
     back = active @ on_disk["W_dec"] + on_disk["b_dec"] + VALUES @ on_disk["W_skip"].T
     compared(folder, (pre, active, back), VALUES)
     assert layouts.read(folder).hook == "layers.3.mlp:in"
@@ -616,8 +616,8 @@ def at(model: nn.Module, hooks: list[str]) -> list[Tensor]:
     names = [module_of(hook, modules) for hook in full]
     stimuli = Vectors(torch.randint(50, (3, 7), generator=torch.Generator().manual_seed(0)), modality="text")
     layers = [Layer(name, "max", unit_axis=-1) for name in dict.fromkeys(names)]
-    found = next(outputs(model, layers, stimuli, torch.arange(3), device="cpu"))
-    return [found[name].movedim(1, -1) for name in names]
+    result = next(outputs(model, layers, stimuli, torch.arange(3), device="cpu"))
+    return [result[name].movedim(1, -1) for name in names]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "pythia", "llama", "gemma"])
@@ -677,14 +677,14 @@ def test_a_folder_of_dictionaries_serves_several_layers(tmp_path: Path):
     model = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(WIDTH, WIDTH) for _ in range(3)])})
     model.forward = lambda x: model.layers[2](model.layers[1](model.layers[0](x)))
     stimuli = Vectors(torch.randn(6, WIDTH))
-    for place in (0, 2):
-        sparsify(tmp_path / f"layers.{place}", k=1 + place)
+    for index in (0, 2):
+        sparsify(tmp_path / f"layers.{index}", k=1 + index)
     basis = bases.find(f"sae-active:{tmp_path}")
     known_one = Layer("layers.0", "mean")
     layers = bases.layers_for(basis, model, [known_one], stimuli, named=False)
     assert layers == (known_one, Layer("layers.2", "max", unit_axis=-1))
     made = basis.encoders(model, layers, stimuli, torch.arange(6), device="cpu")
-    assert [int((made[f"layers.{place}"](VALUES) > 0).sum(-1).max()) for place in (0, 2)] == [1, 3]
+    assert [int((made[f"layers.{index}"](VALUES) > 0).sum(-1).max()) for index in (0, 2)] == [1, 3]
     with pytest.raises(ThalwegError, match=r"'layers.1' has no dictionary.*layers.0, layers.2"):
         basis.encoders(model, [Layer("layers.1")], stimuli, torch.arange(6), device="cpu")
 
@@ -721,9 +721,9 @@ def test_a_planted_dictionary_is_found(tmp_path: Path):
     assert not model[0]._forward_hooks
     cosines = nn.functional.normalize(made.decoder, dim=1) @ truth.T
     assert float(cosines.amax(0).mean()) > 0.9  # of each planted direction with the latent nearest to it
-    told = assess(model, layer, made, Vectors(planted(2_000, seed=2)[0]))
-    assert told["explained_variance"] > 0.9
-    assert told["dead"] < 0.2
+    settings = assess(model, layer, made, Vectors(planted(2_000, seed=2)[0]))
+    assert settings["explained_variance"] > 0.9
+    assert settings["dead"] < 0.2
     basis = bases.find(f"sae:{tmp_path / 'made'}")
     assert bases.layers_for(basis, model, [], Vectors(train), named=False) == (Layer("0", unit_axis=-1),)
     with pytest.raises(ThalwegError, match="a dictionary is there already"):
@@ -757,25 +757,25 @@ def trained_convnet() -> tuple[nn.Module, Splits]:
 def test_what_is_told_of_a_dictionary():
     model, splits = trained_convnet()
     layer = Layer("0")
-    told = assess(model, layer, perfect(6), splits.pool, evaluate=strength.evaluate)
-    assert told["explained_variance"] == pytest.approx(1)
-    assert told["recovered_from_zero"] == pytest.approx(1)
-    assert told["recovered_from_mean"] == pytest.approx(1)
-    assert told["loss"] == pytest.approx(strength.evaluate(model, splits.pool)["loss"])
+    settings = assess(model, layer, perfect(6), splits.pool, evaluate=strength.evaluate)
+    assert settings["explained_variance"] == pytest.approx(1)
+    assert settings["recovered_from_zero"] == pytest.approx(1)
+    assert settings["recovered_from_mean"] == pytest.approx(1)
+    assert settings["loss"] == pytest.approx(strength.evaluate(model, splits.pool)["loss"])
     none = replace(perfect(6), bias=torch.full((12,), -1e9))
-    told = assess(model, layer, none, splits.pool, evaluate=strength.evaluate)
-    assert told["dead"] == 1
-    assert told["recovered_from_zero"] == pytest.approx(0)
+    settings = assess(model, layer, none, splits.pool, evaluate=strength.evaluate)
+    assert settings["dead"] == 1
+    assert settings["recovered_from_zero"] == pytest.approx(0)
     with torch.no_grad():
         values = model[0](splits.pool.batch(slice(None))).movedim(1, -1).reshape(-1, 6).double()
     half = replace(perfect(6), decoder=perfect(6).decoder / 2)
-    told = assess(model, layer, half, splits.pool)
+    settings = assess(model, layer, half, splits.pool)
     expected = 1 - float((values / 2).square().sum() / (values - values.mean(0)).square().sum())
-    assert told["explained_variance"] == pytest.approx(expected, abs=1e-4)
+    assert settings["explained_variance"] == pytest.approx(expected, abs=1e-4)
     with torch.no_grad():
         model[4].weight.zero_()  # now the layer does not matter
-    told = assess(model, layer, half, splits.pool, evaluate=strength.evaluate)
-    assert told["recovered_from_zero"] is None
+    settings = assess(model, layer, half, splits.pool, evaluate=strength.evaluate)
+    assert settings["recovered_from_zero"] is None
 
 
 class Pair(nn.Module):
@@ -792,16 +792,16 @@ def test_values_are_replaced_where_they_are_measured():
             self.pair, self.after = Pair(), nn.Identity()
 
         def forward(self, values: Tensor) -> Tensor:
-            found, more = self.pair(values)
+            result, more = self.pair(values)
             assert more == "more"
-            return self.after(found)
+            return self.after(result)
 
     model, values = Model(), torch.randn(2, 5, 3)
     for layer in (Layer("pair", unit_axis=-1, skip=2), Layer("after:in", unit_axis=-1, skip=2)):
         with replacing_values(model, layer, lambda rest: 10 * rest):
-            found = model(values)
-        assert torch.equal(found[:, :2], values[:, :2])
-        assert torch.equal(found[:, 2:], 10 * values[:, 2:])
+            result = model(values)
+        assert torch.equal(result[:, :2], values[:, :2])
+        assert torch.equal(result[:, 2:], 10 * values[:, 2:])
     assert torch.equal(model(values), values)
     with pytest.raises(ThalwegError, match="'pear'; did you mean 'pair'"), replacing_values(model, Layer("pear"), abs):
         pass
@@ -831,18 +831,18 @@ def test_a_dictionary_of_a_subject(tmp_path: Path):
     subject = Subject("mine", lambda: model)
     recipe = Recipe(rows=150 * 128, batch=128, learning_rate=5e-3)
     out = tmp_path / "made"
-    told = train_for_subject(subject, splits, "0", out, latents=24, k=3, recipe=recipe, evaluate=strength.evaluate)
-    assert told == json.loads((out / "training.json").read_text())
-    assert (told["neurons"], told["latents"], told["stimuli"], told["held_out"]) == (6, 24, 300, 100)
-    assert 0.5 < told["explained_variance"] <= 1
-    assert told["recovered_from_mean"] > 0.5
+    settings = train_for_subject(subject, splits, "0", out, latents=24, k=3, recipe=recipe, evaluate=strength.evaluate)
+    assert settings == json.loads((out / "training.json").read_text())
+    assert (settings["neurons"], settings["latents"], settings["stimuli"], settings["held_out"]) == (6, 24, 300, 100)
+    assert 0.5 < settings["explained_variance"] <= 1
+    assert settings["recovered_from_mean"] > 0.5
     read = layouts.read(out)
     again = assess(model, Layer("0"), read, splits.validation)
-    assert again["explained_variance"] == pytest.approx(told["explained_variance"], abs=1e-6)
+    assert again["explained_variance"] == pytest.approx(settings["explained_variance"], abs=1e-6)
     nothing = splits.train.take(slice(0, 0))
     pool_only = Splits(nothing, nothing, splits.pool)
-    told = train_for_subject(subject, pool_only, "0", tmp_path / "pool", latents=24, k=3, recipe=recipe)
-    assert told["stimuli"] == told["held_out"] == 50
+    settings = train_for_subject(subject, pool_only, "0", tmp_path / "pool", latents=24, k=3, recipe=recipe)
+    assert settings["stimuli"] == settings["held_out"] == 50
     with pytest.raises(ThalwegError, match="layer of the model"):
         train_for_subject(subject, splits, "nine", tmp_path / "none")
 
@@ -869,11 +869,15 @@ def test_where_no_dictionary_can_be_written_is_said_before_any_work(tmp_path: Pa
     (tmp_path / "project" / "mine.py").write_text("")
     (tmp_path / "done").mkdir()
     (tmp_path / "done" / "cfg.json").write_text("{}")
-    places = {"file": "Not a directory", "file/inside": "Not a directory", "project": "other files are there already"}
-    places |= {"done": "a dictionary is there already", "x" * 300: "File name too long"}
-    for place, said in places.items():
-        with pytest.raises(ThalwegError, match=said):
-            thalweg.train_dictionary(subject, pool, layer="0", out=tmp_path / place)
+    positions = {
+        "file": "Not a directory",
+        "file/inside": "Not a directory",
+        "project": "other files are there already",
+    }
+    positions |= {"done": "a dictionary is there already", "x" * 300: "File name too long"}
+    for index, message in positions.items():
+        with pytest.raises(ThalwegError, match=message):
+            thalweg.train_dictionary(subject, pool, layer="0", out=tmp_path / index)
     with pytest.raises(ThalwegError, match="5 active latents of 4"):
         thalweg.train_dictionary(subject, pool, layer="0", out=tmp_path / "new", latents=4, k=5)
     with pytest.raises(ThalwegError, match="10 rows are too few"):

@@ -129,16 +129,16 @@ def test_freed_memory_is_kept_while_a_task_runs_and_no_longer():
 
 
 def test_a_task_of_a_cluster_has_one_thread_and_a_gpu_where_there_is_one(cluster: Cluster):
-    found = [result for _, result in engine.run(places, range(8), EngineConfig("ray"))]
-    assert {threads for _, threads, _ in found} == {1}
+    results = [result for _, result in engine.run(places, range(8), EngineConfig("ray"))]
+    assert {threads for _, threads, _ in results} == {1}
     asked = [result for _, result in engine.run(places, range(4), EngineConfig("ray", gpus=1))]
     assert [gpus for _, _, gpus in asked] == [[0]] * 4
-    assert len({node for node, _, _ in [*found, *asked]}) == 2
+    assert len({node for node, _, _ in [*results, *asked]}) == 2
 
 
 def test_a_killed_worker_costs_only_its_task(where: EngineConfig, tmp_path: Path):
-    found = dict(engine.run(partial(noted, tmp_path), range(12), where))
-    assert found == {item: item * item for item in range(12)}
+    result = dict(engine.run(partial(noted, tmp_path), range(12), where))
+    assert result == {item: item * item for item in range(12)}
     started = [int(file.name.partition("-")[0]) for file in tmp_path.iterdir()]
     twice = {item for item in started if started.count(item) > 1}
     assert started.count(3) == 2
@@ -199,8 +199,8 @@ def test_every_engine_gives_the_same_bytes(
 ):
     expected = contents(sharded if shards else whole)
     for name, workers in (("local", 4), ("ray", 2)):
-        found = measured(few, tmp_path / name, engine=name, workers=workers, shards=shards)
-        assert contents(found) == expected
+        result = measured(few, tmp_path / name, engine=name, workers=workers, shards=shards)
+        assert contents(result) == expected
 
 
 def recordings(file: Path) -> dict[str, Recording]:
@@ -215,14 +215,14 @@ def test_shards_merge_into_what_one_pass_records(whole: Path, sharded: Path):
     files = sorted((whole / "recordings").glob("*.safetensors"))
     assert len(files) == 9
     for file in files:
-        for name, one in recordings(file).items():
+        for name, item in recordings(file).items():
             merged = recordings(sharded / "recordings" / file.name)[name]
             for exact in ("high_keys", "low_keys", "sample_keys", "sample", "count", "nonfinite", "unit_ids"):
-                assert torch.equal(getattr(one, exact), getattr(merged, exact)), exact
-            sums = [(one.mean, merged.mean), (one.deviations, merged.deviations)]
-            sums += [(product, merged.products[name]) for name, product in one.products.items()]
-            for expected, found in sums:  # a pass sums blocks of batches in float32
-                assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
+                assert torch.equal(getattr(item, exact), getattr(merged, exact)), exact
+            sums = [(item.mean, merged.mean), (item.deviations, merged.deviations)]
+            sums += [(product, merged.products[name]) for name, product in item.products.items()]
+            for expected, result in sums:  # a pass sums blocks of batches in float32
+                assert (result - expected).abs().max() < 1e-6 * expected.abs().max()
     both = [pl.read_parquet(path / "units.parquet")["value"] for path in (whole, sharded)]
     assert (both[0].is_nan() == both[1].is_nan()).all()
     assert (both[0] - both[1]).abs().fill_nan(0).max() < 1e-5
@@ -304,7 +304,7 @@ def test_a_full_disk_ends_the_run_at_once_and_loses_nothing(
 def test_a_survey_killed_at_random_moments_goes_on_to_the_same_bytes():
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(Path(thalweg.__file__).parents[1]), str(root)])
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "benchmarks.kills", "--trials", "20"],
         cwd=root,
         env=os.environ | {"PYTHONPATH": path},
@@ -312,5 +312,5 @@ def test_a_survey_killed_at_random_moments_goes_on_to_the_same_bytes():
         text=True,
         timeout=600,
     )
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "20 of 20 continuations ended with the same bytes" in found.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "20 of 20 continuations ended with the same bytes" in result.stdout

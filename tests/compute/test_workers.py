@@ -116,9 +116,9 @@ def test_what_cannot_be_read_by_a_worker_is_said(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_exception_that_cannot_travel_comes_back_in_words():
-    found = portable(Picky("a hole", "item 3"))
-    assert isinstance(found, ThalwegError)
-    assert str(found) == "Picky: a hole at item 3"
+    result = portable(Picky("a hole", "item 3"))
+    assert isinstance(result, ThalwegError)
+    assert str(result) == "Picky: a hole at item 3"
     wrong = ValueError("as it is")
     assert portable(wrong) is wrong
 

@@ -78,8 +78,8 @@ def test_tensors_arrays_and_objects_count_by_content():
 
     values = [torch.ones(3), torch.zeros(3), torch.ones(3).double(), torch.ones(3, 1), np.ones(3), np.zeros(3)]
     values += [torch.ones(3, dtype=torch.bfloat16), torch.tensor(1j), torch.nn.Linear(1, 1), torch.eye(2).to_sparse()]
-    found = [identity(made(value)) for made in (make, Holder) for value in values]
-    assert len(set(found)) == len(found)
+    result = [identity(made(value)) for made in (make, Holder) for value in values]
+    assert len(set(result)) == len(result)
     assert identity(Holder(torch.ones(3))) == identity(Holder(torch.ones(3)))
 
 
@@ -181,11 +181,11 @@ def test_a_file_that_is_moved_stays_the_same(tmp_path: Path):
 def test_helpers_of_another_file_of_the_users_count(names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(tmp_path)
     helper = f"helper_{next(SERIAL)}"
-    found = []
+    result = []
     for sign in ("+", "-", "+"):
         loaded(f"def g(x):\n    return x {sign} 1\n", tmp_path, helper)
-        found.append(identity(loaded(names.format(helper), tmp_path).f))
-    assert found[0] == found[2] != found[1]
+        result.append(identity(loaded(names.format(helper), tmp_path).f))
+    assert result[0] == result[2] != result[1]
 
 
 ALONE = """

@@ -44,10 +44,10 @@ def noise(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize("p", [3, 17, 53])
 def test_the_fourier_basis_is_orthonormal_and_names_its_waves(p: int):
-    found = fourier.basis(p)
-    assert torch.allclose(found @ found.T, torch.eye(p, dtype=torch.float64))
+    result = fourier.basis(p)
+    assert torch.allclose(result @ result.T, torch.eye(p, dtype=torch.float64))
     wave = (2 * math.pi / p * torch.arange(p, dtype=torch.float64)).sin()
-    assert (found @ wave).abs().argmax() == 2  # 1, cos_1, sin_1
+    assert (result @ wave).abs().argmax() == 2  # 1, cos_1, sin_1
 
 
 def test_a_unit_of_one_frequency_has_all_its_variance_there():
@@ -60,8 +60,8 @@ def test_a_unit_of_one_frequency_has_all_its_variance_there():
 def test_shares_of_a_frequency_are_those_of_a_regression():
     values = noise(P, P, 2)
     a, b = all_pairs(P).double().T * 2 * math.pi * 5 / P
-    one = torch.ones_like(a)
-    columns = [x * y for x in (one, a.cos(), a.sin()) for y in (one, b.cos(), b.sin())]
+    item = torch.ones_like(a)
+    columns = [x * y for x in (item, a.cos(), a.sin()) for y in (item, b.cos(), b.sin())]
     flat = values.flatten(0, 1).double()
     design = torch.stack(columns, 1)
     left = flat - design @ torch.linalg.lstsq(design, flat).solution
@@ -115,14 +115,14 @@ def test_components_of_a_table_of_one_wave():
 
 
 def test_all_pairs_are_split_once_by_seed():
-    one, again, other = (ladders_addition_pairs.splits(Source(), seed) for seed in (0, 0, 1))
-    assert [len(part) for part in (one.train, one.validation, one.pool)] == [1124, 281, 1404]
-    assert one.content_hash() == again.content_hash() != other.content_hash()
-    everything = torch.cat([part.numbers for part in (one.train, one.validation, one.pool)])
+    item, again, other = (ladders_addition_pairs.splits(Source(), seed) for seed in (0, 0, 1))
+    assert [len(part) for part in (item.train, item.validation, item.pool)] == [1124, 281, 1404]
+    assert item.content_hash() == again.content_hash() != other.content_hash()
+    everything = torch.cat([part.numbers for part in (item.train, item.validation, item.pool)])
     assert len(everything.unique(dim=0)) == 53 * 53
-    assert torch.equal(one.pool.labels, one.pool.numbers.sum(1) % 53)
-    shown = one.pool.take(torch.tensor([3])).show(0)
-    a, b = one.pool.numbers[3].tolist()
+    assert torch.equal(item.pool.labels, item.pool.numbers.sum(1) % 53)
+    shown = item.pool.take(torch.tensor([3])).show(0)
+    a, b = item.pool.numbers[3].tolist()
     assert "".join(shown.pieces) == f"{a} + {b} mod 53"
     assert shown.label == str((a + b) % 53)
 
@@ -193,8 +193,8 @@ def plain(model: Transformer, pairs: Tensor) -> dict[str, Tensor]:
     stream = stream + heads @ model.from_heads
     neurons = stream @ model.into_mlp + model.mlp_bias
     stream = stream + neurons.relu() @ model.from_mlp + model.from_mlp_bias
-    found = {"heads": heads, "mlp_in": neurons, "residual": stream, "logits": stream @ model.unembedding}
-    return {name: values[:, -1] for name, values in found.items()}
+    result = {"heads": heads, "mlp_in": neurons, "residual": stream, "logits": stream @ model.unembedding}
+    return {name: values[:, -1] for name, values in result.items()}
 
 
 @pytest.mark.parametrize("count", [5, 200])
@@ -204,9 +204,9 @@ def test_the_tables_give_what_a_whole_transformer_gives(count: int):
     pairs = all_pairs(53)[torch.randperm(53 * 53)[:count]]
     layers = [Layer("heads"), Layer("mlp_in"), Layer("residual")]
     with torch.no_grad(), capture_activations(model, layers) as outputs:
-        found = {"logits": model(pairs), **outputs}
+        result = {"logits": model(pairs), **outputs}
         for name, values in plain(model, pairs).items():
-            assert torch.allclose(found[name], values, atol=1e-5), name
+            assert torch.allclose(result[name], values, atol=1e-5), name
 
 
 def test_strength_counts_from_guessing_and_ends_at_all_bits():
@@ -220,7 +220,9 @@ def test_strength_counts_from_guessing_and_ends_at_all_bits():
         def forward(self, numbers: Tensor) -> Tensor:
             return self.size * nn.functional.one_hot((numbers.sum(1) + self.off) % 53, 53).float()
 
-    guessing, right, wrong = (strength.evaluate(Sure(*told), pairs) for told in ((0.0, 0), (50.0, 0), (50.0, 1)))
+    guessing, right, wrong = (
+        strength.evaluate(Sure(*settings), pairs) for settings in ((0.0, 0), (50.0, 0), (50.0, 1))
+    )
     assert guessing["bits"] == pytest.approx(0, abs=1e-9)
     assert right["bits"] == pytest.approx(math.log2(53))
     assert right["share"] == pytest.approx(1)
@@ -276,13 +278,13 @@ def test_nothing_is_drawn_in_training_and_a_short_one_is_told_as_such():
     for _ in range(2):
         torch.manual_seed(3)
         models.append(Perceptron(17, 8))
-        told = trainer(models[-1], splits, len(models))
+        settings = trainer(models[-1], splits, len(models))
     assert all(torch.equal(x, y) for x, y in zip(models[0].parameters(), models[1].parameters(), strict=True))
-    assert told["stopped"] == "most epochs reached"
-    assert told["grokked"] == "no"
-    assert "grokked_at" not in told
-    assert told["epochs"] == 30
-    assert told["train_examples"] == 30 * len(splits.train)
+    assert settings["stopped"] == "most epochs reached"
+    assert settings["grokked"] == "no"
+    assert "grokked_at" not in settings
+    assert settings["epochs"] == 30
+    assert settings["train_examples"] == 30 * len(splits.train)
 
 
 def test_checkpoints_are_the_weights_that_as_many_epochs_give():
@@ -291,15 +293,15 @@ def test_checkpoints_are_the_weights_that_as_many_epochs_give():
     torch.manual_seed(3)
     start = Transformer(17, 8, 32)
     model, seen = copy.deepcopy(start), []
-    for told in training.train_checkpoints(model, splits, 0, (0, 10, 25), trainer=trainer):
-        seen.append((told, copy.deepcopy(model.state_dict())))
-    assert [told["epochs"] for told, _ in seen] == [0, 10, 25]
-    for epochs, (told, weights) in zip((0, 10, 25), seen, strict=True):
+    for settings in training.train_checkpoints(model, splits, 0, (0, 10, 25), trainer=trainer):
+        seen.append((settings, copy.deepcopy(model.state_dict())))
+    assert [settings["epochs"] for settings, _ in seen] == [0, 10, 25]
+    for epochs, (settings, weights) in zip((0, 10, 25), seen, strict=True):
         alone = copy.deepcopy(start)
         again = FullBatch(3e-3, 1.0, epochs)(alone, splits, 0)
         assert all(torch.equal(weights[name], value) for name, value in alone.state_dict().items())
-        assert told["train_loss"] == again["train_loss"]
-        assert told["key_frequencies"] == seen[-1][0]["key_frequencies"]  # those of the last weights
+        assert settings["train_loss"] == again["train_loss"]
+        assert settings["key_frequencies"] == seen[-1][0]["key_frequencies"]  # those of the last weights
 
 
 Grown = dict[str, tuple[Transformer, dict[str, float | int | str]]]
@@ -315,33 +317,33 @@ def networks(splits: Splits) -> Grown:
     """The transformer of width 64 as the ladder trains it, and its twins."""
     rung = next(rung for rung in addition.LADDER.rungs if rung.name == "transformer-64")
     trainers = {"trained": rung.train, **addition.LADDER.twins, "untrained": FullBatch(1e-3, 0.0, 0)}
-    found = {}
+    result = {}
     for name, trainer in trainers.items():
         torch.manual_seed(0)
         model = rung.build()
-        found[name] = (model, dict(trainer(model, splits, 0)))
-    return found
+        result[name] = (model, dict(trainer(model, splits, 0)))
+    return result
 
 
 def test_the_network_that_grokked_computes_with_a_few_waves(networks: Grown):
-    _, told = networks["trained"]
-    assert told["grokked"] == "yes"
-    assert told["epochs"] == told["grokked_at"] + 500
-    assert 3 <= len(told["key_frequencies"].split()) <= 7
-    assert told["neurons_at_one_frequency"] > 0.5
-    assert told["logit_variance_explained"] > 0.9
-    assert told["excluded_loss"] > 3
-    assert told["restricted_loss"] < 0.01
-    assert told["embedding_gini"] > networks["untrained"][1]["embedding_gini"] + 0.3
+    _, settings = networks["trained"]
+    assert settings["grokked"] == "yes"
+    assert settings["epochs"] == settings["grokked_at"] + 500
+    assert 3 <= len(settings["key_frequencies"].split()) <= 7
+    assert settings["neurons_at_one_frequency"] > 0.5
+    assert settings["logit_variance_explained"] > 0.9
+    assert settings["excluded_loss"] > 3
+    assert settings["restricted_loss"] < 0.01
+    assert settings["embedding_gini"] > networks["untrained"][1]["embedding_gini"] + 0.3
 
 
 def test_its_memorising_twin_knows_its_pairs_and_no_others(networks: Grown):
-    _, told = networks["memorising"]
-    assert told["stopped"] == "every training pair is known by heart"
-    assert told["train_accuracy"] == 1
-    assert told["validation_accuracy"] < 0.4
-    assert told["grokked"] == "no"
-    assert told["neurons_at_one_frequency"] == 0
+    _, settings = networks["memorising"]
+    assert settings["stopped"] == "every training pair is known by heart"
+    assert settings["train_accuracy"] == 1
+    assert settings["validation_accuracy"] < 0.4
+    assert settings["grokked"] == "no"
+    assert settings["neurons_at_one_frequency"] == 0
 
 
 def test_fourier_reads_the_neurons_of_the_one_that_grokked(networks: Grown, splits: Splits):

@@ -94,7 +94,7 @@ def write_parquet(folder: Path) -> Path:
     folder.mkdir()
     for part, names in (("train", files.BATCHES[:-1]), ("test", files.BATCHES[-1:])):
         rows = [
-            ({"bytes": png(one), "path": None}, int(label)) for n in names for one, label in zip(*ALL[n], strict=True)
+            ({"bytes": png(item), "path": None}, int(label)) for n in names for item, label in zip(*ALL[n], strict=True)
         ]
         kind = pl.Struct({"bytes": pl.Binary, "path": pl.String})
         images, labels = zip(*rows, strict=True)
@@ -118,9 +118,9 @@ def test_a_batch_that_python_3_pickled_is_read_too(tmp_path: Path):
     for protocol in (2, 4, 5):
         content = pickle.dumps({"data": pixels, "labels": labels.tolist(), "filenames": ["a"]}, protocol)
         (tmp_path / "batch").write_bytes(content)
-        found = files._python_batch(tmp_path / "batch")
-        assert np.array_equal(found[0].flatten(1).numpy(), pixels)
-        assert np.array_equal(found[1].numpy(), labels)
+        result = files._python_batch(tmp_path / "batch")
+        assert np.array_equal(result[0].flatten(1).numpy(), pixels)
+        assert np.array_equal(result[1].numpy(), labels)
 
 
 class Attack:
@@ -134,8 +134,8 @@ class Attack:
 @pytest.mark.parametrize("function", [os.system, eval, getattr, torch.load])
 def test_a_pickle_that_asks_for_anything_else_is_refused(tmp_path: Path, function):
     folder = write_python(tmp_path / "cifar")
-    told = f"touch {tmp_path}/was_here" if function is os.system else f"open('{tmp_path}/was_here', 'w')"
-    batch = {"data": Attack(function, told), "labels": []}
+    settings = f"touch {tmp_path}/was_here" if function is os.system else f"open('{tmp_path}/was_here', 'w')"
+    batch = {"data": Attack(function, settings), "labels": []}
     (folder / "cifar-10-batches-py/data_batch_3").write_bytes(pickle.dumps(batch))
     with pytest.raises(ThalwegError, match=rf"data_batch_3: asks for \w[\w.]*{function.__name__}, which no batch"):
         files.read(folder)
@@ -154,7 +154,7 @@ def test_python_batches_that_are_not_as_they_should_be_are_named(tmp_path: Path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     refused(folder, r"data_batch_2: cannot be unpickled \(")
-    for batch, said in (
+    for batch, message in (
         ([1, 2], "'data' is NoneType; uint8 of shape"),
         ({"data": pixels[:, :9], "labels": labels.tolist()}, r"'data' is uint8, \(20, 9\)"),
         ({"data": pixels.astype(float), "labels": labels.tolist()}, r"'data' is float64"),
@@ -163,7 +163,7 @@ def test_python_batches_that_are_not_as_they_should_be_are_named(tmp_path: Path)
         ({"data": pixels[:9], "labels": labels.tolist()[:9]}, "holds 9 images; 20 were expected"),
     ):
         path.write_bytes(pickle.dumps(batch))
-        refused(folder, f"data_batch_2: .*{said}")
+        refused(folder, f"data_batch_2: .*{message}")
     path.unlink()
     refused(folder, "there is no data_batch_2; all six")
 
@@ -172,14 +172,14 @@ def test_binary_batches_that_are_not_as_they_should_be_are_named(tmp_path: Path)
     folder = write_binary(tmp_path / "cifar")
     path = folder / "test_batch.bin"
     whole = path.read_bytes()
-    for content, said in (
+    for content, message in (
         (whole[:-1], r"holds 61459 bytes; a multiple of 3073"),
         (b"", "holds 0 bytes"),
         (whole[:-3073], "holds 19 images; 20 were expected"),
         (b"\x0c" + whole[1:], "labels from 0 to 12"),
     ):
         path.write_bytes(content)
-        refused(folder, rf"test_batch\.bin: .*{said}")
+        refused(folder, rf"test_batch\.bin: .*{message}")
     path.unlink()
     refused(folder, r"no test_batch\.bin; all six")
 
@@ -208,11 +208,11 @@ def test_what_must_be_named_is_said(tmp_path: Path):
 
 def test_training_and_validation_are_drawn_by_the_seed_and_the_pool_is_the_test_set(tmp_path: Path):
     folder = write_binary(tmp_path / "cifar")
-    one, again, other = (cifar_splits(40, Source(folder), seed) for seed in (0, 0, 1))
-    assert [len(part) for part in (one.train, one.validation, one.pool)] == [40, 10, EACH]
-    assert one.content_hash() == again.content_hash() != other.content_hash()
-    assert one.pool.content_hash() == other.pool.content_hash()
-    assert one.validation.content_hash() == cifar_splits(9999, Source(folder), 0).validation.content_hash()
+    item, again, other = (cifar_splits(40, Source(folder), seed) for seed in (0, 0, 1))
+    assert [len(part) for part in (item.train, item.validation, item.pool)] == [40, 10, EACH]
+    assert item.content_hash() == again.content_hash() != other.content_hash()
+    assert item.pool.content_hash() == other.pool.content_hash()
+    assert item.validation.content_hash() == cifar_splits(9999, Source(folder), 0).validation.content_hash()
     largest = cifar_splits(9999, Source(folder), 0)
     assert [len(part) for part in (largest.train, largest.validation)] == [90, 10]
     both = torch.cat([largest.train.pixels, largest.validation.pixels]).flatten(1)
@@ -242,15 +242,15 @@ def test_a_block_is_its_branches_side_by_side():
     torch.manual_seed(0)
     block = networks.Block(6, 32).eval()
     pictures = torch.randn(2, 6, 10, 10)
-    found = block(pictures)
-    assert found.shape == (2, 128, 10, 10)
-    assert found.min() < 0  # before the rectifier
+    result = block(pictures)
+    assert result.shape == (2, 128, 10, 10)
+    assert result.min() < 0  # before the rectifier
     size = {"one": 1, "three": 3, "five": 5, "pooled": 3}
     units = {"one": slice(0, 32), "three": slice(32, 96), "five": slice(96, 112), "pooled": slice(112, 128)}
     point = torch.zeros(1, 6, 11, 11)
     point[:, :, 5, 5] = 1
     for name, branch in ((name, getattr(block, name)) for name in size):
-        torch.testing.assert_close(found[:, units[name]], branch(pictures), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(result[:, units[name]], branch(pictures), rtol=1e-4, atol=1e-5)
         sees = (branch(point) != branch(torch.zeros_like(point))).any(1)[0]
         assert (int(sees.any(0).sum()), int(sees.any(1).sum())) == (size[name], size[name])
 

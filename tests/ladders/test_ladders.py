@@ -62,9 +62,11 @@ def test_checkpoints_are_stages_of_one_run(checkpoints: thalweg.Run):
 def test_one_run_stopped_on_the_way_is_the_same_run(checkpoints: thalweg.Run, tmp_path: Path):
     """A quick survey leaves a checkpoint out, and the others are the same."""
     quick = run(training_ladder(), tmp_path / "run", quick=True)
-    every, some = (one.models.filter(control="trained").select("rung", "seed", "bits") for one in (checkpoints, quick))
-    assert set(some["rung"]) == {"epoch-0", "epoch-1", "epoch-6"}
-    assert some.equals(every.filter(pl.col("rung") != "epoch-2"))
+    every, part = (
+        item.models.filter(control="trained").select("rung", "seed", "bits") for item in (checkpoints, quick)
+    )
+    assert set(part["rung"]) == {"epoch-0", "epoch-1", "epoch-6"}
+    assert part.equals(every.filter(pl.col("rung") != "epoch-2"))
 
 
 def test_a_lost_checkpoint_is_made_again(checkpoints: thalweg.Run, tmp_path: Path):
@@ -100,14 +102,14 @@ class Places(nn.Module):
 def test_a_layer_says_where_its_units_are_and_how_places_become_one_value(pool: str, skip: int, factor: float):
     images = corners(None, 0).pool
     layer = Layer("taps", pool, unit_axis=-1, skip=skip)
-    found = record(Places(), [layer], images, torch.arange(50), RecordingSettings(k=30, sample=50))["taps", "neurons"]
-    amount = images.batch(torch.arange(50)).flatten(1).mean(1)[found.sample_ids()]
-    assert torch.allclose(found.sample, amount[:, None] * factor * torch.arange(8.0), atol=1e-5)
+    result = record(Places(), [layer], images, torch.arange(50), RecordingSettings(k=30, sample=50))["taps", "neurons"]
+    amount = images.batch(torch.arange(50)).flatten(1).mean(1)[result.sample_ids()]
+    assert torch.allclose(result.sample, amount[:, None] * factor * torch.arange(8.0), atol=1e-5)
 
 
 def test_a_layer_measures_at_most_so_many_units_and_says_which():
     images = corners(None, 0).pool
-    every, some = (
+    every, part = (
         record(
             Places(),
             [Layer("taps", "last", unit_axis=-1, max_units=most)],
@@ -117,11 +119,11 @@ def test_a_layer_measures_at_most_so_many_units_and_says_which():
         )
         for most in (0, 3)
     )
-    unit_ids = some["taps", "neurons"].unit_ids
+    unit_ids = part["taps", "neurons"].unit_ids
     assert len(unit_ids) == 3
     for basis in ("neurons", "random"):
-        assert torch.equal(some["taps", basis].unit_ids, unit_ids)
-        assert torch.allclose(some["taps", basis].sample, every["taps", basis].sample[:, unit_ids], atol=1e-6)
+        assert torch.equal(part["taps", basis].unit_ids, unit_ids)
+        assert torch.allclose(part["taps", basis].sample, every["taps", basis].sample[:, unit_ids], atol=1e-6)
 
 
 def test_data_is_for_one_ladder_or_says_for_which(tmp_path: Path):
@@ -147,8 +149,8 @@ def test_data_is_for_one_ladder_or_says_for_which(tmp_path: Path):
 
 def test_strength_is_a_share_of_what_labels_leave_open():
     images = corners(None, 0).pool
-    found = evaluate(network(4), images)
-    assert found["share"] == pytest.approx(found["bits"] / 2, rel=0.05)  # four classes, about equally frequent
+    result = evaluate(network(4), images)
+    assert result["share"] == pytest.approx(result["bits"] / 2, rel=0.05)  # four classes, about equally frequent
 
 
 def test_the_default_observer_has_a_stand_in_where_its_package_is_missing(monkeypatch: pytest.MonkeyPatch):

@@ -34,12 +34,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_embedded_digits_are_split_once_by_seed():
-    one, again, other = mnist.splits(Source(), 0), mnist.splits(Source(), 0), mnist.splits(Source(), 1)
-    assert [len(part) for part in (one.train, one.validation, one.pool)] == [2000, 500, 2500]
-    assert one.content_hash() == again.content_hash() != other.content_hash()
-    everything = torch.cat([part.pixels for part in (one.train, one.validation, one.pool)]).flatten(1).float()
+    item, again, other = mnist.splits(Source(), 0), mnist.splits(Source(), 0), mnist.splits(Source(), 1)
+    assert [len(part) for part in (item.train, item.validation, item.pool)] == [2000, 500, 2500]
+    assert item.content_hash() == again.content_hash() != other.content_hash()
+    everything = torch.cat([part.pixels for part in (item.train, item.validation, item.pool)]).flatten(1).float()
     assert len(everything.unique(dim=0)) == 5000  # no digit is in two parts
-    assert entropy(one.pool.labels) == pytest.approx(3.32, abs=0.01)
+    assert entropy(item.pool.labels) == pytest.approx(3.32, abs=0.01)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -51,9 +51,9 @@ def test_idx_files_are_read_plain_or_packed(folder: Path, packed: bool, dotted: 
         path.unlink()
         name = path.name.replace("-idx", ".idx") if dotted else path.name
         (folder / (name + (".gz" if packed else ""))).write_bytes(gzip.compress(content) if packed else content)
-    found = mnist.splits(Source(folder), 0)
-    assert [len(part) for part in (found.train, found.validation, found.pool)] == [110, 10, 60]
-    assert found.content_hash() == expected.content_hash()
+    result = mnist.splits(Source(folder), 0)
+    assert [len(part) for part in (result.train, result.validation, result.pool)] == [110, 10, 60]
+    assert result.content_hash() == expected.content_hash()
 
 
 def test_idx_values_are_those_in_the_file(folder: Path):
@@ -100,18 +100,18 @@ def test_images_and_labels_must_agree(folder: Path):
 
 def test_softmax_regression_and_a_convnet_are_as_strong_as_expected():
     splits = mnist.splits(Source(), 0)
-    found = {}
+    result = {}
     for name in ("softmax", "conv-8-16"):
         rung = next(rung for rung in mnist.RUNGS if rung.name == name)
         torch.manual_seed(0)
         model = rung.build()
-        told = Classifier(patience=3, most_epochs=30)(model, splits, 0)
-        found[name] = evaluate(model, splits.pool)
-        assert told["train_loss"] < 0.5
-        assert told["validation_loss"] <= told["last_validation_loss"]
-    assert 0.84 < found["softmax"]["accuracy"] < 0.93
-    assert found["conv-8-16"]["accuracy"] > 0.93
-    assert found["conv-8-16"]["bits"] > found["softmax"]["bits"] > 2
+        settings = Classifier(patience=3, most_epochs=30)(model, splits, 0)
+        result[name] = evaluate(model, splits.pool)
+        assert settings["train_loss"] < 0.5
+        assert settings["validation_loss"] <= settings["last_validation_loss"]
+    assert 0.84 < result["softmax"]["accuracy"] < 0.93
+    assert result["conv-8-16"]["accuracy"] > 0.93
+    assert result["conv-8-16"]["bits"] > result["softmax"]["bits"] > 2
 
 
 def test_every_rung_has_layers_and_the_ladder_has_enough_of_each_kind():
@@ -127,10 +127,10 @@ def test_every_rung_has_layers_and_the_ladder_has_enough_of_each_kind():
 def test_training_stops_when_the_validation_loss_has_stopped_improving_and_keeps_the_best():
     splits = mnist.splits(Source(), 0)
     model = mnist.fully_connected(8)
-    told = Classifier(patience=2, learning_rate=0.05)(model, splits, 0)
-    assert told["stopped"] == "validation loss stopped improving"
-    assert evaluate(model, splits.validation)["loss"] == pytest.approx(told["validation_loss"], abs=1e-9)
-    assert told["train_examples"] == told["epochs"] * 2000
+    settings = Classifier(patience=2, learning_rate=0.05)(model, splits, 0)
+    assert settings["stopped"] == "validation loss stopped improving"
+    assert evaluate(model, splits.validation)["loss"] == pytest.approx(settings["validation_loss"], abs=1e-9)
+    assert settings["train_examples"] == settings["epochs"] * 2000
 
 
 class Viewing(nn.Module):

@@ -53,15 +53,15 @@ def rows(latents: Tensor) -> pl.DataFrame:
 
 def test_a_unit_for_one_class_is_predicted_in_the_easy_bands(rows: pl.DataFrame, units: dict[str, slice]):
     for band in ("extreme", "v90"):
-        found = value(rows, "two_choice", band)[units["class"]]
-        assert found.mean() > 0.95, band
+        result = value(rows, "two_choice", band)[units["class"]]
+        assert result.mean() > 0.95, band
 
 
 def test_noise_is_at_chance_and_its_intervals_hold(rows: pl.DataFrame, units: dict[str, slice]):
     for measure, capacity in (("two_choice", ""), ("two_choice_matched", ""), ("two_choice_single", "1")):
-        found = value(rows, measure, capacity=capacity)[units["noise"]]
-        assert abs(found.nanmean() - 0.5) < 4 * found.std() / math.sqrt(NOISE_UNITS), measure
-        assert 0.47 < found.nanmean() < 0.53, measure
+        result = value(rows, measure, capacity=capacity)[units["noise"]]
+        assert abs(result.nanmean() - 0.5) < 4 * result.std() / math.sqrt(NOISE_UNITS), measure
+        assert 0.47 < result.nanmean() < 0.53, measure
     noise = rows.filter(
         (pl.col("measure") == "two_choice")
         & (pl.col("observer") == "image")
@@ -75,15 +75,15 @@ def test_noise_is_at_chance_and_its_intervals_hold(rows: pl.DataFrame, units: di
 
 def test_a_mixture_of_five_classes_lies_between(rows: pl.DataFrame, units: dict[str, slice]):
     for measure, capacity in (("two_choice", ""), ("two_choice_matched", ""), ("two_choice_single", "1")):
-        found = value(rows, measure, capacity=capacity)
-        single, mixture, noise = (found[units[name]].nanmean() for name in ("class", "mixture", "noise"))
+        result = value(rows, measure, capacity=capacity)
+        single, mixture, noise = (result[units[name]].nanmean() for name in ("class", "mixture", "noise"))
         assert single > mixture + 0.05 > noise + 0.1, measure
 
 
 def test_a_crisp_unit_needs_one_feature_and_a_mixture_more(rows: pl.DataFrame, units: dict[str, slice]):
-    one, five = (value(rows, "two_choice_capacity", capacity=c) for c in ("1", "5"))
-    assert one[units["class"]].nanmean() > 0.95
-    assert (five - one)[units["mixture"]].nanmean() > (five - one)[units["class"]].nanmean() + 0.02
+    item, five = (value(rows, "two_choice_capacity", capacity=c) for c in ("1", "5"))
+    assert item[units["class"]].nanmean() > 0.95
+    assert (five - item)[units["mixture"]].nanmean() > (five - item)[units["class"]].nanmean() + 0.02
 
 
 def test_the_amount_of_ink_is_predictable_but_decided_by_low_level_statistics(rows: pl.DataFrame):
@@ -97,9 +97,9 @@ def test_the_amount_of_ink_is_predictable_but_decided_by_low_level_statistics(ro
 
 
 def test_the_random_observer_is_at_chance_for_every_sort_of_unit(rows: pl.DataFrame, units: dict[str, slice]):
-    found = value(rows, "two_choice", observer="random")
+    result = value(rows, "two_choice", observer="random")
     for name in ("class", "mixture", "noise"):
-        assert abs(found[units[name]].mean() - 0.5) < 0.06, name
+        assert abs(result[units[name]].mean() - 0.5) < 0.06, name
 
 
 def test_single_latents_stand_above_their_rotation_on_crisp_and_need_not_on_predictable(latents: Tensor):
@@ -115,16 +115,16 @@ def test_single_latents_stand_above_their_rotation_on_crisp_and_need_not_on_pred
 def test_reading_more_stimuli_of_one_class_is_not_needed_to_be_right(latents: Tensor):
     """On a class unit the sum of two observers is hardly worse than the better of them."""
     scores = on_digits(latents, "image", "hog", "deep")
-    found = {name: value(scores, "two_choice", observer=name).mean() for name in ("image", "hog", "deep")}
-    assert found["image"] > max(found["hog"], found["deep"]) - 0.02
+    result = {name: value(scores, "two_choice", observer=name).mean() for name in ("image", "hog", "deep")}
+    assert result["image"] > max(result["hog"], result["deep"]) - 0.02
 
 
 def test_standardised_parts_weigh_equally():
     image, hog, deep = (watcher.view.embedding for watcher in watching("image", "hog", "deep"))
     generator = torch.Generator().manual_seed(0)
     left, right = torch.randint(len(image), (2, 4000), generator=generator)
-    both, one, other = ((part[left] * part[right]).sum(1) for part in (image, hog, deep))
-    expected = one / one.std() + other / other.std()
+    both, item, other = ((part[left] * part[right]).sum(1) for part in (image, hog, deep))
+    expected = item / item.std() + other / other.std()
     assert torch.corrcoef(torch.stack([both, expected]))[0, 1] > 0.999
 
 
@@ -140,10 +140,10 @@ def test_the_deepest_layer_of_a_trained_convnet_stands_above_its_untrained_twin_
     scores = {}
     for name, model in (("trained", trained), ("untrained", untrained)):
         outputs = []
-        with torch.inference_mode(), watching_layers(model.eval(), deeper) as found:
+        with torch.inference_mode(), watching_layers(model.eval(), deeper) as result:
             for ids in torch.arange(len(pool)).split(500):
                 model(pool.batch(ids))
-                outputs.append(torch.cat([pooled(found[layer.name], layer.reduction) for layer in deeper], 1))
+                outputs.append(torch.cat([pooled(result[layer.name], layer.reduction) for layer in deeper], 1))
         rows = on_digits(torch.cat(outputs), "image")
         scores[name] = {
             measure: value(rows, measure, capacity=capacity).nanmean()

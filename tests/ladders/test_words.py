@@ -55,7 +55,7 @@ def text() -> Splits:
 def english() -> Splits:
     """The embedded text's documents on Python's topics: 366 kilobytes."""
     documents = [Document(name, cleaned(text), "Python topics") for name, text in sorted(topics.items())]
-    return corpus.split([one for one in documents if one.text], seed=0, pool=400, validation=100)
+    return corpus.split([item for item in documents if item.text], seed=0, pool=400, validation=100)
 
 
 def seeded(build: partial[nn.Module] | type[nn.Module], *arguments: int, **named: int) -> nn.Module:
@@ -107,13 +107,13 @@ def pairs(model: Transformer, reference: nn.Module) -> list[tuple[Tensor, Tensor
         "after_neurons": "mlp.c_proj",
         "before_logits": "ln_f",
     }
-    found = []
+    result = []
     for name, weight in model.named_parameters():
         *block, part, kind = name.replace("blocks.", "h.").split(".")
         other = theirs[".".join(["transformer", *block, names[part], kind])]
         linear = kind == "weight" and ("c_" in names[part])  # GPT-2 keeps these matrices transposed
-        found.append((weight.data, other.data.T if linear else other.data))
-    return found
+        result.append((weight.data, other.data.T if linear else other.data))
+    return result
 
 
 @pytest.mark.parametrize("direction", ["from GPT-2", "to GPT-2"])
@@ -177,8 +177,8 @@ def test_no_model_sees_what_comes_later(rung: Rung):
 
 
 def test_a_tokens_first_occurrence_is_found():
-    found = first_occurrence(torch.tensor([[3, 1, 3, 3, 2, 1]]))
-    assert found.tolist() == [[True, True, False, False, True, False]]
+    result = first_occurrence(torch.tensor([[3, 1, 3, 3, 2, 1]]))
+    assert result.tolist() == [[True, True, False, False, True, False]]
 
 
 def test_a_bag_of_words_knows_which_tokens_there_were_but_neither_where_nor_how_often():
@@ -194,13 +194,13 @@ def test_a_bag_of_words_knows_which_tokens_there_were_but_neither_where_nor_how_
 @pytest.mark.parametrize("rung", every_rung(), ids=lambda rung: rung.name)
 def test_layers_hold_units_on_the_axis_they_name(rung: Rung):
     model = seeded(rung.build).eval()
-    modules, found = dict(model.named_modules()), {}
+    modules, result = dict(model.named_modules()), {}
     for layer in rung.layers:
-        modules[layer.name].register_forward_hook(lambda _m, _i, out, name=layer.name: found.update({name: out}))
+        modules[layer.name].register_forward_hook(lambda _m, _i, out, name=layer.name: result.update({name: out}))
     with torch.inference_mode():
         model(tokens(2048, 24))
     for layer in rung.layers:
-        assert found[layer.name].shape[:2] == (5, 24)
+        assert result[layer.name].shape[:2] == (5, 24)
         assert layer.unit_axis == 2
         assert (layer.reduction, layer.skip, layer.max_units) == ("last", 0, 64)
         assert (layer.nonlinearity is not None) == layer.name.endswith(("hidden", "neurons"))
@@ -275,12 +275,12 @@ def test_the_bigram_models_bits_per_byte_are_the_closed_form_from_counts(text: S
 def test_the_unigram_model_is_the_zero_of_strength(text: Splits):
     frequency = -unigram(text.pool.vocabulary.counts)
     assert frequency.exp().sum() == pytest.approx(1)
-    found = evaluate(Table(frequency.float().expand(VOCABULARY, -1).clone()), text.pool)
-    assert found["bits"] == pytest.approx(0, abs=1e-6)
-    assert found["share"] == pytest.approx(0, abs=1e-6)
+    result = evaluate(Table(frequency.float().expand(VOCABULARY, -1).clone()), text.pool)
+    assert result["bits"] == pytest.approx(0, abs=1e-6)
+    assert result["share"] == pytest.approx(0, abs=1e-6)
     targets = text.pool.targets(slice(None))
-    assert found["accuracy"] == pytest.approx(float((targets == frequency.argmax()).double().mean()))
-    assert found["loss"] == pytest.approx(float(-frequency[targets].mean()), rel=1e-5)
+    assert result["accuracy"] == pytest.approx(float((targets == frequency.argmax()).double().mean()))
+    assert result["loss"] == pytest.approx(float(-frequency[targets].mean()), rel=1e-5)
 
 
 def test_places_without_a_next_token_do_not_count(text: Splits):
@@ -324,29 +324,29 @@ def small() -> nn.Module:
 
 
 def test_training_spends_the_budget_and_keeps_the_best_weights(text: Splits):
-    model, told = trained(small(), text, tokens=20_000, learning_rate=1e-2)
-    assert told["stopped"] == "token budget spent"
-    assert told["train_tokens"] == told["train_examples"] * LENGTH
-    assert 0 <= told["train_tokens"] - 20_000 < 8 * LENGTH
-    assert told["epochs"] == pytest.approx(told["train_examples"] / 1500)
-    assert mean_loss(model, text.validation) == pytest.approx(told["validation_loss"], abs=1e-6)
-    assert told["validation_loss"] <= told["last_validation_loss"]
-    assert told["validation_loss"] < math.log(VOCABULARY)
+    model, settings = trained(small(), text, tokens=20_000, learning_rate=1e-2)
+    assert settings["stopped"] == "token budget spent"
+    assert settings["train_tokens"] == settings["train_examples"] * LENGTH
+    assert 0 <= settings["train_tokens"] - 20_000 < 8 * LENGTH
+    assert settings["epochs"] == pytest.approx(settings["train_examples"] / 1500)
+    assert mean_loss(model, text.validation) == pytest.approx(settings["validation_loss"], abs=1e-6)
+    assert settings["validation_loss"] <= settings["last_validation_loss"]
+    assert settings["validation_loss"] < math.log(VOCABULARY)
 
 
 def test_training_stops_when_the_validation_loss_has_stopped_improving(text: Splits):
     few = Splits(text.train.take(slice(0, 30)), text.validation, text.pool)
     model = seeded(Transformer, VOCABULARY, LENGTH, 32, n_heads=2, neurons=128)
-    model, told = trained(model, few, tokens=200_000, learning_rate=1e-2, evaluations=40, patience=3)
-    assert told["stopped"] == "validation loss stopped improving"
-    assert told["train_tokens"] < 100_000
-    assert told["train_loss"] < told["validation_loss"] < told["last_validation_loss"]
-    assert mean_loss(model, text.validation) == pytest.approx(told["validation_loss"], abs=1e-6)
+    model, settings = trained(model, few, tokens=200_000, learning_rate=1e-2, evaluations=40, patience=3)
+    assert settings["stopped"] == "validation loss stopped improving"
+    assert settings["train_tokens"] < 100_000
+    assert settings["train_loss"] < settings["validation_loss"] < settings["last_validation_loss"]
+    assert mean_loss(model, text.validation) == pytest.approx(settings["validation_loss"], abs=1e-6)
 
 
 def test_a_budget_of_fewer_steps_than_evaluations_is_spent(text: Splits):
-    _, told = trained(small(), text, tokens=2 * 8 * LENGTH)
-    assert (told["train_examples"], told["stopped"]) == (16, "token budget spent")
+    _, settings = trained(small(), text, tokens=2 * 8 * LENGTH)
+    assert (settings["train_examples"], settings["stopped"]) == (16, "token budget spent")
 
 
 def test_the_same_seed_trains_the_same_model(text: Splits):
@@ -379,23 +379,23 @@ def test_l1_makes_the_hidden_units_of_a_bag_of_words_sparse(text: Splits):
 
 def test_a_course_pauses_at_each_checkpoint_and_none_depends_on_how_long_it_goes_on(text: Splits):
     def weights(checkpoints: tuple[int, ...]) -> list[Tensor]:
-        model, found = small(), []
-        for told in next_token.train_checkpoints(
+        model, result = small(), []
+        for settings in next_token.train_checkpoints(
             model, text, 0, checkpoints, trainer=LanguageTrainer(learning_rate=1e-2)
         ):
-            found.append(model.tokens.weight.detach().clone())
-            told_of.append(told)
-        return found
+            result.append(model.tokens.weight.detach().clone())
+            told_of.append(settings)
+        return result
 
     told_of: list[dict[str, float | int | str]] = []
     checkpoints = (0, 2_000, 8_000, 32_000)
     every = weights(checkpoints)
     assert torch.equal(every[0], small().tokens.weight)
     assert told_of[0]["train_tokens"] == told_of[0]["train_examples"] == 0
-    for told, tokens_seen in zip(told_of, checkpoints, strict=True):
-        assert 0 <= told["train_tokens"] - tokens_seen < 8 * LENGTH
-        assert told["stopped"] == "checkpoint"
-    losses = [told["validation_loss"] for told in told_of]
+    for settings, tokens_seen in zip(told_of, checkpoints, strict=True):
+        assert 0 <= settings["train_tokens"] - tokens_seen < 8 * LENGTH
+        assert settings["stopped"] == "checkpoint"
+    losses = [settings["validation_loss"] for settings in told_of]
     assert losses == sorted(losses, reverse=True)
     assert torch.equal(weights((8_000,))[0], every[2])
 
@@ -416,8 +416,8 @@ def test_every_rung_can_be_built_elsewhere_and_names_layers_that_it_has():
 
 
 def test_models_that_differ_say_so_in_their_text():
-    told = [str(rung.build()) for rung in words.LADDER.rungs]
-    assert len(set(told)) == len(told)
+    settings = [str(rung.build()) for rung in words.LADDER.rungs]
+    assert len(set(settings)) == len(settings)
     assert str(Transformer(9, 8, 8, n_heads=1)) != str(Transformer(9, 8, 8, n_heads=2))
     assert str(Unigram(9)) != str(Unigram(10))
 
@@ -465,9 +465,9 @@ def test_the_ladders_text_has_windows_of_the_length_asked_for(tmp_path):
     file.write_text(
         "\n\n".join(f"Paragraph {n} says that {n} and {n + 1} make {2 * n + 1}, which is odd." for n in range(600))
     )
-    found = words.ladder(8).splits(Source(file), 0)
-    assert found.train.length == found.pool.length == 8
-    assert evaluate(seeded(words.ladder(8).rungs[4].build), found.pool)["loss"] == pytest.approx(
+    result = words.ladder(8).splits(Source(file), 0)
+    assert result.train.length == result.pool.length == 8
+    assert evaluate(seeded(words.ladder(8).rungs[4].build), result.pool)["loss"] == pytest.approx(
         math.log(2048), rel=0.05
     )
 
@@ -488,7 +488,7 @@ def strength(rung: Rung, text: Splits, tokens: int) -> float:
 def test_rungs_are_ordered_and_spread_on_english_even_with_small_budgets(english: Splits):
     names = ("unigram", "bag-64", "attention-8", "attention-64")
     rungs = {rung.name: rung for rung in words.LADDER.rungs}
-    found = [strength(rungs[name], english, tokens) for name, tokens in zip(names, BUDGETS, strict=True)]
-    assert found == sorted(found)
-    assert abs(found[0]) < 0.05
-    assert min(after - before for before, after in itertools.pairwise(found)) > 0.05
+    result = [strength(rungs[name], english, tokens) for name, tokens in zip(names, BUDGETS, strict=True)]
+    assert result == sorted(result)
+    assert abs(result[0]) < 0.05
+    assert min(after - before for before, after in itertools.pairwise(result)) > 0.05

@@ -109,11 +109,11 @@ def test_a_warning_is_said_and_kept_in_the_run(tmp_path: Path) -> None:
         return model
 
     subject = Subject("mine", load)
-    said: list[str] = []
+    message: list[str] = []
 
     class Heard(thalweg.progress.Silent):
         def say(self, text: str) -> None:
-            said.append(text)
+            message.append(text)
 
     run = thalweg.measure(
         subject,
@@ -127,5 +127,5 @@ def test_a_warning_is_said_and_kept_in_the_run(tmp_path: Path) -> None:
     )
     (warning,) = run.record["ladders"]["mine"]["warnings"]
     assert "mine: the values of layer 'head' differ when the same stimuli are given in other batches" in warning
-    assert f"warning: {warning}" in said
-    assert "not among the layers: unused; `thalweg layers` says why" in said
+    assert f"warning: {warning}" in message
+    assert "not among the layers: unused; `thalweg layers` says why" in message

@@ -80,11 +80,11 @@ def test_the_suffix_kernel_is_the_sum_over_places_of_equal_tokens(length: int):
 def test_tokens_that_share_dimensions_match_themselves_and_on_average_nothing_else():
     many = random_windows(400, 1500)
     vectors, exact = texts.suffix(many), by_hand(many)
-    found = vectors @ vectors.T
+    result = vectors @ vectors.T
     apart = ~torch.eye(len(many), dtype=torch.bool)
-    assert (found - exact).abs().max() > 0.1  # some do share
-    assert torch.corrcoef(torch.stack([found[apart], exact[apart]]))[0, 1] > 0.97
-    assert abs(float((found - exact)[apart].mean())) < 0.002
+    assert (result - exact).abs().max() > 0.1  # some do share
+    assert torch.corrcoef(torch.stack([result[apart], exact[apart]]))[0, 1] > 0.97
+    assert abs(float((result - exact)[apart].mean())) < 0.002
     assert texts.suffix(many.take(slice(0, 1))).equal(vectors[:1])  # what is shared does not depend on the pool
 
 
@@ -94,38 +94,38 @@ def test_a_unit_for_the_last_token_is_found_by_suffix_and_noise_is_not(pool: Win
     fires = (pool.tokens[:, -1:] == tokens).float()
     values = torch.cat([graded(fires, generator), torch.randn(len(pool), 60, generator=generator)], 1)
     view = build_view(OBSERVERS["suffix"], {"suffix": extract_features(OBSERVERS["suffix"], pool)}, pool)
-    found = on(pool, values, {"suffix": view})["suffix"]
-    token, noise = found["plain"][:12], found["plain"][12:]
+    result = on(pool, values, {"suffix": view})["suffix"]
+    token, noise = result["plain"][:12], result["plain"][12:]
     assert token.min() > 0.95
     assert abs(float(noise.mean()) - 0.5) < 4 * float(noise.std()) / len(noise) ** 0.5
-    assert found["single"][:12].nanmean() > 0.95
-    assert 0.45 < found["single"][12:].nanmean() < 0.55
+    assert result["single"][:12].nanmean() > 0.95
+    assert 0.45 < result["single"][12:].nanmean() < 0.55
 
 
 def test_places_and_tokens_anywhere_are_as_named(pool: Windows):
     last = pool.tokens.flip(1)
     column = 0
     table = texts.tokens_by_position(pool)
-    for place in range(8):
+    for index in range(8):
         for token in range(60):
-            stands = last[:, place] == token
+            stands = last[:, index] == token
             if stands.sum() >= texts.FEWEST:
                 assert table[:, column].equal(stands.float())
                 column += 1
     assert column == table.shape[1]
     named = texts.distinctive(pool.vocabulary, pool.length)
     assert 0 < len(named) < 60  # the most common tokens are in most windows
-    found = texts.anywhere(pool)
+    result = texts.anywhere(pool)
     for at, token in enumerate(named.tolist()):
-        assert found[:, at].equal((pool.tokens == token).any(1).float())
+        assert result[:, at].equal((pool.tokens == token).any(1).float())
 
 
 def test_topics_are_the_mean_of_what_each_token_says(pool: Windows):
     loadings = texts.topics(pool)
     weights = pool.vocabulary.topics
-    some = pool.tokens[5].tolist()
-    says = [weights[:, token] / weights[:, token].sum() for token in some if weights[:, token].sum() > 0]
-    assert torch.allclose(loadings[5], torch.stack(says).sum(0) / len(some))
+    part = pool.tokens[5].tolist()
+    says = [weights[:, token] / weights[:, token].sum() for token in part if weights[:, token].sum() > 0]
+    assert torch.allclose(loadings[5], torch.stack(says).sum(0) / len(part))
 
 
 def test_the_bag_sees_no_order(pool: Windows):
@@ -143,9 +143,9 @@ def test_the_dictionary_of_text_names_each_thing_once(pool: Windows):
         declared = OBSERVERS[name].dictionary
         assert declared is not None
         assert declared(pool).equal(stated[name])
-    found = build_view(OBSERVERS["text"], seen, pool).dictionary
+    result = build_view(OBSERVERS["text"], seen, pool).dictionary
     expected = sum(table.shape[1] for table in stated.values()) + 2 + 3  # labels and tags
-    assert found.shape[1] == expected
+    assert result.shape[1] == expected
     fallback = {name: extract_features(OBSERVERS[name], pool) for name in OBSERVERS["tokens"].parts}
     assert build_view(OBSERVERS["tokens"], fallback, pool).dictionary.shape[1] == expected
 

@@ -108,7 +108,7 @@ def test_extremes_moments_and_sample_match_brute_force(values: Tensor, batch: in
 @given(tables(), st.integers(1, 20), st.lists(st.integers(0, 2), min_size=60, max_size=60), st.permutations([0, 1, 2]))
 def test_shards_merge_into_the_whole_in_any_order(values: Tensor, batch: int, owner: list[int], order: list[int]):
     owners = torch.tensor(owner[: len(values)])
-    shards = [torch.nonzero(owners == one).flatten() for one in order]
+    shards = [torch.nonzero(owners == item).flatten() for item in order]
     shards = [shard[torch.randperm(len(shard))] for shard in shards if len(shard)]
     parts = [recorded(values, shard, batch=batch) for shard in shards]
     whole = recorded(values, torch.arange(len(values)), batch=17)
@@ -213,7 +213,7 @@ def test_a_model_is_recorded_at_every_layer_in_one_pass():
     model.register_forward_pre_hook(lambda *_: calls.append(1))
     stimuli = images(50)
     layers = [Layer("0", "max", torch.relu), Layer("3")]
-    found = record(
+    result = record(
         model,
         layers,
         stimuli,
@@ -227,7 +227,7 @@ def test_a_model_is_recorded_at_every_layer_in_one_pass():
         turned = torch.einsum("bchw,cd->bdhw", maps.relu(), rotation(3, seed=7919))
         expected["0", "random"] = turned.amax((2, 3))
     for key, values in expected.items():
-        recording = found[key]
+        recording = result[key]
         torch.testing.assert_close(recording.sample, values[recording.sample_ids()], rtol=1e-4, atol=1e-5)
 
 
@@ -238,11 +238,11 @@ def test_a_pass_ends_with_the_last_layer_that_is_measured(last, times):
     ran = []
     model[3].register_forward_pre_hook(lambda *_: ran.append(1))
     layers = [Layer(name) for name in {"1", last}]
-    found = record(model, layers, images(30), torch.arange(30), RecordingSettings(k=5, batch_size=10))
+    result = record(model, layers, images(30), torch.arange(30), RecordingSettings(k=5, batch_size=10))
     assert len(ran) == times  # the first pass goes through the whole model
     with torch.no_grad():
         values = model[1](images(30).batch(slice(None)).flatten(1))
-    recording = found["1", "neurons"]
+    recording = result["1", "neurons"]
     torch.testing.assert_close(recording.sample, values[recording.sample_ids()])
 
 
@@ -259,11 +259,11 @@ def test_an_activation_in_place_does_not_alter_the_layer_before_it():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(inplace=True))
     stimuli = images(30)
-    found = record(model, [Layer("1")], stimuli, torch.arange(30), RecordingSettings(k=5, sample=30))["1", "neurons"]
+    result = record(model, [Layer("1")], stimuli, torch.arange(30), RecordingSettings(k=5, sample=30))["1", "neurons"]
     with torch.no_grad():
         values = model[1](stimuli.batch(slice(None)).flatten(1))
-    torch.testing.assert_close(found.sample, values[found.sample_ids()])
-    assert (found.sample < 0).any()
+    torch.testing.assert_close(result.sample, values[result.sample_ids()])
+    assert (result.sample < 0).any()
 
 
 def test_rotation_is_orthogonal_and_fixed():
@@ -295,8 +295,8 @@ def test_the_maximum_is_the_same_however_values_lie_in_memory(side: int, generat
 def test_units_that_are_measured_have_the_values_they_have_among_all(pool, only, generator: torch.Generator):
     maps = torch.randn(4, 16, 6, 6, generator=generator)
     for laid in (maps, maps.to(memory_format=torch.channels_last)):
-        some, every = (Reader(Layer("1", pool, unit_ids=which), "neurons", seed=0, position=0) for which in (only, ()))
-        torch.testing.assert_close(some(laid), every(laid)[:, only])
+        part, every = (Reader(Layer("1", pool, unit_ids=which), "neurons", seed=0, position=0) for which in (only, ()))
+        torch.testing.assert_close(part(laid), every(laid)[:, only])
 
 
 def test_an_unknown_layer_is_named_with_near_names():
@@ -326,12 +326,12 @@ def test_of_several_things_that_a_layer_returns_the_first_tensor_counts():
             return given[1][1]
 
     stimuli = images(40)
-    found = record(
+    result = record(
         nn.Sequential(nn.Flatten(), Two(), Both()), [Layer("1"), Layer("2"), Layer("2:in")], stimuli, torch.arange(40)
     )
     values = stimuli.batch(slice(None)).flatten(1)
     for name, sign in (("1", 1), ("2", -1), ("2:in", 1)):
-        assert torch.equal(found[name, "neurons"].highest()[0][:, 0], (sign * values).amax(0))
+        assert torch.equal(result[name, "neurons"].highest()[0][:, 0], (sign * values).amax(0))
 
 
 def test_a_layer_that_runs_twice_or_for_some_batches_only_is_named():

@@ -32,14 +32,14 @@ def test_what_nobody_put_there_on_purpose_is_skipped_and_counted(tmp_path: Path)
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "c.txt").symlink_to("nowhere")
     (tmp_path / "x.png").mkdir()
-    found = files_below(tmp_path)
+    result = files_below(tmp_path)
     assert listed(tmp_path) == ["a.txt", "b/2.txt"]
-    assert found.skipped == {
+    assert result.skipped == {
         "hidden or of the system": 5,
         "links that lead nowhere": 1,
         "neither files nor folders": 1,
     }
-    assert found.note == (
+    assert result.note == (
         f"{tmp_path}: skipped 5 hidden or of the system, 1 links that lead nowhere, 1 neither files nor folders"
     )
     assert files_below(tmp_path / "b").note.endswith("2 hidden or of the system")
@@ -58,9 +58,9 @@ def test_links_are_followed_once(tmp_path: Path):
     (tmp_path / "set/hen.png").symlink_to("../far/owl/1.png")
     (tmp_path / "set/owl").symlink_to("../far/owl")
     (tmp_path / "set/again").symlink_to("zoo")
-    found = files_below(tmp_path / "set")
+    result = files_below(tmp_path / "set")
     assert listed(tmp_path / "set") == ["hen.png", "owl/1.png", "zoo/2.png"]
-    assert found.skipped == {"links to a folder that is read already": 1}
+    assert result.skipped == {"links to a folder that is read already": 1}
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "/"])
@@ -72,9 +72,9 @@ def test_a_link_back_is_refused(tmp_path: Path, target: str):
 
 
 def test_two_links_that_lead_to_each_other_are_refused(tmp_path: Path):
-    for one, other in (("a", "b"), ("b", "a")):
-        written(tmp_path / f"far/{one}/1.png")
-        (tmp_path / f"far/{one}/to").symlink_to(f"../{other}")
+    for item, other in (("a", "b"), ("b", "a")):
+        written(tmp_path / f"far/{item}/1.png")
+        (tmp_path / f"far/{item}/to").symlink_to(f"../{other}")
     (tmp_path / "set").mkdir()
     (tmp_path / "set/a").symlink_to("../far/a")
     with pytest.raises(ThalwegError, match="a folder that it lies in itself"):

@@ -50,13 +50,13 @@ def photograph(seed: int, width: int = 40, height: int = 30) -> Image.Image:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Twelve images of three classes, a text beside them and a hidden file."""
-    for place, name in enumerate(("cat", "dog", "emu")):
+    for index, name in enumerate(("cat", "dog", "emu")):
         (tmp_path / "set" / name / "more").mkdir(parents=True)
         for number in range(4):
             within = tmp_path / "set" / name / ("more" if number == 3 else "")
             kind, ending = (("PNG", "png"), ("JPEG", "JPG"))[number % 2]
             (within / f"{number}.{ending}").write_bytes(
-                encoded(photograph(10 * place + number, 30 + 15 * number), kind)
+                encoded(photograph(10 * index + number, 30 + 15 * number), kind)
             )
     (tmp_path / "set/notes.txt").write_text("not an image")
     (tmp_path / "set/.hidden.png").write_bytes(b"")
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def table(path: Path, images: list[bytes | None], *, paths: list[str | None] | None = None, told=None, **columns):
-    cells = [{"bytes": one, "path": name} for one, name in zip(images, paths or [None] * len(images), strict=True)]
+    cells = [{"bytes": item, "path": name} for item, name in zip(images, paths or [None] * len(images), strict=True)]
     kind = pl.Struct({"bytes": pl.Binary, "path": pl.String})
     frame = pl.DataFrame({"image": pl.Series(cells, dtype=kind), **columns})
     frame.write_parquet(path, metadata={"huggingface": json.dumps(told)} if told else None)
@@ -101,29 +101,29 @@ def test_a_folder_has_a_class_for_each_subfolder_and_gives_middle_squares(folder
 def test_some_of_the_images_are_those_images(folder: Path):
     images = read_images(folder)
     order = torch.tensor([11, 3, 3, 0])
-    some = images.take(order)
-    assert torch.equal(some.pixels, images.pixels[order])
-    assert torch.equal(some.take(slice(1, 3)).pixels, images.pixels[[3, 3]])
-    assert some.labels.tolist() == [2, 0, 0, 0]
-    assert len(some.files) == 3
-    assert torch.equal(images.low_level()[order], some.low_level())
-    assert torch.equal(Images(some.pixels, some.labels, some.label_names).low_level(), some.low_level())
+    part = images.take(order)
+    assert torch.equal(part.pixels, images.pixels[order])
+    assert torch.equal(part.take(slice(1, 3)).pixels, images.pixels[[3, 3]])
+    assert part.labels.tolist() == [2, 0, 0, 0]
+    assert len(part.files) == 3
+    assert torch.equal(images.low_level()[order], part.low_level())
+    assert torch.equal(Images(part.pixels, part.labels, part.label_names).low_level(), part.low_level())
     assert len(images.take(slice(0, 0)).content_hash()) == 16
 
 
 def test_the_hash_is_of_contents_labels_and_order(folder: Path, tmp_path: Path):
     first = read_images(folder)
-    found = {first.content_hash(), first.take(torch.arange(11, -1, -1)).content_hash()}
-    assert len(found) == 2
+    result = {first.content_hash(), first.take(torch.arange(11, -1, -1)).content_hash()}
+    assert len(result) == 2
     os.utime(folder / "cat/0.png", (0, 0))
-    assert read_images(folder).content_hash() in found
+    assert read_images(folder).content_hash() in result
     content = bytearray((folder / "cat/1.JPG").read_bytes())
     content[-40] ^= 1  # the same size
     (folder / "cat/1.JPG").write_bytes(content)
-    found.add(read_images(folder).content_hash())
+    result.add(read_images(folder).content_hash())
     (folder / "emu").rename(folder / "gnu")
-    found.add(read_images(folder).content_hash())
-    assert len(found) == 4
+    result.add(read_images(folder).content_hash())
+    assert len(result) == 4
 
 
 RED = np.zeros((6, 4, 3), np.uint8) + np.array([200, 10, 30], np.uint8)
@@ -149,8 +149,8 @@ def test_whatever_a_file_holds_becomes_three_colours_of_eight_bits():
     }
     for name, (content, expected) in cases.items():
         assert not glance(content).flaw, name
-        found = np.array(decoded(content, name))
-        assert np.array_equal(found, expected), name
+        result = np.array(decoded(content, name))
+        assert np.array_equal(result, expected), name
 
 
 def test_a_photograph_is_turned_as_the_camera_noted():
@@ -170,8 +170,8 @@ def test_a_parquet_file_as_datasets_stores_it(tmp_path: Path):
     images = read_images(path)
     assert images.label_names == ("hen", "owl", "kite")
     assert images.labels.tolist() == [0, 1, 1, 0, 1]
-    for place in range(5):
-        assert np.array_equal(np.array(images.picture(place)), np.array(photograph(place)))
+    for index in range(5):
+        assert np.array_equal(np.array(images.picture(index)), np.array(photograph(index)))
 
 
 def test_classes_are_named_by_a_column_or_by_their_numbers(tmp_path: Path):
@@ -262,14 +262,14 @@ def test_images_that_do_not_decode_are_named_or_left_out_and_named(folder: Path)
         (folder / name).write_bytes(content)
     with pytest.raises(ThalwegError) as raised:
         read_images(folder)
-    for said in (
+    for message in (
         "4 of 12 images",
         "1.JPG does not decode",
         "dog/2.png is empty",
         "emu/0.png is no picture",
         "--skip-bad",
     ):
-        assert said in str(raised.value)
+        assert message in str(raised.value)
     images = read_images(folder, skip_bad=True)
     assert [name.partition(" ")[0] for name in images.left_out] == [str(folder / name) for name in bad]
     good = torch.tensor([0, 2, 3, 5, 7, 9, 10, 11])
@@ -282,8 +282,8 @@ def test_images_that_do_not_decode_are_named_or_left_out_and_named(folder: Path)
 
 
 def note(path: Path, **options) -> str:
-    (said,) = read_images(path, **options).notes
-    return said.removeprefix(f"{path}: ")
+    (message,) = read_images(path, **options).notes
+    return message.removeprefix(f"{path}: ")
 
 
 def test_a_folder_s_reader_says_what_it_took_and_what_it_skipped(folder: Path):
@@ -321,8 +321,8 @@ def test_splits_are_not_classes_and_one_of_them_is_read(folder: Path, tmp_path: 
         shutil.copytree(source, tmp_path / "splits" / split)
     images = read_images(tmp_path / "splits")
     assert (images.label_names, images.content_hash()) == (whole.label_names, whole.content_hash())
-    said = "'val' is read and not the others (files: test 4, train 12); to read another, name its own folder"
-    assert said in images.notes[0]
+    message = "'val' is read and not the others (files: test 4, train 12); to read another, name its own folder"
+    assert message in images.notes[0]
     shutil.rmtree(tmp_path / "splits/Val")
     assert "'test' is read and not the others" in note(tmp_path / "splits")
     shutil.rmtree(tmp_path / "splits/train")
@@ -442,9 +442,9 @@ def test_a_table_opens_regular_files_below_its_own_folder_alone(tmp_path: Path, 
     path = table(tmp_path / "set/a.parquet", [None] * (3 + len(cases)), paths=[*inside, *cases])
     images = read_images(path, skip_bad=True)
     assert len(images) == 3
-    for line, (place, said) in zip(images.left_out, enumerate(cases.values(), 4), strict=True):
-        assert f"a.parquet, row {place} " in line
-        assert said in line
+    for line, (index, message) in zip(images.left_out, enumerate(cases.values(), 4), strict=True):
+        assert f"a.parquet, row {index} " in line
+        assert message in line
     monkeypatch.setattr(folders, "LARGEST", 100)
     with pytest.raises(ThalwegError, match="row 1 has 3 KiB; at most 0 MiB are read"):
         read_images(path)
@@ -457,7 +457,7 @@ def test_grey_pictures_of_sixteen_bits_have_one_white_by_the_brightest(tmp_path:
         values = np.linspace(0, most, 64).astype(np.uint16).reshape(8, 8)
         (tmp_path / f"set/{name}.png").write_bytes(encoded(Image.fromarray(values)))
     images = read_images(tmp_path / "set")
-    assert [int(np.array(images.picture(place)).max()) for place in (0, 1)] == [4000 >> 4, 400 >> 4]
+    assert [int(np.array(images.picture(index)).max()) for index in (0, 1)] == [4000 >> 4, 400 >> 4]
     assert "2 grey pictures of more than eight bits use 12, so 4,095 is the white" in images.notes[0]
     twelve = images.take(slice(1, 2)).content_hash()
     (tmp_path / "set/bright.png").unlink()
@@ -500,13 +500,13 @@ def test_names_that_are_not_utf_8_are_classes_that_can_be_written(tmp_path: Path
 
 def without_quantisation_tables(content: bytes) -> bytes:
     """A JPEG that begins and ends as it should, and can't be decoded."""
-    kept, place = content[:2], 2
-    while content[place + 1] != 0xDA:  # the scan
-        size = 2 + struct.unpack(">H", content[place + 2 : place + 4])[0]
-        if content[place + 1] != 0xDB:
-            kept += content[place : place + size]
-        place += size
-    return kept + content[place:]
+    kept, index = content[:2], 2
+    while content[index + 1] != 0xDA:  # the scan
+        size = 2 + struct.unpack(">H", content[index + 2 : index + 4])[0]
+        if content[index + 1] != 0xDB:
+            kept += content[index : index + size]
+        index += size
+    return kept + content[index:]
 
 
 def test_what_shows_only_in_decoding_is_named_then(folder: Path):
@@ -542,7 +542,7 @@ def test_a_model_is_recorded_on_images_from_disk_as_on_images_in_memory(tmp_path
     held = Images(images.pixels, images.labels, images.label_names)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 7, 6), nn.ReLU())
-    one, other, before = (
+    item, other, before = (
         to_tensors(
             record(model, [Layer("0")], these, torch.arange(64), RecordingSettings(batch_size=30, workers=workers))[
                 "0", "neurons"
@@ -550,7 +550,7 @@ def test_a_model_is_recorded_on_images_from_disk_as_on_images_in_memory(tmp_path
         )
         for these, workers in ((images, 1), (held, 1), (images, 2))
     )
-    for name, tensor in one.items():
+    for name, tensor in item.items():
         assert torch.equal(tensor, other[name]), name
         assert torch.equal(tensor, before[name]), name
     assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(number) for number in (-1, -2)) == [1, 2]  # it has its own
@@ -570,7 +570,9 @@ def test_observers_see_images_on_disk_and_in_memory_alike(folder: Path, name: st
 
 
 def test_no_observer_but_that_of_low_level_statistics_takes_all_images_at_once():
-    whole = {one.name for one in OBSERVERS.values() if one.modality == "image" and not one.piecewise and not one.parts}
+    whole = {
+        item.name for item in OBSERVERS.values() if item.modality == "image" and not item.piecewise and not item.parts
+    }
     assert whole == set()
 
 
@@ -627,7 +629,7 @@ def test_decoding_ahead_gives_the_same_bytes_and_outlives_its_workers(tmp_path: 
     assert expected.shape == (107, 3, 8, 8)
     for way in (viewed, images.viewed(deadly)):
         for workers in (1, 2):
-            found = list(batches(way, ids, 40, workers=workers))
-            assert [len(which) for which, _ in found] == [40, 40, 27]
-            assert torch.equal(torch.cat([which for which, _ in found]), ids)
-            assert torch.equal(torch.cat([batch for _, batch in found]), expected)
+            result = list(batches(way, ids, 40, workers=workers))
+            assert [len(which) for which, _ in result] == [40, 40, 27]
+            assert torch.equal(torch.cat([which for which, _ in result]), ids)
+            assert torch.equal(torch.cat([batch for _, batch in result]), expected)

@@ -39,8 +39,8 @@ def read_or_said(path: Path, **options: object) -> None:
         images = read_images(path, **options)  # type: ignore[arg-type]
         assert len(images) == len(images.labels)
         assert len(images.notes) == 1
-        for place in range(len(images)):
-            images.picture(place)
+        for index in range(len(images)):
+            images.picture(index)
     except ThalwegError as mistake:
         if str(path) not in str(mistake):
             raise AssertionError("the error names no file") from mistake
@@ -51,8 +51,8 @@ def read_or_said(path: Path, **options: object) -> None:
 def test_files_of_any_content_are_read_or_refused(tmp_path: Path, files: list[tuple[bytes, str]], lenient: bool):
     folder = tmp_path / next(names)
     folder.mkdir()
-    for place, (content, ending) in enumerate(files):
-        (folder / f"{place}{ending}").write_bytes(content)
+    for index, (content, ending) in enumerate(files):
+        (folder / f"{index}{ending}").write_bytes(content)
     read_or_said(folder, skip_bad=lenient)
 
 

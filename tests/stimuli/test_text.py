@@ -38,11 +38,11 @@ def parts(found: Splits) -> list[Windows]:
 
 def origins(part: Windows, documents: list[Document]) -> dict[int, Document]:
     """By the number of each document of a part: the only document in which some of its windows stand."""
-    found = {}
+    result = {}
     for number in part.documents.unique().tolist():
         windows = part.take((part.documents == number).nonzero().flatten()[:9]).texts()
-        (found[number],) = (document for document in documents if all(window in document.text for window in windows))
-    return found
+        (result[number],) = (document for document in documents if all(window in document.text for window in windows))
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +66,13 @@ def test_windows_begin_and_end_with_words_and_never_overlap():
     vocabulary = Vocabulary(pieces(tokenizer), torch.zeros(400).long(), torch.zeros(1, 400))
     windows = corpus.windows(documents, encoded, vocabulary, length=12)
     assert len(windows) > 500
-    place: dict[int, int] = {}
+    index: dict[int, int] = {}
     for text, origin, following in zip(
         windows.texts(), windows.documents.tolist(), windows.following.tolist(), strict=True
     ):
         whole = documents[origin].text
-        start = whole.index(text, place.get(origin, 0))  # at or after the end of the window before
-        end = place[origin] = start + len(text)
+        start = whole.index(text, index.get(origin, 0))  # at or after the end of the window before
+        end = index[origin] = start + len(text)
         assert text[0] == " " or start == 0 or whole[start - 1] == "\n"
         edges = {word.end() for word in WORD.finditer(whole)}
         assert end in edges
@@ -103,7 +103,7 @@ def test_without_spaces_windows_begin_and_end_between_characters(script: str, pu
     encoded = (encode_whole if published else encode)(documents, tokenizer)
     vocabulary = Vocabulary(pieces(tokenizer), torch.zeros(300).long(), torch.zeros(1, 300))
     windows = corpus.windows(documents, encoded, vocabulary, length=12)
-    assert windows.tokens.numel() > 0.6 * sum(len(one.tokens) for one in encoded)
+    assert windows.tokens.numel() > 0.6 * sum(len(item.tokens) for item in encoded)
     marks = set("้ำ่ี์ื็ัํ")
     for text, origin in zip(windows.texts(), windows.documents.tolist(), strict=True):
         assert text in documents[origin].text  # so no character is cut in two
@@ -134,14 +134,14 @@ def test_windows_cover_nearly_all_of_the_text():
     encoded = encode(documents, tokenizer)
     vocabulary = Vocabulary(pieces(tokenizer), torch.zeros(400).long(), torch.zeros(1, 400))
     windows = corpus.windows(documents, encoded, vocabulary, length=12)
-    assert windows.tokens.numel() > 0.7 * sum(len(one.tokens) for one in encoded)
+    assert windows.tokens.numel() > 0.7 * sum(len(item.tokens) for item in encoded)
 
 
 def test_no_window_is_there_twice_in_any_part():
     refrain = " ".join(f"refrain{number}" for number in range(300))
-    documents = [replace(one, text=f"{one.text}\n{one.name} {refrain}") for one in planted(24, words=300)]
-    found = split(documents, seed=0, length=8, entries=400, pool=400)
-    windows = [window for part in parts(found) for window in part.texts()]
+    documents = [replace(item, text=f"{item.text}\n{item.name} {refrain}") for item in planted(24, words=300)]
+    result = split(documents, seed=0, length=8, entries=400, pool=400)
+    windows = [window for part in parts(result) for window in part.texts()]
     assert len(windows) == len(set(windows))
     assert sum("refrain" in window for window in windows) > 20
 
@@ -154,9 +154,9 @@ def test_targets_are_the_tokens_that_follow(found: Splits):
 
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another(found: Splits):
-    told = {"length": 12, "entries": 400, "pool": 300, "validation": 60}
-    assert split(planted(40), seed=3, **told).content_hash() == found.content_hash()
-    other = split(planted(40), seed=4, **told)
+    settings = {"length": 12, "entries": 400, "pool": 300, "validation": 60}
+    assert split(planted(40), seed=3, **settings).content_hash() == found.content_hash()
+    other = split(planted(40), seed=4, **settings)
     assert other.content_hash() != found.content_hash()
     assert set(other.pool.texts()) != set(found.pool.texts())
 
@@ -180,8 +180,8 @@ def test_vocabulary_and_topics_come_from_the_training_documents_alone():
     before = split(documents, seed=0, length=12, entries=400, pool=200)
     held_out = list(origins(before.pool, documents).values())
     changed = [
-        replace(one, text=f"{one.text}\n{one.name} {'unheardof ' * 500}") if one in held_out else one
-        for one in documents
+        replace(item, text=f"{item.text}\n{item.name} {'unheardof ' * 500}") if item in held_out else item
+        for item in documents
     ]
     assert len(held_out) == 6
     after = split(changed, seed=0, length=12, entries=400, pool=200)
@@ -191,24 +191,24 @@ def test_vocabulary_and_topics_come_from_the_training_documents_alone():
 
 def test_each_planted_subject_is_a_topic():
     generator = np.random.default_rng(0)
-    own = np.arange(640).reshape(32, 20)  # the tokens of each subject; the last hundred are in all documents
+    inner = np.arange(640).reshape(32, 20)  # the tokens of each subject; the last hundred are in all documents
     documents = [
         Encoded(
             np.where(
-                generator.random(700) < 0.5, generator.choice(own[n % 32], 700), generator.integers(640, 740, 700)
+                generator.random(700) < 0.5, generator.choice(inner[n % 32], 700), generator.integers(640, 740, 700)
             ),
             np.ones(700, np.bool_),
         )
         for n in range(128)
     ]
-    found = topics(documents, 740, seed=0)
-    assert found.shape == (32, 740)
-    assert torch.allclose(found.sum(1), torch.ones(32), atol=1e-5)
-    assert found[:, 640:].max() == 0  # what is everywhere is no subject
-    subjects = found[:, :640].reshape(32, 32, 20).sum(2)  # (topic, subject)
+    result = topics(documents, 740, seed=0)
+    assert result.shape == (32, 740)
+    assert torch.allclose(result.sum(1), torch.ones(32), atol=1e-5)
+    assert result[:, 640:].max() == 0  # what is everywhere is no subject
+    subjects = result[:, :640].reshape(32, 32, 20).sum(2)  # (topic, subject)
     assert subjects.max(1).values.min() > 0.9
     assert len(set(subjects.argmax(1).tolist())) == 32
-    assert torch.equal(found, topics(documents, 740, seed=0))
+    assert torch.equal(result, topics(documents, 740, seed=0))
 
 
 def test_topics_are_those_of_the_vocabulary(found: Splits):
@@ -219,8 +219,8 @@ def test_topics_are_those_of_the_vocabulary(found: Splits):
 
 def test_counts_are_those_of_the_training_documents():
     documents = planted(30)
-    found = split(documents, seed=0, length=12, entries=400, pool=200)
-    train = parts(found)[0]
+    result = split(documents, seed=0, length=12, entries=400, pool=200)
+    train = parts(result)[0]
     counts = train.vocabulary.counts
     in_windows = train.tokens.flatten().long().bincount(minlength=400)
     assert (counts >= in_windows).all()  # windows leave some of the text out
@@ -243,8 +243,8 @@ def test_pieces_are_bytes_and_words_start_tokens():
     assert {bytes([byte]) for byte in range(256)} <= set(entries)
     assert all(b" " not in piece[1:] for piece in entries)
     assert sum(piece.startswith(b" ") for piece in entries) > 40
-    one = encode([Document("one", "Café don't, x")], tokenizer)[0]
-    assert len(WORD.findall("Café don't, x")) == 4 == int(one.first.sum())
+    item = encode([Document("one", "Café don't, x")], tokenizer)[0]
+    assert len(WORD.findall("Café don't, x")) == 4 == int(item.first.sum())
 
 
 def test_training_the_encoding_twice_gives_the_same():
@@ -253,8 +253,8 @@ def test_training_the_encoding_twice_gives_the_same():
 
 
 def test_tags_are_those_of_the_word_that_holds_the_last_token():
-    found = split(planted(30, tagged=True), seed=0, length=12, entries=400, pool=300)
-    for part in parts(found):
+    result = split(planted(30, tagged=True), seed=0, length=12, entries=400, pool=300)
+    for part in parts(result):
         codes, names = part.tags["part of speech"]
         for text, code in zip(part.texts(), codes.tolist(), strict=True):
             last = re.findall(r"\w+|[.,]", text)[-1]
@@ -271,7 +271,7 @@ def test_labels_are_the_kinds_of_the_documents(found: Splits):
 
 def test_repeated_paragraphs_are_removed_where_they_stand_again():
     kept, share = without_repeats([Document("a", "x\ny\nx"), Document("b", "y\nz"), Document("c", "x\ny")])
-    assert [(one.name, one.text) for one in kept] == [("a", "x\ny"), ("b", "z")]
+    assert [(item.name, item.text) for item in kept] == [("a", "x\ny"), ("b", "z")]
     assert share == pytest.approx(4 / 7)
     tagged = Document("t", "x y\nx y", tags=("1",) * 4, ends=(1, 3, 5, 7))
     assert without_repeats([tagged, replace(tagged, name="again")])[0] == [tagged]
@@ -298,10 +298,10 @@ def test_every_installation_carries_megabytes_of_english_that_fill_a_pool():
     assert not any("/tests/" in name or "/test/" in name for name in names)
     assert all(document.text == even(document.text.split("\n")) for document in documentation)
     assert 0.05 < without_repeats(documentation)[1] < 0.4
-    found = split(documentation[::3], seed=0, pool=2000)
-    assert (len(found.pool), found.pool.length) == (2000, 24)
-    assert found.train.vocabulary.topics.shape == (32, 2048)
-    bytes_per_token = found.train.vocabulary.lengths()[found.train.tokens.long()].float().mean()
+    result = split(documentation[::3], seed=0, pool=2000)
+    assert (len(result.pool), result.pool.length) == (2000, 24)
+    assert result.train.vocabulary.topics.shape == (32, 2048)
+    bytes_per_token = result.train.vocabulary.lengths()[result.train.tokens.long()].float().mean()
     assert 2.5 < bytes_per_token < 4.5
 
 
@@ -365,15 +365,15 @@ def lines(path: Path, rows: list) -> Path:
 def test_a_text_file_is_split_at_form_feeds_or_into_blocks_of_paragraphs(tmp_path: Path):
     path = tmp_path / "book.txt"
     path.write_text("One   page\nof words.\n\nAnd a line.\fThe second.", "utf-8")
-    assert [one.text for one in read(Source(path))] == ["One page of words.\nAnd a line.", "The second."]
+    assert [item.text for item in read(Source(path))] == ["One page of words.\nAnd a line.", "The second."]
     paragraphs = [f"Paragraph {number} " + "of many words " * 20 for number in range(60)]
     path.write_text("\n\n".join(paragraphs), "utf-8-sig")
-    found = read(Source(path))
-    assert len(found) > 4
-    assert all(BLOCK <= len(one.text) < BLOCK + 600 for one in found[:-1])
-    assert "\n".join(one.text for one in found) == even(paragraphs)
+    result = read(Source(path))
+    assert len(result) > 4
+    assert all(BLOCK <= len(item.text) < BLOCK + 600 for item in result[:-1])
+    assert "\n".join(item.text for item in result) == even(paragraphs)
     path.write_text("\n".join(paragraphs), "utf-8")  # no blank lines: every line is a paragraph
-    assert read(Source(path)) == found
+    assert read(Source(path)) == result
 
 
 def test_every_text_file_of_a_folder_is_a_document(tmp_path: Path):
@@ -381,7 +381,7 @@ def test_every_text_file_of_a_folder_is_a_document(tmp_path: Path):
         (tmp_path / kind).mkdir(exist_ok=True)
         (tmp_path / kind / f"{name}.txt").write_text(f"Text {name}", "utf-8")
     (tmp_path / "image.png").write_bytes(b"\0\1")
-    assert [(one.name, one.label, one.text) for one in read(Source(tmp_path))] == [
+    assert [(item.name, item.label, item.text) for item in read(Source(tmp_path))] == [
         ("news/a.txt", "news", "Text a"),
         ("news/b.txt", "news", "Text b"),
         ("tales/c.txt", "tales", "Text c"),
@@ -401,18 +401,18 @@ def test_rows_of_one_document_are_joined(tmp_path: Path, ending: str):
         Document("p", "First.\nSecond\nand third.", "g"),
         Document("q", "Other.", "h"),
     ]
-    assert [one.text for one in read(Source(path, "en"))] == ["First.", "Other.", "Second\nand third."]
+    assert [item.text for item in read(Source(path, "en"))] == ["First.", "Other.", "Second\nand third."]
 
 
 def test_lists_of_words_come_with_their_tags(tmp_path: Path):
     path = tmp_path / "tagged.parquet"
     words, tags = ["The", "Fox", "ran", "."], ["at-tl", "nn-tl-hl", "vbd", "."]
     pl.DataFrame({"document": ["a", "a"], "tokens": [words, words], "tags": [tags, tags]}).write_parquet(path)
-    (one,) = read(Source(path))
-    assert one.text == "The Fox ran.\nThe Fox ran."
-    assert one.tags == ("at", "nn", "vbd", ".") * 2
-    assert [one.text[:end].split(" ")[-1] for end in one.ends[:4]] == ["The", "Fox", "ran", "ran."]
-    assert one.ends[4:] == tuple(end + 13 for end in one.ends[:4])
+    (item,) = read(Source(path))
+    assert item.text == "The Fox ran.\nThe Fox ran."
+    assert item.tags == ("at", "nn", "vbd", ".") * 2
+    assert [item.text[:end].split(" ")[-1] for end in item.ends[:4]] == ["The", "Fox", "ran", "ran."]
+    assert item.ends[4:] == tuple(end + 13 for end in item.ends[:4])
 
 
 def read(source: Source) -> list[Document]:
@@ -453,9 +453,9 @@ def test_text_in_utf16_is_read_and_said_so(tmp_path: Path):
     path = tmp_path / "wide.txt"
     for encoding in ("utf-16", "utf-32"):
         path.write_bytes("un café noir\r\n\r\net du thé".encode(encoding))
-        found = read_texts(Source(path))
-        assert [one.text for one in found.documents] == ["un café noir\net du thé"]
-        assert f"read as {encoding.upper()}" in found.note
+        result = read_texts(Source(path))
+        assert [item.text for item in result.documents] == ["un café noir\net du thé"]
+        assert f"read as {encoding.upper()}" in result.note
     path.write_bytes("un café".encode("utf-16")[:-1])
     wrong(path, r"wide\.txt: is UTF-16 by its first bytes, but damaged at byte 14")
 
@@ -476,11 +476,11 @@ def test_no_device_or_pipe_is_opened(tmp_path: Path):
 def test_control_characters_become_spaces_and_are_counted(tmp_path: Path):
     path = tmp_path / "bell.txt"
     path.write_bytes(b"a\x07b\x1b[0m c")
-    found = read_texts(Source(path))
-    assert found.documents[0].text == "a b [0m c"
-    assert "2 control characters became spaces" in found.note
-    found = read_texts(Source(lines(tmp_path / "t.jsonl", ['{"text": "a\\u0000b"}'])))
-    assert (found.documents[0].text, "1 control character became spaces" in found.note) == ("a b", True)
+    result = read_texts(Source(path))
+    assert result.documents[0].text == "a b [0m c"
+    assert "2 control characters became spaces" in result.note
+    result = read_texts(Source(lines(tmp_path / "t.jsonl", ['{"text": "a\\u0000b"}'])))
+    assert (result.documents[0].text, "1 control character became spaces" in result.note) == ("a b", True)
 
 
 def test_hidden_and_other_files_of_a_folder_are_counted_and_no_documents(tmp_path: Path):
@@ -489,13 +489,13 @@ def test_hidden_and_other_files_of_a_folder_are_counted_and_no_documents(tmp_pat
         (tmp_path / name).write_bytes(b"\0" if name.startswith("._") else f"Text {name}".encode())
     (tmp_path / "empty.txt").touch()
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("Named in Latin-1")
-    found = read_texts(Source(tmp_path))
-    assert [(one.name, one.label) for one in found.documents] == [
+    result = read_texts(Source(tmp_path))
+    assert [(item.name, item.label) for item in result.documents] == [
         (r"caf\xe9.txt", tmp_path.name),
         ("news/a.TXT", "news"),
         ("train/b.txt", "text"),  # a part of a data set is no kind
     ]
-    assert re.search(r"took 3 documents of \d+ characters, .*; passed over: 2 \.md, 2 hidden.*, 1 empty", found.note)
+    assert re.search(r"took 3 documents of \d+ characters, .*; passed over: 2 \.md, 2 hidden.*, 1 empty", result.note)
 
 
 def test_what_was_taken_is_said_with_the_pool(tmp_path: Path):
@@ -571,8 +571,8 @@ def test_damage_is_named_with_its_line(tmp_path: Path):
 def test_a_users_file_becomes_windows(tmp_path: Path):
     rows = [{"text": document.text, "label": document.label} for document in planted(40)]
     path = lines(tmp_path / "mine.jsonl", rows)
-    one, again, other = splits(Source(path), 0), splits(Source(path), 0), splits(Source(path), 1)
-    assert one.content_hash() == again.content_hash() != other.content_hash()
-    assert one.pool.label_names == ("kind 0", "kind 1", "kind 2", "kind 3")
-    assert one.pool.length == 24
-    assert len(splits(Source(path), 0, length=10).pool) > len(one.pool)
+    item, again, other = splits(Source(path), 0), splits(Source(path), 0), splits(Source(path), 1)
+    assert item.content_hash() == again.content_hash() != other.content_hash()
+    assert item.pool.label_names == ("kind 0", "kind 1", "kind 2", "kind 3")
+    assert item.pool.length == 24
+    assert len(splits(Source(path), 0, length=10).pool) > len(item.pool)

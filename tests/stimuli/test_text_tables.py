@@ -21,7 +21,7 @@ TEXTS = ['One, with "quotes"; and marks', "Two\nparagraphs and a tab"]
 
 
 def texts(path: Path, **columns: str) -> list[str]:
-    return [one.text for one in read(Source(path, **columns)).documents]
+    return [item.text for item in read(Source(path, **columns)).documents]
 
 
 def wrong(path: Path, content: str | bytes, said: str, **columns: str) -> None:
@@ -35,19 +35,19 @@ def wrong(path: Path, content: str | bytes, said: str, **columns: str) -> None:
 def test_csv_is_a_table_whatever_its_separator_and_mark(tmp_path: Path, separator: str, encoding: str):
     path = tmp_path / "mine.csv"
     path.write_bytes(pl.DataFrame(ROWS).write_csv(separator=separator, line_terminator="\r\n").encode(encoding))
-    found = read(Source(path))
-    assert [(one.text, one.label) for one in found.documents] == list(zip(TEXTS, "ab", strict=True))
-    assert "columns not read: 'id'" in found.note
-    assert ("read as UTF-16" in found.note) == (encoding == "utf-16")
-    assert ("values separated by" in found.note) == (separator != ",")
+    result = read(Source(path))
+    assert [(item.text, item.label) for item in result.documents] == list(zip(TEXTS, "ab", strict=True))
+    assert "columns not read: 'id'" in result.note
+    assert ("read as UTF-16" in result.note) == (encoding == "utf-16")
+    assert ("values separated by" in result.note) == (separator != ",")
 
 
 def test_tsv_and_long_values_and_rows_without_text(tmp_path: Path):
     path = tmp_path / "mine.tsv"
     path.write_text("a, b\ttext\n1\tx y\n\n2\t\n3\t" + "long " * 50_000 + "\n")
-    found = read(Source(path))
-    assert [len(one.text) for one in found.documents] == [3, 249_999]
-    assert "passed over: 1 row without text" in found.note
+    result = read(Source(path))
+    assert [len(item.text) for item in result.documents] == [3, 249_999]
+    assert "passed over: 1 row without text" in result.note
 
 
 def test_damaged_csv_is_named_with_its_line(tmp_path: Path):
@@ -71,7 +71,7 @@ def test_no_column_whose_name_is_there_twice_is_taken(tmp_path: Path):
 @pytest.mark.parametrize("indent", [None, 2])
 def test_json_is_a_table_in_each_of_its_forms(tmp_path: Path, indent: int | None):
     columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
-    by_row = {name: {str(place): value for place, value in enumerate(values)} for name, values in columns.items()}
+    by_row = {name: {str(index): value for index, value in enumerate(values)} for name, values in columns.items()}
     strings = [row["text"] for row in ROWS]
     path = tmp_path / "mine.json"
     for form in (ROWS, columns, by_row, {"version": 1, "data": ROWS}, strings):
@@ -100,10 +100,10 @@ def test_damaged_json_is_named_with_its_line_or_row(tmp_path: Path):
 def test_the_column_of_kinds_can_be_named(tmp_path: Path):
     path = tmp_path / "mine.csv"
     path.write_text("text,topic,label\nx,s,1\ny,t,2\n")
-    found = read(Source(path, label="topic"))
-    assert [one.label for one in found.documents] == ["s", "t"]
-    assert "kinds by 'topic'; columns not read: 'label'" in found.note
-    assert [one.label for one in read(Source(path, label="none")).documents] == ["text", "text"]
+    result = read(Source(path, label="topic"))
+    assert [item.label for item in result.documents] == ["s", "t"]
+    assert "kinds by 'topic'; columns not read: 'label'" in result.note
+    assert [item.label for item in read(Source(path, label="none")).documents] == ["text", "text"]
     wrong(path, "text\nx\n", r"no column is called 'topic'; there are: text; .*--label-column", label="topic")
 
 
@@ -158,6 +158,6 @@ def test_any_table_whole_cut_or_damaged_is_read_or_what_is_wrong_is_said(
     content = written(folder, ending, rows)
     readable_or_said(folder / f"whole.{ending}", content)
     readable_or_said(folder / f"cut.{ending}", content[: data.draw(st.integers(0, len(content)))])
-    place = data.draw(st.integers(0, max(0, len(content) - 1)))
-    flipped = content[:place] + bytes([content[place] ^ 1 << data.draw(st.integers(0, 7))]) + content[place + 1 :]
+    index = data.draw(st.integers(0, max(0, len(content) - 1)))
+    flipped = content[:index] + bytes([content[index] ^ 1 << data.draw(st.integers(0, 7))]) + content[index + 1 :]
     readable_or_said(folder / f"flipped.{ending}", flipped)

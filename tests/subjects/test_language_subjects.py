@@ -72,7 +72,7 @@ ODD = " Café naïve, 🙂 日本 don't 1234?\nThe <s> end_of it…\n"
 
 
 def documents(count: int = 24) -> list[Document]:
-    return [replace(one, text=one.text + ODD + one.text[:300]) for one in planted(count, words=300)]
+    return [replace(item, text=item.text + ODD + item.text[:300]) for item in planted(count, words=300)]
 
 
 def byte_level(*, trim: bool = False, regex: bool = True) -> Tokenizer:
@@ -86,9 +86,9 @@ def byte_level(*, trim: bool = False, regex: bool = True) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=trim)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    told = {"vocab_size": ENTRIES, "initial_alphabet": alphabet, "show_progress": False}
-    trainer = trainers.BpeTrainer(**told, special_tokens=["<|endoftext|>", "<s>"])
-    tokenizer.train_from_iterator([one.text for one in documents(8)], trainer)
+    settings = {"vocab_size": ENTRIES, "initial_alphabet": alphabet, "show_progress": False}
+    trainer = trainers.BpeTrainer(**settings, special_tokens=["<|endoftext|>", "<s>"])
+    tokenizer.train_from_iterator([item.text for item in documents(8)], trainer)
     return tokenizer
 
 
@@ -96,7 +96,7 @@ def sentence_piece(*, prepend: bool = True) -> Tokenizer:
     """As Llama's: a space is put before the text, spaces are spelt ▁, what has no entry is spelt in bytes."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
-    text = [one.text.replace("\n", " ") for one in planted(8, words=300)]
+    text = [item.text.replace("\n", " ") for item in planted(8, words=300)]
     learner.train_from_iterator(text, trainers.BpeTrainer(vocab_size=150, show_progress=False))
     learnt = json.loads(learner.to_str())["model"]
     entries = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *learnt["vocab"]]
@@ -129,80 +129,80 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 def test_the_published_tokens_are_kept_and_their_bytes_are_those_of_the_text(tokenizer: Tokenizer):
     entries = pieces(tokenizer)
-    for document, one in zip(documents(), encode_whole(documents(), tokenizer), strict=True):
+    for document, item in zip(documents(), encode_whole(documents(), tokenizer), strict=True):
         if "<s>" not in document.text:
-            assert one.tokens.tolist() == tokenizer.encode(document.text, add_special_tokens=False).ids
-        assert b"".join(entries[token] for token in one.tokens).removeprefix(b" ") == document.text.encode()
+            assert item.tokens.tolist() == tokenizer.encode(document.text, add_special_tokens=False).ids
+        assert b"".join(entries[token] for token in item.tokens).removeprefix(b" ") == document.text.encode()
     special = tokenizer.token_to_id("<s>")
     assert entries[special] == b"<s>"
-    assert special not in one.tokens  # the text says so, but it is text
+    assert special not in item.tokens  # the text says so, but it is text
 
 
 def test_tokens_that_begin_words_are_those_whose_bytes_do(tokenizer: Tokenizer):
     entries = pieces(tokenizer)
-    for document, one in zip(documents(), encode_whole(documents(), tokenizer), strict=True):
-        sizes = np.array([len(entries[token]) for token in one.tokens])
+    for document, item in zip(documents(), encode_whole(documents(), tokenizer), strict=True):
+        sizes = np.array([len(entries[token]) for token in item.tokens])
         put_before = int(sizes.sum()) - len(document.text.encode())
         starts = (sizes.cumsum() - sizes - put_before).clip(min=0)
         words = {len(document.text[: word.start()].encode()) for word in WORD.finditer(document.text)}
-        assert one.first.tolist() == [start in words for start in starts.tolist()]
-        assert one.first.sum() > 100
+        assert item.first.tolist() == [start in words for start in starts.tolist()]
+        assert item.first.sum() > 100
 
 
 def test_windows_begin_and_end_with_words_and_never_overlap(tokenizer: Tokenizer):
-    some = documents(12)
-    encoded = encode_whole(some, tokenizer)
+    part = documents(12)
+    encoded = encode_whole(part, tokenizer)
     vocabulary = Vocabulary(pieces(tokenizer), torch.zeros(1).long(), torch.zeros(1, 1))
-    windows = corpus.windows(some, encoded, vocabulary, length=WINDOW)
+    windows = corpus.windows(part, encoded, vocabulary, length=WINDOW)
     assert len(windows) > 100
-    place: dict[int, int] = {}
+    index: dict[int, int] = {}
     for text, origin in zip(windows.texts(), windows.documents.tolist(), strict=True):
-        whole = some[origin].text
+        whole = part[origin].text
         text = text if text in whole else text.removeprefix(" ")  # the one that the tokenizer put before the document
-        start = whole.index(text, place.get(origin, 0))
-        end = place[origin] = start + len(text)
+        start = whole.index(text, index.get(origin, 0))
+        end = index[origin] = start + len(text)
         unspaced_start, unspaced_end = LETTER.match(text[0]), LETTER.match(whole[end - 1])
         assert text[0] == " " or start == 0 or whole[start - 1] == "\n" or unspaced_start
         assert end in {word.end() for word in WORD.finditer(whole)} or unspaced_end
 
 
 def test_a_split_by_a_published_tokenizer_keeps_documents_apart(tokenizer: Tokenizer):
-    found = split(documents(40), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
-    assert len(found.pool) > 60
-    sources = [set(part.documents.tolist()) for part in (found.train, found.validation, found.pool)]
+    result = split(documents(40), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
+    assert len(result.pool) > 60
+    sources = [set(part.documents.tolist()) for part in (result.train, result.validation, result.pool)]
     assert [len(source) for source in sources] == [30, 2, 8]
     assert len(set.union(*sources)) == 40
-    assert isinstance(found.pool, Windows)
-    whole = [window for part in (found.train, found.validation, found.pool) for window in part.texts()]  # type: ignore[attr-defined]
+    assert isinstance(result.pool, Windows)
+    whole = [window for part in (result.train, result.validation, result.pool) for window in part.texts()]  # type: ignore[attr-defined]
     assert len(whole) == len(set(whole))
-    assert found.pool.vocabulary.topics.shape == (32, len(pieces(tokenizer)))
+    assert result.pool.vocabulary.topics.shape == (32, len(pieces(tokenizer)))
     again = split(documents(40), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
-    assert again.content_hash() == found.content_hash()
+    assert again.content_hash() == result.content_hash()
 
 
 def test_tags_are_those_of_the_word_that_holds_the_last_token(tokenizer: Tokenizer):
-    found = split(planted(30, tagged=True), seed=0, length=WINDOW, tokenizer=tokenizer)
-    assert isinstance(found.pool, Windows)
-    codes, names = found.pool.tags["part of speech"]
-    for text, code in zip(found.pool.texts(), codes.tolist(), strict=True):
+    result = split(planted(30, tagged=True), seed=0, length=WINDOW, tokenizer=tokenizer)
+    assert isinstance(result.pool, Windows)
+    codes, names = result.pool.tags["part of speech"]
+    for text, code in zip(result.pool.texts(), codes.tolist(), strict=True):
         last = WORD.findall(text)[-1].strip()
         last = last[-1] if last[-1] in ",." else last
         assert names[code] == f"{last[0]}-{len(last)}"
 
 
 def test_windows_by_an_encoding_of_our_own_are_what_they_were():
-    found = split(planted(40, tagged=True), seed=3, length=12, entries=400, pool=300, validation=60)
-    assert isinstance(found.pool, Windows)
+    result = split(planted(40, tagged=True), seed=3, length=12, entries=400, pool=300, validation=60)
+    assert isinstance(result.pool, Windows)
     before = "25eb2f7ced0268b2"
-    assert sha256(found.pool.tokens.numpy().tobytes()).hexdigest()[:16] == before
+    assert sha256(result.pool.tokens.numpy().tobytes()).hexdigest()[:16] == before
 
 
 def test_topics_counted_sparsely_are_those_of_a_dense_matrix():
     generator = np.random.default_rng(0)
     rows = [generator.integers(0, 50, size) for size in (7, 1, 30, 0)]
-    found = topics.counted(rows, 60)
-    assert found.has_sorted_indices
-    assert np.array_equal(found.toarray(), [np.bincount(row, minlength=60) for row in rows])
+    result = topics.counted(rows, 60)
+    assert result.has_sorted_indices
+    assert np.array_equal(result.toarray(), [np.bincount(row, minlength=60) for row in rows])
 
 
 # Large vocabularies
@@ -226,13 +226,13 @@ def test_a_bag_of_a_large_vocabulary_is_about_as_alike_as_the_exact_one():
     from sklearn.feature_extraction.text import TfidfTransformer
 
     windows = large()
-    found = texts.bag(windows)
-    assert found.shape == (600, texts.EXACT + texts.SHARED)
+    result = texts.bag(windows)
+    assert result.shape == (600, texts.EXACT + texts.SHARED)
     exact = TfidfTransformer().fit_transform(texts.counts(windows))
     alike = (exact @ exact.T).toarray()
-    difference = (found @ found.T).numpy() - alike
+    difference = (result @ result.T).numpy() - alike
     assert abs(difference[~np.eye(600, dtype=bool)]).mean() < 0.02
-    assert np.corrcoef((found @ found.T).numpy().ravel(), alike.ravel())[0, 1] > 0.9
+    assert np.corrcoef((result @ result.T).numpy().ravel(), alike.ravel())[0, 1] > 0.9
 
 
 def test_named_features_of_a_large_vocabulary_are_few():
@@ -262,26 +262,26 @@ def test_logits_of_a_large_vocabulary_are_evaluated_a_few_windows_at_a_time(monk
     windows = large(30, entries=1 << 14)
     vocabulary = windows.vocabulary
     model = Frequencies(-language.unigram(vocabulary.counts).float())
-    found = language.evaluate(model, windows)
+    result = language.evaluate(model, windows)
     assert max(model.batches) == (1 << 21) // (24 << 14) == 5
-    assert found["bits"] == pytest.approx(0, abs=1e-4)
+    assert result["bits"] == pytest.approx(0, abs=1e-4)
     wider = Frequencies(torch.cat([model.logits, torch.full((300,), -1e9)]))  # entries that no token has
-    assert language.evaluate(wider, windows) == pytest.approx(found, abs=1e-5)
+    assert language.evaluate(wider, windows) == pytest.approx(result, abs=1e-5)
     narrower = replace(windows, vocabulary=replace(vocabulary, pieces=(*vocabulary.pieces, b"<image>")))
-    assert language.mean_loss(model, narrower) == pytest.approx(found["loss"], abs=1e-4)
+    assert language.mean_loss(model, narrower) == pytest.approx(result["loss"], abs=1e-4)
 
 
 # Models: tiny ones of each family, saved as their library saves them
 
 
 def families_of_models() -> dict[str, tuple[type, object, Callable[[], Tokenizer]]]:
-    own = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    inner = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     small = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "max_position_embeddings": 64}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    gpt2 = GPT2Config(vocab_size=ENTRIES, n_positions=64, n_embd=16, n_layer=2, n_head=2, **own)
-    neox = GPTNeoXConfig(vocab_size=ENTRIES + 20, **small, num_attention_heads=2, tie_word_embeddings=False, **own)
-    llama = LlamaConfig(vocab_size=ENTRIES, **small, **heads, tie_word_embeddings=True, **own)
-    gemma = Gemma3TextConfig(vocab_size=ENTRIES, **small, **heads, head_dim=8, **own)
+    gpt2 = GPT2Config(vocab_size=ENTRIES, n_positions=64, n_embd=16, n_layer=2, n_head=2, **inner)
+    neox = GPTNeoXConfig(vocab_size=ENTRIES + 20, **small, num_attention_heads=2, tie_word_embeddings=False, **inner)
+    llama = LlamaConfig(vocab_size=ENTRIES, **small, **heads, tie_word_embeddings=True, **inner)
+    gemma = Gemma3TextConfig(vocab_size=ENTRIES, **small, **heads, head_dim=8, **inner)
     return {
         "gpt2": (GPT2LMHeadModel, gpt2, byte_level),
         "neox": (GPTNeoXForCausalLM, neox, byte_level),
@@ -317,13 +317,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def texts_for(folders: dict[str, Path]) -> dict[str, Windows]:
     """Nine windows for each family, so that batches of four leave one over."""
-    found = {}
+    result = {}
     for family in folders:
         tokens = families_of_models()[family][2]()
         parts = split(documents(12), seed=0, length=WINDOW, tokenizer=tokens)
         assert isinstance(parts.pool, Windows)
-        found[family] = parts.pool.take(slice(0, 9))
-    return found
+        result[family] = parts.pool.take(slice(0, 9))
+    return result
 
 
 FAMILIES = list(families_of_models())
@@ -342,18 +342,18 @@ def test_logits_are_those_of_the_plain_model(folders: dict[str, Path], texts_for
     model = subjects.find(f"hf:{folders[family]}").load()
     with torch.inference_mode():
         plain = made(family)(whole(family, windows)).logits[:, len(BEGIN[family]) :]
-        found = model(windows.batch(slice(None)))
-        one = model(windows.batch(slice(8, 9)))
-    assert found.shape == (9, WINDOW, plain.shape[2])
-    assert torch.allclose(found, plain, atol=1e-5)
-    assert torch.allclose(one, plain[8:], atol=1e-5)
-    told = language.evaluate(model, windows)
+        result = model(windows.batch(slice(None)))
+        item = model(windows.batch(slice(8, 9)))
+    assert result.shape == (9, WINDOW, plain.shape[2])
+    assert torch.allclose(result, plain, atol=1e-5)
+    assert torch.allclose(item, plain[8:], atol=1e-5)
+    settings = language.evaluate(model, windows)
     targets = windows.targets(slice(None))
     known = targets != NO_TARGET
     nats = -plain.log_softmax(2)[known].gather(1, targets[known][:, None])
-    assert told["loss"] == pytest.approx(float(nats.mean()), rel=1e-5)
+    assert settings["loss"] == pytest.approx(float(nats.mean()), rel=1e-5)
     length = sum(len(windows.vocabulary.pieces[token]) for token in targets[known].tolist())
-    assert told["bits_per_byte"] == pytest.approx(float(nats.sum()) / math.log(2) / length, rel=1e-5)
+    assert settings["bits_per_byte"] == pytest.approx(float(nats.sum()) / math.log(2) / length, rel=1e-5)
 
 
 def by_hand(family: str, model: nn.Module, tokens: Tensor) -> dict[str, Tensor]:
@@ -407,11 +407,11 @@ def test_units_are_those_of_the_published_equations(
     assert [layer.name for layer in subject.layers[:3]] == NAMES[family]
     assert len(subject.layers) == 6
     assert [layer.nonlinearity for layer in subject.layers[:3]] == [None, FUNCTIONS[family], None]
-    places = [replace(layer, reduction=pool) for layer in subject.layers[:3]]
-    found = record(subject.load(), places, windows, torch.arange(9), RecordingSettings(k=3, sample=9, batch_size=4))
+    positions = [replace(layer, reduction=pool) for layer in subject.layers[:3]]
+    result = record(subject.load(), positions, windows, torch.arange(9), RecordingSettings(k=3, sample=9, batch_size=4))
     hand = by_hand(family, made(family), whole(family, windows))
-    for layer, kind in zip(places, ("heads", "neurons", "residual"), strict=True):
-        recording = found[layer.name, "neurons"]
+    for layer, kind in zip(positions, ("heads", "neurons", "residual"), strict=True):
+        recording = result[layer.name, "neurons"]
         at_places = hand[kind][:, len(BEGIN[family]) :]
         expected = at_places[:, -1] if pool == "last" else at_places.amax(1)
         if kind == "heads" and recording.sample.shape[1] > 16:  # more heads' values than the stream has: not unique
@@ -431,19 +431,19 @@ def test_no_logits_are_computed_that_nobody_reads(folders: dict[str, Path], text
     residual = Layer("model.layers.1", "last", unit_axis=2)
     record(model, [residual], texts_for["llama"], torch.arange(9), RecordingSettings(k=2, sample=2))
     logits = Layer("lm_head", "max", unit_axis=2, skip=1)
-    found = record(model, [residual, logits], texts_for["llama"], torch.arange(9), RecordingSettings(k=3, sample=9))
+    result = record(model, [residual, logits], texts_for["llama"], torch.arange(9), RecordingSettings(k=3, sample=9))
     handle.remove()
     assert sizes == [1, WINDOW + 1]
     with torch.inference_mode():
         whole_logits = model(texts_for["llama"].batch(slice(None)))
-    sample = found["lm_head", "neurons"]
+    sample = result["lm_head", "neurons"]
     assert torch.allclose(sample.sample, whole_logits.amax(1)[sample.sample_ids()], atol=1e-5)
 
 
 def test_a_model_called_by_names_is_unchanged(folders: dict[str, Path], texts_for: dict[str, Windows]):
     tokens = texts_for["llama"].batch(slice(0, 2))
-    found = causal(str(folders["llama"])).load().generate(tokens, max_new_tokens=4, do_sample=False)  # type: ignore[operator]
-    assert torch.equal(found, made("llama").generate(tokens, max_new_tokens=4, do_sample=False))  # type: ignore[operator]
+    result = causal(str(folders["llama"])).load().generate(tokens, max_new_tokens=4, do_sample=False)  # type: ignore[operator]
+    assert torch.equal(result, made("llama").generate(tokens, max_new_tokens=4, do_sample=False))  # type: ignore[operator]
 
 
 def test_a_subject_travels_to_other_processes_and_has_an_untrained_twin(folders: dict[str, Path]):
@@ -483,8 +483,8 @@ def cached(cache: Path, name: str, folder: Path, revision: str = "main") -> Path
     home = cache / f"models--{name.replace('/', '--')}"
     commit = sha256(f"{name}{revision}".encode()).hexdigest()[:40]
     snapshot = home / "snapshots" / commit
-    for place in (home / "blobs", home / "refs", snapshot):
-        place.mkdir(parents=True, exist_ok=True)
+    for index in (home / "blobs", home / "refs", snapshot):
+        index.mkdir(parents=True, exist_ok=True)
     (home / "refs" / revision).write_text(commit)
     for file in folder.iterdir():
         content = file.read_bytes()
@@ -630,8 +630,8 @@ def test_an_unknown_architecture_gets_its_residual_stream_and_says_so():
             self.parts = nn.ModuleList(nn.Sequential(nn.Linear(2, 2)) for _ in range(3))
 
     with pytest.warns(UserWarning, match="Odd: not all of its heads and neurons"):
-        found = layers(Odd())
-    assert [layer.name for layer in found] == ["parts.0", "parts.1", "parts.2"]
+        result = layers(Odd())
+    assert [layer.name for layer in result] == ["parts.0", "parts.1", "parts.2"]
     odd = Odd()
     odd.parts.append(nn.Identity())
     with pytest.raises(ThalwegError, match="has no list of 3 blocks"):
@@ -644,8 +644,8 @@ def test_a_model_spread_by_its_library_stays_where_it_is(folders: dict[str, Path
     model = subject.load()
     model.hf_device_map = {"": "cpu"}  # type: ignore[assignment]  # as it has where there are several devices
     model.to = None  # type: ignore[assignment, method-assign]  # nobody moves it
-    found = language.evaluate(model, texts_for["llama"], device="cpu")
-    assert found == pytest.approx(language.evaluate(causal(str(folders["llama"])).load(), texts_for["llama"]))
+    result = language.evaluate(model, texts_for["llama"], device="cpu")
+    assert result == pytest.approx(language.evaluate(causal(str(folders["llama"])).load(), texts_for["llama"]))
     record(model, subject.layers, texts_for["llama"], torch.arange(9), RecordingSettings(k=2, sample=2))
 
 
@@ -724,17 +724,17 @@ def test_ladders_of_published_models_are_made_without_their_files(cache: Path):
 
 @pytest.mark.parametrize(("family", "known"), [("gpt2", families.OF_GPT2), ("neox", families.OF_PYTHIA)])
 def test_known_layers_are_those_that_are_found(folders: dict[str, Path], family: str, known: families.Family):
-    found = causal(str(folders[family])).layers
-    assert known.layers(2) == tuple(replace(layer, max_units=families.MOST) for layer in found)
+    result = causal(str(folders[family])).layers
+    assert known.layers(2) == tuple(replace(layer, max_units=families.MOST) for layer in result)
 
 
 def test_all_that_a_ladder_lacks_is_one_error(cache: Path, folders: dict[str, Path]):
     cached(cache, "gpt2", folders["gpt2"])  # as old downloads are named
     ladder = ladders.find("gpt2")
     assert ladder.require is not None
-    with pytest.raises(ThalwegError, match=r"(?s)3 of 4 models.*gpt2:355.*gpt2-medium.*gpt2-large.*gpt2-xl") as said:
+    with pytest.raises(ThalwegError, match=r"(?s)3 of 4 models.*gpt2:355.*gpt2-medium.*gpt2-large.*gpt2-xl") as message:
         ladder.require(ladder.rungs)
-    assert "gpt2@main" not in str(said.value)
+    assert "gpt2@main" not in str(message.value)
     ladder.require(ladder.rungs[:1])
     with pytest.raises(ThalwegError, match=r"(?s)2 of 3 models.*gpt2-medium.*gpt2-large"):
         survey(ladder, quick=True, out=cache / "run")
@@ -746,15 +746,15 @@ def test_a_ladders_models_share_their_windows_and_load(cache: Path, folders: dic
     cached(cache, "EleutherAI/pythia-70m-deduped", folders["neox"])
     cached(cache, "EleutherAI/pythia-160m-deduped", saved(tmp_path / "other", "neox", seed=3))
     table = tmp_path / "text.jsonl"
-    table.write_text("\n".join(json.dumps({"text": one.text}) for one in documents(24)))
-    found: Splits = ladder.splits(Source(table), 0)
-    assert isinstance(found.pool, Windows)
-    assert len(found.pool.vocabulary) == len(pieces(byte_level()))
+    table.write_text("\n".join(json.dumps({"text": item.text}) for item in documents(24)))
+    result: Splits = ladder.splits(Source(table), 0)
+    assert isinstance(result.pool, Windows)
+    assert len(result.pool.vocabulary) == len(pieces(byte_level()))
     assert ladder.evaluate is not None
     weights = [rung.subject.weights() for rung in ladder.rungs]  # type: ignore[union-attr, operator, misc]
     assert len(set(weights)) == 2
-    assert all("sha256:" in one for one in weights)
-    losses = {rung.name: ladder.evaluate(rung.subject.load(), found.pool)["loss"] for rung in ladder.rungs}  # type: ignore[union-attr]
+    assert all("sha256:" in item for item in weights)
+    losses = {rung.name: ladder.evaluate(rung.subject.load(), result.pool)["loss"] for rung in ladder.rungs}  # type: ignore[union-attr]
     assert len(set(losses.values())) == 2
 
 
@@ -765,10 +765,10 @@ def test_the_same_checkpoint_is_found_under_its_old_name(cache: Path, folders: d
 
 
 def test_encoding_nothing_gives_nothing(tokenizer: Tokenizer):
-    (one,) = encode_whole([Document("empty", "")], tokenizer)
-    assert isinstance(one, Encoded)
-    assert len(one.tokens) <= 1
-    assert len(one.first) == len(one.tokens)
+    (item,) = encode_whole([Document("empty", "")], tokenizer)
+    assert isinstance(item, Encoded)
+    assert len(item.tokens) <= 1
+    assert len(item.first) == len(item.tokens)
 
 
 # Values along a window's tokens
@@ -781,8 +781,8 @@ def dictionary(folder: Path, neurons: int, latents: int) -> dict[str, Tensor]:
     weights = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
     folder.mkdir()
     save_file(weights, folder / "sae_weights.safetensors")
-    told = {"architecture": "standard", "d_in": neurons, "d_sae": latents, "hook_name": "blocks.0.hook_resid_post"}
-    (folder / "cfg.json").write_text(json.dumps(told))
+    settings = {"architecture": "standard", "d_in": neurons, "d_sae": latents, "hook_name": "blocks.0.hook_resid_post"}
+    (folder / "cfg.json").write_text(json.dumps(settings))
     return weights
 
 
@@ -827,8 +827,8 @@ def test_values_along_a_window_are_those_of_the_unit_in_its_basis(
     trained = (network, fit_encoders(network, model, Halves(reference, query)))
     units = in_basis(basis, stream_of_gpt2(windows_of_gpt2), reference, weights)
     for unit in (0, 5, units.shape[2] - 1):
-        found = score._along(lambda: trained, model, "transformer.h.0", unit, [7, 3, 90])
-        assert torch.allclose(torch.tensor(found), units[[7, 3, 90], :, unit], atol=2e-3)
+        result = score._along(lambda: trained, model, "transformer.h.0", unit, [7, 3, 90])
+        assert torch.allclose(torch.tensor(result), units[[7, 3, 90], :, unit], atol=2e-3)
 
 
 def test_the_report_shows_values_of_latents_along_windows(
@@ -837,8 +837,10 @@ def test_the_report_shows_values_of_latents_along_windows(
     weights = dictionary(tmp_path / "sae", 16, 24)
     settings = {"observer": "bag", "shards": 2, "batch_size": 40, "workers": 1, "resamples": 100}
     basis = f"sae:{tmp_path / 'sae'}"
-    places = {"out": tmp_path / "run", "cache": tmp_path / "cache"}
-    run = measure(f"hf:{folders['gpt2']}", windows_of_gpt2, layers="transformer.h.0", basis=basis, **settings, **places)
+    positions = {"out": tmp_path / "run", "cache": tmp_path / "cache"}
+    run = measure(
+        f"hf:{folders['gpt2']}", windows_of_gpt2, layers="transformer.h.0", basis=basis, **settings, **positions
+    )
     shown = pl.read_parquet(run.path / "gallery.parquet")
     assert shown["unit"].max() >= 16  # more latents than neurons
     units = in_basis("sae", stream_of_gpt2(windows_of_gpt2), torch.empty(0), weights)
@@ -916,10 +918,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_the_file_at_fault_is_named(folders: dict[str, Path], tmp_path: Path, kind: str):
-    damage, said = DAMAGE[kind]
+    damage, message = DAMAGE[kind]
     folder = shutil.copytree(folders["gpt2"], tmp_path / "model")
     damage(folder)
-    with pytest.raises(ThalwegError, match=said) as raised:
+    with pytest.raises(ThalwegError, match=message) as raised:
         causal(str(folder)).load()
     assert "\n" not in str(raised.value)
 
@@ -934,9 +936,15 @@ def test_a_damaged_gguf_file_is_named(tmp_path: Path):
     writer.write_kv_data_to_file()
     writer.close()
     content = file.read_bytes()
-    for size, said in ((0, "is empty"), (3, "is no GGUF file"), (20, "cut off"), (40, "cut off"), (100, "tiny.gguf: ")):
+    for size, message in (
+        (0, "is empty"),
+        (3, "is no GGUF file"),
+        (20, "cut off"),
+        (40, "cut off"),
+        (100, "tiny.gguf: "),
+    ):
         file.write_bytes(content[:size])
-        with pytest.raises(ThalwegError, match=said) as raised:
+        with pytest.raises(ThalwegError, match=message) as raised:
             causal(str(file))
         assert str(file) in str(raised.value)
 

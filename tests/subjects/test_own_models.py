@@ -70,10 +70,10 @@ def test_strength_is_that_of_the_logits_however_they_are_returned(wrap: Callable
 @pytest.mark.parametrize("answer", [None, "text", {}, (), [None]])
 def test_a_model_that_returns_no_tensor_has_no_strength_and_is_measured_all_the_same(answer: object) -> None:
     assert answer_in(answer) is None
-    said = published(Returning(lambda *_: answer), blobs(80, seed=0))
-    assert said["accuracy"] is None
-    assert said["probe"] is None
-    assert "no tensor with a row of features" in str(said["probe_note"])
+    message = published(Returning(lambda *_: answer), blobs(80, seed=0))
+    assert message["accuracy"] is None
+    assert message["probe"] is None
+    assert "no tensor with a row of features" in str(message["probe_note"])
 
 
 def test_a_map_of_channels_is_probed_by_its_mean_over_places(generator: torch.Generator) -> None:
@@ -286,8 +286,8 @@ class OddNames(nn.Module):
 @pytest.mark.parametrize(("name", "units"), [("parts.a:b", 3), ("parts.x[1]", 4), ("parts.y*", 5), ("last.end:in", 2)])
 def test_an_exact_name_always_fits(name: str, units: int) -> None:
     model, stimuli = OddNames(), blobs(8, seed=0)
-    found = models_layers.discover_layers(model, stimuli.batch(slice(0, 2)))
-    (tap,) = matching_layers(found, [name])
+    result = models_layers.discover_layers(model, stimuli.batch(slice(0, 2)))
+    (tap,) = matching_layers(result, [name])
     assert (tap.layer.name, tap.units) == (name, units)
     recording = record(model, [tap.layer], stimuli, torch.arange(8), RecordingSettings(k=2, sample=4))
     assert len(recording[name, "neurons"].count) == units
@@ -306,8 +306,8 @@ def test_weights_in_other_precisions_are_cast_before_layers_are_sought() -> None
 
 
 def _few() -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    some = blobs(8, seed=0)
-    return some.pixels, some.labels, some.label_names
+    part = blobs(8, seed=0)
+    return part.pixels, part.labels, part.label_names
 
 
 # The file of a user's own

@@ -74,16 +74,16 @@ class Planted(nn.Module):
 
 def test_layers_are_found_before_their_nonlinearity() -> None:
     batch = torch.randn(2, 3, 8, 8)
-    found = {tap.layer.name: tap for tap in models_layers.discover_layers(Planted(), batch)}
-    assert list(found) == ["norm", "norm2", "dropped", "functional", "head"]
-    assert found["norm"] == LayerInfo(Layer("norm", "max", torch.relu), "convolution", 4, "first")
-    assert found["norm2"].layer.nonlinearity is None  # a rectifier follows the sum, not the convolution
-    assert found["functional"].layer.nonlinearity is None  # it cannot be seen
-    leaky = found["dropped"].layer.nonlinearity
+    result = {tap.layer.name: tap for tap in models_layers.discover_layers(Planted(), batch)}
+    assert list(result) == ["norm", "norm2", "dropped", "functional", "head"]
+    assert result["norm"] == LayerInfo(Layer("norm", "max", torch.relu), "convolution", 4, "first")
+    assert result["norm2"].layer.nonlinearity is None  # a rectifier follows the sum, not the convolution
+    assert result["functional"].layer.nonlinearity is None  # it cannot be seen
+    leaky = result["dropped"].layer.nonlinearity
     assert leaky is not None
     assert leaky(torch.tensor([-1.0])) == pytest.approx(-0.3)
-    assert [found[name].units for name in ("dropped", "functional", "head")] == [5, 7, 2]
-    assert pickle.loads(pickle.dumps(found["dropped"].layer)).name == "dropped"
+    assert [result[name].units for name in ("dropped", "functional", "head")] == [5, 7, 2]
+    assert pickle.loads(pickle.dumps(result["dropped"].layer)).name == "dropped"
 
 
 def test_layers_without_one_value_a_unit_are_left_out_with_the_reason() -> None:
@@ -93,9 +93,9 @@ def test_layers_without_one_value_a_unit_are_left_out_with_the_reason() -> None:
         "unused": "did not run in the pass",
         "windows": "gave 16 rows for a batch of 2",
     }
-    found = models_layers.discover_layers(Planted(), torch.randn(2, 3, 8, 8))
+    result = models_layers.discover_layers(Planted(), torch.randn(2, 3, 8, 8))
     with pytest.raises(ThalwegError, match="'twice' ran 2 times"):
-        models_layers.matching_layers(found, ["tw*"], without=lambda: reasons)
+        models_layers.matching_layers(result, ["tw*"], without=lambda: reasons)
 
 
 def test_a_model_that_cannot_run_says_so() -> None:
@@ -105,14 +105,14 @@ def test_a_model_that_cannot_run_says_so() -> None:
 
 def test_tokens_have_their_units_on_the_last_axis() -> None:
     batch = torch.randn(2, 3, 160, 160)
-    found = {tap.layer.name: tap for tap in models_layers.discover_layers(timm.create_model("test_vit"), batch)}
-    blocks = [tap for tap in found.values() if tap.kind == "block"]
-    assert [tap.layer.name for tap in blocks] == [f"blocks.{place}" for place in range(6)]
+    result = {tap.layer.name: tap for tap in models_layers.discover_layers(timm.create_model("test_vit"), batch)}
+    blocks = [tap for tap in result.values() if tap.kind == "block"]
+    assert [tap.layer.name for tap in blocks] == [f"blocks.{index}" for index in range(6)]
     assert {(tap.layer.unit_axis, tap.layer.reduction, tap.units) for tap in blocks} == {(2, "max", 64)}
-    hidden = found["blocks.0.mlp.fc1"]
+    hidden = result["blocks.0.mlp.fc1"]
     assert (hidden.units, hidden.layer.unit_axis) == (192, 2)
     assert torch.equal(hidden.layer.nonlinearity(batch), functional.gelu(batch))  # type: ignore[misc]
-    assert (found["head"].layer.unit_axis, found["head"].units) == (1, 1000)
+    assert (result["head"].layer.unit_axis, result["head"].units) == (1, 1000)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])  # with and without modules that do both
@@ -167,15 +167,15 @@ def test_what_runs_next_in_place_does_not_change_what_is_recorded() -> None:
 
 
 def test_patterns_choose_layers_and_unknown_ones_offer_near_names() -> None:
-    found = models_layers.discover_layers(Planted(), torch.randn(2, 3, 8, 8))
-    assert models_layers.matching_layers(found, []) == found
-    assert [tap.layer.name for tap in models_layers.matching_layers(found, ["norm*"])] == ["norm", "norm2"]
-    assert [tap.layer.name for tap in models_layers.matching_layers(found, ["h*", "first"])] == [
+    result = models_layers.discover_layers(Planted(), torch.randn(2, 3, 8, 8))
+    assert models_layers.matching_layers(result, []) == result
+    assert [tap.layer.name for tap in models_layers.matching_layers(result, ["norm*"])] == ["norm", "norm2"]
+    assert [tap.layer.name for tap in models_layers.matching_layers(result, ["h*", "first"])] == [
         "norm",
         "head",
     ]  # what computes it too
     with pytest.raises(ThalwegError, match="no layer is called 'dropt'; did you mean 'dropped'"):
-        models_layers.matching_layers(found, ["head", "dropt"])
+        models_layers.matching_layers(result, ["head", "dropt"])
 
 
 def test_units_are_drawn_layer_by_layer_without_repetition() -> None:
@@ -332,13 +332,13 @@ def test_timm_loads_from_the_hubs_cache(hub: Path) -> None:
         find("timm:test_vit")
     cached(hub, "timm/test_vit.r160_in1k", "model.safetensors", random_state(timm.create_model("test_vit")))
     subject = pickle.loads(pickle.dumps(find("timm:test_vit")))
-    own = channels_last(timm.create_model("test_vit.r160_in1k", pretrained=True, cache_dir=str(hub)).eval())
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(own), is_training=False)
+    inner = channels_last(timm.create_model("test_vit.r160_in1k", pretrained=True, cache_dir=str(hub)).eval())
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(inner), is_training=False)
     prepared = subject.view(picture())
     assert torch.equal(prepared, transform(picture()))
     with torch.no_grad():
-        assert torch.equal(subject.load()(prepared[None]), own(prepared[None]))
-        assert not torch.equal(subject.build()(prepared[None]), own(prepared[None]))
+        assert torch.equal(subject.load()(prepared[None]), inner(prepared[None]))
+        assert not torch.equal(subject.build()(prepared[None]), inner(prepared[None]))
     assert subject.weights.startswith("timm test_vit.r160_in1k model.safetensors ")
 
 
@@ -362,7 +362,7 @@ def test_open_clip_loads_the_image_tower(hub: Path, tmp_path: Path, monkeypatch:
     with torch.no_grad():
         assert torch.equal(subject.load()(prepared[None]), model.eval().encode_image(prepared[None]))
     names = [layer.name for layer in CLIP_VIT.func(r".*\.mlp\.c_fc", subject.load(), prepared[None].repeat(2, 1, 1, 1))]
-    assert names == [f"transformer.resblocks.{place}.mlp.c_fc" for place in range(2)]
+    assert names == [f"transformer.resblocks.{index}.mlp.c_fc" for index in range(2)]
 
 
 def test_efficientnet_lite_sees_what_is_in_a_picture() -> None:
@@ -411,11 +411,11 @@ def test_the_last_features_are_what_the_head_takes_in() -> None:
 
 def test_a_published_classifier_has_bits_only_for_its_own_classes() -> None:
     images = blobs(60, seed=2)
-    found = published(convnet(3), images)
+    result = published(convnet(3), images)
     torch.manual_seed(0)
     model = convnet(3)
     assert {name: published(model, images)[name] for name in NOTHING} == pytest.approx(evaluate(model, images))
-    assert found["probe"] is not None
+    assert result["probe"] is not None
     others = published(convnet(3), replace(images, label_names=("a", "b", "c", "d", "e")))
     assert [others[name] for name in NOTHING] == [None] * 4
     assert others["probe"] is not None
@@ -489,12 +489,12 @@ def test_no_observer_sees_with_its_subjects_weights(tmp_path: Path) -> None:
     )
     watching = run.record["ladders"]["published"]["observers"]
     assert watching[0]["relatives"] == ["net2", "net3"]
-    assert all(not one["relatives"] for one in watching[1:])
+    assert all(not item["relatives"] for item in watching[1:])
     models = run.models.filter(control="trained")
     assert models["seed"].to_list() == [0, 0]  # the same for any seed
     assert models["probe"].is_not_nan().all()
-    assert {one["axis"] for one in run.shape} >= {"bits", "probe"}
-    assert "compute" not in {one["axis"] for one in run.shape}  # nobody knows it
+    assert {item["axis"] for item in run.shape} >= {"bits", "probe"}
+    assert "compute" not in {item["axis"] for item in run.shape}  # nobody knows it
     assert "A relative of net2, net3." in str(listings.observers(run))
 
 
@@ -519,9 +519,9 @@ def test_the_trunk_of_vgg_holds_its_weights_the_right_way_round() -> None:
     expected = np.einsum("rcx,rcxf->f", patch, kernel) + bias
     given = torch.from_numpy(patch).movedim(-1, 0)[None]
     with torch.no_grad():
-        found = trunk.get_submodule("0.0")(given)[0, :, 1, 1]
+        result = trunk.get_submodule("0.0")(given)[0, :, 1, 1]
         deepest = trunk(torch.randn(1, 3, 50, 50))
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-4, atol=1e-4)
     assert deepest.shape == (1, 512, 4, 4)
 
 

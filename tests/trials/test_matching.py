@@ -78,8 +78,8 @@ def test_predictions_are_means_shrunken_towards_the_overall_one(pool: Windows, p
     means = group_means(reference, facts.last_token[parts.reference], "last_token").predictions
     code = facts.last_token
     for token in (0, 3):
-        own = values[parts.reference][code[parts.reference] == code[pool.tokens[:, -1] == token][0]]
-        assert means[code[pool.tokens[:, -1] == token][0], 0] == pytest.approx(own[:, 0].mean().item(), abs=0.01)
+        inner = values[parts.reference][code[parts.reference] == code[pool.tokens[:, -1] == token][0]]
+        assert means[code[pool.tokens[:, -1] == token][0], 0] == pytest.approx(inner[:, 0].mean().item(), abs=0.01)
     sizes = code[parts.reference].bincount(minlength=len(means)).double()[:, None]
     raw = reference.products["last_token"] / sizes - reference.mean
     shrunken = means - reference.mean

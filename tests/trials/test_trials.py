@@ -78,20 +78,20 @@ def test_evidence_is_the_difference_of_mean_similarities(generator):
     values = torch.randn(300, 5, generator=generator)
     trials, _ = exam_of(values)
     embedding = centred(torch.randn(300, 20, generator=generator))
-    found = answer(trials, embedding)
+    result = answer(trials, embedding)
     for band in BANDS:
         for unit in range(5):
             for ids, evidence in (
-                (trials.queries[band].high, found[band].high),
-                (trials.queries[band].low, found[band].low),
+                (trials.queries[band].high, result[band].high),
+                (trials.queries[band].low, result[band].low),
             ):
-                for place, query in enumerate(ids[unit].tolist()):
+                for index, query in enumerate(ids[unit].tolist()):
                     if query < 0:
-                        assert evidence[unit, place].isnan()
+                        assert evidence[unit, index].isnan()
                         continue
                     similar = embedding @ embedding[query]
                     expected = similar[trials.high[unit, :9]].mean() - similar[trials.low[unit, :9]].mean()
-                    assert evidence[unit, place] == pytest.approx(float(expected), abs=1e-5)
+                    assert evidence[unit, index] == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_capacity_one_finds_the_one_feature_and_nothing_but_the_references_choose_it(generator):
@@ -135,10 +135,10 @@ def test_pairs_are_undecided_where_predictions_from_statistics_agree(generator):
 def test_a_drawn_trial_comes_from_the_band_and_repeats_nothing(generator):
     trials, _ = exam_of(torch.randn(400, 2, generator=generator))
     drawn = [draw(trials, 1, "v75", seed=seed) for seed in range(40)]
-    assert {one.high_first for one in drawn} == {True, False}
-    for one in drawn:
-        assert one.high_query in trials.queries["v75"].high[1].tolist()
-        assert one.low_query in trials.queries["v75"].low[1].tolist()
-        shown = [*one.high_references, *one.low_references, one.high_query, one.low_query]
+    assert {item.high_first for item in drawn} == {True, False}
+    for item in drawn:
+        assert item.high_query in trials.queries["v75"].high[1].tolist()
+        assert item.low_query in trials.queries["v75"].low[1].tolist()
+        shown = [*item.high_references, *item.low_references, item.high_query, item.low_query]
         assert len(shown) == len(set(shown)) == 20
     assert drawn[0] == draw(trials, 1, "v75", seed=0)
