@@ -105,7 +105,7 @@ def test_names_of_bases(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("pcs", "pca"),
         ("sae", "after the colon"),
@@ -114,8 +114,8 @@ def test_names_of_bases(tmp_path: Path):
         ("sae:/no", "/no: there is no"),
     ],
 )
-def test_wrong_names_are_told(text: str, said: str):
-    with pytest.raises(ThalwegError, match=said):
+def test_wrong_names_are_told(text: str, message: str):
+    with pytest.raises(ThalwegError, match=message):
         bases.find(text)
 
 
@@ -313,7 +313,7 @@ def saelens(
     seed: int = 0,
     hook: str = "0",
     neurons: int = WIDTH,
-    **told: object,
+    **fields: object,
 ) -> Path:
     """A dictionary as SAELens writes it."""
     vectors = ("b_gate", "b_mag", "r_mag") if architecture == "gated" else ("b_enc",)
@@ -329,7 +329,7 @@ def saelens(
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
         "metadata": {"sae_lens_version": "6.54.12", "hook_name": hook},
-        **told,
+        **fields,
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "sae_weights.safetensors")
@@ -337,13 +337,13 @@ def saelens(
     return folder
 
 
-def sparsify(folder: Path, **told: object) -> Path:
+def sparsify(folder: Path, **fields: object) -> Path:
     """A dictionary as sparsify writes it."""
     made = weights(3, **{"encoder.bias": (LATENTS,), "encoder.weight": (LATENTS, WIDTH)})
     del made["W_enc"]
-    if told.get("skip_connection"):
+    if fields.get("skip_connection"):
         made["W_skip"] = torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(4))
-    config = {"d_in": WIDTH, "num_latents": LATENTS, "expansion_factor": 32, "k": 3, "multi_topk": False, **told}
+    config = {"d_in": WIDTH, "num_latents": LATENTS, "expansion_factor": 32, "k": 3, "multi_topk": False, **fields}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(made, folder / "sae.safetensors")
     (folder / "cfg.json").write_text(json.dumps(config))
@@ -397,7 +397,7 @@ VALUES = 3 * torch.randn(4, 6, WIDTH, generator=torch.Generator().manual_seed(9)
 @pytest.mark.parametrize("normalisation", ["none", "constant_norm_rescale", "layer_norm"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
-    "told",
+    "fields",
     [
         {"architecture": "standard"},
         {"architecture": "topk", "k": 4},
@@ -405,10 +405,10 @@ VALUES = 3 * torch.randn(4, 6, WIDTH, generator=torch.Generator().manual_seed(9)
         {"architecture": "jumprelu"},
         {"architecture": "gated"},
     ],
-    ids=lambda told: "-".join(map(str, told.values())),
+    ids=lambda fields: "-".join(map(str, fields.values())),
 )
-def test_saelens_layout(tmp_path: Path, told: dict, bias: bool, normalisation: str):
-    folder = saelens(tmp_path, apply_b_dec_to_input=bias, normalize_activations=normalisation, **told)
+def test_saelens_layout(tmp_path: Path, fields: dict, bias: bool, normalisation: str):
+    folder = saelens(tmp_path, apply_b_dec_to_input=bias, normalize_activations=normalisation, **fields)
     compared(folder, by_hand(folder, VALUES), VALUES)
 
 
@@ -474,8 +474,8 @@ def test_sparsify_transcoders_groups_and_skips(tmp_path: Path):
     assert layouts.read(folder).hook == "layers.3.mlp:in"
 
 
-def changed(name: str, change: Callable[[Path], object], said: str) -> object:
-    return pytest.param(change, said, id=name)
+def changed(name: str, change: Callable[[Path], object], message: str) -> object:
+    return pytest.param(change, message, id=name)
 
 
 def with_nan(folder: Path) -> None:
@@ -490,7 +490,7 @@ def pickled(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         changed("no configuration", lambda f: (f / "cfg.json").unlink(), "cfg.json is missing"),
         changed(
@@ -511,10 +511,10 @@ def pickled(folder: Path) -> None:
         changed("tanh", lambda f: saelens_told(f, activation_fn="tanh-relu"), "activation function"),
     ],
 )
-def test_unusable_dictionaries_are_told_before_any_work(tmp_path: Path, change: Callable[[Path], object], said: str):
+def test_unusable_dictionaries_are_told_before_any_work(tmp_path: Path, change: Callable[[Path], object], message: str):
     folder = saelens(tmp_path)
     change(folder)
-    with pytest.raises(ThalwegError, match=said):
+    with pytest.raises(ThalwegError, match=message):
         bases.find(f"sae:{folder}")
 
 
@@ -555,20 +555,20 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize(("layout", "fields", "change", "said"), ODD)
+@pytest.mark.parametrize(("layout", "fields", "change", "message"), ODD)
 def test_dictionaries_of_odd_tensors_and_values_are_refused(
-    tmp_path: Path, layout: Callable[..., Path], fields: dict, change: Callable[[Path], None] | None, said: str
+    tmp_path: Path, layout: Callable[..., Path], fields: dict, change: Callable[[Path], None] | None, message: str
 ):
     folder = layout(tmp_path / "sae", **fields)
     if change:
         change(folder)
-    with pytest.raises(ThalwegError, match=said):
+    with pytest.raises(ThalwegError, match=message):
         layouts.read(folder)
 
 
-def saelens_told(folder: Path, **told: object) -> None:
+def saelens_told(folder: Path, **fields: object) -> None:
     config = json.loads((folder / "cfg.json").read_text())
-    (folder / "cfg.json").write_text(json.dumps({**config, **told}))
+    (folder / "cfg.json").write_text(json.dumps({**config, **fields}))
 
 
 def test_encoders_can_be_sent_and_take_any_precision(tmp_path: Path):

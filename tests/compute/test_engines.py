@@ -76,7 +76,7 @@ def sharded(few: Ladder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return measured(few, tmp_path_factory.mktemp("sharded") / "run", shards=3)
 
 
-def places(_item: object) -> tuple[str, int, list[int]]:
+def whereabouts(_item: object) -> tuple[str, int, list[int]]:
     context = ray.get_runtime_context()
     return context.get_node_id(), torch.get_num_threads(), ray.get_gpu_ids()
 
@@ -129,9 +129,9 @@ def test_freed_memory_is_kept_while_a_task_runs_and_no_longer():
 
 
 def test_a_task_of_a_cluster_has_one_thread_and_a_gpu_where_there_is_one(cluster: Cluster):
-    results = [result for _, result in engine.run(places, range(8), EngineConfig("ray"))]
+    results = [result for _, result in engine.run(whereabouts, range(8), EngineConfig("ray"))]
     assert {threads for _, threads, _ in results} == {1}
-    asked = [result for _, result in engine.run(places, range(4), EngineConfig("ray", gpus=1))]
+    asked = [result for _, result in engine.run(whereabouts, range(4), EngineConfig("ray", gpus=1))]
     assert [gpus for _, _, gpus in asked] == [[0]] * 4
     assert len({node for node, _, _ in [*results, *asked]}) == 2
 

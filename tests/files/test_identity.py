@@ -55,11 +55,11 @@ VALUES = st.recursive(
 
 
 @settings(max_examples=20, deadline=None)
-@given(one=VALUES, other=VALUES)
-def test_what_a_function_closes_over_counts_by_its_content(one: object, other: object):
-    same = repr(one) == repr(other)
+@given(first=VALUES, other=VALUES)
+def test_what_a_function_closes_over_counts_by_its_content(first: object, other: object):
+    same = repr(first) == repr(other)
     for made in (make, partial(partial, make(0)), lambda held: partial(make(0), also=held), lambda held: [held]):
-        assert (identity(made(one)) == identity(made(other))) == same
+        assert (identity(made(first)) == identity(made(other))) == same
 
 
 @settings(max_examples=10, deadline=None)

@@ -142,8 +142,8 @@ def test_a_pickle_that_asks_for_anything_else_is_refused(tmp_path: Path, functio
     assert not (tmp_path / "was_here").exists()
 
 
-def refused(folder: Path, said: str) -> None:
-    with pytest.raises(ThalwegError, match=said):
+def refused(folder: Path, message: str) -> None:
+    with pytest.raises(ThalwegError, match=message):
         cifar_splits(100, Source(folder), 0)
 
 

@@ -171,11 +171,13 @@ WRONG_RECORDS = [
 ]
 
 
-@pytest.mark.parametrize(("record", "wrong", "said"), WRONG_RECORDS, ids=[said for _, _, said in WRONG_RECORDS])
-def test_a_record_with_a_field_of_another_kind_is_refused_in_a_sentence(record: object, wrong: dict, said: str):
+@pytest.mark.parametrize(
+    ("record", "wrong", "message"), WRONG_RECORDS, ids=[message for _, _, message in WRONG_RECORDS]
+)
+def test_a_record_with_a_field_of_another_kind_is_refused_in_a_sentence(record: object, wrong: dict, message: str):
     made = object.__new__(type(record))  # past the checks of types that only these tests put before the record's own
     vars(made).update(vars(record) | wrong)
-    with pytest.raises(ThalwegError, match=re.escape(said)):
+    with pytest.raises(ThalwegError, match=re.escape(message)):
         made.__post_init__()
 
 

@@ -62,8 +62,8 @@ def test_idx_values_are_those_in_the_file(folder: Path):
     assert np.array_equal(read_idx(folder, IMAGES, 3).numpy(), array)
 
 
-def wrong(folder: Path, said: str) -> None:
-    with pytest.raises(ThalwegError, match=said):
+def wrong(folder: Path, message: str) -> None:
+    with pytest.raises(ThalwegError, match=message):
         mnist.splits(Source(folder), 0)
 
 

@@ -42,19 +42,19 @@ class Stubborn(Small):
         return super().train(True)
 
 
-def found(model: nn.Module, **options: str) -> list[tuple[str, bool]]:
+def problem_kinds(model: nn.Module, **options: str) -> list[tuple[str, bool]]:
     return [(problem.kind, problem.grave) for problem in problems(model, blobs(40, seed=0), LAYERS, **options)]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_rounding_is_no_problem(precision: str) -> None:
-    assert found(Small(), precision=precision) == []
-    assert found(Small(nn.InstanceNorm2d(6)), precision=precision) == []
+    assert problem_kinds(Small(), precision=precision) == []
+    assert problem_kinds(Small(nn.InstanceNorm2d(6)), precision=precision) == []
 
 
 def test_dropout_that_stays_on_is_refused_and_only_what_it_changes_is_named() -> None:
     noisy = Small(functional.dropout)
-    assert found(noisy) == [("chance", True)]
+    assert problem_kinds(noisy) == [("chance", True)]
     (problem,) = problems(noisy, blobs(40, seed=0), LAYERS)
     assert "layer 'head' differ each time" in problem.text
     assert "'first'" not in problem.text
@@ -69,15 +69,15 @@ def test_a_module_that_stays_in_training_mode_is_named() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_normalisation_over_the_batch_is_refused(precision: str) -> None:
-    assert found(Small(nn.BatchNorm2d(6, track_running_stats=False)), precision=precision) == [("batch", True)]
+    assert problem_kinds(Small(nn.BatchNorm2d(6, track_running_stats=False)), precision=precision) == [("batch", True)]
 
 
 def test_a_small_dependence_on_the_batch_is_said_and_not_refused() -> None:
-    assert found(Small(lambda values: values + SMALL * values.mean(0, keepdim=True))) == [("batch", False)]
+    assert problem_kinds(Small(lambda values: values + SMALL * values.mean(0, keepdim=True))) == [("batch", False)]
 
 
 def test_values_that_are_never_finite_are_refused() -> None:
-    assert found(Small(lambda values: torch.log(-values.abs()))) == [("finite", True)]
+    assert problem_kinds(Small(lambda values: torch.log(-values.abs()))) == [("finite", True)]
 
 
 def test_a_view_that_draws_at_random_is_refused() -> None:

@@ -67,8 +67,8 @@ def kept(ids: Tensor) -> list[list[int]]:
     return [[i for i in row if i >= 0] for row in ids.tolist()]
 
 
-def same(one: Recording, other: Recording) -> None:
-    for name, tensor in to_tensors(one).items():
+def same(first: Recording, other: Recording) -> None:
+    for name, tensor in to_tensors(first).items():
         again = to_tensors(other)[name]
         if tensor.dtype == torch.float64:  # sums depend on the batches by a float32's rounding
             scale = max(1.0, float(tensor.abs().max()))
@@ -306,13 +306,13 @@ def test_an_unknown_layer_is_named_with_near_names():
         record(model, [Layer("encodr")], images(4), torch.arange(4))
 
 
-@pytest.mark.parametrize(("answer", "said"), [(lambda x: ("x", 1), "tuple"), (lambda x: x.sum(), r"shape \(\)")])
-def test_an_output_that_holds_no_units_is_named(answer, said):
+@pytest.mark.parametrize(("answer", "message"), [(lambda x: ("x", 1), "tuple"), (lambda x: x.sum(), r"shape \(\)")])
+def test_an_output_that_holds_no_units_is_named(answer, message):
     class Odd(nn.Module):
         def forward(self, x: Tensor) -> object:
             return answer(x)
 
-    with pytest.raises(ThalwegError, match=f"layer '0' gave.*{said}"):
+    with pytest.raises(ThalwegError, match=f"layer '0' gave.*{message}"):
         record(nn.Sequential(Odd()), [Layer("0")], images(4), torch.arange(4))
 
 

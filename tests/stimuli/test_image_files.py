@@ -63,11 +63,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def table(path: Path, images: list[bytes | None], *, paths: list[str | None] | None = None, told=None, **columns):
+def table(path: Path, images: list[bytes | None], *, paths: list[str | None] | None = None, features=None, **columns):
     cells = [{"bytes": item, "path": name} for item, name in zip(images, paths or [None] * len(images), strict=True)]
     kind = pl.Struct({"bytes": pl.Binary, "path": pl.String})
     frame = pl.DataFrame({"image": pl.Series(cells, dtype=kind), **columns})
-    frame.write_parquet(path, metadata={"huggingface": json.dumps(told)} if told else None)
+    frame.write_parquet(path, metadata={"huggingface": json.dumps(features)} if features else None)
     return path
 
 
@@ -166,7 +166,7 @@ TOLD = {"info": {"features": {"label": {"names": ["hen", "owl", "kite"], "_type"
 
 
 def test_a_parquet_file_as_datasets_stores_it(tmp_path: Path):
-    path = table(tmp_path / "a.parquet", numbered(5), told=TOLD, label=[0, 1, 1, 0, 1])
+    path = table(tmp_path / "a.parquet", numbered(5), features=TOLD, label=[0, 1, 1, 0, 1])
     images = read_images(path)
     assert images.label_names == ("hen", "owl", "kite")
     assert images.labels.tolist() == [0, 1, 1, 0, 1]
@@ -175,18 +175,18 @@ def test_a_parquet_file_as_datasets_stores_it(tmp_path: Path):
 
 
 def test_classes_are_named_by_a_column_or_by_their_numbers(tmp_path: Path):
-    def found(**columns) -> tuple[list[int], tuple[str, ...]]:
+    def classes_of(**columns) -> tuple[list[int], tuple[str, ...]]:
         images = read_images(table(tmp_path / "a.parquet", numbered(3), **columns))
         return images.labels.tolist(), images.label_names
 
-    assert found(label=[2, 0, 2], name=["owl", "hen", "owl"]) == ([2, 0, 2], ("hen", "1", "owl"))
-    assert found(label=[2, 0, 2]) == ([2, 0, 2], ("0", "1", "2"))
-    assert found(label=["b", "a", "b"]) == ([1, 0, 1], ("a", "b"))
-    assert found(name=["b", "a", "b"]) == ([1, 0, 1], ("a", "b"))
-    assert found(label=[10**9, 5, 5]) == ([1, 0, 0], ("5", "1000000000"))
-    assert found(label=[-1, -1, -1]) == found() == ([0, 0, 0], ("",))
+    assert classes_of(label=[2, 0, 2], name=["owl", "hen", "owl"]) == ([2, 0, 2], ("hen", "1", "owl"))
+    assert classes_of(label=[2, 0, 2]) == ([2, 0, 2], ("0", "1", "2"))
+    assert classes_of(label=["b", "a", "b"]) == ([1, 0, 1], ("a", "b"))
+    assert classes_of(name=["b", "a", "b"]) == ([1, 0, 1], ("a", "b"))
+    assert classes_of(label=[10**9, 5, 5]) == ([1, 0, 0], ("5", "1000000000"))
+    assert classes_of(label=[-1, -1, -1]) == classes_of() == ([0, 0, 0], ("",))
     with pytest.raises(ThalwegError, match="1 of 3 images have no class"):
-        found(label=[1, None, 0])
+        classes_of(label=[1, None, 0])
 
 
 def test_several_parquet_files_and_files_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -371,7 +371,7 @@ def test_the_only_column_of_classes_is_taken_whatever_it_is_called(tmp_path: Pat
     declared = {
         "info": {"features": {"kind": {"names": ["hen", "owl"], "_type": "ClassLabel"}, "label": {"names": "x"}}}
     }
-    images = read_images(table(tmp_path / "a.parquet", numbered(2), told=declared, kind=[1, 0], id=[7, 8]))
+    images = read_images(table(tmp_path / "a.parquet", numbered(2), features=declared, kind=[1, 0], id=[7, 8]))
     assert (images.labels.tolist(), images.label_names) == ([1, 0], ("hen", "owl"))
     assert "classes of column 'kind'; not used: 'id'" in images.notes[0]
     images = read_images(table(tmp_path / "a.parquet", numbered(2), target=[1.0, 0.0], name=["a.png", "b.png"]))
@@ -395,7 +395,7 @@ def test_the_column_with_a_usual_name_holds_the_images(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("label", "said"),
+    ("label", "message"),
     [
         ([None, b"x\xff"], r"row 2: column 'label' \(Binary\) holds b'x"),
         ([[1], [2]], r"row 1: column 'label' \(List\(Int64\)\) holds \[1\]"),
@@ -403,12 +403,12 @@ def test_the_column_with_a_usual_name_holds_the_images(tmp_path: Path):
         ([{"a": 1}, None], r"row 1: column 'label' \(Struct.* holds \{'a': 1\}"),
     ],
 )
-def test_classes_that_are_neither_numbers_nor_texts_are_named(tmp_path: Path, label: list[object], said: str):
+def test_classes_that_are_neither_numbers_nor_texts_are_named(tmp_path: Path, label: list[object], message: str):
     path = table(tmp_path / "a.parquet", numbered(2), label=label)
-    with pytest.raises(ThalwegError, match=said + ".*--label-column"):
+    with pytest.raises(ThalwegError, match=message + ".*--label-column"):
         read_images(path)
     path = table(tmp_path / "a.parquet", numbered(2), name=label)
-    with pytest.raises(ThalwegError, match=said.replace("label", "name")):
+    with pytest.raises(ThalwegError, match=message.replace("label", "name")):
         read_images(path)
 
 

@@ -26,8 +26,9 @@ def valid(kind: str) -> bytes:
 
 VALID = [valid(kind) for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")]
 damaged = st.tuples(st.sampled_from(VALID), st.integers(0, 400), st.integers(0, 255), st.integers(0, 400)).map(
-    lambda told: bytes(
-        byte ^ (told[2] if place == told[1] else 0) for place, byte in enumerate(told[0][: len(told[0]) - told[3]])
+    lambda change: bytes(
+        byte ^ (change[2] if place == change[1] else 0)
+        for place, byte in enumerate(change[0][: len(change[0]) - change[3]])
     )
 )
 contents = st.one_of(st.binary(max_size=60), damaged, st.sampled_from(VALID))

@@ -62,7 +62,7 @@ def test_a_set_that_is_as_it_should_be_is_returned():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"modality": "text"}, "is of modality 'text'; 'pair' was expected"),
         ({"label_names": 3}, "`label_names` gives int 3; a tuple of names"),
@@ -80,8 +80,8 @@ def test_a_set_that_is_as_it_should_be_is_returned():
         ({"hash": 7}, "`content_hash` gives int 7"),
     ],
 )
-def test_what_is_wrong_is_named_with_what_was_there_and_what_was_expected(wrong: dict[str, Any], said: str):
-    with pytest.raises(ThalwegError, match=f"the pool: .*{said}|the pool: {said}"):
+def test_what_is_wrong_is_named_with_what_was_there_and_what_was_expected(wrong: dict[str, Any], message: str):
+    with pytest.raises(ThalwegError, match=f"the pool: .*{message}|the pool: {message}"):
         check_stimuli(type("Wrong", (Mine,), wrong)(), "the pool", "pair", statistics=True)
 
 

@@ -30,10 +30,12 @@ from thalweg.stimuli.windows import NO_TARGET, Vocabulary, Windows
 from thalweg.stimuli.words import WORD
 
 
-def parts(found: Splits) -> list[Windows]:
+def parts(planted_splits: Splits) -> list[Windows]:
     """The three parts, as what they are."""
-    assert all(isinstance(part, Windows) for part in (found.train, found.validation, found.pool))
-    return [found.train, found.validation, found.pool]
+    assert all(
+        isinstance(part, Windows) for part in (planted_splits.train, planted_splits.validation, planted_splits.pool)
+    )
+    return [planted_splits.train, planted_splits.validation, planted_splits.pool]
 
 
 def origins(part: Windows, documents: list[Document]) -> dict[int, Document]:
@@ -46,17 +48,19 @@ def origins(part: Windows, documents: list[Document]) -> dict[int, Document]:
 
 
 @pytest.fixture(scope="module")
-def found() -> Splits:
+def planted_splits() -> Splits:
     return split(planted(40), seed=3, length=12, entries=400, pool=300, validation=60)
 
 
-def test_no_document_is_in_two_parts_nor_in_both_halves(found: Splits):
-    sources = [{document.name for document in origins(part, planted(40)).values()} for part in parts(found)]
+def test_no_document_is_in_two_parts_nor_in_both_halves(planted_splits: Splits):
+    sources = [{document.name for document in origins(part, planted(40)).values()} for part in parts(planted_splits)]
     assert [len(source) for source in sources] == [30, 2, 8]
     assert len(set.union(*sources)) == 40
-    reference, query = halves(found.pool, seed=0)
-    assert set(found.pool.documents[reference].tolist()).isdisjoint(found.pool.documents[query].tolist())
-    assert abs(len(reference) - len(query)) < len(found.pool) / 4
+    reference, query = halves(planted_splits.pool, seed=0)
+    assert set(planted_splits.pool.documents[reference].tolist()).isdisjoint(
+        planted_splits.pool.documents[query].tolist()
+    )
+    assert abs(len(reference) - len(query)) < len(planted_splits.pool) / 4
 
 
 def test_windows_begin_and_end_with_words_and_never_overlap():
@@ -146,24 +150,24 @@ def test_no_window_is_there_twice_in_any_part():
     assert sum("refrain" in window for window in windows) > 20
 
 
-def test_targets_are_the_tokens_that_follow(found: Splits):
-    train = parts(found)[0]
+def test_targets_are_the_tokens_that_follow(planted_splits: Splits):
+    train = parts(planted_splits)[0]
     assert torch.equal(train.targets(slice(0, 50))[:, :-1], train.batch(slice(0, 50))[:, 1:])
     assert torch.equal(train.targets(slice(0, 50))[:, -1], train.following[:50])
     assert (train.following != NO_TARGET).float().mean() > 0.9
 
 
-def test_the_same_seed_gives_the_same_split_and_another_seed_another(found: Splits):
+def test_the_same_seed_gives_the_same_split_and_another_seed_another(planted_splits: Splits):
     settings = {"length": 12, "entries": 400, "pool": 300, "validation": 60}
-    assert split(planted(40), seed=3, **settings).content_hash() == found.content_hash()
+    assert split(planted(40), seed=3, **settings).content_hash() == planted_splits.content_hash()
     other = split(planted(40), seed=4, **settings)
-    assert other.content_hash() != found.content_hash()
-    assert set(other.pool.texts()) != set(found.pool.texts())
+    assert other.content_hash() != planted_splits.content_hash()
+    assert set(other.pool.texts()) != set(planted_splits.pool.texts())
 
 
-def test_the_pool_has_the_size_that_was_asked_for_and_comes_evenly_from_its_documents(found: Splits):
-    assert [len(part) for part in parts(found)[1:]] == [60, 300]
-    sizes = found.pool.documents.unique(return_counts=True)[1]
+def test_the_pool_has_the_size_that_was_asked_for_and_comes_evenly_from_its_documents(planted_splits: Splits):
+    assert [len(part) for part in parts(planted_splits)[1:]] == [60, 300]
+    sizes = planted_splits.pool.documents.unique(return_counts=True)[1]
     assert len(sizes) == 8
     assert int(sizes.max()) - int(sizes.min()) <= 1
 
@@ -211,8 +215,8 @@ def test_each_planted_subject_is_a_topic():
     assert torch.equal(result, topics(documents, 740, seed=0))
 
 
-def test_topics_are_those_of_the_vocabulary(found: Splits):
-    vocabulary = found.train.vocabulary
+def test_topics_are_those_of_the_vocabulary(planted_splits: Splits):
+    vocabulary = planted_splits.train.vocabulary
     assert vocabulary.topics.shape == (32, len(vocabulary)) == (32, 400)
     assert vocabulary.topics.sum() > 4
 
@@ -261,8 +265,8 @@ def test_tags_are_those_of_the_word_that_holds_the_last_token():
             assert names[code] == f"{last[0]}-{len(last)}"
 
 
-def test_labels_are_the_kinds_of_the_documents(found: Splits):
-    pool = parts(found)[2]
+def test_labels_are_the_kinds_of_the_documents(planted_splits: Splits):
+    pool = parts(planted_splits)[2]
     documents = origins(pool, planted(40))
     assert pool.label_names == ("kind 0", "kind 1", "kind 2", "kind 3")
     for number, label in zip(pool.documents.tolist(), pool.labels.tolist(), strict=True):
@@ -419,8 +423,8 @@ def read(source: Source) -> list[Document]:
     return read_texts(source).documents
 
 
-def wrong(path: Path, said: str, text: str | None = None, document: str | None = None) -> None:
-    with pytest.raises(ThalwegError, match=said):
+def wrong(path: Path, message: str, text: str | None = None, document: str | None = None) -> None:
+    with pytest.raises(ThalwegError, match=message):
         splits(Source(path, text, document), 0)
 
 

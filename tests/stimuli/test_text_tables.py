@@ -24,9 +24,9 @@ def texts(path: Path, **columns: str) -> list[str]:
     return [item.text for item in read(Source(path, **columns)).documents]
 
 
-def wrong(path: Path, content: str | bytes, said: str, **columns: str) -> None:
+def wrong(path: Path, content: str | bytes, message: str, **columns: str) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ThalwegError, match=said):
+    with pytest.raises(ThalwegError, match=message):
         read(Source(path, **columns))
 
 

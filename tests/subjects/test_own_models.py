@@ -116,15 +116,15 @@ def fails(picture: Image.Image) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("view", "said"),
+    ("view", "message"),
     [
         (lambda picture: picture, r"gives an object of type Image .*tensor \(channel, height, width\).*ToTensor"),
         (lambda picture: None, "gives an object of type NoneType"),
         (fails, r"view` failed with KeyError: 'size' \(test_own_models.py, line \d+\)"),
     ],
 )
-def test_a_view_that_gives_something_else_is_named(view: Callable[[Image.Image], object], said: str) -> None:
-    with pytest.raises(ThalwegError, match=said):
+def test_a_view_that_gives_something_else_is_named(view: Callable[[Image.Image], object], message: str) -> None:
+    with pytest.raises(ThalwegError, match=message):
         blobs(2, seed=0).viewed(view).batch(slice(None))
 
 
@@ -143,7 +143,7 @@ def missing() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("load", "said"),
+    ("load", "message"),
     [
         (missing, r"`load` of subject 'mine' failed with FileNotFoundError: .*/nowhere/mine.pt' \(test_own_models.py"),
         (
@@ -155,8 +155,8 @@ def missing() -> nn.Module:
         (lambda: torch.jit.script(nn.Linear(2, 2)), "TorchScript.*return the Python module"),
     ],
 )
-def test_what_load_returns_must_be_a_model(load: Callable[[], nn.Module], said: str) -> None:
-    with pytest.raises(ThalwegError, match=said):
+def test_what_load_returns_must_be_a_model(load: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(ThalwegError, match=message):
         loaded(Subject("mine", load))
 
 
@@ -203,14 +203,14 @@ class One(Returning):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         (ByName(plain), r"forward takes 'pixel_values' by name alone"),
         (One(plain), r"one at a time\) \(test_own_models.py, line \d+\); it takes one stimulus at a time"),
     ],
 )
-def test_what_is_behind_a_failing_model_is_said(model: nn.Module, said: str) -> None:
-    with pytest.raises(ThalwegError, match=said):
+def test_what_is_behind_a_failing_model_is_said(model: nn.Module, message: str) -> None:
+    with pytest.raises(ThalwegError, match=message):
         layers_of(Subject("mine", lambda: model), model, blobs(2, seed=0).batch(slice(None)))
 
 
@@ -314,7 +314,7 @@ def _few() -> tuple[Tensor, Tensor, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("import thalweg\n\nsubject = (", r"mine.py: line 3 cannot be read \(SyntaxError"),
         ("import no_such_package_at_all", r"cannot be run \(ModuleNotFoundError.*\) \(mine.py, line 1\)"),
@@ -323,9 +323,9 @@ def _few() -> tuple[Tensor, Tensor, tuple[str, ...]]:
         ("def subject():\n    return {}['x']", r"failed with KeyError: 'x' \(mine.py, line 2\)"),
     ],
 )
-def test_what_is_wrong_in_a_users_file_is_said_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_wrong_in_a_users_file_is_said_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "mine.py").write_text(text)
-    with pytest.raises(ThalwegError, match=said):
+    with pytest.raises(ThalwegError, match=message):
         find(f"{tmp_path / 'mine.py'}:subject")
 
 
@@ -352,7 +352,7 @@ def beginning(text: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (STATE, ""),
         (
@@ -371,13 +371,15 @@ def beginning(text: str) -> dict[str, Tensor]:
         (beginning("student.trunk."), "without 'student.trunk.'"),
     ],
 )
-def test_what_training_wraps_around_weights_is_taken_off_and_said(content: object, said: str, tmp_path: Path) -> None:
+def test_what_training_wraps_around_weights_is_taken_off_and_said(
+    content: object, message: str, tmp_path: Path
+) -> None:
     torch.save(content, tmp_path / "w.pt")
     read = weights_in(tmp_path / "w.pt", who="mine", expected=STATE.keys())
     assert read.state.keys() == STATE.keys()
     assert all(torch.equal(read.state[name], tensor) for name, tensor in STATE.items())
-    assert said in read.taken
-    assert bool(said) == bool(read.taken)
+    assert message in read.taken
+    assert bool(message) == bool(read.taken)
 
 
 def test_two_sets_of_weights_in_one_file_are_refused(tmp_path: Path) -> None:
