@@ -42,11 +42,11 @@ def fourier_scores(model: nn.Module, layer: Layer, splits: Splits) -> dict[str, 
     sides = [
         record(model, [layer], pool, ids, RecordingSettings(bases=(NEURONS, RANDOM))) for ids in halves(pool, seed=0)
     ]
-    found = {}
+    scores = {}
     for basis in (NEURONS, RANDOM):
         trials = build_trials(*(side[layer.name, basis] for side in sides))
-        found[basis] = float(two_choice(answer_by_features(trials, waves, (1,))[1])["mean", ""].value.nanmean())
-    return found
+        scores[basis] = float(two_choice(answer_by_features(trials, waves, (1,))[1])["mean", ""].value.nanmean())
+    return scores
 
 
 def main() -> None:
@@ -71,14 +71,14 @@ def main() -> None:
         if asked.decay is not None:
             trainer = replace(trainer, weight_decay=asked.decay)
         for seed in range(asked.seeds):
-            models, told, seconds = {}, {}, {}
+            models, summaries, seconds = {}, {}, {}
             for name, how in {"untrained": None, "trained": trainer, **ladder.twins}.items():
                 torch.manual_seed(seed)
                 models[name] = rung.build()
                 start = time.process_time()
-                told[name] = dict(how(models[name], splits, seed)) if how else {}
+                summaries[name] = dict(how(models[name], splits, seed)) if how else {}
                 seconds[name] = time.process_time() - start
-            _print(rung.name, seed, rung.layers, models, told, seconds, splits)
+            _print(rung.name, seed, rung.layers, models, summaries, seconds, splits)
 
 
 def _print(
@@ -86,17 +86,17 @@ def _print(
     seed: int,
     layers: tuple[Layer, ...],
     models: dict[str, nn.Module],
-    told: dict[str, dict[str, Any]],
+    summaries: dict[str, dict[str, Any]],
     seconds: dict[str, float],
     splits: Splits,
 ) -> None:
-    mine = told["trained"]
+    mine = summaries["trained"]
     strong, twin = (strength.evaluate(models[which], splits.pool) for which in ("trained", "memorising"))
     scores = []
     for layer in layers:
-        found = {which: fourier_scores(model, layer, splits) for which, model in models.items()}
-        values = [found["trained"][NEURONS], found["trained"][RANDOM]]
-        values += [found[which][NEURONS] for which in ("untrained", "memorising")]
+        fourier = {which: fourier_scores(model, layer, splits) for which, model in models.items()}
+        values = [fourier["trained"][NEURONS], fourier["trained"][RANDOM]]
+        values += [fourier[which][NEURONS] for which in ("untrained", "memorising")]
         scores.append(f"{layer.name}: {' '.join(f'{value:.3f}' for value in values)}")
     print(
         f"{name} | {seed} | {seconds['trained']:.1f} | {mine['epochs']} | {mine.get('grokked_at', 'never')} | "

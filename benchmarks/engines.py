@@ -42,7 +42,7 @@ def tasks(where: EngineConfig) -> None:
     print(f"{where.engine}: {first:.1f} s until two workers have returned a first task")
     for size in (0, 1, 10):
         shared = torch.zeros(size << 18)
-        items = [(place, shared) for place in range(TASKS)]
+        items = [(number, shared) for number in range(TASKS)]
         rounds = [seconds(lambda items=items: list(engine.run(empty, items, where))) for _ in range(ROUNDS)]
         print(f"{where.engine}: {1000 * statistics.median(rounds) / TASKS:.2f} ms a task with {size} MiB of stimuli")
 
@@ -78,9 +78,9 @@ def files(folder: Path) -> None:
     took = seconds(lambda: file_digest(folder / "whole"))
     print(f"hashing: {256 / took:.0f} MiB a second")
     (folder / "small").write_text("")
-    took = seconds(lambda: [run.finish(f"step-{place}", "", ["small"]) for place in range(1000)])
+    took = seconds(lambda: [run.finish(f"step-{number}", "", ["small"]) for number in range(1000)])
     print(f"stamps: {took:.2f} ms each to write")
-    took = seconds(lambda: [run.stale_reason(f"step-{place}", "") for place in range(1000)])
+    took = seconds(lambda: [run.stale_reason(f"step-{number}", "") for number in range(1000)])
     print(f"stamps: {took:.2f} ms each to check")
 
 
@@ -98,14 +98,14 @@ def tables(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--run", type=Path, default=None)
-    told = parser.parse_args()
+    options = parser.parse_args()
     for k, sample, statistics_kept in ((64, 512, 18), (64, 512, 287), (64, 512, 1017), (32, 128, 18)):
         size = bytes_of_a_unit(k, sample, statistics_kept)
         print(f"recording, k={k}, sample={sample}, {statistics_kept} statistics: {size:.0f} bytes a unit and half")
     with tempfile.TemporaryDirectory() as folder:
         files(Path(folder))
-    if told.run:
-        tables(told.run)
+    if options.run:
+        tables(options.run)
     tasks(EngineConfig("local", workers=2))
     if importlib.util.find_spec("ray"):
         ray_tasks()

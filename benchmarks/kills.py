@@ -47,9 +47,9 @@ def pixels_of(stimuli: thalweg.Images) -> torch.Tensor:
     return stimuli.pixels.flatten(1).float()
 
 
-def small_survey(out: Path, told: argparse.Namespace) -> None:
+def small_survey(out: Path, options: argparse.Namespace) -> None:
     layers = (thalweg.Layer("1", nonlinearity=torch.relu),)
-    rungs = [thalweg.Rung(f"width-{n}", "dense", partial(network, n), layers) for n in range(2, 2 + told.rungs)]
+    rungs = [thalweg.Rung(f"width-{n}", "dense", partial(network, n), layers) for n in range(2, 2 + options.rungs)]
     train = thalweg.Classifier(learning_rate=0.02, patience=2, most_epochs=6)
     thalweg.survey(
         thalweg.Ladder("small-digits", tuple(rungs), splits, train),
@@ -59,8 +59,8 @@ def small_survey(out: Path, told: argparse.Namespace) -> None:
         seeds=1,
         resamples=100,
         batch_size=50,
-        shards=told.shards,
-        workers=told.workers,
+        shards=options.shards,
+        workers=options.workers,
     )
 
 
@@ -91,11 +91,11 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in kept}
 
 
-def warm(out: Path, told: argparse.Namespace) -> float:
+def warm(out: Path, options: argparse.Namespace) -> float:
     """Do the undisturbed survey, and import all that it imports; returns the seconds that another takes then."""
 
     def noting() -> None:
-        small_survey(out, told)
+        small_survey(out, options)
         (out.parent / "modules").write_text("\n".join(list(sys.modules)))
 
     if ended(forked(noting)):
@@ -105,14 +105,14 @@ def warm(out: Path, told: argparse.Namespace) -> float:
             with suppress(ImportError):  # some are made while running, not imported
                 importlib.import_module(name)
     start = time.perf_counter()
-    ended(forked(partial(small_survey, out.parent / "timed", told)))
+    ended(forked(partial(small_survey, out.parent / "timed", options)))
     return time.perf_counter() - start
 
 
-def killed(out: Path, moment: float, told: argparse.Namespace) -> str:
+def killed(out: Path, moment: float, options: argparse.Namespace) -> str:
     """Start a survey and kill it at the moment; returns the last step that was done, or nothing if all were."""
     start = time.perf_counter()
-    child = forked(partial(small_survey, out, told))
+    child = forked(partial(small_survey, out, options))
     time.sleep(max(0, start + moment - time.perf_counter()))
     try:
         os.killpg(child, signal.SIGKILL)
@@ -120,8 +120,10 @@ def killed(out: Path, moment: float, told: argparse.Namespace) -> str:
         os.kill(child, signal.SIGKILL)
     if ended(child) == 0:
         return ""
-    found = {file.name.partition("-")[0].removesuffix(".json") for file in out.glob("steps/*.json")}
-    stage = next((f"after a step of {stage}" for stage in reversed(STAGES) if stage in found), "before the first step")
+    written = {file.name.partition("-")[0].removesuffix(".json") for file in out.glob("steps/*.json")}
+    stage = next(
+        (f"after a step of {stage}" for stage in reversed(STAGES) if stage in written), "before the first step"
+    )
     return stage + (", in the middle of a file" if any(out.rglob("*.part")) else "")
 
 
@@ -132,32 +134,38 @@ def main() -> None:
     parser.add_argument("--rungs", type=int, default=2)
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
-    told = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    moments = random.Random(told.seed)
+    moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole"
-        seconds = warm(whole, told)
+        seconds = warm(whole, options)
         expected = contents(whole)
         where: Counter[str] = Counter()
         wrong = []
-        for trial in range(told.trials):
+        for trial in range(options.trials):
             out, stage = Path(folder) / f"trial-{trial}", ""
             while not stage:
                 shutil.rmtree(out, ignore_errors=True)
                 moment = moments.uniform(0, seconds)
-                stage = killed(out, moment, told)
+                stage = killed(out, moment, options)
                 seconds = seconds if stage else moment  # it took no longer than that
             where[stage] += 1
-            code = ended(forked(partial(small_survey, out, told)))
-            found = contents(out)
-            differ = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+            code = ended(forked(partial(small_survey, out, options)))
+            written = contents(out)
+            differ = sorted(
+                name for name in expected.keys() | written.keys() if expected.get(name) != written.get(name)
+            )
             if code or differ:
                 wrong.append(f"killed after {moment:.3f} s: exit code {code}, other bytes in {', '.join(differ)}")
-    print(f"{told.trials} kills of a survey of {seconds:.2f} s and {len(expected)} files:")
+    print(f"{options.trials} kills of a survey of {seconds:.2f} s and {len(expected)} files:")
     for stage, count in where.most_common():
         print(f"  {count:4} {stage}")
-    print("\n".join([f"{told.trials - len(wrong)} of {told.trials} continuations ended with the same bytes", *wrong]))
+    print(
+        "\n".join(
+            [f"{options.trials - len(wrong)} of {options.trials} continuations ended with the same bytes", *wrong]
+        )
+    )
     sys.exit(bool(wrong))
 
 

@@ -266,22 +266,22 @@ def contest(name: str, case: Case, stimuli: Noise) -> Contest:
     pairs = {OURS: (loaded, model)}
     if case.loaded is not as_made:
         pairs |= {f"{OURS}, as given": (model, model), f"{OURS}, both so": (loaded, loaded)}
-    found: Contest = {
-        which: (partial(turn_about, one, deepcopy(other), layers, stimuli, size), BARE)
-        for which, (one, other) in pairs.items()
+    contest: Contest = {
+        which: (partial(turn_about, first, deepcopy(other), layers, stimuli, size), BARE)
+        for which, (first, other) in pairs.items()
     }
-    found["store everything"] = (partial(stored, model, layers, stimuli, size), BARE)
+    contest["store everything"] = (partial(stored, model, layers, stimuli, size), BARE)
     needed = "transformer_lens" if name == "gpt2" else "crp"
     if find_spec(needed) is None:
         print(f"left out, as it is not installed: {needed}")
     elif name == "gpt2":
         hooked = lens().eval()
-        own = "bare (TransformerLens)"
-        found[own] = (partial(over_batches, partial(hooked, return_type=None), stimuli, size), own)
-        found["run_with_cache"] = (partial(with_cache, hooked, stimuli, size), own)
+        bare = "bare (TransformerLens)"
+        contest[bare] = (partial(over_batches, partial(hooked, return_type=None), stimuli, size), bare)
+        contest["run_with_cache"] = (partial(with_cache, hooked, stimuli, size), bare)
     else:
-        found["zennit-crp"] = (partial(crp, model, layers, stimuli, size), BARE)
-    return found
+        contest["zennit-crp"] = (partial(crp, model, layers, stimuli, size), BARE)
+    return contest
 
 
 def turn_about(model: nn.Module, twin: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> float:
@@ -299,18 +299,18 @@ def timed(function: Callable[[], float | None]) -> tuple[float, float]:
     return time.perf_counter() - start - beside, beside
 
 
-def compare(name: str, told: argparse.Namespace) -> None:
+def compare(name: str, options: argparse.Namespace) -> None:
     case = CASES[name]
-    count = told.stimuli or case.stimuli
+    count = options.stimuli or case.stimuli
     torch.manual_seed(0)
     stimuli = Kept(case.batch, count, torch.zeros(count, dtype=torch.int64), all=case.batch(count))
     contestants = contest(name, case, stimuli)
-    if told.alone:
+    if options.alone:
         contestants = {which: contestant for which, contestant in contestants.items() if which.startswith(OURS)}
     over_batches(case.make().eval(), replace(stimuli, count=min(count, 4 * case.size)), case.size)  # warms up
     times: dict[str, list[float]] = {which: [] for which in (BARE, *contestants)}
     ratios: dict[str, list[float]] = {which: [] for which in times}
-    for _ in range(told.rounds):
+    for _ in range(options.rounds):
         for which, (function, against) in contestants.items():
             taken, beside = timed(function)
             times[which].append(taken)
@@ -320,14 +320,18 @@ def compare(name: str, told: argparse.Namespace) -> None:
                 ratios[which].append(taken / (beside or times[against][-1]))
     print(f"{case.title}: {count} stimuli, batches of {case.size}, {torch.get_num_threads()} threads")
     for which, taken in times.items():
-        found = sorted(ratios[which])
-        spread = f"{statistics.median(found):.3f} ({found[0]:.3f} to {found[-1]:.3f})" if found else ""
+        sorted_ratios = sorted(ratios[which])
+        spread = (
+            f"{statistics.median(sorted_ratios):.3f} ({sorted_ratios[0]:.3f} to {sorted_ratios[-1]:.3f})"
+            if sorted_ratios
+            else ""
+        )
         print(f"  {which:24} {statistics.median(taken):8.3f} s  {spread}", flush=True)
 
 
-def peak(name: str, told: argparse.Namespace) -> None:
+def peak(name: str, options: argparse.Namespace) -> None:
     """Print the most memory that this process has held, in KiB, after a recording."""
-    case, count = CASES[name], told.stimuli
+    case, count = CASES[name], options.stimuli
     model = case.loaded(case.make().eval())
     ours(model, case.layers(model), Noise(case.batch, count, torch.zeros(count, dtype=torch.int64)), case.size)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -340,15 +344,15 @@ def same_addresses() -> None:
     ctypes.CDLL(None).personality(ADDR_NO_RANDOMIZE)
 
 
-def memory(name: str, told: argparse.Namespace) -> None:
-    count = told.stimuli or 2 * CASES[name].stimuli
+def memory(name: str, options: argparse.Namespace) -> None:
+    count = options.stimuli or 2 * CASES[name].stimuli
     peaks = {}
-    for some in (count, 2 * count):
-        command = [sys.executable, "-m", "benchmarks.recording", name, "--peak", "--stimuli", str(some)]
-        command += ["--threads", str(told.threads)]
-        said = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=same_addresses).stdout
-        peaks[some] = int(said) / 1024
-        print(f"{CASES[name].title}: {some} stimuli, peak {peaks[some]:.1f} MiB", flush=True)
+    for many in (count, 2 * count):
+        command = [sys.executable, "-m", "benchmarks.recording", name, "--peak", "--stimuli", str(many)]
+        command += ["--threads", str(options.threads)]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=same_addresses).stdout
+        peaks[many] = int(printed) / 1024
+        print(f"{CASES[name].title}: {many} stimuli, peak {peaks[many]:.1f} MiB", flush=True)
     print(f"  growth when stimuli double: {100 * (peaks[2 * count] / peaks[count] - 1):.2f} %")
 
 
@@ -361,12 +365,12 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    run = peak if told.peak else memory if told.memory else compare
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    run = peak if options.peak else memory if options.memory else compare
     with memory_kept():
-        for name in told.cases:
-            run(name, told)
+        for name in options.cases:
+            run(name, options)
 
 
 if __name__ == "__main__":

@@ -27,45 +27,45 @@ STIMULI, FEATURES, TRIALS = 5000, 512, 20
 
 def recorded(values: torch.Tensor, ids: torch.Tensor) -> Recording:
     recorder = Recorder(k=64, sample=512, scramble=Scramble.seeded(0), statistics={})
-    for some in torch.arange(len(ids)).split(500):
-        recorder.update(values[some], ids[some])
+    for chunk in torch.arange(len(ids)).split(500):
+        recorder.update(values[chunk], ids[chunk])
     return recorder.compute()
 
 
 def thalweg(reference: Recording, query: Recording, embedding: torch.Tensor) -> torch.Tensor:
-    found = []
-    for some in chunks(len(reference.count)):
-        evidence = answer(build_trials(reference.units(some), query.units(some)), embedding)
-        found.append(torch.stack([score.value for score in two_choice(evidence).values()]))
-    return torch.cat(found, 1)  # (band, unit)
+    parts = []
+    for chunk in chunks(len(reference.count)):
+        evidence = answer(build_trials(reference.units(chunk), query.units(chunk)), embedding)
+        parts.append(torch.stack([score.value for score in two_choice(evidence).values()]))
+    return torch.cat(parts, 1)  # (band, unit)
 
 
 def loop(
     trials: TrialSet, embedding: np.ndarray, pairs: Callable[[list[int], list[int]], Iterator[tuple[int, int]]]
 ) -> list[list[float]]:
     """For each unit and band, the share of trials answered right, each answered by itself."""
-    found = []
+    parts = []
     for unit in range(len(trials.high)):
         high, low = (side[unit, :REFERENCES].tolist() for side in (trials.high, trials.low))
         shares = []
         for queries in trials.queries.values():
-            sides = [[one for one in side[unit].tolist() if one >= 0] for side in (queries.high, queries.low)]
+            sides = [[entry for entry in side[unit].tolist() if entry >= 0] for side in (queries.high, queries.low)]
             right = [_right(embedding, high, low, *pair) for pair in pairs(*sides)]
             shares.append(float(np.mean(right)) if right else float("nan"))
-        found.append(shares)
-    return found
+        parts.append(shares)
+    return parts
 
 
-def _right(embedding: np.ndarray, high: list[int], low: list[int], one: int, other: int) -> float:
+def _right(embedding: np.ndarray, high: list[int], low: list[int], first: int, other: int) -> float:
     evidence = [
         np.mean(embedding[high] @ embedding[query]) - np.mean(embedding[low] @ embedding[query])
-        for query in (one, other)
+        for query in (first, other)
     ]
     return 0.5 + 0.5 * float(np.sign(evidence[0] - evidence[1]))
 
 
 def every_pair(high: list[int], low: list[int]) -> Iterator[tuple[int, int]]:
-    return ((one, other) for one in high for other in low)
+    return ((entry, other) for entry in high for other in low)
 
 
 def some_pairs(high: list[int], low: list[int]) -> Iterator[tuple[int, int]]:
@@ -85,26 +85,26 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=20_000)
     parser.add_argument("--loop", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
-    told = parser.parse_args()
+    options = parser.parse_args()
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(STIMULI, FEATURES, generator=generator)
-    values = features @ torch.randn(FEATURES, told.units, generator=generator) / FEATURES**0.5
+    values = features @ torch.randn(FEATURES, options.units, generator=generator) / FEATURES**0.5
     values += torch.randn(values.shape, generator=generator)
     halves = torch.randperm(STIMULI, generator=generator).chunk(2)
     reference, query = (recorded(values[ids], ids) for ids in halves)
     embedding = centred(features)
-    few = slice(0, told.loop)
+    few = slice(0, options.loop)
     trials = build_trials(reference.units(few), query.units(few))
     fast, slow, published = [], [], []
-    for _ in range(told.rounds):
-        seconds, found = timed(thalweg, reference, query, embedding)
-        fast.append(told.units / seconds)
+    for _ in range(options.rounds):
+        seconds, parts = timed(thalweg, reference, query, embedding)
+        fast.append(options.units / seconds)
         seconds, all_pairs = timed(loop, trials, embedding.numpy(), every_pair)
-        slow.append(told.loop / seconds)
+        slow.append(options.loop / seconds)
         seconds, _ = timed(loop, trials, embedding.numpy(), some_pairs)
-        published.append(told.loop / seconds)
-    apart = np.nanmax(np.abs(found[:4, few].T.numpy() - np.array(all_pairs)))
-    print(f"{told.units:,} units, {STIMULI:,} stimuli, {FEATURES} features; medians of {told.rounds} rounds")
+        published.append(options.loop / seconds)
+    apart = np.nanmax(np.abs(parts[:4, few].T.numpy() - np.array(all_pairs)))
+    print(f"{options.units:,} units, {STIMULI:,} stimuli, {FEATURES} features; medians of {options.rounds} rounds")
     print(f"thalweg, all pairs of every band:       {np.median(fast):>9,.0f} units a second")
     print(f"loop over units and all pairs:          {np.median(slow):>9,.1f} units a second")
     print(f"loop over units and {TRIALS} trials a band:     {np.median(published):>9,.1f} units a second")

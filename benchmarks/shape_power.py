@@ -250,8 +250,8 @@ def detectable_depths() -> list[str]:
     table = header("n", "at .05", "comparison", "at .025 (the verdict's)")
     for n, reference in REFERENCE_DETECTABLE.items():
         null = null_of(np.ones(n))
-        found = {level: f"{detectable(null, level) or np.nan:.1f}" for level in (0.05, 0.025)}
-        table.append(row(n, found[0.05], f"{reference:.1f}", found[0.025]))
+        effects = {level: f"{detectable(null, level) or np.nan:.1f}" for level in (0.05, 0.025)}
+        table.append(row(n, effects[0.05], f"{reference:.1f}", effects[0.025]))
     return [DETECTABLE, *table]
 
 

@@ -16,11 +16,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--workers", type=int, default=None)
-    told = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         path = Path(folder)
-        run = thalweg.survey("mnist", out=path / "run", cache=path / "cache", quick=told.quick, workers=told.workers)
+        run = thalweg.survey(
+            "mnist", out=path / "run", cache=path / "cache", quick=options.quick, workers=options.workers
+        )
         reporting = time.perf_counter()
         thalweg.write_report(run)
         seconds = {**run.record["seconds"], "report": time.perf_counter() - reporting}

@@ -69,10 +69,10 @@ def drawn(candidates: Tensor, each: int, generator: torch.Generator) -> Tensor:
 
 def topics_of_documents(pool: Windows) -> Tensor:
     """How much of the rest of each window's document belongs to each topic (stimulus, topic); about 1 at most."""
-    own = about(pool)
+    mixtures = about(pool)
     _, document, size = pool.documents.unique(return_inverse=True, return_counts=True)
-    whole = torch.zeros(len(size), own.shape[1]).index_add_(0, document, own)
-    rest = (whole[document] - own) / (size[document] - 1).clamp_min(1)[:, None]
+    whole = torch.zeros(len(size), mixtures.shape[1]).index_add_(0, document, mixtures)
+    rest = (whole[document] - mixtures) / (size[document] - 1).clamp_min(1)[:, None]
     return rest / rest.quantile(0.99, 0).clamp_min(1e-9)
 
 
@@ -88,16 +88,16 @@ def planted(pool: Windows, *, each: int, seed: int) -> dict[str, Tensor]:
     topics = drawn(topics_of_documents(pool).T, each, generator).T
     token = drawn(often, each, generator)
     bigram = drawn(pairs[times >= ENOUGH // 2], each, generator)
-    place = drawn((fourth.bincount() >= ENOUGH).nonzero().flatten(), each, generator)
+    drawn_tokens = drawn((fourth.bincount() >= ENOUGH).nonzero().flatten(), each, generator)
     fires = {
         "token": last[:, None] == token,
         "bigram": (before[:, None] == bigram[:, 0]) & (last[:, None] == bigram[:, 1]),
-        "place": fourth[:, None] == place,
+        "place": fourth[:, None] == drawn_tokens,
         "anywhere": present[:, drawn(somewhere, each, generator)],
         "any of 20": torch.stack([torch.isin(last, drawn(seldom, TWENTY, generator)) for _ in range(each)], 1),
         "documents": topics >= topics.quantile(1 - SHARE, 0),
     }
-    values = {kind: graded(found.float(), generator) for kind, found in fires.items()}
+    values = {kind: graded(results.float(), generator) for kind, results in fires.items()}
     values["topic"] = topics + 0.1 * torch.randn(topics.shape, generator=generator)
     values["noise"] = torch.randn(len(pool), each, generator=generator)
     return {kind: values[kind] for kind in KINDS}
@@ -106,8 +106,8 @@ def planted(pool: Windows, *, each: int, seed: int) -> dict[str, Tensor]:
 def recorded(values: Tensor, ids: Tensor, statistics: Tensor) -> Recording:
     """The recording of planted units over the stimuli with these ids."""
     recorder = Recorder(k=K, sample=SAMPLE, scramble=Scramble.seeded(0), statistics={"trivial": statistics})
-    for some in ids.split(250):
-        recorder.update(values[some], some)
+    for batch in ids.split(250):
+        recorder.update(values[batch], batch)
     return recorder.compute()
 
 
@@ -150,7 +150,7 @@ def on(pool: Windows, values: Tensor, seen: Mapping[str, ObserverView]) -> dict[
 
 def rung() -> Rung:
     """The smallest transformer with neurons of the ladder of language models."""
-    return next(one for one in words.ladder().rungs if one.kind == "transformer")
+    return next(entry for entry in words.ladder().rungs if entry.kind == "transformer")
 
 
 def twins(
@@ -206,7 +206,7 @@ Scores = Mapping[str, Mapping[str, Tensor]]  # of units, by observer and measure
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Results:
     """What the page tells."""
 
     seeds: Sequence[int]
@@ -222,7 +222,9 @@ def together(many: Sequence[Mapping[str, Scores]]) -> dict[str, Scores]:
     """The scores of several seeds, one after the other."""
     first = many[0]
     return {
-        kind: {name: {m: torch.cat([one[kind][name][m] for one in many]) for m in first[kind][name]} for name in NAMES}
+        kind: {
+            name: {m: torch.cat([entry[kind][name][m] for entry in many]) for m in first[kind][name]} for name in NAMES
+        }
         for kind in first
     }
 
@@ -236,12 +238,12 @@ def kernel(pool: Windows) -> tuple[float, float]:
     last = endings(pool)
     exact = ((last[left] == last[right]) * 0.5 ** torch.arange(last.shape[1])).sum(1)
     vectors = extract_features(OBSERVERS["suffix"], pool)["features"]
-    plain, scaled = ((one[left] * one[right]).sum(1) for one in (vectors, centred(vectors)))
+    plain, scaled = ((entry[left] * entry[right]).sum(1) for entry in (vectors, centred(vectors)))
     correlations = torch.corrcoef(torch.stack([exact, plain, scaled]))[0]
     return float(correlations[1]), float(correlations[2])
 
 
-def measured(seeds: Sequence[int], *, each: int) -> Found:
+def measured(seeds: Sequence[int], *, each: int) -> Results:
     by_kind, by_twin, windows = [], [], []
     for seed in seeds:
         parts = splits(Source(), seed)
@@ -253,7 +255,7 @@ def measured(seeds: Sequence[int], *, each: int) -> Found:
         windows.append(len(pool))
         print(f"seed {seed} is done", flush=True)
     sizes = {name: (view.embedding.shape[1], view.dictionary.shape[1]) for name, view in seen.items()}
-    return Found(seeds, windows, together(by_kind), together(by_twin), seconds, sizes, kernel(pool))
+    return Results(seeds, windows, together(by_kind), together(by_twin), seconds, sizes, kernel(pool))
 
 
 def coverage(values: Tensor) -> str:
@@ -261,8 +263,8 @@ def coverage(values: Tensor) -> str:
     return f"{float(values.isfinite().float().mean()):.2f}"
 
 
-def planted_section(found: Found) -> list[str]:
-    plain = {kind: {name: Estimate.of(by[name]["plain"]) for name in NAMES} for kind, by in found.planted.items()}
+def planted_section(results: Results) -> list[str]:
+    plain = {kind: {name: Estimate.of(by[name]["plain"]) for name in NAMES} for kind, by in results.planted.items()}
     lines = ["## Planted units", "", *table(["kind", "the unit fires where"], KINDS.items())]
     lines += [PLANTED, *table(["kind", "units", *NAMES], ([k, by["text"].n, *by.values()] for k, by in plain.items()))]
     names = {"extreme": "extreme", "v90": "v90", "v75": "v75", "plain": "two_choice", "matched": "two_choice_matched"}
@@ -273,23 +275,23 @@ def planted_section(found: Found) -> list[str]:
             *(Estimate.of(by["text"][m]) for m in names),
             f"{float(by['text']['single'].isfinite().float().mean()):.2f}",
         ]
-        for kind, by in found.planted.items()
+        for kind, by in results.planted.items()
     ]
     lines += [BY_BAND, *table(["kind", *names.values(), "coverage"], rows)]
     rows = [[kind, f"{value:.2f}", plain[kind]["text"]] for kind, value in PROTOTYPE.items()]
     return [*lines, BESIDE, *table(["kind", "prototype", "here"], rows)]
 
 
-def blind_section(found: Found) -> list[str]:
+def blind_section(results: Results) -> list[str]:
     rows = []
     for name in NAMES[:-1]:  # all but `random`, which sees nothing
-        means = {kind: Estimate.of(by[name]["plain"]).mean for kind, by in found.planted.items() if kind != "noise"}
+        means = {kind: Estimate.of(by[name]["plain"]).mean for kind, by in results.planted.items() if kind != "noise"}
         rows.append([f"`{name}`", ", ".join(kind for kind, mean in means.items() if mean < BLIND) or "none of these"])
     return ["## Where each is blind", "", BLINDNESS.format(least=BLIND), *table(["observer", "blind to"], rows)]
 
 
-def twins_section(found: Found) -> list[str]:
-    after, before = found.twins[TRAINED], found.twins[UNTRAINED]
+def twins_section(results: Results) -> list[str]:
+    after, before = results.twins[TRAINED], results.twins[UNTRAINED]
     rows = []
     for name in NAMES:
         cells = [f"`{name}`"]
@@ -304,15 +306,15 @@ def twins_section(found: Found) -> list[str]:
         rows.append(cells)
     head = ["observer", *(cell for m in ("two_choice", "matched") for cell in (m, "untrained", "above", "units"))]
     layers = ", ".join(f"`{layer.name}`" for layer in rung().layers)
-    told = TWINS.format(rung=rung().name, layers=layers, prototype=PROTOTYPE_ABOVE)
-    return ["## Trained and untrained units", "", told, *table(head, rows)]
+    text = TWINS.format(rung=rung().name, layers=layers, prototype=PROTOTYPE_ABOVE)
+    return ["## Trained and untrained units", "", text, *table(head, rows)]
 
 
-def cost_section(found: Found) -> list[str]:
-    seconds = {name: f"{found.seconds[name]:.1f}" if name in found.seconds else "its parts'" for name in NAMES}
-    rows = [[f"`{name}`", seconds[name], *found.sizes[name]] for name in NAMES]
+def cost_section(results: Results) -> list[str]:
+    seconds = {name: f"{results.seconds[name]:.1f}" if name in results.seconds else "its parts'" for name in NAMES}
+    rows = [[f"`{name}`", seconds[name], *results.sizes[name]] for name in NAMES]
     head = ["observer", "processor seconds", "embedding", "dictionary"]
-    return ["## Cost", "", COST.format(windows=found.windows[-1]), *table(head, rows), KERNEL.format(*found.kernel)]
+    return ["## Cost", "", COST.format(windows=results.windows[-1]), *table(head, rows), KERNEL.format(*results.kernel)]
 
 
 INTRODUCTION = """# What the observers of text can see
@@ -358,11 +360,11 @@ windows (tokens that share dimensions make the difference), and {:.3f} once cent
 """
 
 
-def page(found: Found) -> str:
-    seeds, windows = (", ".join(map(str, numbers)) for numbers in (found.seeds, found.windows))
+def page(results: Results) -> str:
+    seeds, windows = (", ".join(map(str, numbers)) for numbers in (results.seeds, results.windows))
     lines = [INTRODUCTION.format(seeds=seeds, windows=windows)]
     for section in (planted_section, blind_section, twins_section, cost_section):
-        lines += section(found)
+        lines += section(results)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -371,9 +373,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[11, 12, 13])
     parser.add_argument("--each", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path("docs/measures/text-observers.md"))
-    told = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    told.out.write_text(page(measured(told.seeds, each=told.each)), encoding="utf-8")
+    options.out.write_text(page(measured(options.seeds, each=options.each)), encoding="utf-8")
 
 
 if __name__ == "__main__":
