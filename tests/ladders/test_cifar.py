@@ -245,8 +245,8 @@ def test_a_block_is_its_branches_side_by_side():
     result = block(pictures)
     assert result.shape == (2, 128, 10, 10)
     assert result.min() < 0  # before the rectifier
-    size = {"one": 1, "three": 3, "five": 5, "pooled": 3}
-    units = {"one": slice(0, 32), "three": slice(32, 96), "five": slice(96, 112), "pooled": slice(112, 128)}
+    size = {"conv_1x1": 1, "conv_3x3": 3, "conv_5x5": 5, "pooled": 3}
+    units = {"conv_1x1": slice(0, 32), "conv_3x3": slice(32, 96), "conv_5x5": slice(96, 112), "pooled": slice(112, 128)}
     point = torch.zeros(1, 6, 11, 11)
     point[:, :, 5, 5] = 1
     for name, branch in ((name, getattr(block, name)) for name in size):
