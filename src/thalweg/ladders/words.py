@@ -70,7 +70,7 @@ def training_ladder(length: int = corpus.LENGTH, *, reduction: Reduction = "last
 
 
 def _name(name: str, length: int, reduction: Reduction) -> str:
-    """The ladder's name, with what is not as usual."""
+    """The ladder's name, with the settings that differ from the defaults."""
     if length < 2:
         raise ThalwegError(
             f"ladder '{name}:{length}': the number is that of tokens in a window; at least 2 were expected"

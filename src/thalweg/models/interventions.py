@@ -81,8 +81,7 @@ def ablate(
         by: `zero` puts zeros; `mean` the mean of `values`; `resample` rows of `values` drawn with replacement, one for
             each place of each stimulus, so that every unit keeps its distribution.
         values: what the layer does on reference stimuli, as `values_of` returns it.
-        units: indices of neurons, as for `replace`.
-        directions: as for `replace`; `values` are then projected on them.
+        units, directions: as for `replace`; `values` are projected on the directions.
         seed: of the rows that are drawn.
 
     Raises:

@@ -156,7 +156,7 @@ def _check_parts(
 def _encoded(
     shuffled: Sequence[Document], trained: int, tokenizer: Tokenizer | None, entries: int, seed: int
 ) -> tuple[list[Encoded], Vocabulary]:
-    """The documents as tokens and their vocabulary, which knows the first so many of them alone."""
+    """The documents as tokens, and their vocabulary, made from the first `trained` of them alone."""
     if tokenizer is not None:
         encoded = encode_whole(shuffled, tokenizer)
         return encoded, _published(tokenizer, encoded[:trained], seed)
@@ -200,7 +200,7 @@ def windows(
 
 
 def _starts(document: Encoded, vocabulary: Vocabulary, length: int) -> list[int]:
-    """Where windows begin in a document."""
+    """The positions at which windows begin in a document."""
     if not len(document.tokens):
         return []
     shown = [vocabulary.pieces[token] for token in document.tokens.tolist()]
@@ -232,7 +232,7 @@ def _tags(encoded: Sequence[Encoded], starts: Sequence[Sequence[int]], length: i
 def _evenly(
     origin: Int[np.ndarray, " window"], most: int, least_documents: int, generator: np.random.Generator
 ) -> Int[np.ndarray, " drawn"]:
-    """Places of at most so many windows, drawn at random, at most the same number from each document.
+    """Indices of at most so many windows, drawn at random, at most the same number from each document.
 
     That number is the least that gives as many as are wanted, or else the largest with which no document gives more
     than one in `least_documents`.
@@ -259,7 +259,7 @@ def _vocabulary(tokenizer: Tokenizer, training: Sequence[Encoded], seed: int) ->
 
 
 def _published(tokenizer: Tokenizer, training: Sequence[Encoded], seed: int) -> Vocabulary:
-    """A vocabulary that is there already: topics are sought among the tokens that occur, of which there are fewer."""
+    """A published vocabulary, with topics of the tokens that occur, which are fewer."""
     entries = pieces(tokenizer)
     occurring, renumbered = np.unique(np.concatenate([document.tokens for document in training]), return_inverse=True)
     counts = np.bincount(occurring[renumbered], minlength=len(entries)).astype(np.int64)

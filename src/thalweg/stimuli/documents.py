@@ -367,7 +367,7 @@ def _is_number(content: str | list[str]) -> bool:
 
 
 def _wrong(content: Any) -> str:
-    """What is wrong with what should be text or a list of words, if anything is."""
+    """The error of a value that should be text or a list of words, or nothing."""
     for part in content if isinstance(content, list) else [content]:
         if not isinstance(part, str):
             kind = "dict" if isinstance(part, dict) else type(part).__name__

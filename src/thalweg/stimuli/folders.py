@@ -37,7 +37,7 @@ class Listing:
 
     @property
     def note(self) -> str:
-        """What was skipped in one line, or nothing."""
+        """One line on what was skipped, or nothing."""
         return f"{readable(self.folder)}: skipped {', '.join(self.reasons)}" if self.skipped else ""
 
     @property

@@ -50,7 +50,7 @@ DARK = 0x7FFF  # of sixteen bits a colour: what does not reach it uses fewer bit
 
 @dataclass(frozen=True)
 class _Account:
-    """What a reader says that it took, and what it passed over."""
+    """What a reader took, and what it passed over."""
 
     taken: str
     passed: tuple[str, ...] = ()

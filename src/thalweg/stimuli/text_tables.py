@@ -95,7 +95,7 @@ class _ParquetRows(Sequence[tuple[str, Row]]):
 
 
 def _json(path: Path) -> Table:
-    """A JSON file: line by line where its first line is whole by itself, or else as one value."""
+    """A JSON file, read line by line if its first line is a whole value, or else as one value."""
     content = decoded(path)
     lines = [(number, line) for number, line in enumerate(content.text.split("\n"), 1) if line.strip()]
     try:

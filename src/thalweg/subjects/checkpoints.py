@@ -41,7 +41,7 @@ class Checkpoint:
 
     @property
     def short(self) -> str:
-        """What tables and files call it."""
+        """Its name in tables and files."""
         stem = Path(self.name).stem if self.name.endswith(".gguf") else Path(self.name).absolute().name
         return stem + ("" if self.revision == MAIN else f"@{self.revision}")
 
@@ -139,7 +139,7 @@ def _in_cache(checkpoint: Checkpoint) -> Path:
 
 
 def _kept_as(name: str) -> str:
-    """What the hub's client calls the folder of a repository."""
+    """The name that the hub's client gives the folder of a repository."""
     return f"models--{name.replace('/', '--')}"
 
 
@@ -175,7 +175,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def existing_files(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Those of some files of a folder that are there."""
+    """The files of these names that a folder has."""
     return [folder / name for name in names if (folder / name).is_file()]
 
 

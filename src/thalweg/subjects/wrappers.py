@@ -1,4 +1,4 @@
-"""What training scripts wrap around the weights of a model, found and taken off.
+"""Finds and takes off what training scripts wrap around the weights of a model.
 
 A checkpoint is a mapping of tensors by their model's names, or holds one under some name (`state_dict`,
 `model_state_dict`, `net`, `state_dict_ema`, ...), and all names may begin with what the model was wrapped in: `module.`
@@ -37,7 +37,7 @@ DEEPEST = 3  # mappings in mappings
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by their model's names, and what was taken off to have them: one line, or none."""
+    """Tensors by their model's names, and a line on what was taken off, or none."""
 
     state: dict[str, Tensor]
     taken: str = ""
@@ -97,7 +97,7 @@ def _tensors(content: object, entry: tuple[str, ...] = ()) -> Iterator[tuple[tup
 
 
 def _beginnings(tensors: Mapping[str, Tensor], expected: Collection[str]) -> list[str]:
-    """What the names may begin with."""
+    """The beginnings that the names may have."""
     known = [beginning for beginning in BEGINNINGS if any(name.startswith(beginning) for name in tensors)]
     if not expected:
         return known[-1:] if known[-1:] in (["module.model."], ["module."]) else [""]
@@ -114,7 +114,7 @@ def _fit(candidate: _Candidate, expected: Collection[str]) -> int:
 
 
 def _likely(candidate: _Candidate) -> tuple[int, int, int]:
-    """What orders ways to read a file that fit equally well: the likelier entry and beginning, the shorter one."""
+    """A sort key for ways to read a file that fit equally well: the likelier entry and beginning, the shorter one."""
     entry = max((ENTRIES.index(name) if name in ENTRIES else len(ENTRIES) for name in candidate.entry), default=-1)
     return entry, 0 if candidate.beginning in BEGINNINGS else 1, len(candidate.beginning)
 

@@ -140,7 +140,7 @@ class _Training:
         return mean_loss(self.model, spread(self.validation, MOST_VALIDATED), device=str(self.device))
 
     def summary(self) -> dict[str, float | int]:
-        """How far the training is."""
+        """The progress of the training."""
         seen = self.steps * self.batch_size
         return {
             "train_examples": seen,

@@ -121,7 +121,7 @@ def _accuracy(model: nn.Module, pairs: NumberPairs) -> float:
 def _summary(
     model: Adder, splits: Splits, epochs: int, stopped: str, grokked_at: int | None, keys: Sequence[int] | None = None
 ) -> dict[str, float | int | str]:
-    """What the tables say of a model after so many epochs."""
+    """The training columns of the tables for a model after so many epochs."""
     device = str(next(model.parameters()).device)
     train, validation = (evaluate(model, part, device=device) for part in _pairs(splits))
     return {
