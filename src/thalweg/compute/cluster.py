@@ -67,7 +67,7 @@ def _ray() -> Any:
 
 
 def run(function: Callable[[Item], Result], items: Sequence[Item], where: EngineConfig) -> Iterator[tuple[int, Result]]:
-    """Call the function on every item and yield (place, result) as they come.
+    """Call the function on every item and yield (index, result) as they come.
 
     Raises:
         ThalwegError: the workers of some tasks died more than `RETRIES` times; the others are done.

@@ -28,7 +28,7 @@ HERE = EngineConfig()
 
 
 def ready(where: EngineConfig) -> None:
-    """See that the engine can start.
+    """Check that the engine can start.
 
     Raises:
         ThalwegError: there is no such engine, it is not installed, or its cluster does not answer.
@@ -41,7 +41,7 @@ def ready(where: EngineConfig) -> None:
 def run(
     function: Callable[[Item], Result], items: Sequence[Item], where: EngineConfig = HERE
 ) -> Iterator[tuple[int, Result]]:
-    """Call the function on every item and yield (place, result) as they come, in any order.
+    """Call the function on every item and yield (index, result) as they come, in any order.
 
     Raises:
         ThalwegError: workers died in the same tasks too often; the others are done.

@@ -31,11 +31,11 @@ def default_workers() -> int:
 
 
 def ready(_where: EngineConfig) -> None:
-    """There is nothing that could be missing."""
+    """Nothing can be missing."""
 
 
 def run(function: Callable[[Item], Result], items: Sequence[Item], where: EngineConfig) -> Iterator[tuple[int, Result]]:
-    """Call the function on every item and yield (place, result) as they come.
+    """Call the function on every item and yield (index, result) as they come.
 
     Raises:
         ThalwegError: a worker died again after the last restart.

@@ -1,4 +1,4 @@
-"""What engines have in common: which one is meant, and how one task is called."""
+"""What the engines share: their configuration, and the call of one task."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""Files that others wrote, whether they are whole: what can be said of one without the library that reads it.
+"""Checks whether files that others wrote are whole, without the library that reads them.
 
 Libraries speak of a damaged file in their own terms and seldom name it. Here each format is looked at as far as its
 first bytes and its size go, which is enough for what happens to files in practice: a download that broke off, a page of
@@ -50,7 +50,7 @@ def json_object(file: Path) -> dict[str, Any]:
 
 
 def check_file(file: Path) -> None:
-    """Look at a file's first bytes and size, as far as its format is known by its ending.
+    """Check a file's first bytes and size, if its format is known by its ending.
 
     Raises:
         ThalwegError: it is empty, cut off, something else than its ending says, or can't be read.
@@ -77,7 +77,7 @@ def check_file(file: Path) -> None:
 
 
 def _foreign_content(content: bytes) -> str:
-    """What a file is, where it is none of the formats that are read here."""
+    """What a file holds, if it is none of the formats that are read here."""
     if not content.strip():
         return "is empty" if not content else "holds nothing but blanks"
     if content.startswith(POINTER):

@@ -1,4 +1,4 @@
-"""What a function or an object is, as text: what caches and finished steps are known by.
+"""What a function or an object is, as text: caches and finished steps are known by it.
 
 The identity of a function changes with everything that changes what it returns: its code and the code nested in it,
 defaults, what it closes over, and the functions, classes and constants of the user's own modules that it names. It does

@@ -22,7 +22,7 @@ def file_name(name: str) -> str:
 
 
 def same_files(names: Iterable[tuple[str, str]]) -> None:
-    """See that no two things share files; each is what it is called, and the name of its files.
+    """Check that no two things share files; each is given as its name and the name of its files.
 
     Raises:
         ThalwegError: two do, on some system: there are those that take capitals and small letters for the same.

@@ -49,7 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def writable(folder: Path, option: str) -> None:
-    """See that files can be made in a folder, which is made if it is not there.
+    """Check that files can be made in a folder, which is made if it is not there.
 
     Raises:
         ThalwegError: they cannot; names the option that chooses another.
@@ -69,7 +69,7 @@ FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
 
 
 def is_full_disk(wrong: Exception) -> bool:
-    """Whether an error says that there is no room left; the writers of tensors and tables say it in words alone."""
+    """Whether an error means a full disk; the writers of tensors and tables say so only in their message."""
     return getattr(wrong, "errno", None) in FULL or any(message in str(wrong) for message in FULL.values())
 
 
@@ -111,7 +111,7 @@ def _reading(path: Path, read: Callable[[Path], Any], mend: str) -> Any:
 
 
 class Damaged(ThalwegError):
-    """A file of a run is not what it should be."""
+    """A file of a run is damaged."""
 
     def __init__(self, path: Path, damage: str, mend: str = AGAIN) -> None:
         self.what = f"{readable(path)}: damaged or truncated ({damage[:160]})"

@@ -154,7 +154,7 @@ class ImageFiles:
 
 
 def digest_of(content: bytes) -> bytes:
-    """What names the bytes of an image."""
+    """The digest of an image's bytes."""
     return hashlib.sha256(content).digest()[:DIGEST]
 
 
