@@ -721,9 +721,9 @@ def test_a_planted_dictionary_is_found(tmp_path: Path):
     assert not model[0]._forward_hooks
     cosines = nn.functional.normalize(made.decoder, dim=1) @ truth.T
     assert float(cosines.amax(0).mean()) > 0.9  # of each planted direction with the latent nearest to it
-    settings = assess(model, layer, made, Vectors(planted(2_000, seed=2)[0]))
-    assert settings["explained_variance"] > 0.9
-    assert settings["dead"] < 0.2
+    summary = assess(model, layer, made, Vectors(planted(2_000, seed=2)[0]))
+    assert summary["explained_variance"] > 0.9
+    assert summary["dead"] < 0.2
     basis = bases.find(f"sae:{tmp_path / 'made'}")
     assert bases.layers_for(basis, model, [], Vectors(train), named=False) == (Layer("0", unit_axis=-1),)
     with pytest.raises(ThalwegError, match="a dictionary is there already"):
@@ -757,25 +757,25 @@ def trained_convnet() -> tuple[nn.Module, Splits]:
 def test_what_is_told_of_a_dictionary():
     model, splits = trained_convnet()
     layer = Layer("0")
-    settings = assess(model, layer, perfect(6), splits.pool, evaluate=strength.evaluate)
-    assert settings["explained_variance"] == pytest.approx(1)
-    assert settings["recovered_from_zero"] == pytest.approx(1)
-    assert settings["recovered_from_mean"] == pytest.approx(1)
-    assert settings["loss"] == pytest.approx(strength.evaluate(model, splits.pool)["loss"])
+    summary = assess(model, layer, perfect(6), splits.pool, evaluate=strength.evaluate)
+    assert summary["explained_variance"] == pytest.approx(1)
+    assert summary["recovered_from_zero"] == pytest.approx(1)
+    assert summary["recovered_from_mean"] == pytest.approx(1)
+    assert summary["loss"] == pytest.approx(strength.evaluate(model, splits.pool)["loss"])
     none = replace(perfect(6), bias=torch.full((12,), -1e9))
-    settings = assess(model, layer, none, splits.pool, evaluate=strength.evaluate)
-    assert settings["dead"] == 1
-    assert settings["recovered_from_zero"] == pytest.approx(0)
+    summary = assess(model, layer, none, splits.pool, evaluate=strength.evaluate)
+    assert summary["dead"] == 1
+    assert summary["recovered_from_zero"] == pytest.approx(0)
     with torch.no_grad():
         values = model[0](splits.pool.batch(slice(None))).movedim(1, -1).reshape(-1, 6).double()
     half = replace(perfect(6), decoder=perfect(6).decoder / 2)
-    settings = assess(model, layer, half, splits.pool)
+    summary = assess(model, layer, half, splits.pool)
     expected = 1 - float((values / 2).square().sum() / (values - values.mean(0)).square().sum())
-    assert settings["explained_variance"] == pytest.approx(expected, abs=1e-4)
+    assert summary["explained_variance"] == pytest.approx(expected, abs=1e-4)
     with torch.no_grad():
         model[4].weight.zero_()  # now the layer does not matter
-    settings = assess(model, layer, half, splits.pool, evaluate=strength.evaluate)
-    assert settings["recovered_from_zero"] is None
+    summary = assess(model, layer, half, splits.pool, evaluate=strength.evaluate)
+    assert summary["recovered_from_zero"] is None
 
 
 class Pair(nn.Module):
@@ -831,18 +831,18 @@ def test_a_dictionary_of_a_subject(tmp_path: Path):
     subject = Subject("mine", lambda: model)
     recipe = Recipe(rows=150 * 128, batch=128, learning_rate=5e-3)
     out = tmp_path / "made"
-    settings = train_for_subject(subject, splits, "0", out, latents=24, k=3, recipe=recipe, evaluate=strength.evaluate)
-    assert settings == json.loads((out / "training.json").read_text())
-    assert (settings["neurons"], settings["latents"], settings["stimuli"], settings["held_out"]) == (6, 24, 300, 100)
-    assert 0.5 < settings["explained_variance"] <= 1
-    assert settings["recovered_from_mean"] > 0.5
+    summary = train_for_subject(subject, splits, "0", out, latents=24, k=3, recipe=recipe, evaluate=strength.evaluate)
+    assert summary == json.loads((out / "training.json").read_text())
+    assert (summary["neurons"], summary["latents"], summary["stimuli"], summary["held_out"]) == (6, 24, 300, 100)
+    assert 0.5 < summary["explained_variance"] <= 1
+    assert summary["recovered_from_mean"] > 0.5
     read = layouts.read(out)
     again = assess(model, Layer("0"), read, splits.validation)
-    assert again["explained_variance"] == pytest.approx(settings["explained_variance"], abs=1e-6)
+    assert again["explained_variance"] == pytest.approx(summary["explained_variance"], abs=1e-6)
     nothing = splits.train.take(slice(0, 0))
     pool_only = Splits(nothing, nothing, splits.pool)
-    settings = train_for_subject(subject, pool_only, "0", tmp_path / "pool", latents=24, k=3, recipe=recipe)
-    assert settings["stimuli"] == settings["held_out"] == 50
+    summary = train_for_subject(subject, pool_only, "0", tmp_path / "pool", latents=24, k=3, recipe=recipe)
+    assert summary["stimuli"] == summary["held_out"] == 50
     with pytest.raises(ThalwegError, match="layer of the model"):
         train_for_subject(subject, splits, "nine", tmp_path / "none")
 
