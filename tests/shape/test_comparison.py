@@ -127,7 +127,7 @@ def test_the_misfit_is_the_least_distance_to_a_common_shape():
     assert misfits(found, np.array([[0.4]]))[0, 0] == pytest.approx(minimize(distance, [0.0, 0.0]).fun)
     fitted = common_shape(found, np.array([0.4]))
     assert fitted[0] / sizes[0] == pytest.approx(fitted[1] / sizes[1])
-    again = Estimates(*fitted, found.one_variance, found.other_variance)
+    again = Estimates(*fitted, found.first_variance, found.second_variance)
     assert misfits(again, np.array([[0.4]]))[0, 0] == pytest.approx(0, abs=1e-9)
 
 

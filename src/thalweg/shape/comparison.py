@@ -109,8 +109,8 @@ def holm_over(p: Sequence[float]) -> list[float]:
     adjusted = list(p)
     tested = sorted((i for i in range(len(p)) if not np.isnan(p[i])), key=lambda i: p[i])
     largest = 0.0
-    for place, i in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - place) * p[i]))
+    for rank, i in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p[i]))
         adjusted[i] = largest
     return adjusted
 
@@ -157,24 +157,24 @@ def called(shape: LadderShape) -> str:
 
 def sentence_of(names: tuple[str, str], shapes: tuple[LadderShape, LadderShape], pair: Pair) -> str:
     """The answer in one sentence, with its numbers."""
-    (a, b), (one, other) = names, shapes
-    told = [f"n = {one.n_rungs} and {other.n_rungs} rungs"]
+    (a, b), (first, second) = names, shapes
+    parts = [f"n = {first.n_rungs} and {second.n_rungs} rungs"]
     if pair.spacings:
-        told.insert(0, f"interaction {p_text(pair.p_curves)}, beyond size {p_text(pair.p_shapes)}")
+        parts.insert(0, f"interaction {p_text(pair.p_curves)}, beyond size {p_text(pair.p_shapes)}")
     if not np.isnan(pair.overlap):
-        told.append(f"class weights overlap by {pair.overlap:.2f}")
-    numbers = ", ".join(told)
+        parts.append(f"class weights overlap by {pair.overlap:.2f}")
+    numbers = ", ".join(parts)
     if pair.answer == "same":
-        return f"{a} and {b} have the same shape here: both are {called(one)} ({numbers})."
+        return f"{a} and {b} have the same shape here: both are {called(first)} ({numbers})."
     if pair.answer == "cannot tell":
         return f"The data can't tell whether {a} and {b} have the same shape here: {pair.reason} ({numbers})."
-    if one.verdict == other.verdict != "cannot tell":
-        return f"{a} and {b} differ in shape here: both are {called(one)}, but not by the same curve ({numbers})."
-    return f"{a} and {b} differ in shape here: {a} is {called(one)}, {b} is {called(other)} ({numbers})."
+    if first.verdict == second.verdict != "cannot tell":
+        return f"{a} and {b} differ in shape here: both are {called(first)}, but not by the same curve ({numbers})."
+    return f"{a} and {b} differ in shape here: {a} is {called(first)}, {b} is {called(second)} ({numbers})."
 
 
 def shape_of(verdict: Verdict, rungs: Rungs) -> LadderShape:
-    """What is told of one ladder."""
+    """The verdict on one ladder and its size, for the record."""
     ends = (float(rungs.strength[0]), float(rungs.strength[-1])) if len(rungs) else (float("nan"), float("nan"))
     return LadderShape(
         verdict=verdict.verdict,
@@ -187,12 +187,12 @@ def shape_of(verdict: Verdict, rungs: Rungs) -> LadderShape:
     )
 
 
-def worst(found: Mapping[str, Interaction]) -> Interaction:
+def worst(spacings: Mapping[str, Interaction]) -> Interaction:
     """The more doubtful of the spacings in everything; NaN where none was tested.
 
     Equal curves have equal shapes: whoever doubts the shapes must doubt the curves, so p_shapes is not below p_curves.
     """
-    every = tuple(found.values()) or (Interaction(*[float("nan")] * 4),)
+    every = tuple(spacings.values()) or (Interaction(*[float("nan")] * 4),)
     return Interaction(
         p_curves=max(each.p_curves for each in every),
         p_shapes=max(max(each.p_curves, each.p_shapes) for each in every),
@@ -225,6 +225,25 @@ def compare(
     if len(ladders) < 2:
         raise ThalwegError(f"a comparison needs two ladders or more, and got {len(ladders)}; add another")
     common = {"smallest_effect": smallest_effect, "alpha": alpha}
+    shapes, rungs = _judged_ladders(ladders, seed=seed, draws=draws, **common)
+    reasons = {name: untestable(name, each) for name, each in rungs.items()}
+    names = list(combinations(ladders, 2))
+    spacings = _tested(names, rungs, reasons, draws=draws, seed=seed, alpha=alpha)
+    p_curves = holm_over([worst(each).p_curves for each in spacings])
+    p_shapes = holm_over([worst(each).p_shapes for each in spacings])
+    pairs = []
+    for index, (a, b) in enumerate(names):
+        evidence = replace(worst(spacings[index]), p_curves=p_curves[index], p_shapes=p_shapes[index])
+        reason = " and ".join(filter(None, (reasons[a], reasons[b])))
+        pairs.append(_pair((a, b), (shapes[a], shapes[b]), evidence, spacings[index], reason, **common))
+    sentence = " ".join(pair.sentence for pair in pairs)
+    return Comparison(sentence, tuple(pairs), shapes, draws=draws, seed=seed, **common)
+
+
+def _judged_ladders(
+    ladders: Mapping[str, Models], *, seed: int, draws: int, smallest_effect: float, alpha: float
+) -> tuple[dict[str, LadderShape], dict[str, Rungs]]:
+    """What each ladder shows by itself, and its rungs."""
     shapes: dict[str, LadderShape] = {}
     rungs: dict[str, Rungs] = {}
     for name, models in ladders.items():
@@ -243,28 +262,45 @@ def compare(
         strength, score = column("strength", models.strength), column("score", models.score)
         rungs[name], _ = rungs_of(strength, score, np.full(len(strength), np.nan), models.group)
         shapes[name] = shape_of(verdict, rungs[name])
-    reasons = {name: untestable(name, each) for name, each in rungs.items()}
+    return shapes, rungs
 
-    def tested(place: int, a: str, b: str) -> dict[str, Interaction]:
+
+def _tested(
+    names: Sequence[tuple[str, str]],
+    rungs: Mapping[str, Rungs],
+    reasons: Mapping[str, str],
+    *,
+    draws: int,
+    seed: int,
+    alpha: float,
+) -> list[dict[str, Interaction]]:
+    """The test of each pair of ladders by each spacing of their rungs; nothing where `reasons` says why not."""
+    tested: list[dict[str, Interaction]] = []
+    for index, (a, b) in enumerate(names):
         if reasons[a] or reasons[b]:
-            return {}
-        rng = np.random.default_rng([seed, 11, place])
-        one, other = spacings_of(rungs[a]), spacings_of(rungs[b])
-        return {how: interaction(one[how], other[how], draws=draws, rng=rng, alpha=alpha) for how in one}
+            tested.append({})
+            continue
+        rng = np.random.default_rng([seed, 11, index])
+        first, second = spacings_of(rungs[a]), spacings_of(rungs[b])
+        tested.append({how: interaction(first[how], second[how], draws=draws, rng=rng, alpha=alpha) for how in first})
+    return tested
 
-    names = list(combinations(ladders, 2))
-    found = [tested(place, a, b) for place, (a, b) in enumerate(names)]
-    p_curves = holm_over([worst(each).p_curves for each in found])
-    p_shapes = holm_over([worst(each).p_shapes for each in found])
-    pairs = []
-    for place, (a, b) in enumerate(names):
-        evidence = replace(worst(found[place]), p_curves=p_curves[place], p_shapes=p_shapes[place])
-        overlap = overlap_of(shapes[a].class_weights, shapes[b].class_weights)
-        reason = " and ".join(filter(None, (reasons[a], reasons[b])))
-        answer: Answer = "cannot tell"
-        if not reason:
-            answer, reason = answer_of((shapes[a].verdict, shapes[b].verdict), evidence, overlap, **common)
-        pair = Pair((a, b), answer, "", reason, overlap, spacings=found[place], **asdict(evidence))
-        pairs.append(replace(pair, sentence=sentence_of((a, b), (shapes[a], shapes[b]), pair)))
-    told = " ".join(pair.sentence for pair in pairs)
-    return Comparison(told, tuple(pairs), shapes, draws=draws, seed=seed, **common)
+
+def _pair(
+    names: tuple[str, str],
+    shapes: tuple[LadderShape, LadderShape],
+    evidence: Interaction,
+    spacings: dict[str, Interaction],
+    reason: str,
+    *,
+    smallest_effect: float,
+    alpha: float,
+) -> Pair:
+    """The answer for two ladders; `reason` says why they cannot be tested, if they cannot."""
+    overlap = overlap_of(shapes[0].class_weights, shapes[1].class_weights)
+    answer: Answer = "cannot tell"
+    if not reason:
+        verdicts = shapes[0].verdict, shapes[1].verdict
+        answer, reason = answer_of(verdicts, evidence, overlap, smallest_effect=smallest_effect, alpha=alpha)
+    pair = Pair(names, answer, "", reason, overlap, spacings=spacings, **asdict(evidence))
+    return replace(pair, sentence=sentence_of(names, shapes, pair))

@@ -62,12 +62,12 @@ def _changes_of_many(
     rungs: Rungs, basis: Basis, evidence: Evidence, settings: Settings, progress: Progress
 ) -> tuple[str, ...]:
     null = null_for(evidence.points, settings.draws, settings.seed)
-    places = _furthest(rungs)
+    deletions = _furthest(rungs)
     verdicts: dict[int, Name] = {}
     turns: dict[int, tuple[float, Points, dict[str, float]]] = {}  # deletions in which the order test sees a turn
-    with progress.stage("shape", -(-len(places) // TOGETHER) + 1) as advance:
-        for start in range(0, len(places), TOGETHER):
-            without = {int(i): _points_without(rungs, basis, int(i)) for i in places[start : start + TOGETHER]}
+    with progress.stage("shape", -(-len(deletions) // TOGETHER) + 1) as advance:
+        for start in range(0, len(deletions), TOGETHER):
+            without = {int(i): _points_without(rungs, basis, int(i)) for i in deletions[start : start + TOGETHER]}
             verdicts |= dict.fromkeys(without, "cannot tell")
             for i, points, p in _tested({i: points for i, points in without.items() if points}, null):
                 verdicts[i], p_turn = _verdict(points, p, evidence, settings)
@@ -99,10 +99,10 @@ def _tested(without: dict[int, Points], null: Null) -> Iterator[tuple[int, Point
     by_length: dict[int, list[int]] = {}
     for i, points in without.items():
         by_length.setdefault(len(points), []).append(i)
-    for places in by_length.values():
-        score = np.stack([without[i].score for i in places])
-        p = order_p(score, np.stack([without[i].variance for i in places]), null)
-        for row, i in enumerate(places):
+    for indices in by_length.values():
+        score = np.stack([without[i].score for i in indices])
+        p = order_p(score, np.stack([without[i].variance for i in indices]), null)
+        for row, i in enumerate(indices):
             yield i, without[i], {shape: float(values[row]) for shape, values in p.items()}
 
 

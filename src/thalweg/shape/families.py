@@ -135,8 +135,8 @@ def _solve(
     centred = terms - (terms @ share)[..., None]
     weighted = centred * weight
     with_y = weighted @ (y - share @ y)  # (candidate, term)
-    own = np.maximum((weighted * centred).sum(axis=2), 1e-300)  # (candidate, term)
-    single = np.maximum(with_y, 0.0) / own
+    squares = np.maximum((weighted * centred).sum(axis=2), 1e-300)  # (candidate, term)
+    single = np.maximum(with_y, 0.0) / squares
     gain = single * with_y  # of each term alone
     if terms.shape[1] == 1:
         return gain[:, 0], single
@@ -144,9 +144,9 @@ def _solve(
     coefficients = np.where(np.arange(2) == best[:, None], single, 0.0)
     total = gain.max(axis=1)
     cross = (weighted[:, 0] * centred[:, 1]).sum(axis=1)
-    determinant = own[:, 0] * own[:, 1] - cross**2
-    usable = determinant > 1e-12 * own[:, 0] * own[:, 1]
-    flipped = own[:, ::-1] * with_y - cross[:, None] * with_y[:, ::-1]
+    determinant = squares[:, 0] * squares[:, 1] - cross**2
+    usable = determinant > 1e-12 * squares[:, 0] * squares[:, 1]
+    flipped = squares[:, ::-1] * with_y - cross[:, None] * with_y[:, ::-1]
     both = flipped / np.where(usable, determinant, 1.0)[:, None]
     usable &= (both > 0).all(axis=1)
     coefficients = np.where(usable[:, None], both, coefficients)
@@ -185,23 +185,23 @@ def _criterion(residual: Float[np.ndarray, " point"], variance: Float[np.ndarray
     return np.asarray((np.log(2 * np.pi * variance) + residual**2 / variance).sum(axis=-1))
 
 
-def _tau2(residual: Float[np.ndarray, " point"], own: Float[np.ndarray, " point"]) -> float:
+def _tau2(residual: Float[np.ndarray, " point"], variance: Float[np.ndarray, " point"]) -> float:
     """The tau^2 >= 0 of the highest likelihood: in closed form for equal variances, else on a grid that zooms in."""
-    if np.ptp(own) <= 1e-9 * own.max():
-        return max(0.0, float((residual**2).mean() - own[0]))
+    if np.ptp(variance) <= 1e-9 * variance.max():
+        return max(0.0, float((residual**2).mean() - variance[0]))
     high = max(float((residual**2).max()), 1e-300)
     taus = np.concatenate([[0.0], np.geomspace(1e-6 * high, high, 40)])
     for _ in range(2):
-        best = int(_criterion(residual, own + taus[:, None]).argmin())
+        best = int(_criterion(residual, variance + taus[:, None]).argmin())
         taus = np.linspace(taus[max(best - 1, 0)], taus[min(best + 1, len(taus) - 1)], 21)
-    return float(taus[_criterion(residual, own + taus[:, None]).argmin()])
+    return float(taus[_criterion(residual, variance + taus[:, None]).argmin()])
 
 
 def _fit(
     family: Family | None,
     x: Float[np.ndarray, " point"],
     y: Float[np.ndarray, " point"],
-    own: Float[np.ndarray, " point"],
+    variance: Float[np.ndarray, " point"],
 ) -> tuple[float, float, float, Float[np.ndarray, " parameter"], Float[np.ndarray, " term"]]:
     """-2 ln L, tau^2, a, searched parameters and coefficients of the best curve; `None` is the flat family.
 
@@ -209,17 +209,17 @@ def _fit(
     enough.
     """
     tau2 = 0.0
-    equal = np.ptp(own) <= 1e-9 * own.max()
+    equal = np.ptp(variance) <= 1e-9 * variance.max()
     theta, coefficients = np.zeros(0), np.zeros(0)
     for _ in range(1 if equal else 3):
-        weight = 1.0 / (own + tau2)
+        weight = 1.0 / (variance + tau2)
         curve = np.zeros_like(y)
         if family is not None:
             theta, coefficients = _search(family, x, y, weight, (float(x[1]), float(x[-2])))
             curve = coefficients @ family.basis(x, theta[None])[0]
         constant = float(np.average(y - curve, weights=weight))
-        tau2 = _tau2(y - curve - constant, own)
-    return float(_criterion(y - curve - constant, own + tau2)), tau2, constant, theta, coefficients
+        tau2 = _tau2(y - curve - constant, variance)
+    return float(_criterion(y - curve - constant, variance + tau2)), tau2, constant, theta, coefficients
 
 
 def _described(
@@ -249,8 +249,11 @@ def _described(
     return params | {"left_slope": -sign * coefficients[0] / width, "right_slope": sign * coefficients[1] / width}
 
 
-def members(n: int) -> list[tuple[str, Family | None, str, float]]:
-    """Every family at n points: its label, what is fitted, its class, and whether to y (1) or to -y (-1)."""
+Member = tuple[str, Family | None, str, float]  # label, what is fitted, its class, and whether to y (1) or to -y (-1)
+
+
+def members(n: int) -> list[Member]:
+    """Every family at n points."""
     bottom = PARABOLA if n < HINGE_FROM else HINGE
     falling = [
         (f"{f.name} {way}", f, way, sign) for f in FALLING for way, sign in (("decreasing", 1.0), ("increasing", -1.0))
@@ -282,36 +285,52 @@ def weigh(
     """
     n = len(score)
     count = n if observations is None else observations
-    ends = (float(strength[0]), float(strength[-1]))
-    x = (strength - ends[0]) / (ends[1] - ends[0])
-    fine = np.linspace(0.0, 1.0, CURVE_POINTS)
-    own = np.maximum(variance, 1e-12 * max(float(score.var()), 1e-300))  # a perfect fit keeps a finite likelihood
+    floored = np.maximum(variance, 1e-12 * max(float(score.var()), 1e-300))  # a perfect fit keeps a finite likelihood
     fitted: list[FittedFamily] = []
     left_out: list[str] = []
-    for label, family, shape, sign in members(n):
-        k = (family.shape_parameters if family else 1) + 1
+    for member in members(n):
+        k = _parameters(member[1])
         if n < k or count <= k + 1:
-            left_out.append(label)
-            continue
-        deviance, tau2, constant, theta, coefficients = _fit(family, x, sign * score, own)
-        curve = np.full(CURVE_POINTS, constant)
-        if family is not None:
-            curve = curve + coefficients @ family.basis(fine, theta[None])[0]
-        params = _described(family, theta, coefficients, constant, sign, ends)
-        fitted.append(
-            FittedFamily(
-                name=label,
-                shape=shape,
-                params={name: float(value) for name, value in params.items()},
-                tau=float(np.sqrt(tau2)),
-                k=k,
-                aicc=deviance + 2 * k + 2 * k * (k + 1) / (count - k - 1),
-                x=tuple((ends[0] + fine * (ends[1] - ends[0])).tolist()),
-                y=tuple((sign * curve).tolist()),
-            )
-        )
+            left_out.append(member[0])
+        else:
+            fitted.append(_fitted(member, strength, score, floored, count))
     fitted.sort(key=lambda f: f.aicc)
     return Weighing(class_weights(fitted), tuple(fitted), tuple(left_out))
+
+
+def _parameters(family: Family | None) -> int:
+    """Shape parameters, and one for tau."""
+    return (family.shape_parameters if family else 1) + 1
+
+
+def _fitted(
+    member: Member,
+    strength: Float[np.ndarray, " point"],
+    score: Float[np.ndarray, " point"],
+    variance: Float[np.ndarray, " point"],
+    count: int,
+) -> FittedFamily:
+    """The best curve of a family in the units of strength and score; `count` observations are behind the points."""
+    label, family, shape, sign = member
+    ends = (float(strength[0]), float(strength[-1]))
+    fine = np.linspace(0.0, 1.0, CURVE_POINTS)
+    x = (strength - ends[0]) / (ends[1] - ends[0])
+    deviance, tau2, constant, theta, coefficients = _fit(family, x, sign * score, variance)
+    curve = np.full(CURVE_POINTS, constant)
+    if family is not None:
+        curve = curve + coefficients @ family.basis(fine, theta[None])[0]
+    params = _described(family, theta, coefficients, constant, sign, ends)
+    k = _parameters(family)
+    return FittedFamily(
+        name=label,
+        shape=shape,
+        params={name: float(value) for name, value in params.items()},
+        tau=float(np.sqrt(tau2)),
+        k=k,
+        aicc=deviance + 2 * k + 2 * k * (k + 1) / (count - k - 1),
+        x=tuple((ends[0] + fine * (ends[1] - ends[0])).tolist()),
+        y=tuple((sign * curve).tolist()),
+    )
 
 
 def class_weights(fitted: list[FittedFamily]) -> dict[str, float]:

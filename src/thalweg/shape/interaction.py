@@ -31,7 +31,7 @@ class Models:
 
 @dataclass(frozen=True)
 class LadderShape:
-    """What is known of one ladder by itself."""
+    """What one ladder shows by itself."""
 
     verdict: Name
     sentence: str
@@ -58,8 +58,8 @@ class Trend:
     The tilt rises by 2 c_1 from the weakest to the strongest rung; the bend lifts both ends 1.5 c_2 above the middle.
     """
 
-    def __init__(self, place: Float[np.ndarray, " rung"], score: Float[np.ndarray, " rung"]) -> None:
-        design = legvander(2 * (place - place.min()) / np.ptp(place) - 1, 2)  # (rung, 3)
+    def __init__(self, position: Float[np.ndarray, " rung"], score: Float[np.ndarray, " rung"]) -> None:
+        design = legvander(2 * (position - position.min()) / np.ptp(position) - 1, 2)  # (rung, 3)
         orthogonal, triangle = np.linalg.qr(design)
         self.hat: Float[np.ndarray, "rung rung"] = orthogonal @ orthogonal.T
         self.solve: Float[np.ndarray, "2 rung"] = np.linalg.inv(triangle)[1:] @ orthogonal.T
@@ -89,10 +89,10 @@ class Trend:
 class Estimates:
     """Many draws of a pair of curves: two coefficients whose errors are independent, the same two for both curves."""
 
-    one: Float[np.ndarray, "draw 2"]
-    other: Float[np.ndarray, "draw 2"]
-    one_variance: Float[np.ndarray, "draw 2"]
-    other_variance: Float[np.ndarray, "draw 2"]
+    first: Float[np.ndarray, "draw 2"]
+    second: Float[np.ndarray, "draw 2"]
+    first_variance: Float[np.ndarray, "draw 2"]
+    second_variance: Float[np.ndarray, "draw 2"]
 
 
 def estimates(
@@ -103,16 +103,16 @@ def estimates(
     W_1 whitens the first spread, U are the eigenvectors of W_1 spread_2 W_1' and lambda its eigenvalues: with A = W_1'
     U, A' spread_1 A = 1 and A' spread_2 A = diag(lambda), so c A has the variances s_1^2 and s_2^2 lambda.
     """
-    one, other = trends
-    across = one.whiten @ np.linalg.inv(other.whiten)
+    first, second = trends
+    across = first.whiten @ np.linalg.inv(second.whiten)
     lengths, turn = np.linalg.eigh(across @ across.T)
-    axes = one.whiten.T @ turn
+    axes = first.whiten.T @ turn
     (c1, s1), (c2, s2) = (trend.estimate(each) for trend, each in zip(trends, scores, strict=True))
     v1, v2 = s1[:, None] * np.ones(2), s2[:, None] * np.maximum(lengths, 1e-300)
     return Estimates(c1 @ axes, c2 @ axes, v1, v2)
 
 
-def misfits(found: Estimates, angles: Float[np.ndarray, "#draw angle"]) -> Float[np.ndarray, "draw angle"]:
+def misfits(curves: Estimates, angles: Float[np.ndarray, "#draw angle"]) -> Float[np.ndarray, "draw angle"]:
     """How far two curves are from one shape g at sizes (cos t, sin t), for each angle t.
 
     Q(t) = min_g sum_l (c_l - size_l g)' V_l^-1 (c_l - size_l g) = d' (sin^2 t V_1 + cos^2 t V_2)^-1 d, d = sin t c_1 -
@@ -121,21 +121,21 @@ def misfits(found: Estimates, angles: Float[np.ndarray, "#draw angle"]) -> Float
     Source: minimum distance; at 45 degrees it is the Welch-James statistic (James 1951, Biometrika 38).
     """
     sine, cosine = np.sin(angles), np.cos(angles)
-    total = np.zeros((len(found.one), angles.shape[1]))
+    total = np.zeros((len(curves.first), angles.shape[1]))
     for k in range(2):
-        d = sine * found.one[:, k, None] - cosine * found.other[:, k, None]
-        total += d**2 / (sine**2 * found.one_variance[:, k, None] + cosine**2 * found.other_variance[:, k, None])
+        d = sine * curves.first[:, k, None] - cosine * curves.second[:, k, None]
+        total += d**2 / (sine**2 * curves.first_variance[:, k, None] + cosine**2 * curves.second_variance[:, k, None])
     return total
 
 
 def least_misfit(
-    found: Estimates, angles: Float[np.ndarray, " angle"]
+    curves: Estimates, angles: Float[np.ndarray, " angle"]
 ) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " draw"]]:
     """The least misfit of each draw and its angle; among several angles the search zooms in on the best."""
-    grid = np.broadcast_to(angles, (len(found.one), len(angles)))
+    grid = np.broadcast_to(angles, (len(curves.first), len(angles)))
     every, zooms = np.arange(len(grid)), ZOOMS if len(angles) > 1 else 0
     for zoom in range(zooms + 1):
-        misfit = misfits(found, grid)
+        misfit = misfits(curves, grid)
         best = misfit.argmin(axis=1)
         at = grid[every, best]
         if zoom < zooms:
@@ -145,42 +145,44 @@ def least_misfit(
 
 
 def common_shape(
-    found: Estimates, angle: Float[np.ndarray, " draw"]
+    curves: Estimates, angle: Float[np.ndarray, " draw"]
 ) -> tuple[Float[np.ndarray, "draw 2"], Float[np.ndarray, "draw 2"]]:
     """Both curves if they are one shape at sizes (cos t, sin t): g by generalised least squares, times its sizes."""
-    one, other = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    precision = one**2 / found.one_variance + other**2 / found.other_variance
-    shape = (one * found.one / found.one_variance + other * found.other / found.other_variance) / precision
-    return one * shape, other * shape
+    cosine, sine = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    precision = cosine**2 / curves.first_variance + sine**2 / curves.second_variance
+    shape = (cosine * curves.first / curves.first_variance + sine * curves.second / curves.second_variance) / precision
+    return cosine * shape, sine * shape
 
 
-def interaction(one: Trend, other: Trend, *, draws: int, rng: np.random.Generator, alpha: float = 0.05) -> Interaction:
+def interaction(
+    first_trend: Trend, second_trend: Trend, *, draws: int, rng: np.random.Generator, alpha: float = 0.05
+) -> Interaction:
     """Test one spacing of the rungs of two ladders, and bound how far their curves are apart.
 
     p = (1 + how many resampled curves of a common shape misfit it as much) / (1 + draws); for `p_shapes` both misfits
     are the least over the sizes. gap = max_u |f_1(u) - f_2(u)|, levels removed; gap_high adds the 1 - alpha quantile of
     max_u |resampled noise of this difference|, so it is the end of a simultaneous band.
     """
-    found = estimates((one, other), (one.score[None], other.score[None]))
-    noise = one.noise(draws, rng), other.noise(draws, rng)
-    drawn = estimates((one, other), noise)
+    fitted = estimates((first_trend, second_trend), (first_trend.score[None], second_trend.score[None]))
+    noise = first_trend.noise(draws, rng), second_trend.noise(draws, rng)
+    drawn = estimates((first_trend, second_trend), noise)
     least = 1e-9  # of the variances: rarely, random signs leave hardly any residual
     variances = {
-        "one_variance": np.maximum(drawn.one_variance, least * found.one_variance),
-        "other_variance": np.maximum(drawn.other_variance, least * found.other_variance),
+        "first_variance": np.maximum(drawn.first_variance, least * fitted.first_variance),
+        "second_variance": np.maximum(drawn.second_variance, least * fitted.second_variance),
     }
 
     def p_of(angles: Float[np.ndarray, " angle"]) -> float:
-        observed, angle = least_misfit(found, angles)
-        first, second = common_shape(found, angle)
-        resampled, _ = least_misfit(Estimates(first + drawn.one, second + drawn.other, **variances), angles)
+        observed, angle = least_misfit(fitted, angles)
+        first, second = common_shape(fitted, angle)
+        resampled, _ = least_misfit(Estimates(first + drawn.first, second + drawn.second, **variances), angles)
         return float((1 + (resampled >= observed * (1 - ROUNDING)).sum()) / (1 + draws))
 
     def apart(scores: tuple[np.ndarray, np.ndarray]) -> Float[np.ndarray, " draw"]:
-        (c1, _), (c2, _) = one.estimate(scores[0]), other.estimate(scores[1])
+        (c1, _), (c2, _) = first_trend.estimate(scores[0]), second_trend.estimate(scores[1])
         return np.asarray(np.abs((c1 - c2) @ legvander(GRID, 2)[:, 1:].T).max(axis=1))
 
-    gap = float(apart((one.score[None], other.score[None]))[0])
+    gap = float(apart((first_trend.score[None], second_trend.score[None]))[0])
     return Interaction(p_of(EQUAL), p_of(SIZES), gap, gap + float(np.quantile(apart(noise), 1 - alpha)))
 
 
@@ -206,6 +208,6 @@ def untestable(name: str, rungs: Rungs) -> str:
     return ""
 
 
-def overlap_of(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+def overlap_of(first: Mapping[str, float], second: Mapping[str, float]) -> float:
     """1 - total variation distance of two sets of class weights: sum over the classes of the smaller weight."""
-    return float(sum(np.minimum(one[shape], other[shape]) for shape in one))
+    return float(sum(np.minimum(first[shape], second[shape]) for shape in first))

@@ -1,7 +1,12 @@
-"""From a column of strengths and a column of scores to a verdict."""
+"""From a column of strengths and a column of scores to a verdict.
+
+The tests of order use the order of strength only; class weights and the quadratic test also use its spacing. The time
+grows with the number of models: with more than 60, what is left out one at a time is bounded (see `deletions`); with
+more than 500, at most 1,000 null curves are simulated.
+"""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +22,7 @@ from thalweg.shape.order_tests import MANY, Basis, null_of, ordered_curve
 from thalweg.shape.points import Points, Rungs, column, distinct, noise_sources, points_of, rungs_of
 from thalweg.shape.published_tests import Companions, quadratic, thirds, two_lines
 from thalweg.shape.sentences import (
+    Prospects,
     flat_sentence,
     models,
     monotone_sentence,
@@ -33,6 +39,27 @@ MOST_POINTS = 500  # with more, fewer null curves are simulated
 DRAWS_OF_MANY = 1000
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """The rungs to be judged, and how many rows they come from."""
+
+    rungs: Rungs
+    n_rows: int
+    n_dropped: int  # strength or score is NaN
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """The verdict by the rule, and what was derived on the way to it."""
+
+    verdict: Name
+    reason: str  # why it is `cannot tell`; empty otherwise
+    changes_without: tuple[str, ...]  # the models without which the rule says something else
+    prospects: Prospects
+    manner: str | None
+    fit: Fit
+
+
 def verdict_under(rungs: Rungs, points: Points, settings: Settings) -> tuple[Evidence, Name]:
     """Evidence and verdict under the scatter assumption of the points; models are left out only where the rule asks."""
     evidence = examine(points, settings, complete=False)
@@ -43,7 +70,7 @@ def verdict_under(rungs: Rungs, points: Points, settings: Settings) -> tuple[Evi
 
 
 def sensitivity_of(evidence: Evidence, verdict: Name) -> Sensitivity:
-    """What is told of one scatter assumption."""
+    """The verdict and the p values under one scatter assumption, for the record."""
     return Sensitivity(
         verdict=verdict,
         p_valley=evidence.p["valley"],
@@ -78,15 +105,8 @@ def judge(
     One row a model. `group` names each row's configuration; rows of one configuration are seeds of it and are averaged,
     and n is the number of configurations. `se` is the standard error of each score within its model, in score units,
     NaN where unknown; it can make the scatter larger, never smaller. Rows with NaN in strength or score are dropped and
-    counted. The tests of order use the order of strength only; class weights and the quadratic test also use its
-    spacing.
-
-    `smallest_effect` is the least difference between two models that would matter, in units of the score: a curve is
-    flat if all differences are shown to be smaller. By default it is .05, and 5 where the scores are percentages: all
-    from 0 to 100 and one of them above 10. So fractions and the same scores in percent get one verdict.
-
-    The time grows with the number of models: with more than 60 what is left out one at a time is bounded (see
-    `deletions`), with more than 500 at most 1,000 null curves are simulated.
+    counted. A curve is flat if all differences between models are shown to be smaller than `smallest_effect`, in score
+    units: by default .05, and 5 for percentages (all scores from 0 to 100, one above 10).
 
     >>> from thalweg.shape import judge
     >>> verdict = judge([1, 2, 3, 4, 5, 6], [0.61, 0.64, 0.71, 0.78, 0.80, 0.86])
@@ -99,13 +119,29 @@ def judge(
         ThalwegError: columns of different lengths, an infinity, a number too large or too small to calculate with, a
         negative standard error, or a setting out of its range.
 
-    Source: the rule is `verdict.decide`; the tests and their sources are in `orders`, `families` and `companions`.
+    Source: the rule is `verdict.decide`; the tests are in `order_tests`, `families` and `published_tests`.
     """
     strengths = column("strength", strength)
     scores = column("score", score, len(strengths))
     errors = np.full(len(strengths), np.nan) if se is None else column("se", se, len(strengths))
     effect, percent = effect_of(scores, smallest_effect)
     settings = checked(Settings(seed, draws, effect, float(alpha), percent))
+    _check_rows(strengths, scores, errors, group)
+    rungs, dropped = rungs_of(strengths, scores, errors, group)
+    return _judge_sample(Sample(rungs, len(strengths), dropped), settings, progress)
+
+
+def _check_rows(
+    strengths: Float[np.ndarray, " row"],
+    scores: Float[np.ndarray, " row"],
+    errors: Float[np.ndarray, " row"],
+    group: Sequence[object] | None,
+) -> None:
+    """Refuse rows that cannot be judged.
+
+    Raises:
+        ThalwegError: differences too small to calculate with, a negative standard error, or a missing configuration.
+    """
     _spread_out("strength", strengths)
     _spread_out("score", scores)
     if (errors < 0).any():
@@ -118,24 +154,21 @@ def judge(
     missing = [i for i, label in enumerate(group if group is not None else ()) if label is None]
     if missing:
         raise ThalwegError(f"group is missing in row {missing[0] + 1}; name the configuration of every model")
-    rungs, dropped = rungs_of(strengths, scores, errors, group)
-    n = distinct(rungs)
+
+
+def _judge_sample(sample: Sample, settings: Settings, progress: Progress | None) -> Verdict:
+    """The verdict, or why nothing can be tested."""
+    rungs, n = sample.rungs, distinct(sample.rungs)
     if n < LEAST_POINTS:
-        return speechless(
-            f"a shape needs {LEAST_POINTS} distinct strengths, and there are {n}",
-            rungs,
-            len(strengths),
-            dropped,
-            settings,
-        )
-    found = {basis: points for basis in noise_sources(rungs) if (points := points_of(rungs, basis)) is not None}
+        return speechless(f"a shape needs {LEAST_POINTS} distinct strengths, and there are {n}", sample, settings)
+    by_basis = {basis: points for basis in noise_sources(rungs) if (points := points_of(rungs, basis)) is not None}
     if n > MOST_POINTS:
         settings = replace(settings, draws=min(settings.draws, DRAWS_OF_MANY))
-    primary = next((basis for basis in ("replicates", "residuals") if basis in found), None)
+    primary = next((basis for basis in ("replicates", "residuals") if basis in by_basis), None)
     if primary is None:
         why = "the scores lie on a line without any scatter, so nothing says how far chance moves them; add seeds"
-        return speechless(why, rungs, len(strengths), dropped, settings)
-    return judged(rungs, found, primary, len(strengths), dropped, settings, progress)
+        return speechless(why, sample, settings)
+    return judged(sample, by_basis, primary, settings, progress)
 
 
 def effect_of(score: Float[np.ndarray, " row"], wanted: float | None) -> tuple[float, bool]:
@@ -148,7 +181,7 @@ def effect_of(score: Float[np.ndarray, " row"], wanted: float | None) -> tuple[f
 
 
 def _spread_out(name: str, values: Float[np.ndarray, " row"]) -> None:
-    """See that the powers of differences do not vanish.
+    """Check that the powers of differences do not vanish.
 
     Raises:
         ThalwegError: all differences are too small.
@@ -181,94 +214,119 @@ def checked(settings: Settings) -> Settings:
 
 
 def judged(
-    rungs: Rungs,
-    found: dict[Basis, Points],
+    sample: Sample,
+    by_basis: dict[Basis, Points],
     primary: Basis,
-    n_rows: int,
-    dropped: int,
     settings: Settings,
     progress: Progress | None,
 ) -> Verdict:
-    """The verdict on data that can be tested."""
-    points = found[primary]
+    """The verdict on data that can be tested; `primary` is the scatter assumption that it rests on."""
+    points = by_basis[primary]
     evidence = examine(points, settings, complete=True)
     depth, weighing = evidence.depth, evidence.weighing
     assert depth is not None  # `complete`
     assert weighing is not None
-    changed = changes_without(rungs, primary, evidence, settings, progress=progress)
-    stable = len(changed) <= 1
+    decision = _decision(sample.rungs, primary, evidence, settings, progress)
+    return Verdict(
+        verdict=decision.verdict,
+        sentence=_sentence(decision, evidence, len(sample.rungs), settings),
+        reason=decision.reason,
+        p=evidence.p,
+        p_holm=evidence.p_holm,
+        class_weights=weighing.class_weights,
+        depth=depth,
+        minimum_detectable_depth=decision.prospects.detectable,
+        rungs_needed=decision.prospects.rungs,
+        seeds_needed=decision.prospects.seeds,
+        n_models=len(sample.rungs),
+        n_points=len(points),
+        n_rows=sample.n_rows,
+        n_dropped=sample.n_dropped,
+        stable_without_each=len(decision.changes_without) <= 1,
+        changes_without=decision.changes_without,
+        sensitivity=_sensitivities(sample.rungs, by_basis, {primary: (evidence, decision.verdict)}, settings),
+        thirds=thirds(points.score, points.variance, df=points.df, alpha=settings.alpha),
+        companions=_companions(points, settings.alpha),
+        scatter=Scatter(points.basis, rms(points), points.df),
+        best_family=weighing.families[0] if weighing.families else None,
+        families_left_out=weighing.left_out,
+        manner=decision.manner,
+        fit=decision.fit,
+        smallest_effect=settings.smallest_effect,
+        alpha=settings.alpha,
+        draws=settings.draws,
+        seed=settings.seed,
+    )
+
+
+def _decision(
+    rungs: Rungs, basis: Basis, evidence: Evidence, settings: Settings, progress: Progress | None
+) -> Decision:
+    """Apply the rule to complete evidence."""
+    points, depth, weighing = evidence.points, evidence.depth, evidence.weighing
+    assert depth is not None
+    assert weighing is not None
+    changed = changes_without(rungs, basis, evidence, settings, progress=progress)
     verdict, reason = decide(
         p_holm=evidence.p_holm,
         p_flat=evidence.p["flat"],
         depth_low=depth.low,
         class_weights=weighing.class_weights,
-        stable=stable,
+        stable=len(changed) <= 1,
         alpha=settings.alpha,
     )
     detectable = least_depth(points, settings)
-    rungs_more, seeds_more = plan(rungs, points, settings) if verdict == "cannot tell" else (None, None)
+    more_rungs, more_seeds = plan(rungs, points, settings) if verdict == "cannot tell" else (None, None)
     drawn = verdict if verdict != "cannot tell" else min(evidence.p_holm, key=lambda shape: evidence.p[shape])
     levels = ordered_curve(drawn, points.score, points.variance)
-    how = manner(verdict, weighing.families)
-    n = len(rungs)
+    return Decision(
+        verdict,
+        reason,
+        changed,
+        Prospects(detectable, more_rungs, more_seeds, replicated=basis == "replicates"),
+        manner(verdict, weighing.families),
+        Fit(drawn, tuple(points.strength.tolist()), tuple(levels.tolist())),
+    )
+
+
+def _sentence(decision: Decision, evidence: Evidence, n: int, settings: Settings) -> str:
+    """The verdict on n models in one sentence."""
+    verdict, depth, weighing = decision.verdict, evidence.depth, evidence.weighing
+    assert depth is not None
+    assert weighing is not None
     if verdict in {"valley", "hump"}:
-        sentence = turning_sentence(depth, evidence.p_holm[verdict], weighing.class_weights[verdict], n, settings.alpha)
-    elif verdict in {"increasing", "decreasing"}:
-        ends = (float(levels[0]), float(levels[-1]))
-        sentence = monotone_sentence(
-            verdict, evidence.p_holm[verdict], ends, n, how=how, turn=depth, p_turn=evidence.p_holm[depth.shape]
-        )
-    elif verdict == "flat":
-        sentence = flat_sentence(evidence.p["flat"], effect_text(settings), n)
-    else:
-        sentence = uncertain_sentence(
-            reason,
-            n,
-            evidence.p_holm,
-            detectable=detectable,
-            effect=settings.smallest_effect,
-            effect_text=effect_text(settings),
-            rungs=rungs_more,
-            seeds=seeds_more,
-            replicated=primary == "replicates",
-        )
-    return Verdict(
-        verdict=verdict,
-        sentence=sentence,
-        reason=reason,
-        p=evidence.p,
-        p_holm=evidence.p_holm,
-        class_weights=weighing.class_weights,
-        depth=depth,
-        minimum_detectable_depth=detectable,
-        rungs_needed=rungs_more,
-        seeds_needed=seeds_more,
-        n_models=n,
-        n_points=len(points),
-        n_rows=n_rows,
-        n_dropped=dropped,
-        stable_without_each=stable,
-        changes_without=changed,
-        sensitivity={
-            str(basis): sensitivity_of(
-                *((evidence, verdict) if basis == primary else verdict_under(rungs, other, settings))
-            )
-            for basis, other in found.items()
-        },
-        thirds=thirds(points.score, points.variance, df=points.df, alpha=settings.alpha),
-        companions=Companions(
-            quadratic(points.strength, points.score, points.variance, alpha=settings.alpha),
-            two_lines(points.strength, points.score, alpha=settings.alpha),
-        ),
-        scatter=Scatter(points.basis, rms(points), points.df),
-        best_family=weighing.families[0] if weighing.families else None,
-        families_left_out=weighing.left_out,
-        manner=how,
-        fit=Fit(drawn, tuple(points.strength.tolist()), tuple(levels.tolist())),
-        smallest_effect=settings.smallest_effect,
-        alpha=settings.alpha,
-        draws=settings.draws,
-        seed=settings.seed,
+        return turning_sentence(depth, evidence.p_holm[verdict], weighing.class_weights[verdict], n, settings.alpha)
+    if verdict in {"increasing", "decreasing"}:
+        ends = decision.fit.y[0], decision.fit.y[-1]
+        p, p_turn = evidence.p_holm[verdict], evidence.p_holm[depth.shape]
+        return monotone_sentence(verdict, p, ends, n, how=decision.manner, turn=depth, p_turn=p_turn)
+    if verdict == "flat":
+        return flat_sentence(evidence.p["flat"], effect_text(settings), n)
+    return uncertain_sentence(
+        decision.reason,
+        n,
+        evidence.p_holm,
+        decision.prospects,
+        effect=settings.smallest_effect,
+        effect_text=effect_text(settings),
+    )
+
+
+def _sensitivities(
+    rungs: Rungs, by_basis: dict[Basis, Points], known: dict[Basis, tuple[Evidence, Name]], settings: Settings
+) -> dict[str, Sensitivity]:
+    """The verdict under each scatter assumption; `known` ones are not derived again."""
+    return {
+        str(basis): sensitivity_of(*(known.get(basis) or verdict_under(rungs, points, settings)))
+        for basis, points in by_basis.items()
+    }
+
+
+def _companions(points: Points, alpha: float) -> Companions:
+    """The tests of other papers."""
+    return Companions(
+        quadratic(points.strength, points.score, points.variance, alpha=alpha),
+        two_lines(points.strength, points.score, alpha=alpha),
     )
 
 
@@ -303,13 +361,13 @@ def plan(rungs: Rungs, points: Points, settings: Settings) -> tuple[int | None, 
     return more_rungs, more_seeds
 
 
-def speechless(reason: str, rungs: Rungs, n_rows: int, dropped: int, settings: Settings) -> Verdict:
+def speechless(reason: str, sample: Sample, settings: Settings) -> Verdict:
     """`cannot tell` where nothing can be tested at all."""
     nan = float("nan")
     p = dict.fromkeys(("valley", "hump", "increasing", "decreasing", "flat"), nan)
     return Verdict(
         verdict="cannot tell",
-        sentence=f"Cannot tell from {models(len(rungs))}: {reason}.",
+        sentence=f"Cannot tell from {models(len(sample.rungs))}: {reason}.",
         reason=reason,
         p=p,
         p_holm={shape: nan for shape in p if shape != "flat"},
@@ -318,10 +376,10 @@ def speechless(reason: str, rungs: Rungs, n_rows: int, dropped: int, settings: S
         minimum_detectable_depth=None,
         rungs_needed=None,
         seeds_needed=None,
-        n_models=len(rungs),
-        n_points=distinct(rungs),
-        n_rows=n_rows,
-        n_dropped=dropped,
+        n_models=len(sample.rungs),
+        n_points=distinct(sample.rungs),
+        n_rows=sample.n_rows,
+        n_dropped=sample.n_dropped,
         stable_without_each=False,
         changes_without=(),
         sensitivity={},

@@ -222,11 +222,13 @@ def local_df(relative: Float[np.ndarray, " point"], tie_df: int) -> float:
 
     Source: Satterthwaite 1946, Biometrics Bulletin 2.
     """
-    own = _inner_variance(relative)
-    m = len(own) + tie_df
-    next_ = -0.5 * (relative[1:-2] + relative[2:-1]) / np.sqrt(own[:-1] * own[1:])  # two neighbours share two points,
-    after = 0.25 * relative[2:-2] / np.sqrt(own[:-2] * own[2:])  # those two places apart share one
-    shared = len(own) + 2 * (next_**2).sum() + 2 * (after**2).sum()  # tr (A V)^2, which is 1 on its diagonal
+    inner = _inner_variance(relative)
+    m = len(inner) + tie_df
+    next_ = (
+        -0.5 * (relative[1:-2] + relative[2:-1]) / np.sqrt(inner[:-1] * inner[1:])
+    )  # two neighbours share two points,
+    after = 0.25 * relative[2:-2] / np.sqrt(inner[:-2] * inner[2:])  # those two ranks apart share one
+    shared = len(inner) + 2 * (next_**2).sum() + 2 * (after**2).sum()  # tr (A V)^2, which is 1 on its diagonal
     return float(m**2 / (shared + tie_df))
 
 
@@ -344,9 +346,9 @@ def flat_p(
     ends = np.append(starts[1:], len(order)) - 1
     low, high = score[order[starts]], score[order[ends]]  # of the points of each variance
     furthest = -np.inf  # of all pairs, as a statistic
-    for i, own in enumerate(variances):
+    for i, group_variance in enumerate(variances):
         gap = np.maximum(high[i] - low[i:], high[i:] - low[i])
-        statistic = (gap - effect) / np.sqrt(own + variances[i:])
+        statistic = (gap - effect) / np.sqrt(group_variance + variances[i:])
         statistic[0] = statistic[0] if starts[i] < ends[i] else -np.inf  # a point alone makes no pair
         furthest = max(furthest, float(statistic.max()))
     return float(stdtr(df, furthest))

@@ -45,8 +45,8 @@ def detectable(null: Null, level: float) -> float | None:
         scale = noise_scale
         if null.basis == "residuals":  # the only estimate that sees the curve
             scale = null.variance_draws(score, np.random.default_rng([null.seed, 2]))
-        found = gains(score, relative)
-        return float(((found[0] / scale > bars[0]) & (found[1] / scale > bars[1])).mean())
+        statistics = gains(score, relative)
+        return float(((statistics[0] / scale > bars[0]) & (statistics[1] / scale > bars[1])).mean())
 
     if power(DEEPEST) < POWER:
         return None

@@ -56,7 +56,7 @@ class Points:
     variance: Float[np.ndarray, " point"]
     known: Float[np.ndarray, " point"]  # the part of the variance that is measured, not read from the curve
     basis: Basis
-    null_df: float  # what the null must draw again: see `orders.Null`
+    null_df: float  # what the null must draw again: see `order_tests.Null`
     df: float  # degrees of freedom of the variance, for t distributions
     observations: int  # independent values behind the points: seeds where they give the variance, else configurations
 
@@ -103,7 +103,7 @@ def rungs_of(
 ) -> tuple[Rungs, int]:
     """Average the rows of each configuration; also says how many rows were dropped because strength or score is NaN.
 
-    Without `group` every row is its own configuration and is named by its place. A NaN standard error is an unknown
+    Without `group` every row is its own configuration and is named by its index. A NaN standard error is an unknown
     one.
     """
     labels = [str(label) for label in (range(len(strength)) if group is None else group)]
@@ -156,28 +156,28 @@ def noise_sources(rungs: Rungs) -> list[Basis]:
     `within` (standard errors alone) comes last and is no valid basis for a verdict: it says nothing of the scatter
     between models.
     """
-    found: list[Basis] = []
+    bases: list[Basis] = []
     if rungs.spread.sum() > 0:
-        found.append("replicates")
-    found.append("residuals")
+        bases.append("replicates")
+    bases.append("residuals")
     if (rungs.floor > 0).all():
-        found.append("within")
-    return found
+        bases.append("within")
+    return bases
 
 
 def points_of(rungs: Rungs, basis: Basis) -> Points | None:
     """Average rungs of equal strength and give each point its variance; None where the data hold no scatter at all.
 
     replicates: v_i = max(s^2 / R_i, floor_i), s^2 = sum of the rungs' spreads / sum (R_i - 1).
-    residuals: v_i = max(s^2, floor_i), s^2 = `orders.local_variance`, pooled with the spread between models of equal
-    strength. within: v_i = floor_i, floor_i = mean squared standard error / R_i.
+    residuals: v_i = max(s^2, floor_i), s^2 = `order_tests.local_variance`, pooled with the spread between models of
+    equal strength. within: v_i = floor_i, floor_i = mean squared standard error / R_i.
     Tied points: weights 1 / v, v = 1 / sum (1 / v_i). A floor can only make the variance larger than the null assumes:
     p errs upwards.
     """
-    own = {"replicates": 1.0 / rungs.seeds, "within": rungs.floor}.get(basis, np.ones(len(rungs)))
+    rung_variance = {"replicates": 1.0 / rungs.seeds, "within": rungs.floor}.get(basis, np.ones(len(rungs)))
     starts = tie_starts(rungs.strength)
     sizes = np.diff(starts, append=len(rungs))
-    weight = 1.0 / own
+    weight = 1.0 / rung_variance
     total = np.add.reduceat(weight, starts)
     relative = 1.0 / total
 

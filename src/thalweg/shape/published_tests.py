@@ -139,18 +139,11 @@ def quadratic(
     Source: Lind & Mehlum 2010, Oxford Bulletin of Economics and Statistics 72; Fieller 1954.
     """
     low, width = float(strength[0]), float(np.ptp(strength))
-    x = (strength - low) / width
-    design = np.stack([np.ones_like(x), x, x**2], axis=1)  # (point, 3)
-    root = 1.0 / np.sqrt(variance)
-    try:
-        inverse = np.linalg.inv((design * root[:, None]).T @ (design * root[:, None]))
-    except np.linalg.LinAlgError:  # all but two of the strengths are one to the precision of floats: no parabola
+    parabola = _parabola((strength - low) / width, score, variance, known=known)
+    if parabola is None:
         nan = float("nan")
         return Quadratic(nan, nan, nan, nan, nan, False)
-    b = inverse @ (design * (root**2)[:, None]).T @ score
-    df = np.inf if known else len(x) - 3
-    residual = float((((score - design @ b) * root) ** 2).sum())
-    covariance = inverse * (1.0 if known else max(residual / df, 1e-300))
+    b, covariance, df = parabola
     slope = [float(b[1] + 2 * b[2] * end) for end in (0.0, 1.0)]
     error = [
         float(np.sqrt(max(covariance[1, 1] + 4 * end * covariance[1, 2] + 4 * end**2 * covariance[2, 2], 1e-300)))
@@ -162,14 +155,28 @@ def quadratic(
         turn = low + width * float(-b[1] / (2 * b[2]))
         ends = fieller(b, covariance, float(stdtrit(df, 1 - alpha / 2)))
     first, last = low + width * ends[0], low + width * ends[1]
-    return Quadratic(
-        p_valley=max(falls, rises),
-        p_hump=max(1 - falls, 1 - rises),
-        extremum=turn,
-        extremum_low=first,
-        extremum_high=last,
-        located=bool(first > strength[0] and last < strength[-1]),
-    )
+    located = bool(first > strength[0] and last < strength[-1])
+    return Quadratic(max(falls, rises), max(1 - falls, 1 - rises), turn, first, last, located)
+
+
+def _parabola(
+    x: Float[np.ndarray, " point"],
+    score: Float[np.ndarray, " point"],
+    variance: Float[np.ndarray, " point"],
+    *,
+    known: bool,
+) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, "3 3"], float] | None:
+    """Coefficients, their covariance and its degrees of freedom; None where x cannot tell a parabola from a line."""
+    design = np.stack([np.ones_like(x), x, x**2], axis=1)  # (point, 3)
+    root = 1.0 / np.sqrt(variance)
+    try:
+        inverse = np.linalg.inv((design * root[:, None]).T @ (design * root[:, None]))
+    except np.linalg.LinAlgError:  # all but two of the strengths are equal to the precision of floats
+        return None
+    b = inverse @ (design * (root**2)[:, None]).T @ score
+    df = np.inf if known else float(len(x) - 3)
+    residual = float((((score - design @ b) * root) ** 2).sum())
+    return b, inverse * (1.0 if known else max(residual / df, 1e-300)), df
 
 
 def fieller(b: Float[np.ndarray, " 3"], covariance: Float[np.ndarray, "3 3"], t: float) -> tuple[float, float]:

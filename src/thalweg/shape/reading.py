@@ -2,7 +2,7 @@
 
 What a file leaves open is decided by looking at the whole of it: the encoding, the separator, whether a comma is a
 decimal mark or groups thousands. Every such choice that is not the plain one (commas, UTF-8, decimal points) becomes a
-note, and so does every line that is passed over. Cells stay text until a column of numbers is asked for (`columns`), so
+note, and so does every line that is passed over. Cells stay text until a column of numbers is asked for (`tables`), so
 that a cell that is no number can be named by its line.
 """
 
@@ -35,7 +35,7 @@ class ModelTable:
     columns: tuple[Sequence[object], ...]  # text from a CSV file, typed values from Parquet
     source: str  # how messages name it
     lines: tuple[int, ...]  # where each row stands in its file, counted from 1
-    place: str = "row"  # what `lines` counts: lines or rows
+    noun: str = "row"  # what `lines` counts: lines or rows
     decimals: tuple[str, ...] = ()  # the decimal mark of each column of texts
     notes: tuple[str, ...] = ()  # what was assumed and what was passed over
 
@@ -44,7 +44,7 @@ class ModelTable:
 
     def where(self, row: int) -> str:
         """A row as a message names it; rows are counted from 0 here, and from 1 there."""
-        return f"{self.place} {self.lines[row]}"
+        return f"{self.noun} {self.lines[row]}"
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def _records(text: str, source: str) -> tuple[str, list[Line], list[int]]:
     """
     separator = ""
     first, _, rest = text.partition("\n")
-    if (said := re.fullmatch(r"sep=(.)\r?", first.strip('"'), re.IGNORECASE)) and said[1] in SEPARATORS:
-        separator, text = said[1], "\n" + rest  # as spreadsheets write it
+    if (match := re.fullmatch(r"sep=(.)\r?", first.strip('"'), re.IGNORECASE)) and match[1] in SEPARATORS:
+        separator, text = match[1], "\n" + rest  # as spreadsheets write it
     separator = separator or _separator(text)
     lines: list[Line] = []
     comments: list[Line] = []
@@ -301,12 +301,12 @@ def decimal_mark(cells: Sequence[str]) -> str:
 
 def number_of(text: str, decimal: str) -> float | None:
     """The number that a text says, with its thousands grouped or not; None if it says none."""
-    said = SPACED.sub("", text.strip().replace("\u2212", "-"))
+    digits = SPACED.sub("", text.strip().replace("\u2212", "-"))
     other = "," if decimal == "." else "."
-    whole, mark, rest = said.partition(decimal)
+    whole, mark, rest = digits.partition(decimal)
     if other in whole and GROUPED.fullmatch(whole) and whole.count(decimal) == 0:
         whole = whole.replace(other, "")
-    said = f"{whole}.{rest}" if mark else whole
-    if said.lower().lstrip("+-") in {"inf", "infinity"}:
-        return float(said)
-    return float(said) if PLAIN.fullmatch(said) else None
+    digits = f"{whole}.{rest}" if mark else whole
+    if digits.lower().lstrip("+-") in {"inf", "infinity"}:
+        return float(digits)
+    return float(digits) if PLAIN.fullmatch(digits) else None

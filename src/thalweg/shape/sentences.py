@@ -2,8 +2,19 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from thalweg.shape.verdict import Depth
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """What the models could have shown, and what it would take to show the smallest effect."""
+
+    detectable: float | None  # the least depth of a valley; None: of any depth, none
+    rungs: int | None  # None: more than a plan asks for
+    seeds: int | None  # a rung
+    replicated: bool  # the scatter comes from seeds
 
 
 def number(value: float) -> str:
@@ -55,33 +66,25 @@ def flat_sentence(p: float, effect: str, n: int) -> str:
 
 
 def uncertain_sentence(
-    reason: str,
-    n: int,
-    p: Mapping[str, float],
-    *,
-    detectable: float | None,
-    effect: float,
-    effect_text: str,
-    rungs: int | None,
-    seeds: int | None,
-    replicated: bool,
+    reason: str, n: int, p: Mapping[str, float], prospects: Prospects, *, effect: float, effect_text: str
 ) -> str:
     """What is said when the data cannot tell: what they could have shown, and what would show the smallest effect."""
     seen = ", ".join(f"{shape} {p_text(p[shape])}" for shape in ("valley", "hump")) + ", after Holm"
     start = f"Cannot tell from {models(n)}: {reason}"
-    could = (
-        "no valley of any depth" if detectable is None else f"a valley {number(detectable)} deep, four times in five"
-    )
-    wanted = []
-    if rungs is not None:
-        wanted.append(f"{rungs} rungs")
-    if seeds is not None:
-        wanted.append(f"{seeds} seeds a rung{'' if replicated else ' (if seeds scatter as these models do)'}")
-    plan = (
-        f"would take about {' or '.join(wanted)}"
-        if wanted
-        else f"would take more than {max(40, n)} rungs or 100 seeds a rung"
-    )
-    if detectable is not None and detectable <= effect:
+    depth = prospects.detectable
+    could = "no valley of any depth" if depth is None else f"a valley {number(depth)} deep, four times in five"
+    if depth is not None and depth <= effect:
         return f"{start} ({seen}); these models could have shown {could}."
-    return f"{start} ({seen}); these models could have shown {could}, and to see one of {effect_text} {plan}."
+    plan = f"to see one of {effect_text} would take {_wanted(n, prospects)}"
+    return f"{start} ({seen}); these models could have shown {could}, and {plan}."
+
+
+def _wanted(n: int, prospects: Prospects) -> str:
+    """The rungs or seeds that would be enough."""
+    wanted = []
+    if prospects.rungs is not None:
+        wanted.append(f"{prospects.rungs} rungs")
+    if prospects.seeds is not None:
+        scatter = "" if prospects.replicated else " (if seeds scatter as these models do)"
+        wanted.append(f"{prospects.seeds} seeds a rung{scatter}")
+    return f"about {' or '.join(wanted)}" if wanted else f"more than {max(40, n)} rungs or 100 seeds a rung"

@@ -1,5 +1,7 @@
 """Verdicts from a table: a CSV or Parquet file, or a polars frame, with one row a model."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from jaxtyping import Float
@@ -34,17 +36,28 @@ MISSING = {
 UNNAMED = {"", "na", "n/a", "#n/a", "nan", "null"}  # as a name of a configuration: `none` may be one
 
 
-def _place(table: ModelTable, name: str) -> int:
-    """Where the column of a name is.
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What `judge` takes, from a table, and a note on the rows that are left out."""
+
+    strength: Float[np.ndarray, " row"]
+    score: Float[np.ndarray, " row"]
+    se: Float[np.ndarray, " row"] | None
+    group: list[str] | None
+    note: str
+
+
+def _index(table: ModelTable, name: str) -> int:
+    """The position of the column of a name.
 
     Raises:
         ThalwegError: there is none, or there are several.
     """
-    at = [i for i, own in enumerate(table.names) if own == name]
+    at = [i for i, column in enumerate(table.names) if column == name]
     if len(at) > 1:
-        places = ", ".join(str(i + 1) for i in at)
+        listed = ", ".join(str(i + 1) for i in at)
         raise ThalwegError(
-            f"{table.source}: {len(at)} columns are called {name!r} (columns {places}); rename all but one"
+            f"{table.source}: {len(at)} columns are called {name!r} (columns {listed}); rename all but one"
         )
     if at:
         return at[0]
@@ -62,7 +75,7 @@ def numbers(table: ModelTable, name: str) -> tuple[Float[np.ndarray, " row"], li
     Raises:
         ThalwegError: a cell is no number, or infinite; says where it is.
     """
-    i = _place(table, name)
+    i = _index(table, name)
     decimal = table.decimals[i] if table.decimals else "."
     cells = [cell.strip() if isinstance(cell, str) else cell for cell in table.columns[i]]
     missing = [row for row, cell in enumerate(cells) if _is_missing(cell)]
@@ -114,7 +127,7 @@ def _labels(table: ModelTable, name: str) -> list[str]:
         ThalwegError: one is missing; says where.
     """
     labels = []
-    for row, cell in enumerate(table.columns[_place(table, name)]):
+    for row, cell in enumerate(table.columns[_index(table, name)]):
         label = "" if cell is None else str(cell).strip()
         if label.lower() in UNNAMED:
             raise ThalwegError(
@@ -126,7 +139,7 @@ def _labels(table: ModelTable, name: str) -> list[str]:
 
 
 def _distinct_columns(columns: dict[str, str | None]) -> None:
-    """See that a column serves one purpose; models may be grouped by their strength.
+    """Check that each column serves one purpose; models may be grouped by their strength.
 
     Raises:
         ThalwegError: one serves two.
@@ -147,16 +160,16 @@ def _missing_note(table: ModelTable, columns: dict[str, str], missing: dict[str,
         return ""
     by_column = ", ".join(f"{len(each)} without {name}" for name, each in missing.items() if each)
     marks = {
-        str(table.columns[_place(table, columns[purpose])][row]).strip()
+        str(table.columns[_index(table, columns[purpose])][row]).strip()
         for purpose, each in missing.items()
         for row in each
-        if table.columns[_place(table, columns[purpose])][row] is not None
+        if table.columns[_index(table, columns[purpose])][row] is not None
     }
     written = ", ".join(repr(mark) for mark in sorted(marks - {""})[:3])
-    places = ", ".join(str(table.lines[row]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
-    noun = table.place if len(rows) == 1 else f"{table.place}s"
+    listed = ", ".join(str(table.lines[row]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+    noun = table.noun if len(rows) == 1 else f"{table.noun}s"
     marked = f"; written {written}" if written else ""
-    return f"{len(rows)} of {len(table)} rows left out ({by_column}; {noun} {places}{marked})"
+    return f"{len(rows)} of {len(table)} rows left out ({by_column}; {noun} {listed}{marked})"
 
 
 def judge_table(
@@ -175,7 +188,7 @@ def judge_table(
     """`judge` on the named columns of a table, whether `read_table` read it or it is a polars frame.
 
     An empty cell, a null, NaN, NA, N/A, null, none, - and the like are missing numbers: their rows are left out and
-    counted. What was assumed of the file and which rows were left out is said to `progress` in one line.
+    counted. `progress` gets one line on what was assumed of the file and which rows were left out.
 
     >>> import polars as pl
     >>> from thalweg.shape import judge_table
@@ -189,9 +202,33 @@ def judge_table(
     """
     table = frame if isinstance(frame, ModelTable) else table_of_frame(frame)
     progress = progress or Silent()
-    _distinct_columns({"strength": strength, "score": score, "se": se, "group": group})
-    names = {"strength": strength, "score": score}
-    columns = {purpose: numbers(table, name) for purpose, name in names.items()}
+    columns = _columns_of(table, {"strength": strength, "score": score, "se": se, "group": group})
+    notes = [note for note in (*table.notes, columns.note) if note]
+    if notes:
+        progress.say(f"{table.source}: {'; '.join(notes)}")
+    return judge(
+        columns.strength,
+        columns.score,
+        se=columns.se,
+        group=columns.group,
+        seed=seed,
+        draws=draws,
+        smallest_effect=smallest_effect,
+        alpha=alpha,
+        progress=progress,
+    )
+
+
+def _columns_of(table: ModelTable, names: dict[str, str | None]) -> Columns:
+    """The columns that `judge` takes, from a table; `names` says for each purpose which column serves it.
+
+    Raises:
+        ThalwegError: as for `judge_table`.
+    """
+    _distinct_columns(names)
+    required = {purpose: name for purpose in ("strength", "score") if (name := names[purpose]) is not None}
+    columns = {purpose: numbers(table, name) for purpose, name in required.items()}
+    se, group = names["se"], names["group"]
     errors = None if se is None else numbers(table, se)[0]
     negative = [] if errors is None else np.flatnonzero(errors < 0).tolist()
     if negative:
@@ -200,18 +237,5 @@ def judge_table(
             "or leave it empty where it is unknown"
         )
     labels = None if group is None else _labels(table, group)
-    left_out = _missing_note(table, names, {purpose: missing for purpose, (_, missing) in columns.items()})
-    notes = [note for note in (*table.notes, left_out) if note]
-    if notes:
-        progress.say(f"{table.source}: {'; '.join(notes)}")
-    return judge(
-        columns["strength"][0],
-        columns["score"][0],
-        se=errors,
-        group=labels,
-        seed=seed,
-        draws=draws,
-        smallest_effect=smallest_effect,
-        alpha=alpha,
-        progress=progress,
-    )
+    note = _missing_note(table, required, {purpose: missing for purpose, (_, missing) in columns.items()})
+    return Columns(columns["strength"][0], columns["score"][0], errors, labels, note)

@@ -96,9 +96,9 @@ class Verdict:
         return as_record(self)
 
 
-def as_record(one: object) -> dict[str, Any]:
+def as_record(value: object) -> dict[str, Any]:
     """A dataclass in the types that JSON has."""
-    record = plain(one)
+    record = plain(value)
     assert isinstance(record, dict)
     return record
 
@@ -164,8 +164,8 @@ def manner(shape: str, families: tuple[FittedFamily, ...]) -> str | None:
 
     A straight line that wins proves nothing, since with few models it wins by having fewer parameters: then None.
     """
-    own = [f for f in families if f.shape == shape]
-    straight = [f for f in own if f.name.startswith("linear")]
-    if shape not in {"increasing", "decreasing"} or not straight or straight[0].aicc - own[0].aicc < TELLING_APART:
+    fits = [f for f in families if f.shape == shape]
+    straight = [f for f in fits if f.name.startswith("linear")]
+    if shape not in {"increasing", "decreasing"} or not straight or straight[0].aicc - fits[0].aicc < TELLING_APART:
         return None
-    return own[0].name.split()[0]
+    return fits[0].name.split()[0]
