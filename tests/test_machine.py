@@ -233,7 +233,7 @@ def test_hostile_names_are_drawn():
         {"rung": name, "control": "trained", "score": 0.7, "low": 0.6, "high": 0.8, "coverage": 1.0, "seed": None}
         for name in HOSTILES
     ]
-    chart = charts.by_rung(rows, HOSTILES, value="score", title="{{ x }}", scale=(0, 1))
+    chart = charts.by_rung(rows, HOSTILES, value="score", axis=charts.ValueAxis("{{ x }}", (0, 1)))
     made = charts.printed(charts.Figure("x", "x", (), (charts.Panel("\x1b[31m", "", chart),), control_shapes=True))
     svg = vl_convert.vegalite_to_svg(json.dumps(made), vl_version="5.20")
     assert vl_convert.svg_to_png(svg)

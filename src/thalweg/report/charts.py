@@ -40,6 +40,15 @@ SKETCH = ("simple models", "confused abstractions", "crisp abstractions")
 FILE_WIDTH = 320  # of a panel in a file
 
 
+@dataclass(frozen=True)
+class ValueAxis:
+    """The axis of a score or another value."""
+
+    title: str
+    range: Range
+    level: Number = None  # that a line marks: chance, or no difference
+
+
 @dataclass(frozen=True, eq=False)
 class Panel:
     """One chart with its heading and a summary in words for readers who do not see it."""
@@ -68,7 +77,7 @@ class Figure:
 
 
 def specification(panel: Panel, controls: Sequence[str] = ()) -> dict[str, Any]:
-    """A panel for the page: as wide as its place. `controls` are all that its figure names."""
+    """A panel for the page: as wide as the page lets it be. `controls` are all that its figure names."""
     made: dict[str, Any] = _only(_finished(panel.chart.properties(width="container")), (*COLOURS, *others(controls)))
     return made
 
@@ -93,18 +102,18 @@ def printed(figure: Figure) -> dict[str, Any]:
 def _only(part: Any, controls: Sequence[str]) -> Any:
     """A specification whose scales name these controls and no others."""
     if isinstance(part, list):
-        return [_only(one, controls) for one in part]
+        return [_only(item, controls) for item in part]
     if not isinstance(part, dict):
         return part
     if part.get("domain") == list(COLOURS):
-        style = {name: one for name, one in styles(controls).items() if name in controls}
+        style = {name: item for name, item in styles(controls).items() if name in controls}
         chosen: dict[str, list[str]] = {"domain": [visible(name) for name in style]}
         if "range" in part:
             shapes_wanted = part["range"] == list(CONTROL_SHAPES)
             paper = not shapes_wanted and not part["range"][0].startswith("var(")
             chosen["range"] = [shape if shapes_wanted else _on(paper, colour) for colour, shape in style.values()]
         return {**part, **chosen}
-    return {name: _only(one, controls) for name, one in part.items()}
+    return {name: _only(item, controls) for name, item in part.items()}
 
 
 def _on(paper: bool, colour: str) -> str:
@@ -127,7 +136,9 @@ def _finished(chart: alt.LayerChart | alt.ConcatChart) -> dict[str, Any]:
 
 def _colour(title: str | None = None) -> alt.Color:
     domain = list(COLOURS)
-    return alt.Color("control:N", scale=alt.Scale(domain=domain, range=[COLOURS[one] for one in domain]), title=title)
+    return alt.Color(
+        "control:N", scale=alt.Scale(domain=domain, range=[COLOURS[control] for control in domain]), title=title
+    )
 
 
 def _kind_shape(kinds: Mapping[str, str]) -> alt.Shape:
@@ -149,11 +160,11 @@ def domain(*columns: Sequence[Row], floor: float = 0.45) -> Range:
     return min([floor, *(math.floor(value * 20) / 20 for value in least)]), 1
 
 
-def _strength(axis: str, rows: Sequence[Row], said: str = "") -> alt.X:
+def _strength(axis: str, rows: Sequence[Row], title: str = "") -> alt.X:
     logarithmic = axis in LOGARITHMIC and all((row["strength"] or 0) > 0 for row in rows)
     return alt.X(
         "strength:Q",
-        title=(said or AXES.get(axis, axis)) + (" (logarithmic)" if logarithmic else ""),
+        title=(title or AXES.get(axis, axis)) + (" (logarithmic)" if logarithmic else ""),
         scale=alt.Scale(type="log", nice=False, padding=12)
         if logarithmic
         else alt.Scale(zero=False, nice=False, padding=12),
@@ -173,7 +184,7 @@ def _score_hover() -> list[alt.Tooltip]:
 
 def _hover(axis: str, *, seed: bool) -> list[alt.Tooltip]:
     strength = HOVER_FORMATS.get(axis, ".3f")
-    found = [
+    tooltips = [
         alt.Tooltip("rung:N", title="rung"),
         alt.Tooltip("kind:N", title="kind"),
         alt.Tooltip("control:N", title="model"),
@@ -186,7 +197,7 @@ def _hover(axis: str, *, seed: bool) -> list[alt.Tooltip]:
     dropped = set() if seed else {"seed"}
     if axis == "accuracy":
         dropped.add("strength")
-    return [one for one in found if one["title"] not in dropped]
+    return [tooltip for tooltip in tooltips if tooltip["title"] not in dropped]
 
 
 def layered(layers: Sequence[alt.Chart], height: int) -> alt.LayerChart:
@@ -196,8 +207,8 @@ def layered(layers: Sequence[alt.Chart], height: int) -> alt.LayerChart:
 
 def _reference(value: float | int, *, vertical: bool = False) -> alt.Chart:
     rule = alt.Chart(_data([{}])).mark_rule(color=INK["faint"], strokeDash=[2, 3])
-    found: alt.Chart = rule.encode(x=alt.XDatum(value)) if vertical else rule.encode(y=alt.YDatum(value))
-    return found
+    line: alt.Chart = rule.encode(x=alt.XDatum(value)) if vertical else rule.encode(y=alt.YDatum(value))
+    return line
 
 
 def chance_line(value: float | int) -> list[alt.Chart]:
@@ -212,29 +223,31 @@ def curve(
     rows: Sequence[Row],
     *,
     axis: str,
-    scale: Range,
-    score: str,
+    score: ValueAxis,
     kinds: Mapping[str, str],
-    chance: Number = None,
     verdict: Row | None = None,
     height: int = 300,
-    said: str = "",
+    axis_title: str = "",
 ) -> alt.LayerChart:
     """Scores against strength: a point with its interval for each rung and control, its seeds faintly, and the fitted
-    shape of the trained models (broken where the verdict does not rest on it). `said` names the axis where it has a
-    name of its own.
+    shape of the trained models (broken where the verdict does not rest on it). `axis_title` names the strength axis
+    where the ladder has a name for it.
     """
-    x = _strength(axis, rows, said)
-    limits = alt.Scale(domain=list(scale), zero=False, nice=False, clamp=True)
-    y = alt.Y("score:Q", title=score, scale=limits, axis=alt.Axis(tickCount=6))
-    layers: list[alt.Chart] = chance_line(chance) if chance is not None else []
+    x = _strength(axis, rows, axis_title)
+    y = _score_axis(score)
+    layers: list[alt.Chart] = chance_line(score.level) if score.level is not None else []
     layers += _fitted(verdict, x, y)
-    for place, control in reversed(list(enumerate(controls_of(rows)))):
-        own = [row for row in rows if row["control"] == control]
-        aside = SIDE.get(control, place - 1) * SIDESTEP
-        layers += _series(own, x, y, axis=axis, kinds=kinds, aside=aside, faint=control != "trained")
+    for index, control in reversed(list(enumerate(controls_of(rows)))):
+        series = [row for row in rows if row["control"] == control]
+        aside = SIDE.get(control, index - 1) * SIDESTEP
+        layers += _series(series, x, y, axis=axis, kinds=kinds, aside=aside, faint=control != "trained")
     layers += _sketch(verdict, x, y)
     return layered(layers, height)
+
+
+def _score_axis(score: ValueAxis) -> alt.Y:
+    limits = alt.Scale(domain=list(score.range), zero=False, nice=False, clamp=True)
+    return alt.Y("score:Q", title=score.title, scale=limits, axis=alt.Axis(tickCount=6))
 
 
 def _series(
@@ -243,20 +256,20 @@ def _series(
     """One control's seeds, intervals and points."""
     seeds = [row for row in rows if row["seed"] is not None and row["score"] is not None]
     whole = [row for row in rows if row["seed"] is None and row["score"] is not None]
-    found = []
+    layers = []
     if seeds:
         dots = alt.Chart(_data(seeds)).mark_circle(size=12, opacity=0.3, xOffset=aside)
-        found.append(dots.encode(x=x, y=y, color=_colour(), tooltip=_hover(axis, seed=True)))
+        layers.append(dots.encode(x=x, y=y, color=_colour(), tooltip=_hover(axis, seed=True)))
     if whole:
         base = alt.Chart(_data(whole))
         rules = base.mark_rule(opacity=0.35 if faint else 0.8, strokeWidth=1.2 if faint else 1.6, xOffset=aside)
-        found.append(rules.encode(x=x, y=alt.Y("low:Q", scale=y["scale"]), y2="high:Q", color=_colour()))
+        layers.append(rules.encode(x=x, y=alt.Y("low:Q", scale=y["scale"]), y2="high:Q", color=_colour()))
         marks = base.mark_point(filled=not faint, xOffset=aside)
         hover = _hover(axis, seed=False)
-        found.append(
+        layers.append(
             marks.encode(x=x, y=y, color=_colour(), shape=_kind_shape(kinds), opacity=_by_coverage(), tooltip=hover)
         )
-    return found
+    return layers
 
 
 def _fitted(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
@@ -274,13 +287,13 @@ def _sketch(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     if not verdict or verdict["verdict"] != "valley" or not verdict.get("fit"):
         return []
     fit = verdict["fit"]
-    bottom = min(range(len(fit["y"])), key=lambda place: fit["y"][place])
-    places = ((0, "left", -14), (bottom, "center", 18), (len(fit["x"]) - 1, "right", -14))
+    bottom = min(range(len(fit["y"])), key=lambda index: fit["y"][index])
+    anchors = ((0, "left", -14), (bottom, "center", 18), (len(fit["x"]) - 1, "right", -14))
     return [
         alt.Chart(_data([{"strength": fit["x"][at], "score": fit["y"][at], "name": name}]))
         .mark_text(align=align, dy=dy, fontStyle="italic", fontSize=12, color=INK["ink"])  # type: ignore[arg-type]
         .encode(x=x, y=y, text="name:N")
-        for name, (at, align, dy) in zip(SKETCH, places, strict=True)
+        for name, (at, align, dy) in zip(SKETCH, anchors, strict=True)
     ]
 
 
@@ -290,9 +303,7 @@ def joint(
     ladders: Sequence[str],
     *,
     title: str,
-    score: str,
-    scale: Range,
-    chance: Number,
+    score: ValueAxis,
     floor: float,
     height: int,
 ) -> alt.LayerChart:
@@ -308,12 +319,11 @@ def joint(
         scale=alt.Scale(domain=[least, 1], clamp=True, nice=False, padding=12),
         axis=alt.Axis(format="~g", tickCount=6),
     )
-    limits = alt.Scale(domain=list(scale), zero=False, nice=False, clamp=True)
-    y = alt.Y("score:Q", title=score, scale=limits, axis=alt.Axis(tickCount=6))
+    y = _score_axis(score)
     colours, marks = ([style[part] for style in styles.values()] for part in (0, 1))
     colour = alt.Color("ladder:N", scale=alt.Scale(domain=list(styles), range=colours), title=None)
     shape = alt.Shape("ladder:N", scale=alt.Scale(domain=list(styles), range=marks), title=None)
-    layers = chance_line(chance) if chance is not None else []
+    layers = chance_line(score.level) if score.level is not None else []
     for fit in fits:
         line = alt.Chart(_data([{**point, "ladder": fit["ladder"]} for point in fit["points"]]))
         dash = [5, 4] if fit["verdict"] == "cannot tell" else [1, 0]
@@ -322,7 +332,7 @@ def joint(
     for control in ("untrained", "trained"):
         base = alt.Chart(_data([row for row in rows if row["control"] == control]))
         if control == "trained":
-            low = alt.Y("low:Q", scale=limits)
+            low = alt.Y("low:Q", scale=y["scale"])
             layers.append(base.mark_rule(opacity=0.6).encode(x=x, y=low, y2="high:Q", color=colour))
         points = base.mark_point(filled=control == "trained", opacity=0.95 if control == "trained" else 0.5)
         layers.append(points.encode(x=x, y=y, color=colour, shape=shape, tooltip=hover))
@@ -344,9 +354,7 @@ def by_rung(
     order: Sequence[str],
     *,
     value: str,
-    title: str,
-    scale: Range,
-    line: Number = None,
+    axis: ValueAxis,
     number: str = ".3f",
     spread: int = 22,
     name: str = "rung",
@@ -357,25 +365,25 @@ def by_rung(
     y, aside = _rung_axis(order), alt.YOffset("control:N", scale=alt.Scale(domain=list(COLOURS)))
     x = alt.X(
         f"{value}:Q",
-        title=title,
-        scale=alt.Scale(domain=list(scale), nice=False, zero=False, clamp=True),
+        title=axis.title,
+        scale=alt.Scale(domain=list(axis.range), nice=False, zero=False, clamp=True),
         axis=alt.Axis(tickCount=5, format="%" if number.endswith("%") else "~g"),
     )
     shown = [row for row in rows if row.get(value) is not None]
     base = alt.Chart(_data(shown))
-    layers = [_reference(line, vertical=True)] if line is not None else []
+    layers = [_reference(axis.level, vertical=True)] if axis.level is not None else []
+    hover = [alt.Tooltip("rung:N", title=name), alt.Tooltip("control:N", title="model")]
+    if any(row.get("seed") is not None for row in shown):
+        hover.append(alt.Tooltip("seed:N", title="seed"))
+    hover.append(alt.Tooltip(f"{value}:Q", title=axis.title, format=number))
     if value == "score":
         low = alt.X("low:Q", scale=x["scale"])
         layers.append(base.mark_rule(strokeWidth=1.4).encode(x=low, x2="high:Q", y=y, yOffset=aside, color=_colour()))
-    hover = [
-        alt.Tooltip("rung:N", title=name),
-        alt.Tooltip("control:N", title="model"),
-        *([alt.Tooltip("seed:N", title="seed")] if any(row.get("seed") is not None for row in shown) else []),
-        alt.Tooltip(f"{value}:Q", title=title, format=number),
-        *([alt.Tooltip("low:Q", title="from", format=number)] if value == "score" else []),
-        *([alt.Tooltip("high:Q", title="to", format=number)] if value == "score" else []),
-        *([alt.Tooltip("coverage:Q", title="coverage", format=".0%")] if value == "score" else []),
-    ]
+        hover += [
+            alt.Tooltip("low:Q", title="from", format=number),
+            alt.Tooltip("high:Q", title="to", format=number),
+            alt.Tooltip("coverage:Q", title="coverage", format=".0%"),
+        ]
     dots = base.mark_point(filled=True, size=34, opacity=0.95)
     layers.append(dots.encode(x=x, y=y, yOffset=aside, color=_colour(), shape=_control_shape(), tooltip=hover))
     return layered(layers, max(3, len(order)) * spread)

@@ -21,16 +21,18 @@ def visible(text: str) -> str:
     gives to every object (a space without width tells them apart).
     """
     escaped = "".join(
-        one if one.isprintable() or unicodedata.category(one) in ("Zs", "Cf", "Co", "Cn") else _escaped(one)
-        for one in text
+        character
+        if character.isprintable() or unicodedata.category(character) in ("Zs", "Cf", "Co", "Cn")
+        else _escaped(character)
+        for character in text
     )
     if len(escaped) > LONGEST:
         return f"{escaped[:LONGEST]}… ({digest(text)[:8]})"
     return f"{escaped}\u200b" if escaped in INHERITED else escaped
 
 
-def _escaped(one: str) -> str:
-    return one.encode("unicode_escape").decode("ascii")
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def visible_parts(part: Any) -> Any:
@@ -38,7 +40,7 @@ def visible_parts(part: Any) -> Any:
     if isinstance(part, str):
         return visible(part)
     if isinstance(part, list):
-        return [visible_parts(one) for one in part]
+        return [visible_parts(item) for item in part]
     if isinstance(part, dict):
-        return {name: visible_parts(one) for name, one in part.items()}
+        return {name: visible_parts(item) for name, item in part.items()}
     return part

@@ -1,4 +1,4 @@
-"""The figures of one ladder: which rows go into which panel, and what is said of them."""
+"""The figures of one ladder: which rows go into which panel, with summaries in words."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,9 +10,9 @@ from thalweg.errors import ThalwegError, reason
 from thalweg.measures.base import MEASURES
 from thalweg.measures.headlines import HEADLINES, PLAIN
 from thalweg.report import charts, rows, styles
-from thalweg.report.charts import Figure, Panel
+from thalweg.report.charts import Figure, Panel, ValueAxis
 from thalweg.report.ladder import SAME_PLACE, Ladder
-from thalweg.report.styles import Row
+from thalweg.report.styles import Range, Row
 from thalweg.report.text import NONE, Number, decimal, listing, percent, signed
 from thalweg.strength.axes import AXES
 from thalweg.trials.building import BANDS
@@ -21,8 +21,8 @@ TRAINED, UNTRAINED, ROTATED = "trained", "untrained", "rotated"
 
 
 def figures(ladder: Ladder) -> list[Figure]:
-    """All figures of a ladder, in the order of the page; those without anything to show are left out, and one that
-    cannot be made says why in its place.
+    """All figures of a ladder, in the order of the page, without those that have nothing to show; one that cannot be
+    made says why instead.
     """
     if len(ladder.order) == 1:  # one model has no curve
         makers: tuple[Callable[[Ladder], Figure], ...] = (layer_by_layer, by_capacity, unit_spreads)
@@ -55,6 +55,11 @@ def chance(measure: str) -> Number:
     return MEASURES[measure].chance if measure in MEASURES else None
 
 
+def score_axis(measure: str, scale: Range, word: str = "") -> ValueAxis:
+    """A measure's axis; `word` is the headline that it is."""
+    return ValueAxis(f"{word}: {score_title(measure)}" if word else score_title(measure), scale, chance(measure))
+
+
 def verdict_note(verdict: Row | None) -> str:
     """A verdict in few words."""
     return f"verdict: {verdict['verdict']}" if verdict else "no verdict"
@@ -66,17 +71,18 @@ def unscored(points: Sequence[Row]) -> str:
     return f"No unit could be measured in {listing(lost)}, so there is no point." if lost else ""
 
 
-def told(points: Sequence[Row], verdict: Row | None, what: str) -> str:
+def curve_summary(points: Sequence[Row], verdict: Row | None, what: str) -> str:
     """A curve in words: its ends, its twins' range, its verdict."""
     parts = []
     whole = [row for row in points if row["seed"] is None and row["score"] is not None]
     for control in styles.controls_of(whole):
-        own = [row for row in whole if row["control"] == control]
-        if control == TRAINED and own:
-            ends = f"from {decimal(own[0]['score'])} at the weakest ({own[0]['rung']}) to {decimal(own[-1]['score'])}"
-            parts.append(f"trained {ends} at the strongest ({own[-1]['rung']}) of {len(own)} rungs")
-        elif own:
-            values = [row["score"] for row in own]
+        scored = [row for row in whole if row["control"] == control]
+        if control == TRAINED and scored:
+            first, last = scored[0], scored[-1]
+            ends = f"from {decimal(first['score'])} at the weakest ({first['rung']}) to {decimal(last['score'])}"
+            parts.append(f"trained {ends} at the strongest ({last['rung']}) of {len(scored)} rungs")
+        elif scored:
+            values = [row["score"] for row in scored]
             parts.append(f"{control} {decimal(min(values))} to {decimal(max(values))}")
     says = verdict["sentence"] if verdict else "No verdict."
     return f"{what}: {'; '.join(parts) or 'no scores'}. {says}"
@@ -96,15 +102,13 @@ def headline_curves(ladder: Ladder) -> Figure:
         chart = charts.curve(
             points,
             axis=ladder.axis,
-            said=ladder.said(ladder.axis),
-            scale=scale,
-            score=f"{word}: {score_title(HEADLINES[word])}",
+            axis_title=ladder.axis_title(ladder.axis),
+            score=score_axis(HEADLINES[word], scale, word),
             kinds=ladder.shapes,
-            chance=chance(HEADLINES[word]),
             verdict=verdict,
             height=340,
         )
-        panels.append(Panel(word, told(points, verdict, word), chart, verdict_note(verdict)))
+        panels.append(Panel(word, curve_summary(points, verdict, word), chart, verdict_note(verdict)))
     caption = (
         f"Each point is a rung with its 95 % interval, each dot a seed; a point is pale where few of the rung's "
         f"units could be measured. {SAME_PLACE}",
@@ -133,16 +137,14 @@ def within_kinds(ladder: Ladder) -> Figure:
             chart = charts.curve(
                 points,
                 axis=ladder.axis,
-                said=ladder.said(ladder.axis),
-                scale=charts.domain(every),
-                score=f"{word}: {score_title(measure)}",
+                axis_title=ladder.axis_title(ladder.axis),
+                score=score_axis(measure, charts.domain(every), word),
                 kinds=ladder.shapes,
-                chance=chance(measure),
                 verdict=verdict,
                 height=240,
             )
             what = f"{word} within {kind}"
-            panels.append(Panel(f"{kind}: {word}", told(points, verdict, what), chart, verdict_note(verdict)))
+            panels.append(Panel(f"{kind}: {word}", curve_summary(points, verdict, what), chart, verdict_note(verdict)))
     return Figure(
         "kinds",
         "Within each kind",
@@ -166,13 +168,11 @@ def layer_by_layer(ladder: Ladder) -> Figure:
             points,
             order,
             value="score",
-            title=f"{word}: {score_title(measure)}",
-            scale=charts.domain(points),
-            line=chance(measure),
+            axis=score_axis(measure, charts.domain(points), word),
             name="layer",
         )
-        told = f"{word} of {len(order)} layers, from the first to the last to run, with intervals and twins"
-        panels.append(Panel(word, told, chart))
+        summary = f"{word} of {len(order)} layers, from the first to the last to run, with intervals and twins"
+        panels.append(Panel(word, summary, chart))
     caption = (
         "Layers in the order in which they run, the first on top; each with its 95 % interval, from drawing its units "
         "again, beside the same layer of the untrained and of the rotated twin.",
@@ -188,8 +188,8 @@ def rung_by_rung(ladder: Ladder) -> Figure:
     for word, measure in HEADLINES.items():
         points = [row for row in ladder.points(measure) if row["seed"] is None]
         differences = [
-            {"rung": one["rung"], "control": control, "difference": one[f"minus_{control}"]}
-            for one in twins(ladder, measure)
+            {"rung": row["rung"], "control": control, "difference": row[f"minus_{control}"]}
+            for row in twins(ladder, measure)
             for control in ladder.controls[1:]
         ]
         values = [abs(row["difference"]) for row in differences if row["difference"] is not None]
@@ -198,22 +198,18 @@ def rung_by_rung(ladder: Ladder) -> Figure:
             points,
             ladder.order,
             value="score",
-            title=f"{word}: {score_title(measure)}",
-            scale=charts.domain(points),
-            line=chance(measure),
+            axis=score_axis(measure, charts.domain(points), word),
         )
         gaps = charts.by_rung(
             differences,
             ladder.order,
             value="difference",
-            title="trained minus twin",
-            scale=(-reach, reach),
-            line=0,
+            axis=ValueAxis("trained minus twin", (-reach, reach), 0),
             number="+.3f",
         )
         panels += [
-            Panel(f"{word}: score", told(points, None, f"{word} of each rung, with intervals"), scores),
-            Panel(f"{word}: trained minus twin", _gaps_told(differences, word), gaps),
+            Panel(f"{word}: score", curve_summary(points, None, f"{word} of each rung, with intervals"), scores),
+            Panel(f"{word}: trained minus twin", _gaps_summary(differences, word), gaps),
         ]
     caption = (
         "Rungs in the order of their strength, the weakest on top. Right of the line, trained units score above their "
@@ -229,29 +225,45 @@ def rung_by_rung(ladder: Ladder) -> Figure:
     )
 
 
-def _gaps_told(differences: Sequence[Row], word: str) -> str:
+def _gaps_summary(differences: Sequence[Row], word: str) -> str:
     parts = []
     for control in dict.fromkeys(row["control"] for row in differences):
-        own = [row["difference"] for row in differences if row["control"] == control and row["difference"] is not None]
-        if own:
-            above = sum(value > 0 for value in own)
+        gaps = [row["difference"] for row in differences if row["control"] == control and row["difference"] is not None]
+        if gaps:
+            above = sum(value > 0 for value in gaps)
             parts.append(
-                f"minus {control} {signed(min(own))} to {signed(max(own))}, above 0 in {above} of {len(own)} rungs"
+                f"minus {control} {signed(min(gaps))} to {signed(max(gaps))}, above 0 in {above} of {len(gaps)} rungs"
             )
     return f"{word}, trained {'; trained '.join(parts) or NONE}."
 
 
 def twins(ladder: Ladder, measure: str) -> list[dict[str, Any]]:
     """Each rung's score, its twins' and the differences."""
-    found = rows.points(ladder.run, ladder.name, ladder.axis, measure=measure, observer=ladder.observer)
-    return rows.twins(found)
+    points = rows.points(ladder.run, ladder.name, ladder.axis, measure=measure, observer=ladder.observer)
+    return rows.twins(points)
 
 
-def small_curve(ladder: Ladder, points: Sequence[Row], measure: str, verdict: Row | None, **more: Any) -> LayerChart:
+def small_curve(
+    ladder: Ladder,
+    points: Sequence[Row],
+    measure: str,
+    verdict: Row | None,
+    *,
+    scale: Range,
+    axis: str = "",
+    height: int = 200,
+) -> LayerChart:
     """A curve among several."""
-    options: dict[str, Any] = {"axis": ladder.axis, "score": score_title(measure), "height": 200} | more
-    said = ladder.said(options["axis"])
-    return charts.curve(points, kinds=ladder.shapes, chance=chance(measure), verdict=verdict, said=said, **options)
+    axis = axis or ladder.axis
+    return charts.curve(
+        points,
+        axis=axis,
+        axis_title=ladder.axis_title(axis),
+        score=score_axis(measure, scale),
+        kinds=ladder.shapes,
+        verdict=verdict,
+        height=height,
+    )
 
 
 def bands(ladder: Ladder) -> Figure:
@@ -265,7 +277,9 @@ def bands(ladder: Ladder) -> Figure:
     for band, points in shown.items():
         verdict = ladder.verdict(PLAIN, band=band)
         chart = small_curve(ladder, points, PLAIN, verdict, scale=charts.domain(*shown.values()))
-        panels.append(Panel(band, told(points, verdict, f"two_choice, band {band}"), chart, verdict_note(verdict)))
+        panels.append(
+            Panel(band, curve_summary(points, verdict, f"two_choice, band {band}"), chart, verdict_note(verdict))
+        )
     caption = (
         "Easy trials saturate: in the band extreme most units are read without fault. Harder bands ask about stimuli "
         "whose values lie closer together.",
@@ -287,7 +301,7 @@ def plain_and_matched(ladder: Ladder) -> Figure:
     for measure, points in shown.items():
         verdict = ladder.verdict(measure)
         chart = small_curve(ladder, points, measure, verdict, scale=charts.domain(*shown.values()), height=260)
-        panels.append(Panel(measure, told(points, verdict, measure), chart, verdict_note(verdict)))
+        panels.append(Panel(measure, curve_summary(points, verdict, measure), chart, verdict_note(verdict)))
     caption = (
         "two_choice asks about all pairs of queries (bands extreme, v90 and v75); two_choice_matched only about those "
         "that low-level statistics can't decide (v90 and v75). What untrained twins lose from left to right was never "
@@ -305,7 +319,8 @@ def plain_and_matched(ladder: Ladder) -> Figure:
 
 def by_observer(ladder: Ladder) -> Figure:
     """Both headlines for every observer."""
-    controls = {one["name"] for one in ladder.run.record["ladders"][ladder.name]["observers"] if one["control"]}
+    observers = ladder.run.record["ladders"][ladder.name]["observers"]
+    controls = {observer["name"] for observer in observers if observer["control"]}
     panels = []
     for observer in ladder.observers:
         role = "headline" if observer == ladder.observer else "control" if observer in controls else "beside it"
@@ -319,7 +334,12 @@ def by_observer(ladder: Ladder) -> Figure:
             chart = small_curve(ladder, points, measure, verdict, scale=scale, height=170)
             what = f"{word}, observer {observer} ({role})"
             panels.append(
-                Panel(f"{observer}: {word}", told(points, verdict, what), chart, f"{role}; {verdict_note(verdict)}")
+                Panel(
+                    f"{observer}: {word}",
+                    curve_summary(points, verdict, what),
+                    chart,
+                    f"{role}; {verdict_note(verdict)}",
+                )
             )
     caption = (
         "Each observer sees only its own kind of unit. The headline's observer is first, then others, then controls, "
@@ -348,7 +368,7 @@ def by_axis(ladder: Ladder) -> Figure:
             verdict = ladder.verdict(measure, axis=axis)
             chart = small_curve(ladder, points, measure, verdict, axis=axis, scale=charts.domain(points), height=190)
             what = f"{word} against {AXES[axis]}"
-            panels.append(Panel(f"{axis}: {word}", told(points, verdict, what), chart, verdict_note(verdict)))
+            panels.append(Panel(f"{axis}: {word}", curve_summary(points, verdict, what), chart, verdict_note(verdict)))
     caption = (
         "A shape survives any increasing rescaling of an axis, but not another order of the models. Accuracy "
         "saturates; parameters and compute are what a model costs, not what it can do.",
@@ -361,20 +381,20 @@ def by_axis(ladder: Ladder) -> Figure:
 def by_capacity(ladder: Ladder) -> Figure:
     """How many features an observer needs, rung by rung."""
     every = rows.plain(rows.capacities(ladder.run, ladder.name, observer=ladder.observer))
-    order = [one for one in rows.CAPACITY_ORDER if any(row["capacity"] == one for row in every)]
+    order = [capacity for capacity in rows.CAPACITY_ORDER if any(row["capacity"] == capacity for row in every)]
     panels = []
     for rung in ladder.order:
-        own = [row for row in every if row["rung"] == rung]
-        if not own:
+        rung_rows = [row for row in every if row["rung"] == rung]
+        if not rung_rows:
             continue
-        chart = charts.capacity(own, order, scale=charts.domain(every), chance=chance("two_choice_capacity"))
-        told_ = "; ".join(
+        chart = charts.capacity(rung_rows, order, scale=charts.domain(every), chance=chance("two_choice_capacity"))
+        summary = "; ".join(
             f"{control} "
-            + ", ".join(f"{row['capacity']}: {decimal(row['score'])}" for row in own if row["control"] == control)
-            for control in styles.controls_of(own)
-            if any(row["control"] == control for row in own)
+            + ", ".join(f"{row['capacity']}: {decimal(row['score'])}" for row in rung_rows if row["control"] == control)
+            for control in styles.controls_of(rung_rows)
+            if any(row["control"] == control for row in rung_rows)
         )
-        panels.append(Panel(rung, f"Score of {rung} by number of features. {told_}.", chart, ladder.kinds[rung]))
+        panels.append(Panel(rung, f"Score of {rung} by number of features. {summary}.", chart, ladder.kinds[rung]))
     caption = (
         "The score of an observer that may use 1, 2, 5, 20 or all features of its dictionary, rungs from weak to "
         "strong. "
@@ -399,10 +419,10 @@ def unit_spreads(ladder: Ladder) -> Figure:
         every = rows.plain(rows.spreads(ladder.run, ladder.name, measure))
         least = min([0.5, *(row["from"] for row in every)])
         for control, (colour, _) in styles.styles(ladder.controls).items():
-            own = [row for row in every if row["control"] == control]
-            if own:
-                chart = charts.strips(own, ladder.order, colour=colour, title=word, least=least)
-                panels.append(Panel(f"{word}: {control}", _spread_told(own, word, control), chart))
+            bins = [row for row in every if row["control"] == control]
+            if bins:
+                chart = charts.strips(bins, ladder.order, colour=colour, title=word, least=least)
+                panels.append(Panel(f"{word}: {control}", _spread_summary(bins, word, control), chart))
     caption = (
         "A strip for each rung, the weakest on top: the stronger the colour, the larger the share of its units (all "
         "layers and seeds together) in that part of the range. Units without a score are not in it; see coverage.",
@@ -416,9 +436,9 @@ def unit_spreads(ladder: Ladder) -> Figure:
     )
 
 
-def _spread_told(own: Sequence[Row], word: str, control: str) -> str:
-    units = sum(row["n"] for row in own)
-    high = sum(row["n"] for row in own if row["from"] >= 0.9)
+def _spread_summary(bins: Sequence[Row], word: str, control: str) -> str:
+    units = sum(row["n"] for row in bins)
+    high = sum(row["n"] for row in bins if row["from"] >= 0.9)
     return f"Spread of {units} {control} units over the range of {word}: {percent(high / units)} of them from 0.9 up."
 
 
@@ -426,37 +446,13 @@ def coverage(ladder: Ladder) -> Figure:
     """Which share of units could be measured, and how well halves agree."""
     points = [row for row in ladder.points(HEADLINES["predictable"]) if row["seed"] is None]
     chart = charts.by_rung(
-        points, ladder.order, value="coverage", title="share of units", scale=(0, 1), number=".1%", spread=18
+        points, ladder.order, value="coverage", axis=ValueAxis("share of units", (0, 1)), number=".1%", spread=18
     )
     shown = [row["coverage"] for row in points if row["control"] == TRAINED and row["coverage"] is not None]
     spoken = f"Coverage of trained rungs from {percent(min(shown))} to {percent(max(shown))}." if shown else "No units."
     panels = [Panel("coverage of the headlines", spoken, chart)]
     models = rows.plain(ladder.run.models.filter(ladder.run.models["ladder"] == ladder.name))
-    for word in HEADLINES:
-        seeds = [
-            {
-                "rung": one["rung"],
-                "seed": one["seed"],
-                "control": rows.CONTROLS.get(one["control"], one["control"]),
-                "reliability": one.get(f"{word}_reliability"),
-            }
-            for one in models
-        ]
-        there = [row["reliability"] for row in seeds if row["reliability"] is not None]
-        if there:
-            least = min([0.0, *there])
-            chart = charts.by_rung(
-                seeds,
-                ladder.order,
-                value="reliability",
-                title="rank correlation",
-                scale=(least, 1),
-                line=0,
-                number=".2f",
-                spread=18,
-            )
-            spoken = f"Reliability of {word}, model by model: {decimal(min(there))} to {decimal(max(there))}."
-            panels.append(Panel(f"reliability of {word}", spoken, chart))
+    panels += [panel for word in HEADLINES if (panel := _reliability(ladder, models, word))]
     caption = (
         "Coverage: the share of units that leave enough pairs of queries which low-level statistics can't decide; "
         "where it is small, a rung's score is that of an unusual few.",
@@ -474,7 +470,27 @@ def coverage(ladder: Ladder) -> Figure:
     )
 
 
-# the places of the page that figures stand in, which are named before they are made
+def _reliability(ladder: Ladder, models: Sequence[Row], word: str) -> Panel | None:
+    """The reliability of a headline, model by model; None where no model has one."""
+    seeds = [
+        {
+            "rung": model["rung"],
+            "seed": model["seed"],
+            "control": rows.CONTROLS.get(model["control"], model["control"]),
+            "reliability": model.get(f"{word}_reliability"),
+        }
+        for model in models
+    ]
+    there = [row["reliability"] for row in seeds if row["reliability"] is not None]
+    if not there:
+        return None
+    axis = ValueAxis("rank correlation", (min([0.0, *there]), 1), 0)
+    chart = charts.by_rung(seeds, ladder.order, value="reliability", axis=axis, number=".2f", spread=18)
+    spoken = f"Reliability of {word}, model by model: {decimal(min(there))} to {decimal(max(there))}."
+    return Panel(f"reliability of {word}", spoken, chart)
+
+
+# the anchor of each figure on the page, known before the figure is made
 MAKERS: dict[Callable[[Ladder], Figure], str] = {
     headline_curves: "curve",
     within_kinds: "kinds",

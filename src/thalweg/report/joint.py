@@ -27,13 +27,11 @@ def together(ladders: Sequence[Ladder]) -> Figure:
             [fit for ladder in ladders if (fit := _fit(ladder, measure))],
             names,
             title=AXIS,
-            score=f"{word}: {figures.score_title(measure)}",
-            scale=charts.domain(rows),
-            chance=figures.chance(measure),
+            score=figures.score_axis(measure, charts.domain(rows), word),
             floor=FLOOR,
             height=340,
         )
-        panels.append(Panel(word, _told(ladders, shown[word], measure, word), chart))
+        panels.append(Panel(word, _summary(ladders, shown[word], measure, word), chart))
     caption = (
         "All ladders on the one strength axis that they share: the bits that a model knows as a share of all "
         "that guessing by frequency leaves open. Filled: trained, with 95 % intervals; hollow: untrained twins. The "
@@ -56,7 +54,9 @@ def each(ladders: Sequence[Ladder]) -> Figure:
             verdict = ladder.verdict(measure)
             chart = figures.small_curve(ladder, points, measure, verdict, scale=charts.domain(points))
             title = f"{ladder.name}: {word}"
-            panels.append(Panel(title, figures.told(points, verdict, title), chart, figures.verdict_note(verdict)))
+            panels.append(
+                Panel(title, figures.curve_summary(points, verdict, title), chart, figures.verdict_note(verdict))
+            )
     caption = (
         "Each ladder on its own strength axis, with its verdict; the shapes of points are its kinds of rung, as in its "
         "own section.",
@@ -88,9 +88,9 @@ def _fit(ladder: Ladder, measure: str) -> Row | None:
     return {"ladder": ladder.name, "verdict": verdict["verdict"], "points": kept}
 
 
-def _told(ladders: Sequence[Ladder], shown: Sequence[Sequence[Row]], measure: str, word: str) -> str:
+def _summary(ladders: Sequence[Ladder], shown: Sequence[Sequence[Row]], measure: str, word: str) -> str:
     parts = [
-        figures.told(points, ladder.verdict(measure), f"{word} of {ladder.name}")
+        figures.curve_summary(points, ladder.verdict(measure), f"{word} of {ladder.name}")
         for ladder, points in zip(ladders, shown, strict=True)
     ]
     return " ".join(parts)

@@ -31,10 +31,10 @@ class Ladder:
     @property
     def strength(self) -> str:
         """What a bit of strength is on this ladder, in words."""
-        told: str = self.run.record["ladders"][self.name]["strength"]
-        return told
+        words: str = self.run.record["ladders"][self.name]["strength"]
+        return words
 
-    def said(self, axis: str) -> str:
+    def axis_title(self, axis: str) -> str:
         """The name of a strength axis where this ladder has its own."""
         return self.strength if axis == "bits" else ""
 
@@ -61,26 +61,26 @@ class Ladder:
             "observer": observer or self.observer,
             "band": band,
         }
-        return next((one for one in self.run.shape if all(one[name] == wanted[name] for name in wanted)), None)
+        return next((record for record in self.run.shape if all(record[name] == wanted[name] for name in wanted)), None)
 
     def points(self, measure: str, *, axis: str = "", observer: str = "", band: str = MEAN) -> list[Row]:
         """Scores of seeds and rungs with their twins'."""
-        found = rows.points(
+        frame = rows.points(
             self.run, self.name, axis or self.axis, measure=measure, observer=observer or self.observer, band=band
         )
-        return list(rows.plain(found))
+        return list(rows.plain(frame))
 
 
 def ladders(run: Run) -> Iterator[Ladder]:
     """The ladders of a run."""
     settings = run.record["settings"]
-    for name, told in run.record["ladders"].items():
+    for name, record in run.record["ladders"].items():
         yield Ladder(
             run=run,
             name=name,
             axis=settings["strength"],
-            observer=told["observers"][0]["name"],
-            observers=tuple(one["name"] for one in told["observers"]),
+            observer=record["observers"][0]["name"],
+            observers=tuple(observer["name"] for observer in record["observers"]),
             order=tuple(rows.rung_order(run, name, settings["strength"])),
             kinds=rows.kinds(run, name),
             controls=rows.controls(run, name),

@@ -72,13 +72,13 @@ class Table:
 
 def word(text: Any) -> Cell:
     """A cell of text."""
-    said = NONE if text is None or text == "" else str(text)
-    return Cell(said, said)
+    shown = NONE if text is None or text == "" else str(text)
+    return Cell(shown, shown)
 
 
-def number(value: Number, said: Callable[[Number], str]) -> Cell:
+def number(value: Number, form: Callable[[Number], str]) -> Cell:
     """A cell that holds a number; a missing one sorts last."""
-    return Cell(said(value), float("inf") if value is None or missing(value) else float(value))
+    return Cell(form(value), float("inf") if value is None or missing(value) else float(value))
 
 
 def estimate(row: Row | None) -> Cell:
@@ -90,34 +90,34 @@ def estimate(row: Row | None) -> Cell:
 
 def table(name: str, caption: str, lines: Iterable[dict[str, Cell]]) -> Table:
     """A table from lines that name their columns, all the same ones."""
-    found = list(lines)
-    columns = tuple(found[0]) if found else ()
-    return Table(name, caption, columns, tuple(tuple(line.values()) for line in found))
+    listed = list(lines)
+    columns = tuple(listed[0]) if listed else ()
+    return Table(name, caption, columns, tuple(tuple(line.values()) for line in listed))
 
 
-def verdict_line(one: Row) -> dict[str, Cell]:
+def verdict_line(verdict: Row) -> dict[str, Cell]:
     """One verdict with what it rests on."""
-    depth, lost = one["depth"], one["changes_without"]
-    stable = "yes" if one["stable_without_each"] else "no"
+    depth, lost = verdict["depth"], verdict["changes_without"]
+    stable = "yes" if verdict["stable_without_each"] else "no"
     size = f"{depth['shape']} {interval(depth['value'], depth['low'], depth['high'])}" if depth else NONE
     return {
-        "ladder": word(one["ladder"]),
-        "kind": word(one["kind"]),
-        "measure": word(one["headline"] or one["measure"]),
-        "verdict": word(one["verdict"]),
-        **{f"p {shape}": number(one["p_holm"].get(shape), p_value) for shape in SHAPES},
-        "p flat": number(one["p"].get("flat"), p_value),
+        "ladder": word(verdict["ladder"]),
+        "kind": word(verdict["kind"]),
+        "measure": word(verdict["headline"] or verdict["measure"]),
+        "verdict": word(verdict["verdict"]),
+        **{f"p {shape}": number(verdict["p_holm"].get(shape), p_value) for shape in SHAPES},
+        "p flat": number(verdict["p"].get("flat"), p_value),
         "best turn, its depth or height": Cell(size, depth["value"] if depth else float("inf")),
-        "least depth to be seen": number(one["minimum_detectable_depth"], decimal),
-        "n models": number(one["n_models"], whole),
+        "least depth to be seen": number(verdict["minimum_detectable_depth"], decimal),
+        "n models": number(verdict["n_models"], whole),
         "stable without each": word(f"{stable}; changes without {listing(lost)}" if lost else stable),
-        "by scatter": word("; ".join(f"{name}: {each['verdict']}" for name, each in one["sensitivity"].items())),
+        "by scatter": word("; ".join(f"{name}: {each['verdict']}" for name, each in verdict["sensitivity"].items())),
     }
 
 
 def headline_verdicts(run: Run) -> Table:
     """The verdicts on the headlines, over all kinds and within each."""
-    lines = [verdict_line(one) for one in run.shape if one["headline"]]
+    lines = [verdict_line(verdict) for verdict in run.shape if verdict["headline"]]
     return table("verdicts", "Verdicts on the headlines", [_without_ladder(run, line) for line in lines])
 
 
@@ -128,10 +128,10 @@ def _without_ladder(run: Run, line: dict[str, Cell]) -> dict[str, Cell]:
 def other_verdicts(run: Run) -> Table:
     """All other verdicts: by observer, band and strength axis."""
     lines = []
-    for one in run.shape:
-        if not one["headline"]:
-            about = {name: word(one[name]) for name in ("observer", "band", "axis")}
-            line = verdict_line(one)
+    for verdict in run.shape:
+        if not verdict["headline"]:
+            about = {name: word(verdict[name]) for name in ("observer", "band", "axis")}
+            line = verdict_line(verdict)
             line = {name: line[name] for name in ("ladder", "kind", "measure")} | about | line
             lines.append(_without_ladder(run, line))
     return table("other-verdicts", "Verdicts by observer, band and strength axis", lines)
@@ -139,13 +139,13 @@ def other_verdicts(run: Run) -> Table:
 
 def sentences(run: Run) -> list[dict[str, Any]]:
     """For each ladder and headline: the verdict over all kinds in one sentence, and those within each kind."""
-    found = []
+    records = []
     for ladder in run.record["ladders"]:
         for name, measure in HEADLINES.items():
-            own = [one for one in run.shape if one["ladder"] == ladder and one["headline"] == name]
-            overall = next((one for one in own if one["kind"] == ALL), None)
-            within = [one for one in own if one["kind"] != ALL]
-            found.append(
+            verdicts = [verdict for verdict in run.shape if verdict["ladder"] == ladder and verdict["headline"] == name]
+            overall = next((verdict for verdict in verdicts if verdict["kind"] == ALL), None)
+            within = [verdict for verdict in verdicts if verdict["kind"] != ALL]
+            records.append(
                 {
                     "ladder": ladder,
                     "headline": name,
@@ -157,26 +157,26 @@ def sentences(run: Run) -> list[dict[str, Any]]:
                         overall
                         and within
                         and overall["verdict"] != "cannot tell"
-                        and all(one["verdict"] != overall["verdict"] for one in within)
+                        and all(verdict["verdict"] != overall["verdict"] for verdict in within)
                     ),
                 }
             )
-    return found
+    return records
 
 
 def scores(ladder: Ladder) -> list[dict[str, str]]:
     """For each headline, the score of a ladder's one model in a sentence, beside its twins'."""
-    found = []
+    records = []
     for word, measure in HEADLINES.items():
-        own = {row["control"]: row for row in ladder.points(measure) if row["seed"] is None}
-        trained = own.pop("trained", {})
-        twins = listing([f"{control} {_scored(row)}" for control, row in own.items()])
+        by_control = {row["control"]: row for row in ladder.points(measure) if row["seed"] is None}
+        trained = by_control.pop("trained", {})
+        twins = listing([f"{control} {_scored(row)}" for control, row in by_control.items()])
         sentence = (
             f"{_scored(trained)}, the mean over layers of the mean over units; {percent(trained.get('coverage'))} of "
             f"{trained.get('n_units', 0):,} units could be measured. Its twins: {twins or 'none'}."
         )
-        found.append({"headline": word, "score": decimal(trained.get("score")), "sentence": sentence})
-    return found
+        records.append({"headline": word, "score": decimal(trained.get("score")), "sentence": sentence})
+    return records
 
 
 def _scored(row: Row) -> str:
@@ -187,14 +187,14 @@ def beside_rotation(row: Row) -> str:
     """Where a rung's neurons stand beside their rotation, by intervals that do or do not overlap; an interval without
     width, that of a single unit, says nothing.
     """
-    own, rotated = row.get(TRAINED), row.get(ROTATED)
-    if not own or not rotated or any(missing(one[end]) for one in (own, rotated) for end in ("low", "high")):
+    trained, rotated = row.get(TRAINED), row.get(ROTATED)
+    if not trained or not rotated or any(missing(each[end]) for each in (trained, rotated) for end in ("low", "high")):
         return NONE
-    if own["low"] == own["high"] or rotated["low"] == rotated["high"]:
+    if trained["low"] == trained["high"] or rotated["low"] == rotated["high"]:
         return NONE
-    if own["low"] > rotated["high"]:
+    if trained["low"] > rotated["high"]:
         return ABOVE
-    return BELOW if own["high"] < rotated["low"] else LEVEL
+    return BELOW if trained["high"] < rotated["low"] else LEVEL
 
 
 def twins(ladder: Ladder, headline: str) -> Table:
@@ -219,8 +219,8 @@ def twins(ladder: Ladder, headline: str) -> Table:
 
 def basis_sentence(ladder: Ladder, headline: str) -> str:
     """On how many rungs the basis of neurons is special, in words."""
-    said = {row["rung"]: beside_rotation(row) for row in figures.twins(ladder, HEADLINES[headline])}
-    named = {place: [rung for rung, one in said.items() if one == place] for place in (ABOVE, LEVEL, BELOW)}
+    standing = {row["rung"]: beside_rotation(row) for row in figures.twins(ladder, HEADLINES[headline])}
+    named = {level: [rung for rung, where in standing.items() if where == level] for level in (ABOVE, LEVEL, BELOW)}
     total = sum(map(len, named.values()))
     if not total:
         return f"{headline}: no rung can be compared with its rotation."
@@ -235,31 +235,33 @@ def basis_sentence(ladder: Ladder, headline: str) -> str:
 
 def models(ladder: Ladder, controls: Sequence[str]) -> Table:
     """The models of a ladder: what they are, how strong, how training ended, and their scores."""
-    found = rows.plain(
+    shown = rows.plain(
         ladder.run.models.filter((pl.col("ladder") == ladder.name) & pl.col("control").is_in(controls)).sort(
             "order", "control", "seed"
         )
     )
-    has = set(found[0]) if found else set()
+    has = set(shown[0]) if shown else set()
     lines = []
-    for one in found:
-        line = {"rung": word(one["rung"]), "kind": word(one["kind"]), "seed": number(one["seed"], whole)}
+    for model in shown:
+        line = {"rung": word(model["rung"]), "kind": word(model["kind"]), "seed": number(model["seed"], whole)}
         if len(controls) > 1:
-            line["model"] = word(rows.CONTROLS.get(one["control"], one["control"]))
+            line["model"] = word(rows.CONTROLS.get(model["control"], model["control"]))
         line |= {
-            axis: number(one[axis], _said(axis)) for axis in AXES if any(every.get(axis) is not None for every in found)
+            axis: number(model[axis], _axis_form(axis))
+            for axis in AXES
+            if any(every.get(axis) is not None for every in shown)
         }
-        for name, said in TRAINING.items():
+        for name, form in TRAINING.items():
             if name in has:
-                line[name.replace("_", " ")] = number(one[name], said)
-        if len({one.get("stopped") for one in found}) > 1:
-            line["stopped because"] = word(one["stopped"])
+                line[name.replace("_", " ")] = number(model[name], form)
+        if len({model.get("stopped") for model in shown}) > 1:
+            line["stopped because"] = word(model["stopped"])
         for name in HEADLINES:
-            line[name] = estimate({"score": one[name], "low": one[f"{name}_low"], "high": one[f"{name}_high"]})
-            line[f"coverage, {name}"] = number(one[f"{name}_coverage"], percent)
-            line[f"reliability, {name}"] = number(one[f"{name}_reliability"], decimal)
-        line["units"] = number(one["n_units"], whole)
-        line["units without trials"] = number(one["n_failed"], whole)
+            line[name] = estimate({"score": model[name], "low": model[f"{name}_low"], "high": model[f"{name}_high"]})
+            line[f"coverage, {name}"] = number(model[f"{name}_coverage"], percent)
+            line[f"reliability, {name}"] = number(model[f"{name}_reliability"], decimal)
+        line["units"] = number(model["n_units"], whole)
+        line["units without trials"] = number(model["n_failed"], whole)
         lines.append(line)
     who = "twins" if len(controls) > 1 else "models"
     return table(who, f"The {'twins' if who == 'twins' else 'trained models'}", lines)
@@ -274,7 +276,7 @@ TRAINING: dict[str, Callable[[Number], str]] = {
 }
 
 
-def _said(axis: str) -> Callable[[Number], str]:
+def _axis_form(axis: str) -> Callable[[Number], str]:
     return lambda value: decimal(value, 3) if axis == "accuracy" else on_axis(axis, value)
 
 
@@ -284,26 +286,25 @@ def endings(ladder: Ladder) -> str:
         return ""
     trained = ladder.run.models.filter((pl.col("ladder") == ladder.name) & (pl.col("control") == "trained"))
     counted = trained.group_by("stopped").len().sort("len", "stopped", descending=[True, False])
-    said = [f"{reason or 'not said'} ({count_of_models(count)})" for reason, count in counted.iter_rows()]
-    return "; ".join(said)
+    reasons = [f"{reason or 'not said'} ({count_of_models(count)})" for reason, count in counted.iter_rows()]
+    return "; ".join(reasons)
 
 
 def absent(ladder: Ladder) -> Table:
     """How many units have no score, and why."""
-    order = {measure: place for place, measure in enumerate(MEASURES)}
-    found = rows.absent(ladder.run, ladder.name).to_dicts()
-    controls = ladder.controls
+    order = {measure: index for index, measure in enumerate(MEASURES)}
     reasons: dict[tuple[str, str], dict[str, Row]] = {}
-    for one in found:
-        reasons.setdefault((one["measure"], one["note"]), {})[one["control"]] = one
+    for row in rows.absent(ladder.run, ladder.name).to_dicts():
+        reasons.setdefault((row["measure"], row["note"]), {})[row["control"]] = row
     lines = []
     for (measure, note), by_control in sorted(reasons.items(), key=lambda item: (order.get(item[0][0], 99), item[0])):
-        rungs = {rung for one in by_control.values() for rung in one["which"]}
+        rungs = {rung for row in by_control.values() for rung in row["which"]}
+        counts = {control: by_control.get(control, {}).get("n", 0) for control in ladder.controls}
         lines.append(
             {
                 "measure": word(measure),
                 "reason": word(note),
-                **{f"units, {one}": number(by_control.get(one, {}).get("n", 0), whole) for one in controls},
+                **{f"units, {control}": number(count, whole) for control, count in counts.items()},
                 "in rungs": number(len(rungs), whole),
             }
         )
@@ -312,20 +313,22 @@ def absent(ladder: Ladder) -> Table:
 
 def observers(run: Run) -> Table:
     """Who answered, on which ladders, and what each sees."""
-    found: dict[str, dict[str, Any]] = {}
-    for ladder, told in run.record["ladders"].items():
-        for place, one in enumerate(told["observers"]):
-            role = "headline" if place == 0 else "control" if one["control"] else "beside it"
-            found.setdefault(one["name"], {**one, "role": role, "ladders": []})["ladders"].append(ladder)
+    by_name: dict[str, dict[str, Any]] = {}
+    for ladder, about in run.record["ladders"].items():
+        for index, observer in enumerate(about["observers"]):
+            role = "headline" if index == 0 else "control" if observer["control"] else "beside it"
+            by_name.setdefault(observer["name"], {**observer, "role": role, "ladders": []})["ladders"].append(ladder)
     lines = (
         {
             "observer": word(name),
-            "version": number(one["version"], whole),
-            "role": word(one["role"]),
-            "ladder": word(", ".join(one["ladders"])),
-            "sees": word(sees(name) + (f" A relative of {', '.join(kin)}." if (kin := one.get("relatives")) else "")),
+            "version": number(observer["version"], whole),
+            "role": word(observer["role"]),
+            "ladder": word(", ".join(observer["ladders"])),
+            "sees": word(
+                sees(name) + (f" A relative of {', '.join(kin)}." if (kin := observer.get("relatives")) else "")
+            ),
         }
-        for name, one in found.items()
+        for name, observer in by_name.items()
     )
     return table("observers", "The observers", [_without_ladder(run, line) for line in lines])
 
@@ -336,18 +339,20 @@ def measures(run: Run) -> Table:
     order = [name for name in MEASURES if name in there] + sorted(there - set(MEASURES))
     lines = []
     for name in order:
-        one = MEASURES.get(name)
-        reach = f"{one.range[0]:g} to {one.range[1]:g}".replace("-", "−") if one else NONE
+        measure = MEASURES.get(name)
+        reach = f"{measure.range[0]:g} to {measure.range[1]:g}".replace("-", "−") if measure else NONE
         lines.append(
             {
                 "measure": word(name),
-                "version": number(one.version if one else None, whole),
-                "headline": word(one.headline if one else None),
+                "version": number(measure.version if measure else None, whole),
+                "headline": word(measure.headline if measure else None),
                 "meaning": word(meaning(name)),
                 "range": word(reach),
-                "chance": number(one.chance if one else None, lambda value: NONE if value is None else f"{value:g}"),
-                "more is": word(one.higher_is if one else None),
-                "source": word(one.cite if one else None),
+                "chance": number(
+                    measure.chance if measure else None, lambda value: NONE if value is None else f"{value:g}"
+                ),
+                "more is": word(measure.higher_is if measure else None),
+                "source": word(measure.cite if measure else None),
             }
         )
     return table("measures", "The measures", lines)
@@ -356,9 +361,9 @@ def measures(run: Run) -> Table:
 def about(run: Run) -> dict[str, list[tuple[str, str]]]:
     """What the numbers rest on: settings, stimuli with their hashes, versions."""
     record, stimuli = run.record, []
-    for name, one in record["ladders"].items():
-        counts = ", ".join(f"{whole(count)} {part}" for part, count in one["stimuli"].items())
-        stimuli += [(name, counts), (f"{name}, hash", one["data_hash"])]
+    for name, ladder in record["ladders"].items():
+        counts = ", ".join(f"{whole(count)} {part}" for part, count in ladder["stimuli"].items())
+        stimuli += [(name, counts), (f"{name}, hash", ladder["data_hash"])]
     return {
         "Settings": [(name, _value(value)) for name, value in record["settings"].items()],
         "Stimuli": stimuli,

@@ -48,8 +48,8 @@ class Drawn:
 
     def files(self) -> dict[str, Figure]:
         """The figures by the names of their files."""
-        found = {_file_name(ladder, figure): figure for ladder, made in self.ladders.items() for figure in made}
-        return {**{f"0-{figure.name}": figure for figure in self.joint}, **found}
+        by_ladder = {_file_name(ladder, figure): figure for ladder, made in self.ladders.items() for figure in made}
+        return {**{f"0-{figure.name}": figure for figure in self.joint}, **by_ladder}
 
 
 def render(run: Run) -> str:
@@ -78,9 +78,9 @@ def write_report(run: Run, path: str | Path | None = None, *, workers: int | Non
         drawn = _drawn(run)
         files = [(path.parent / "figures" / name, figure) for name, figure in drawn.files().items() if figure.panels]
         lost = {}
-        for place, failure in engine.run(_export, files, engine.EngineConfig(workers=workers)):
+        for index, failure in engine.run(_export, files, engine.EngineConfig(workers=workers)):
             if failure:
-                lost[files[place][0].name] = failure
+                lost[files[index][0].name] = failure
         with replacing(path) as beside:
             beside.write_text(_page(run, drawn, lost), encoding="utf-8", errors="backslashreplace")
     except OSError as refused:
@@ -130,11 +130,11 @@ def _drawn(run: Run) -> Drawn:
 def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})) -> str:
     """The page around the figures. `lost` are those that could not be written as files, with the reason."""
     sections = [
-        _section(ladder, made, f"ladder-{place}") for place, (ladder, made) in enumerate(drawn.ladders.items(), 1)
+        _section(ladder, made, f"ladder-{index}") for index, (ladder, made) in enumerate(drawn.ladders.items(), 1)
     ]
     together = [_figure(figure, figure.name) for figure in drawn.joint]
-    shown = [*together, *(one for each in sections for one in each["figures"].values())]
-    told = {
+    shown = [*together, *(figure for each in sections for figure in each["figures"].values())]
+    context = {
         "title": f"thalweg: {', '.join(ladder.name for ladder in drawn.ladders)}",
         "style": (HERE / "style.css").read_text(encoding="utf-8"),
         "script": (HERE / "page.js").read_text(encoding="utf-8"),
@@ -158,7 +158,7 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
         "measures": listings.measures(run),
         "glossary": text.GLOSSARY,
     }
-    return _environment().get_template("page.html.j2").render(told)
+    return _environment().get_template("page.html.j2").render(context)
 
 
 def _alone(drawn: Drawn) -> bool:
@@ -168,8 +168,8 @@ def _alone(drawn: Drawn) -> bool:
 
 def _file_name(ladder: Ladder, figure: Figure) -> str:
     """A name for a figure's files, whatever the ladder is called."""
-    place = list(ladder.run.record["ladders"]).index(ladder.name) + 1
-    return f"{place}-{re.sub('[^A-Za-z0-9_-]+', '-', ladder.name).strip('-')[:40] or 'ladder'}-{figure.name}"
+    position = list(ladder.run.record["ladders"]).index(ladder.name) + 1
+    return f"{position}-{re.sub('[^A-Za-z0-9_-]+', '-', ladder.name).strip('-')[:40] or 'ladder'}-{figure.name}"
 
 
 @functools.cache
@@ -194,11 +194,11 @@ def _environment() -> jinja2.Environment:
 
 def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
     """All that the page shows of one ladder."""
-    told = ladder.run.record["ladders"][ladder.name]
+    about = ladder.run.record["ladders"][ladder.name]
     return {
         "id": anchor,
         "name": ladder.name,
-        "description": told["description"],
+        "description": about["description"],
         "rungs": len(ladder.order),
         "kinds": list(ladder.shapes),
         "figures": {figure.name: _figure(figure, f"{anchor}-{figure.name}") for figure in made},
@@ -214,7 +214,9 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
 
 def _twins(ladder: Ladder) -> list[str]:
     """The controls of a ladder but the trained models, as the tables call them."""
-    return [one for one in ladder.run.models.filter(ladder=ladder.name)["control"].unique() if one != "trained"]
+    return [
+        control for control in ladder.run.models.filter(ladder=ladder.name)["control"].unique() if control != "trained"
+    ]
 
 
 def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
@@ -230,11 +232,11 @@ def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
         "columns": figure.columns,
         "controls": [
             {
-                "name": one,
-                "style": re.sub("^var\\(--|\\)$", "", controls[one][0]),
-                "shape": controls[one][1] if figure.control_shapes else "circle",
+                "name": control,
+                "style": re.sub("^var\\(--|\\)$", "", controls[control][0]),
+                "shape": controls[control][1] if figure.control_shapes else "circle",
             }
-            for one in figure.controls
+            for control in figure.controls
         ]
         + [
             {"name": name, "style": re.sub("^var\\(--|\\)$", "", colour), "shape": shape}
@@ -243,12 +245,12 @@ def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
         "kinds": [{"name": kind, "shape": shape} for kind, shape in (figure.kinds or {}).items()],
         "panels": [
             {
-                "id": f"{anchor}-{place}",
+                "id": f"{anchor}-{index}",
                 "title": panel.title,
                 "note": panel.note,
                 "summary": panel.summary,
                 "specification": charts.specification(panel, figure.controls),
             }
-            for place, panel in enumerate(figure.panels, 1)
+            for index, panel in enumerate(figure.panels, 1)
         ],
     }

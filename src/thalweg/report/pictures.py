@@ -19,30 +19,30 @@ WORDS = {measure: word for word, measure in HEADLINES.items()}
 def gallery(ladder: Ladder) -> list[dict[str, Any]]:
     """The rungs from weak to strong, each with its units; of several seeds, the first is shown."""
     every = ladder.run.gallery.filter(pl.col("ladder") == ladder.name)
-    found = []
+    rungs = []
     for rung in ladder.order:
-        own = every.filter(pl.col("rung") == rung)
-        if own.is_empty():
+        shown = every.filter(pl.col("rung") == rung)
+        if shown.is_empty():
             continue
-        own = own.filter(pl.col("seed") == own["seed"].min())
-        units = _units(own)
+        shown = shown.filter(pl.col("seed") == shown["seed"].min())
+        units = _units(shown)
         summary = ", ".join(f"{unit['places']} {unit['score']}" for unit in units)
-        found.append(
-            {"rung": rung, "kind": ladder.kinds[rung], "seed": own["seed"][0], "units": units, "summary": summary}
+        rungs.append(
+            {"rung": rung, "kind": ladder.kinds[rung], "seed": shown["seed"][0], "units": units, "summary": summary}
         )
-    return found
+    return rungs
 
 
 def _units(shown: pl.DataFrame) -> list[dict[str, Any]]:
     """The best, median and worst unit; one that has several of these places is shown once."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    for place in PLACES:
-        rows = shown.filter(pl.col("place") == place)
+    units: dict[tuple[str, int], dict[str, Any]] = {}
+    for standing in PLACES:
+        rows = shown.filter(pl.col("place") == standing)
         if rows.is_empty():
             continue
-        unit = found.setdefault((rows["layer"][0], rows["unit"][0]), _unit(rows) | {"places": []})
-        unit["places"].append(place)
-    return [unit | {"places": listing(unit["places"])} for unit in found.values()]
+        unit = units.setdefault((rows["layer"][0], rows["unit"][0]), _unit(rows) | {"places": []})
+        unit["places"].append(standing)
+    return [unit | {"places": listing(unit["places"])} for unit in units.values()]
 
 
 def _unit(shown: pl.DataFrame) -> dict[str, Any]:
@@ -58,8 +58,8 @@ def _unit(shown: pl.DataFrame) -> dict[str, Any]:
         "unit": first["unit"],
         "measure": WORDS.get(first["measure"], first["measure"]),
         "score": decimal(first["value"]),
-        "high": [_shown(one, "a high reference", ends) for one in by_role.get("high reference", [])],
-        "low": [_shown(one, "a low reference", ends) for one in by_role.get("low reference", [])],
+        "high": [_shown(stimulus, "a high reference", ends) for stimulus in by_role.get("high reference", [])],
+        "low": [_shown(stimulus, "a low reference", ends) for stimulus in by_role.get("low reference", [])],
         "trial": [
             _shown(query, f"query {letter}", ends) | {"letter": letter}
             for letter, query in zip("AB", queries, strict=False)

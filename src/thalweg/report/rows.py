@@ -1,6 +1,6 @@
 """The rows that the report shows: joins, filters and orders of a run's tables, and nothing that is not in them.
 
-Two things look like computing and are not: a rung's place on the strength axis is the mean of its seeds' places, as in
+Two things look like computing and are not: a rung's strength is the mean of its seeds' strengths, as in
 its verdict, and twins are set beside the trained model with the difference of the two scores.
 """
 
@@ -30,7 +30,7 @@ def plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def strengths(run: Run, ladder: str, axis: str) -> pl.DataFrame:
-    """Where the trained models of a ladder stand on a strength axis, and their accuracy: a row a seed."""
+    """Strength on an axis and accuracy of the trained models of a ladder: a row a seed."""
     return run.models.filter((pl.col("ladder") == ladder) & (pl.col("control") == "trained")).select(
         "rung",
         pl.col("seed").cast(pl.Int32),
@@ -39,8 +39,8 @@ def strengths(run: Run, ladder: str, axis: str) -> pl.DataFrame:
     )
 
 
-def places(seeds: pl.DataFrame) -> pl.DataFrame:
-    """Where rungs stand: at the mean of their seeds."""
+def rung_strengths(seeds: pl.DataFrame) -> pl.DataFrame:
+    """The strength of each rung: the mean of its seeds."""
     return seeds.group_by("rung", maintain_order=True).agg(
         pl.lit(WHOLE, pl.Int32).alias("seed"), pl.col("strength").mean(), pl.col("accuracy").mean()
     )
@@ -64,35 +64,25 @@ def points(
     if capacity is not None:
         keep = keep & (pl.col("capacity") == capacity)
     rows = run.scores.filter(keep).with_columns(pl.col("seed").cast(pl.Int32).fill_null(WHOLE))
-    seeds = strengths(run, ladder, axis)
-    scored = rows.filter((pl.col("control") == "trained") & (pl.col("seed") != WHOLE) & pl.col("score").is_not_nan())
-    judged = seeds.join(scored, on=["rung", "seed"], how="semi")
-    others = seeds.join(judged, on="rung", how="anti")
-    along = pl.concat([seeds, places(judged), places(others)])
-    joined = rows.join(along, on=["rung", "seed"], how="left").with_columns(
+    joined = rows.join(_along(rows, strengths(run, ladder, axis)), on=["rung", "seed"], how="left").with_columns(
         pl.col("control").replace(CONTROLS),
         pl.when(pl.col("seed") == WHOLE).then(None).otherwise(pl.col("seed")).alias("seed"),
     )
     order = [*dict.fromkeys((*CONTROLS.values(), *controls(run, ladder)))]
     rank = pl.col("control").replace_strict(order, range(len(order)), default=len(order), return_dtype=pl.Int32)
-    return (
-        joined.with_columns(rank.alias("rank"))
-        .sort("strength", "rung", "rank", "seed", nulls_last=True)
-        .select(
-            "rung",
-            "kind",
-            "control",
-            "seed",
-            "strength",
-            "accuracy",
-            "score",
-            "low",
-            "high",
-            "coverage",
-            "n_units",
-            "n_measured",
-        )
+    ranked = joined.with_columns(rank.alias("rank"))
+    return ranked.sort("strength", "rung", "rank", "seed", nulls_last=True).select(
+        *("rung", "kind", "control", "seed", "strength", "accuracy"),
+        *("score", "low", "high", "coverage", "n_units", "n_measured"),
     )
+
+
+def _along(rows: pl.DataFrame, seeds: pl.DataFrame) -> pl.DataFrame:
+    """The strengths of seeds, and of rungs: the mean over seeds that have a score, over all where none has."""
+    scored = rows.filter((pl.col("control") == "trained") & (pl.col("seed") != WHOLE) & pl.col("score").is_not_nan())
+    judged = seeds.join(scored, on=["rung", "seed"], how="semi")
+    others = seeds.join(judged, on="rung", how="anti")
+    return pl.concat([seeds, rung_strengths(judged), rung_strengths(others)])
 
 
 def rungs(frame: pl.DataFrame) -> pl.DataFrame:
@@ -102,7 +92,7 @@ def rungs(frame: pl.DataFrame) -> pl.DataFrame:
 
 def rung_order(run: Run, ladder: str, axis: str) -> list[str]:
     """The ladder's rungs, the weakest first."""
-    return places(strengths(run, ladder, axis)).sort("strength", "rung", nulls_last=True)["rung"].to_list()
+    return rung_strengths(strengths(run, ladder, axis)).sort("strength", "rung", nulls_last=True)["rung"].to_list()
 
 
 def kinds(run: Run, ladder: str) -> dict[str, str]:
@@ -115,26 +105,26 @@ def controls(run: Run, ladder: str) -> tuple[str, ...]:
     """The controls that a ladder has, the trained models first."""
     there = run.models.filter(pl.col("ladder") == ladder)["control"].unique(maintain_order=True).to_list()
     others = (name for name in there if name not in CONTROLS)  # twins that only this ladder has
-    return (*(said for name, said in CONTROLS.items() if name in there), *others)
+    return (*(label for name, label in CONTROLS.items() if name in there), *others)
 
 
 def twins(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """For each rung its score with interval and coverage, its twins', and the differences: trained minus twin."""
-    found: dict[str, dict[str, Any]] = {}
+    by_rung: dict[str, dict[str, Any]] = {}
     for row in plain(rungs(frame)):
-        place = found.setdefault(row["rung"], {"rung": row["rung"], "kind": row["kind"], "strength": row["strength"]})
-        place[row["control"]] = row
-    for row in found.values():
+        entry = by_rung.setdefault(row["rung"], {"rung": row["rung"], "kind": row["kind"], "strength": row["strength"]})
+        entry[row["control"]] = row
+    for row in by_rung.values():
         for control in [*CONTROLS.values(), *frame["control"].unique(maintain_order=True)][1:]:
             pair = row.get("trained", {}).get("score"), row.get(control, {}).get("score")
             row[f"minus_{control}"] = None if None in pair else round(pair[0] - pair[1], DIGITS)
-    return list(found.values())
+    return list(by_rung.values())
 
 
 def layers(run: Run, ladder: str, measure: str, *, observer: str) -> list[dict[str, Any]]:
     """Each layer's score in the models of a ladder and their twins, in the order of the layers."""
     keep = (pl.col("ladder") == ladder) & (pl.col("measure") == measure) & (pl.col("observer") == observer)
-    found = (
+    shown = (
         run.layers.filter(keep)
         .sort("depth", maintain_order=True)
         .with_columns(
@@ -143,7 +133,7 @@ def layers(run: Run, ladder: str, measure: str, *, observer: str) -> list[dict[s
             (pl.col("n_measured") / pl.col("n_units")).alias("coverage"),
         )
     )
-    return list(plain(found.select("rung", "control", "score", "low", "high", "coverage", "n_units")))
+    return list(plain(shown.select("rung", "control", "score", "low", "high", "coverage", "n_units")))
 
 
 def capacities(run: Run, ladder: str, *, observer: str) -> pl.DataFrame:

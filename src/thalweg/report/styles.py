@@ -72,15 +72,15 @@ def config(*, legend: bool) -> dict[str, Any]:
 
 def others(controls: Iterable[str]) -> list[str]:
     """The twins that only this ladder has, in order."""
-    return [one for one in dict.fromkeys(controls) if one not in COLOURS]
+    return [control for control in dict.fromkeys(controls) if control not in COLOURS]
 
 
 def styles(controls: Iterable[str]) -> dict[str, tuple[str, str]]:
     """The colour and the shape of each control that is known everywhere, and of those that only a ladder has."""
-    found = dict(zip(COLOURS, zip(COLOURS.values(), CONTROL_SHAPES, strict=True), strict=True))
-    for place, name in enumerate(others(controls)):
-        found[name] = OTHERS[place % len(OTHERS)], OTHER_SHAPES[place % len(OTHER_SHAPES)]
-    return found
+    chosen = dict(zip(COLOURS, zip(COLOURS.values(), CONTROL_SHAPES, strict=True), strict=True))
+    for index, name in enumerate(others(controls)):
+        chosen[name] = OTHERS[index % len(OTHERS)], OTHER_SHAPES[index % len(OTHER_SHAPES)]
+    return chosen
 
 
 def controls_of(rows: Iterable[Row]) -> list[str]:
@@ -90,12 +90,12 @@ def controls_of(rows: Iterable[Row]) -> list[str]:
 
 def shapes(kinds: Iterable[str]) -> dict[str, str]:
     """A shape for each kind of rung."""
-    return {kind: SHAPES[place % len(SHAPES)] for place, kind in enumerate(kinds)}
+    return {kind: SHAPES[index % len(SHAPES)] for index, kind in enumerate(kinds)}
 
 
 def ladder_styles(ladders: Sequence[str]) -> dict[str, tuple[str, str]]:
     """A colour and a shape for each ladder."""
     return {
-        name: (LADDER_COLOURS[place % len(LADDER_COLOURS)], SHAPES[place % len(SHAPES)])
-        for place, name in enumerate(ladders)
+        name: (LADDER_COLOURS[index % len(LADDER_COLOURS)], SHAPES[index % len(SHAPES)])
+        for index, name in enumerate(ladders)
     }

@@ -69,8 +69,8 @@ def signed(value: Number, digits: int = 2) -> str:
     """A difference, with its sign."""
     if value is None or missing(value):
         return NONE
-    said = f"{value:+.{digits}f}"
-    return (said if float(said) else said[1:]).replace("-", MINUS)
+    text = f"{value:+.{digits}f}"
+    return (text if float(text) else text[1:]).replace("-", MINUS)
 
 
 def percent(value: Number) -> str:
@@ -133,20 +133,21 @@ def sees(observer: str) -> str:
 
 def command(record: Mapping[str, Any]) -> str:
     """What makes the run again: a line for the shell or, where ladders or observers are the user's own, for Python."""
-    told, ladders = dict(record["settings"]), list(record["ladders"])
-    asked = [one for one in told.get("observer", ()) if one not in _parts(told["observer"])]
-    told["observer"] = asked  # an observer brings its parts along
+    settings, ladders = dict(record["settings"]), list(record["ladders"])
+    asked = [name for name in settings.get("observer", ()) if name not in _parts(settings["observer"])]
+    settings["observer"] = asked  # an observer brings its parts along
+    usual = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
     changed = {
-        one.name: told[one.name]
-        for one in fields(Settings)
-        if one.name in told and one.default is not MISSING and _listed(told[one.name]) != _listed(one.default)
+        name: settings[name]
+        for name, default in usual.items()
+        if name in settings and _listed(settings[name]) != _listed(default)
     }
-    own = [one for one in asked if one not in OBSERVERS]
+    unregistered = [name for name in asked if name not in OBSERVERS]
     call = [word for ladder in record["ladders"].values() for word in ladder.get("call", ())]
-    if call and not own:
+    if call and not unregistered:
         kept = {name: value for name, value in changed.items() if name not in OF_LADDERS}
         return shlex.join(["thalweg", *call, *_flags(kept)])
-    if own or not all(map(ships, ladders)):
+    if unregistered or not all(map(ships, ladders)):
         arguments = [f"<ladder {ladder!r}>" if not ships(ladder) else repr(ladder) for ladder in ladders]
         named = [f"{name}={value!r}" for name, value in changed.items()]
         return f"thalweg.survey({', '.join([*arguments, *named])})"
@@ -161,7 +162,7 @@ def _flags(settings: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             words += [flag] if value else [f"--no-{name}"]
         else:
-            words += [word for one in _listed(value) for word in (flag, str(one))]
+            words += [word for item in _listed(value) for word in (flag, str(item))]
     return words
 
 
@@ -170,4 +171,4 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _parts(observers: Sequence[str]) -> set[str]:
-    return {part for one in observers if one in OBSERVERS for part in OBSERVERS[one].parts}
+    return {part for observer in observers if observer in OBSERVERS for part in OBSERVERS[observer].parts}
