@@ -21,40 +21,40 @@ from thalweg.stimuli.base import Stimuli
 PIECE = 250  # stimuli embedded at once: a fixed number, so that any number of workers gives the same bytes
 
 
-def embed_pool(pool: Stimuli, observers: tuple[Observer, ...], told: Settings, stages: Stages) -> dict[str, Path]:
+def embed_pool(pool: Stimuli, observers: tuple[Observer, ...], settings: Settings, stages: Stages) -> dict[str, Path]:
     """Files that hold the observers' feature vectors of the pool, from the cache where it has them."""
     content = pool.content_hash()
-    sources = [one for one in observers if one.features]
+    sources = [observer for observer in observers if observer.features]
     files = {
-        one.name: told.cache.absolute()
-        / f"{file_name(one.name)}-{one.version}-{digest(_makes(one, pool), content)}.safetensors"
-        for one in sources
+        observer.name: settings.cache.absolute()
+        / f"{file_name(observer.name)}-{observer.version}-{digest(_makes(observer, pool), content)}.safetensors"
+        for observer in sources
     }
     jobs = []
-    for one in sources:
-        if not _whole(files[one.name]):
-            size = PIECE if one.piecewise else len(pool)
-            jobs += [(one, pool.take(piece)) for piece in torch.arange(len(pool)).split(size)]
+    for observer in sources:
+        if not _whole(files[observer.name]):
+            size = PIECE if observer.piecewise else len(pool)
+            jobs += [(observer, pool.take(piece)) for piece in torch.arange(len(pool)).split(size)]
     if jobs:
-        writable(told.cache, "--cache")
+        writable(settings.cache, "--cache")
     parts: dict[str, dict[int, Features]] = {}  # of the observers whose last piece is not there yet
-    pieces = Counter(one.name for one, _ in jobs)
+    pieces = Counter(observer.name for observer, _ in jobs)
     with stages("embed", len(jobs)) as advance:
-        for place, part in engine.run(_look, jobs, told.engine_config):
-            one = jobs[place][0]
-            mine = parts.setdefault(one.name, {})
-            mine[place] = part
-            if len(mine) == pieces[one.name]:
-                _keep_features(one, parts.pop(one.name), files[one.name])
+        for index, part in engine.run(_look, jobs, settings.engine_config):
+            observer = jobs[index][0]
+            mine = parts.setdefault(observer.name, {})
+            mine[index] = part
+            if len(mine) == pieces[observer.name]:
+                _keep_features(observer, parts.pop(observer.name), files[observer.name])
             advance()
     return files
 
 
-def _keep_features(one: Observer, parts: dict[int, Features], file: Path) -> None:
+def _keep_features(observer: Observer, parts: dict[int, Features], file: Path) -> None:
     """Write what an observer made of the pool, piece by piece, to one file."""
-    ordered = [dict(parts.pop(place)) for place in sorted(parts)]
+    ordered = [dict(parts.pop(index)) for index in sorted(parts)]
     seen = {what: _joined([part.pop(what) for part in ordered]) for what in list(ordered[0])}
-    check_telling(one, seen)
+    check_telling(observer, seen)
     write_tensors(file, seen)
 
 
@@ -70,26 +70,28 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 
 def write_views(
-    pool: Stimuli, observers: tuple[Observer, ...], features: Mapping[str, Path], told: Settings
+    pool: Stimuli, observers: tuple[Observer, ...], features: Mapping[str, Path], settings: Settings
 ) -> dict[str, Path]:
     """Files that hold what each observer answers by, made once: workers map them into memory, where all share them."""
     views = {}
-    for one in observers:
-        names = one.parts or (one.name,)
-        made_from = digest([features[name].name for name in names], one.whole, one.names_classes, pool.content_hash())
-        file = told.cache.absolute() / f"{file_name(one.name)}-{one.version}-view-{made_from}.safetensors"
-        views[one.name] = file
+    for observer in observers:
+        names = observer.parts or (observer.name,)
+        made_from = digest(
+            [features[name].name for name in names], observer.whole, observer.names_classes, pool.content_hash()
+        )
+        file = settings.cache.absolute() / f"{file_name(observer.name)}-{observer.version}-view-{made_from}.safetensors"
+        views[observer.name] = file
         if not _whole(file, "dictionary"):
-            writable(told.cache, "--cache")
-            view = build_view(one, {name: read_tensors(features[name]) for name in names}, pool)
+            writable(settings.cache, "--cache")
+            view = build_view(observer, {name: read_tensors(features[name]) for name in names}, pool)
             kept = {"dictionary": view.dictionary, "embedding": view.embedding}
             write_tensors(file, {what: values for what, values in kept.items() if values is not None})
     return views
 
 
-def _makes(one: Observer, pool: Stimuli) -> list[str]:
+def _makes(observer: Observer, pool: Stimuli) -> list[str]:
     """What an observer's vectors are made by: its functions, and what the stimuli say of themselves."""
-    return [identity(made_by) for made_by in (one.features, one.dictionary, type(pool)) if made_by]
+    return [identity(made_by) for made_by in (observer.features, observer.dictionary, type(pool)) if made_by]
 
 
 def _look(job: tuple[Observer, Stimuli]) -> Features:

@@ -59,20 +59,20 @@ def gallery(
     if ranked.is_empty():
         ranked = rows.filter(pl.col("measure") == PLAIN)
     ranked = ranked.sort("value", "depth", "unit", descending=[True, False, False])
-    found = []
-    for place, at in zip(PLACES, (0, len(ranked) // 2, len(ranked) - 1), strict=True):
+    records = []
+    for standing, at in zip(PLACES, (0, len(ranked) // 2, len(ranked) - 1), strict=True):
         if ranked.is_empty():
             break
         unit = ranked.row(at, named=True)
-        found += [
+        records += [
             {
                 **{name: unit[name] for name in ("ladder", "rung", "seed", "layer", "unit", "measure", "value")},
-                "place": place,
+                "place": standing,
                 **shown,
             }
             for shown in _shown(recordings[unit["layer"]], unit, pool, trace, seed)
         ]
-    return pl.DataFrame(found, schema=SCHEMA)
+    return pl.DataFrame(records, schema=SCHEMA)
 
 
 def _shown(
@@ -80,29 +80,29 @@ def _shown(
 ) -> list[dict[str, object]]:
     at = halves[0].unit_ids.tolist().index(unit["unit"])
     trials = build_trials(*(half.units(slice(at, at + 1)) for half in halves))
-    one = draw(trials, 0, BAND, seed=seed + at) or draw(trials, 0, "extreme", seed=seed + at)
-    if one is None:
+    trial = draw(trials, 0, BAND, seed=seed + at) or draw(trials, 0, "extreme", seed=seed + at)
+    if trial is None:
         return []
     roles = [
-        *(("high reference", rank, stimulus) for rank, stimulus in enumerate(one.high_references)),
-        *(("low reference", rank, stimulus) for rank, stimulus in enumerate(one.low_references)),
-        ("high query", 0, one.high_query),
-        ("low query", 0, one.low_query),
+        *(("high reference", rank, stimulus) for rank, stimulus in enumerate(trial.high_references)),
+        *(("low reference", rank, stimulus) for rank, stimulus in enumerate(trial.low_references)),
+        ("high query", 0, trial.high_query),
+        ("low query", 0, trial.low_query),
     ]
     values = trace(unit["layer"], unit["unit"], [stimulus for _, _, stimulus in roles])
-    found: list[dict[str, object]] = []
-    for place, (role, rank, stimulus) in enumerate(roles):
+    records: list[dict[str, object]] = []
+    for index, (role, rank, stimulus) in enumerate(roles):
         shown = pool.show(stimulus)
-        found.append(
+        records.append(
             {
                 "role": role,
                 "rank": rank,
-                "first": one.high_first == (role == "high query"),
+                "first": trial.high_first == (role == "high query"),
                 "stimulus": stimulus,
                 "label": shown.label,
                 "png": shown.png,
                 "pieces": list(shown.pieces),
-                "values": values[place] if values else [],
+                "values": values[index] if values else [],
             }
         )
-    return found
+    return records

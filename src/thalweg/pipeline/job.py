@@ -158,7 +158,7 @@ class Model:
         makers: list[object] = [self.ladder.checkpoint_trainer, self.ladder.evaluate, sorted(self.trainers.items())]
         if self.subject:
             loading = (self.subject.load, self.subject.build)
-            makers += [self.subject.view, *(one for one in loading if one and not is_packaged(one))]
+            makers += [self.subject.view, *(function for function in loading if function and not is_packaged(function))]
         else:
             makers.append(self.rung.build)
         return identity((type(self.splits.train), type(self.splits.pool), makers))
@@ -167,8 +167,8 @@ class Model:
         """The hash of what its weights are made from."""
         code = self.code or self.made_by()
         if self.subject:
-            told = [self.subject.name, weights_of(self.subject)]
-            return digest(version("thalweg"), told, code, self._twin, self.settings.seed, self.data_hash)
+            subject = [self.subject.name, weights_of(self.subject)]
+            return digest(version("thalweg"), subject, code, self._twin, self.settings.seed, self.data_hash)
         ways = [str(self.build()), self.rung.checkpoint, code]
         return digest(version("thalweg"), ways, self._twin, self.seed, self.settings.seed, self.data_hash)
 
@@ -180,7 +180,10 @@ class Model:
     def measure_inputs(self) -> str:
         """The hash of what its recordings and rows are made from."""
         layers = [(replace(layer, nonlinearity=None), identity(layer.nonlinearity)) for layer in self.rung.layers]
-        observers = [(one.name, one.version, one.parts, one.names_classes, one.whole) for one in self.observers]
+        observers = [
+            (observer.name, observer.version, observer.parts, observer.names_classes, observer.whole)
+            for observer in self.observers
+        ]
         features = sorted(file.name for file in self.features.values())
         measures = [(measure.name, measure.version) for measure in MEASURES.values()]
         settings = self.settings.affecting()

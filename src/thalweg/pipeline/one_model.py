@@ -1,7 +1,7 @@
 """One model that exists already, measured: the same tables and the same report as a survey of one rung."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from thalweg.models.hooks import capture_activations
 from thalweg.models.layers import LayerInfo, discover_layers, layers_left_out, listed, nothing_found, sample_units
 from thalweg.models.loading import loaded, quiet, weights_of
 from thalweg.models.pooling import units_on_axis_1
-from thalweg.models.records import Evaluate, Ladder, Layer, Subject
+from thalweg.models.records import Basis, Evaluate, Ladder, Layer, Subject
 from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings, settings_of
 from thalweg.pipeline.survey import survey
@@ -59,75 +59,107 @@ def measure(
 
     The subject is named as `thalweg.subjects` says, or given as a record; the stimuli are a file or folder, or a set of
     stimuli; a language model reads the embedded English if none are named. `layers` are patterns of layers' names
-    ("layer4.*"); all that were found are measured unless some are named. `units` draws so many in all, each from a
-    layer drawn at random; 0 means every unit. `basis` is `neurons`, `random`, `pca`, `sae:FOLDER` or
-    `sae-active:FOLDER`. `device_map="auto"` spreads a language model that is too large for one device. The
-    other arguments are those of `survey`.
+    ("layer4.*"); by default, all are measured. `units` draws so many in all, each from a layer drawn at random; 0 means
+    every unit. `basis` is `neurons`, `random`, `pca`, `sae:FOLDER` or `sae-active:FOLDER`. `device_map="auto"` spreads
+    a language model that is too large for one device. The other arguments are those of `survey`.
 
     Raises:
         ThalwegError: anything the user can mend, before the long work.
     """
-    told = settings_of({**settings, "seeds": 1})
+    checked = settings_of({**settings, "seeds": 1})
     loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": device_map}
     model = subjects.find(subject, **loading) if isinstance(subject, str) else subject
-    own = bases.find(basis)
-    splits = stimuli_of(model, stimuli, told, length=length)
     patterns = [layers] if isinstance(layers, str) else list(layers)
+    choice = Choice(patterns, units, basis, bases.find(basis))
+    splits = stimuli_of(model, stimuli, checked, length=length)
+    measured, notes = _measured_layers(model, splits.pool, choice, checked, progress or Silent())
+    call = _call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length)
+    ladder = _ladder(replace(model, layers=measured), splits, choice.basis, notes, call)
+    alone = {"seeds": 1, "shards": checked.shards or _shards(splits.pool, checked)}
+    return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Which units of a model are measured."""
+
+    patterns: list[str]  # of layers' names; none: all layers
+    units: int  # drawn in all; 0: every unit
+    basis_name: str
+    basis: Basis | None  # None: neurons
+
+
+def _measured_layers(
+    model: Subject, stimuli: Stimuli, choice: Choice, settings: Settings, progress: Progress
+) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
+    """The layers that are measured, and warnings on their units.
+
+    Raises:
+        ThalwegError: as for `measure`.
+    """
     weights_of(model)  # a file that is missing shows before the model is loaded
-    network = in_precision(loaded(model), PRECISIONS[told.precision])
-    pool = viewed(splits.pool, model.view)
-    batch = given(pool.batch(torch.arange(2)), "cpu", PRECISIONS[told.precision])
+    network = in_precision(loaded(model), PRECISIONS[settings.precision])
+    pool = viewed(stimuli, model.view)
+    batch = given(pool.batch(torch.arange(2)), "cpu", PRECISIONS[settings.precision])
     without = dict if model.layers else partial(layers_left_out, network, batch)
-    chosen = models_layers.matching_layers(layers_of(model, network, batch), patterns, without=without)
-    if units and own is not None:
-        raise ThalwegError(f"--units draws neurons; basis {basis!r} has units of its own: leave --units out")
-    measured = sample_units(chosen, units, told.seed) if units else tuple(tap.layer for tap in chosen)
-    measured = bases.layers_for(own, network, measured, pool, named=bool(patterns), device=told.resolved_device)
-    notes = _checked(model.name, network, pool, measured, told)
-    if not patterns and (unmeasured := without()):
+    chosen = models_layers.matching_layers(layers_of(model, network, batch), choice.patterns, without=without)
+    if choice.units and choice.basis is not None:
+        raise ThalwegError(
+            f"--units draws neurons; basis {choice.basis_name!r} has units of its own: leave --units out"
+        )
+    measured = sample_units(chosen, choice.units, settings.seed) if choice.units else tuple(tap.layer for tap in chosen)
+    named, device = bool(choice.patterns), settings.resolved_device
+    measured = bases.layers_for(choice.basis, network, measured, pool, named=named, device=device)
+    notes = _checked(model.name, network, pool, measured, settings)
+    if not named and (unmeasured := without()):
         names = listed(list(unmeasured)).rstrip(":")
-        (progress or Silent()).say(f"not among the layers: {names}; `thalweg layers` says why")
-    del network
-    model = replace(model, layers=measured)
-    ladder = Ladder(
+        progress.say(f"not among the layers: {names}; `thalweg layers` says why")
+    return measured, notes
+
+
+def _ladder(
+    model: Subject, splits: Splits, basis: Basis | None, notes: tuple[str, ...], call: tuple[str, ...]
+) -> Ladder:
+    """The ladder of one rung that a model makes."""
+    return Ladder(
         name=model.name,
-        rungs=(replace(model.rung(), basis=own),),
+        rungs=(replace(model.rung(), basis=basis),),
         splits=lambda _source, _seed: splits,
         description="one model, as it was published",
         modality=model.modality,
         evaluate=evaluator(model),
         strength=words.STRENGTH if model.modality == "text" else STRENGTH,
-        call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length),
+        call=call,
         notes=(*model.notes, *notes),
     )
-    alone = {"seeds": 1, "shards": told.shards or _shards(splits.pool, told)}
-    return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})
 
 
-def _checked(name: str, network: nn.Module, pool: Stimuli, layers: Sequence[Layer], told: Settings) -> tuple[str, ...]:
-    """What is to be said of a model whose units are to be measured.
+def _checked(
+    name: str, network: nn.Module, pool: Stimuli, layers: Sequence[Layer], settings: Settings
+) -> tuple[str, ...]:
+    """Warnings on the units that are to be measured.
 
     Raises:
         ThalwegError: its units have no one value for a stimulus, or none that is finite.
     """
-    problems = checks.problems(network, pool, layers, device=told.resolved_device, precision=told.precision)
+    problems = checks.problems(network, pool, layers, device=settings.resolved_device, precision=settings.precision)
     checks.refuse(problems, name)
     return tuple(f"{name}: {problem.text}" for problem in problems)
 
 
-def _shards(pool: Stimuli, told: Settings) -> int:
+def _shards(pool: Stimuli, settings: Settings) -> int:
     """Shards for one model: a task runs on one thread of a CPU, and a single one would leave the other cores idle."""
-    smaller = min(map(len, halves(pool, seed=told.seed)))
-    batches = -(-smaller // (told.batch_size or at_once(pool.modality, told.resolved_device)))
-    return max(1, min(SHARDS, batches)) if told.resolved_device == "cpu" else 1
+    smaller = min(map(len, halves(pool, seed=settings.seed)))
+    batches = -(-smaller // (settings.batch_size or at_once(pool.modality, settings.resolved_device)))
+    return max(1, min(SHARDS, batches)) if settings.resolved_device == "cpu" else 1
 
 
 def evaluator(model: Subject) -> Evaluate:
-    """What says how strong a model is that was not trained here."""
+    """The function that evaluates the strength of a model that was not trained here."""
     return language.evaluate if model.modality == "text" else published
 
 
-def stimuli_of(model: Subject, stimuli: str | Path | Stimuli | None, told: Settings, *, length: int) -> Splits:
+def stimuli_of(model: Subject, stimuli: str | Path | Stimuli | None, settings: Settings, *, length: int) -> Splits:
     """The stimuli that a model is measured over.
 
     Raises:
@@ -138,11 +170,11 @@ def stimuli_of(model: Subject, stimuli: str | Path | Stimuli | None, told: Setti
         if isinstance(given, str) and given != model.modality:
             raise ThalwegError(f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {given!r}")
         return _fitting(model, Splits.of_pool(check_stimuli(stimuli, "the stimuli", model.modality)))
-    source = told.source(Path(stimuli) if stimuli else None)
+    source = settings.source(Path(stimuli) if stimuli else None)
     if model.modality == "text":
         tokenizer = model.tokenizer() if model.tokenizer else None
-        return _fitting(model, corpus.splits(source, told.seed, length=length, tokenizer=tokenizer))
-    return image_splits(source, told.seed)
+        return _fitting(model, corpus.splits(source, settings.seed, length=length, tokenizer=tokenizer))
+    return image_splits(source, settings.seed)
 
 
 def _fitting(model: Subject, splits: Splits) -> Splits:
@@ -226,17 +258,17 @@ def train_dictionary(
     progress: Progress | None = None,
     **settings: Any,
 ) -> dict[str, float | int | str | None]:
-    """Train a TopK dictionary on a layer of a model, write it to a folder, and return what is to be said of it:
-    explained variance, dead latents, the loss recovered.
+    """Train a TopK dictionary on a layer of a model, write it to a folder, and return a summary of it: explained
+    variance, dead latents, the loss recovered.
 
     Raises:
         ThalwegError: anything the user can mend, before the long work.
     """
-    told = settings_of(settings)
-    recipe = Recipe(rows=rows, seed=told.seed)
+    checked = settings_of(settings)
+    recipe = Recipe(rows=rows, seed=checked.seed)
     check_request(Path(out), latents=latents, k=k, recipe=recipe)
     model = subjects.find(subject) if isinstance(subject, str) else subject
-    splits = stimuli_of(model, stimuli, told, length=length)
+    splits = stimuli_of(model, stimuli, checked, length=length)
     with (progress or Silent()).stage("dictionary", recipe.steps) as advance:
         return train_for_subject(
             model,
@@ -247,6 +279,6 @@ def train_dictionary(
             k=k,
             recipe=recipe,
             evaluate=evaluator(model),
-            device=told.resolved_device,
+            device=checked.resolved_device,
             advance=advance,
         )

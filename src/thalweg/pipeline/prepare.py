@@ -1,5 +1,6 @@
 """The models of a ladder, after all that can be checked about them was."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -8,80 +9,57 @@ from torch import nn
 from thalweg.errors import ThalwegError, user_code
 from thalweg.models import checks
 from thalweg.models import untrained as twins
-from thalweg.models.records import Ladder
+from thalweg.models.records import Ladder, Rung
 from thalweg.observers.base import Observer
 from thalweg.pipeline.embed import embed_pool, write_views
 from thalweg.pipeline.job import Model, cut
 from thalweg.pipeline.request import check_kinship
 from thalweg.pipeline.settings import Settings
-from thalweg.progress import Stages
+from thalweg.progress import Progress, Stages
 from thalweg.recording import memory
 from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring.units import statistics_kept
-from thalweg.stimuli.base import LEAST_POOL, Source, halves, notes_of
+from thalweg.stimuli.base import LEAST_POOL, Source, Splits, halves, notes_of
 from thalweg.stimuli.checks import check_splits
 
 
 def files_of(model: Model) -> list[tuple[str, str]]:
-    """What a model and its twins are called, each with the name of its files."""
+    """The names of a model and its twins in messages, each with the name of its files."""
     called = f"rung {model.rung.name!r}, seed {model.seed}, of ladder {model.ladder.name!r}"
     return [(called, model.name), *((f"the twin {twin!r} of {called}", model.stem(twin)) for twin in model.controls)]
 
 
 def prepare_models(
-    run: RunDirectory, ladder: Ladder, source: Source, told: Settings, observers: tuple[Observer, ...], stages: Stages
+    run: RunDirectory,
+    ladder: Ladder,
+    source: Source,
+    settings: Settings,
+    observers: tuple[Observer, ...],
+    stages: Stages,
 ) -> list[Model]:
     """The ladder's models, after all that can be checked was, with the observers' features on disk."""
-    rungs = [rung for rung in ladder.rungs if rung.quick or not told.quick]
-    if not rungs:
-        raise ThalwegError(
-            f"ladder {ladder.name!r} has no rungs" + (" that a quick survey takes" if told.quick else "")
-        )
-    if ladder.require:
-        ladder.require(rungs)
-    with user_code(f"the function `splits` of ladder {ladder.name!r}"):
-        splits = ladder.splits(source, told.seed)
-    check_splits(splits, ladder.name, ladder.modality)
-    for note in notes_of(splits.pool):
-        stages.progress.say(note)
-    for rung in rungs:
-        if rung.subject and rung.subject.check:
-            rung.subject.check(splits.pool)
-    smaller = min(map(len, halves(splits.pool, seed=told.seed)))
-    if 2 * smaller < LEAST_POOL:
-        raise ThalwegError(
-            f"ladder {ladder.name!r} has a pool of {len(splits.pool)} stimuli, {smaller} in its smaller half; the "
-            f"trials need at least {LEAST_POOL // 2} in each (thirty references on either side from one half, and "
-            "queries from the other)"
-        )
+    rungs = _rungs(ladder, quick=settings.quick)
+    splits, smaller = _splits(ladder, rungs, source, settings, stages.progress)
     data_hash = splits.content_hash()
     run = RunDirectory(run.path.absolute())  # workers may start elsewhere
     models = [
-        Model(run, ladder, rung, seed, told, splits, data_hash, observers)
+        Model(run, ladder, rung, seed, settings, splits, data_hash, observers)
         for rung in rungs
-        for seed in range(1 if rung.subject else told.seeds_each(ladder.seeds))  # a published one is always the same
+        for seed in range(
+            1 if rung.subject else settings.seeds_each(ladder.seeds)
+        )  # a published one is always the same
     ]
     models = [replace(model, code=model.made_by()) for model in models]  # before any of it runs
-    cut(torch.arange(smaller), batch_size=max(model.batch_size for model in models), shards=told.n_shards)
+    cut(torch.arange(smaller), batch_size=max(model.batch_size for model in models), shards=settings.n_shards)
     check_kinship(ladder, observers)
-    notes, normalising = [*ladder.notes], set()
-    for model in (one for one in models if one.seed == 0):  # a wrong layer or shape shows before the long work
-        try:
-            network = model.build()
-            normalising |= {model.rung.name} if twins.normalisations(network) else set()
-            memory_note, own_notes = _tried(network, model, smaller)
-        except ThalwegError as wrong:
-            raise ThalwegError(f"ladder {ladder.name!r}, rung {model.rung.name!r}: {wrong}") from wrong
-        notes += own_notes
-        if memory_note:
-            stages.progress.say(memory_note)
-    notes = list(dict.fromkeys(notes))
+    warnings, normalising = _try_all(models, smaller, stages.progress)
+    notes = list(dict.fromkeys([*ladder.notes, *warnings]))
     for note in notes:
         stages.progress.say(f"warning: {note}")
-    features = embed_pool(splits.pool, observers, told, stages)
-    views = write_views(splits.pool, observers, features, told)
+    features = embed_pool(splits.pool, observers, settings, stages)
+    views = write_views(splits.pool, observers, features, settings)
     settled = {model.rung.name for model in models if "untrained" in model.controls} & normalising
     return [
         replace(model, features=features, views=views, notes=tuple(notes), normalises=model.rung.name in settled)
@@ -89,9 +67,71 @@ def prepare_models(
     ]
 
 
+def _rungs(ladder: Ladder, *, quick: bool) -> list[Rung]:
+    """The rungs that are surveyed.
+
+    Raises:
+        ThalwegError: there are none, or what they require is not there.
+    """
+    rungs = [rung for rung in ladder.rungs if rung.quick or not quick]
+    if not rungs:
+        raise ThalwegError(f"ladder {ladder.name!r} has no rungs" + (" that a quick survey takes" if quick else ""))
+    if ladder.require:
+        ladder.require(rungs)
+    return rungs
+
+
+def _splits(
+    ladder: Ladder, rungs: Sequence[Rung], source: Source, settings: Settings, progress: Progress
+) -> tuple[Splits, int]:
+    """The ladder's stimuli, checked, and the size of the smaller half of the pool.
+
+    Raises:
+        ThalwegError: they are not what a ladder needs, do not fit a subject, or are too few.
+    """
+    with user_code(f"the function `splits` of ladder {ladder.name!r}"):
+        splits = ladder.splits(source, settings.seed)
+    check_splits(splits, ladder.name, ladder.modality)
+    for note in notes_of(splits.pool):
+        progress.say(note)
+    for rung in rungs:
+        if rung.subject and rung.subject.check:
+            rung.subject.check(splits.pool)
+    smaller = min(map(len, halves(splits.pool, seed=settings.seed)))
+    if 2 * smaller < LEAST_POOL:
+        raise ThalwegError(
+            f"ladder {ladder.name!r} has a pool of {len(splits.pool)} stimuli, {smaller} in its smaller half; the "
+            f"trials need at least {LEAST_POOL // 2} in each (thirty references on either side from one half, and "
+            "queries from the other)"
+        )
+    return splits, smaller
+
+
+def _try_all(models: Sequence[Model], stimuli: int, progress: Progress) -> tuple[list[str], set[str]]:
+    """Warnings on the models, and the names of the rungs whose networks normalise; a wrong layer or shape shows here,
+    before the long work.
+
+    Raises:
+        ThalwegError: as `_tried` does; names the ladder and the rung.
+    """
+    warnings: list[str] = []
+    normalising: set[str] = set()
+    for model in (each for each in models if each.seed == 0):
+        try:
+            network = model.build()
+            normalising |= {model.rung.name} if twins.normalisations(network) else set()
+            memory_note, own_warnings = _tried(network, model, stimuli)
+        except ThalwegError as wrong:
+            raise ThalwegError(f"ladder {model.ladder.name!r}, rung {model.rung.name!r}: {wrong}") from wrong
+        warnings += own_warnings
+        if memory_note:
+            progress.say(memory_note)
+    return warnings, normalising
+
+
 def _tried(network: nn.Module, model: Model, stimuli: int) -> tuple[str, list[str]]:
-    """What is to be said of a model's memory and of the model, found out by running its architecture, untrained, on a
-    few stimuli.
+    """A note on the memory that a model needs, and warnings on its units: runs its architecture, untrained, on a few
+    stimuli.
 
     Raises:
         ThalwegError: a wrong layer or shape, more memory than there is, or units that have no one value for a stimulus.
@@ -106,7 +146,7 @@ def _tried(network: nn.Module, model: Model, stimuli: int) -> tuple[str, list[st
 
 
 def _check_memory(network: nn.Module, model: Model, stimuli: int) -> str:
-    """What is to be said of the memory that recording a model needs; ThalwegError where there is less."""
+    """A note on the memory that recording a model needs; ThalwegError where there is less."""
     need = memory.needed(
         memory.widths(network, model.rung.layers, model.pool, device=model.settings.resolved_device),
         model.controls,

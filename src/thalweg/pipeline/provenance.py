@@ -17,17 +17,17 @@ from thalweg.stimuli.base import notes_of
 PACKAGES = ("thalweg", "torch", "numpy", "scipy", "scikit-image", "polars")
 
 
-def _relatives(ladder: Ladder, one: Observer) -> list[str]:
+def _relatives(ladder: Ladder, observer: Observer) -> list[str]:
     """The rungs whose network is of the family that an observer sees with."""
-    return [rung.name for rung in ladder.rungs if rung.subject and one.relation(rung.subject.family)]
+    return [rung.name for rung in ladder.rungs if rung.subject and observer.relation(rung.subject.family)]
 
 
-def run_record(models: list[Model], told: Settings, stages: Stages) -> dict[str, Any]:
+def run_record(models: list[Model], settings: Settings, stages: Stages) -> dict[str, Any]:
     """What run.json says: how to do it again, on what it rests, and what it cost."""
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "format": directory.FORMAT,
-        "settings": told.affecting(),
+        "settings": settings.affecting(),
         "ladders": {
             model.ladder.name: {
                 "description": model.ladder.description,
@@ -36,20 +36,20 @@ def run_record(models: list[Model], told: Settings, stages: Stages) -> dict[str,
                 "strength": model.ladder.strength,
                 "observers": [
                     {
-                        "name": one.name,
-                        "version": one.version,
-                        "control": one.control,
-                        "relatives": _relatives(model.ladder, one),
+                        "name": observer.name,
+                        "version": observer.version,
+                        "control": observer.control,
+                        "relatives": _relatives(model.ladder, observer),
                     }
-                    for one in model.observers
+                    for observer in model.observers
                 ],
                 "data_hash": model.data_hash,
                 "notes": list(notes_of(model.splits.pool)),
                 "warnings": list(model.notes),
                 "twins": {
-                    one.rung.name: note
-                    for one in models
-                    if one.ladder.name == model.ladder.name and (note := twin_note(one))
+                    other.rung.name: note
+                    for other in models
+                    if other.ladder.name == model.ladder.name and (note := twin_note(other))
                 },
                 "left_out": list(getattr(model.splits.pool, "left_out", ())),
                 "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},
@@ -57,7 +57,7 @@ def run_record(models: list[Model], told: Settings, stages: Stages) -> dict[str,
             for model in models
         },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "device": told.resolved_device,
+        "device": settings.resolved_device,
         "seconds": stages.seconds,
         "peak_memory_mib": round(peak / 1024),
     }

@@ -41,7 +41,7 @@ def _record_shard(model: Model) -> None:
 
 def record_model(model: Model, parts: Halves, metadata: StimulusMetadata) -> Recorded:
     """The recordings of a model and its twins."""
-    found: dict[str, Layers] = {}
+    recorded: dict[str, Layers] = {}
     trained: Trained = (nn.Module(), {})
     for control in model.controls:
         if control != "rotated":
@@ -51,8 +51,8 @@ def record_model(model: Model, parts: Halves, metadata: StimulusMetadata) -> Rec
             if control == "trained":
                 trained = (network, encoders)
                 bases |= {"rotated": RANDOM} if "rotated" in model.controls else {}
-            found |= _record(network, model, parts, metadata, bases, encoders)
-    return {control: found[control] for control in model.controls}, lambda: trained
+            recorded |= _record(network, model, parts, metadata, bases, encoders)
+    return {control: recorded[control] for control in model.controls}, lambda: trained
 
 
 def fit_encoders(network: nn.Module, model: Model, parts: Halves) -> Mapping[str, Encode]:
@@ -116,7 +116,7 @@ def _kept(model: Model, name: str) -> Layers:
     for key, tensor in whole.read_tensors(model.run / name).items():
         layer, half, what = key.rsplit("/", 2)
         halves.setdefault((layer, half), {})[what] = tensor
-    recordings = {place: from_tensors(tensors) for place, tensors in halves.items()}
+    recordings = {part: from_tensors(tensors) for part, tensors in halves.items()}
     return {
         layer.name: (recordings[layer.name, "reference"], recordings[layer.name, "query"])
         for layer in model.rung.layers
@@ -145,9 +145,9 @@ def merge_shards(model: Model, parts: Halves) -> Recorded:
     return recordings, trained
 
 
-def _union(one: Layers, other: Layers) -> Layers:
+def _union(first: Layers, second: Layers) -> Layers:
     """The recordings of two shards as one, layer by layer."""
     return {
-        layer: (merge(reference, other[layer][0]), merge(query, other[layer][1]))
-        for layer, (reference, query) in one.items()
+        layer: (merge(reference, second[layer][0]), merge(query, second[layer][1]))
+        for layer, (reference, query) in first.items()
     }

@@ -11,11 +11,11 @@ from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings
 from thalweg.stimuli.base import Source
 
-TAKEN = {"trained", "untrained", "rotated", "rung", "kind", "strength"}  # what no twin of one's own is called
+TAKEN = {"trained", "untrained", "rotated", "rung", "kind", "strength"}  # names that no twin may have
 
 
 def check_ladder(ladder: Ladder) -> None:
-    """See that a ladder's rungs and twins have names of their own, and that every rung is trained or loaded.
+    """Check that a ladder's rungs and twins have names of their own, and that every rung is trained or loaded.
 
     Raises:
         ThalwegError: they have not.
@@ -47,17 +47,17 @@ def as_list(given: Any) -> list[Any]:
     return list(given) if isinstance(given, list | tuple) else [given]
 
 
-def sources_of(chosen: list[Ladder], told: Settings) -> dict[str, Source]:
-    """Where each ladder's stimuli come from.
+def sources_of(chosen: list[Ladder], settings: Settings) -> dict[str, Source]:
+    """The source of each ladder's stimuli.
 
     Raises:
         ThalwegError: an empty path, one that does not say for which of several ladders it is, or one for a ladder that
             is not surveyed.
     """
     paths: dict[str, Path] = {}
-    for given in told.data:
-        name, found, path = given.partition("=")
-        if not found:
+    for given in settings.data:
+        name, separator, path = given.partition("=")
+        if not separator:
             if len(chosen) > 1:
                 raise ThalwegError(f"--data {given}: say for which ladder it is, as in {chosen[0].name}={given}")
             name, path = chosen[0].name, given
@@ -66,7 +66,7 @@ def sources_of(chosen: list[Ladder], told: Settings) -> dict[str, Source]:
         if name not in {ladder.name for ladder in chosen}:
             raise unknown("ladder of this survey", name, (ladder.name for ladder in chosen))
         paths[name] = Path(path)
-    return {ladder.name: told.source(paths.get(ladder.name)) for ladder in chosen}
+    return {ladder.name: settings.source(paths.get(ladder.name)) for ladder in chosen}
 
 
 def observers_of(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
@@ -75,35 +75,39 @@ def observers_of(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
     Raises:
         ThalwegError: no observer sees its stimuli, or two have the same name.
     """
-    fitting = [one for one in asked if one.fits(ladder.modality)]
+    fitting = [observer for observer in asked if observer.fits(ladder.modality)]
     fitting = fitting or [base.find(ladder.observer) if ladder.observer else base.default(ladder.modality)]
-    parts = [base.find(part) for one in fitting for part in one.parts]
-    for one in [*fitting, *parts]:
-        if not one.fits(ladder.modality):
-            raise _unfit(one, [ladder])
-        if one.features is None and (one in parts or not one.parts):
-            raise ThalwegError(f"observer {one.name!r} has no `features`: give it a function from stimuli to vectors")
+    parts = [base.find(part) for observer in fitting for part in observer.parts]
+    for observer in [*fitting, *parts]:
+        if not observer.fits(ladder.modality):
+            raise _unfit(observer, [ladder])
+        if observer.features is None and (observer in parts or not observer.parts):
+            raise ThalwegError(
+                f"observer {observer.name!r} has no `features`: give it a function from stimuli to vectors"
+            )
     if not asked and ladder.modality not in base.DEFAULTS and not ladder.observer:
         raise ThalwegError(
             f"ladder {ladder.name!r} has stimuli of modality {ladder.modality!r}, for which there is no default "
             "observer: give one with observer=; `random` is a control, and its score is chance"
         )
-    controls = [one for one in base.OBSERVERS.values() if one.control and one.fits(ladder.modality)]
+    controls = [observer for observer in base.OBSERVERS.values() if observer.control and observer.fits(ladder.modality)]
     named: dict[str, Observer] = {}
-    for one in [*fitting, *parts, *controls]:
-        if named.setdefault(one.name, one) != one:
-            raise ThalwegError(f"two observers are called {one.name!r}, one of them the package's own; rename yours")
+    for observer in [*fitting, *parts, *controls]:
+        if named.setdefault(observer.name, observer) != observer:
+            raise ThalwegError(
+                f"two observers are called {observer.name!r}, one of them the package's own; rename yours"
+            )
     return tuple(named.values())
 
 
-def _unfit(one: Observer, chosen: Sequence[Ladder]) -> ThalwegError:
+def _unfit(observer: Observer, chosen: Sequence[Ladder]) -> ThalwegError:
     """The error for an observer that sees none of what it is to be shown."""
     modality = chosen[0].modality
     suited = [name for name, other in base.OBSERVERS.items() if other.modality == modality and not other.control]
     shown = " and ".join(f"{ladder.name!r} of modality {ladder.modality!r}" for ladder in chosen)
     return ThalwegError(
-        f"observer {one.name!r} sees stimuli of modality {one.modality!r}; it sees nothing of ladder {shown}. "
-        f"Observers of {modality!r} are: {', '.join(sorted(suited)) or 'none'}"
+        f"observer {observer.name!r} sees stimuli of modality {observer.modality!r}; it sees nothing of ladder "
+        f"{shown}. Observers of {modality!r} are: {', '.join(sorted(suited)) or 'none'}"
     )
 
 
@@ -114,32 +118,32 @@ def requested_observers(given: Sequence[object]) -> list[Observer]:
         ThalwegError: no observer is called so, or something is neither a name nor an observer.
     """
     asked: list[Observer] = []
-    for one in given:
-        if not isinstance(one, str | Observer):
+    for each in given:
+        if not isinstance(each, str | Observer):
             raise ThalwegError(
-                f"observer {getattr(one, '__name__', one)!r} is {type(one).__name__}; a name was expected, or "
+                f"observer {getattr(each, '__name__', each)!r} is {type(each).__name__}; a name was expected, or "
                 'thalweg.Observer("name", 1, function) with a function from stimuli to vectors'
             )
-        asked.append(one if isinstance(one, Observer) else base.find(one))
-    return [one for place, one in enumerate(asked) if one not in asked[:place]]
+        asked.append(each if isinstance(each, Observer) else base.find(each))
+    return [observer for index, observer in enumerate(asked) if observer not in asked[:index]]
 
 
 def check_observers(chosen: Sequence[Ladder], asked: Sequence[Observer]) -> None:
-    """See that every observer that was asked for has something to see.
+    """Check that every observer that was asked for has something to see.
 
     Raises:
         ThalwegError: one has not; names both modalities.
     """
-    for one in asked:
-        if not any(one.fits(ladder.modality) for ladder in chosen):
-            raise _unfit(one, chosen)
+    for observer in asked:
+        if not any(observer.fits(ladder.modality) for ladder in chosen):
+            raise _unfit(observer, chosen)
 
 
 def note_on_default(ladder: Ladder, asked: Sequence[Observer], observers: Sequence[Observer]) -> str:
-    """What is to be said where the default takes the place of observers that were asked for."""
-    if not asked or any(one.fits(ladder.modality) for one in asked):
+    """A note for the user where the default replaces observers that were asked for; empty elsewhere."""
+    if not asked or any(observer.fits(ladder.modality) for observer in asked):
         return ""
-    names = ", ".join(f"{one.name!r} ({one.modality})" for one in asked)
+    names = ", ".join(f"{observer.name!r} ({observer.modality})" for observer in asked)
     return (
         f"ladder {ladder.name!r} has stimuli of modality {ladder.modality!r}, which none of the observers asked for "
         f"sees ({names}): its headline is that of the default, {observers[0].name!r}"
@@ -149,9 +153,9 @@ def note_on_default(ladder: Ladder, asked: Sequence[Observer], observers: Sequen
 def check_kinship(ladder: Ladder, observers: tuple[Observer, ...]) -> None:
     """Refuse an observer that sees with the weights of a model that it would judge."""
     for rung in ladder.rungs:
-        for one in observers:
-            if rung.subject and one.relation(rung.subject.family) == "itself":
+        for observer in observers:
+            if rung.subject and observer.relation(rung.subject.family) == "itself":
                 raise ThalwegError(
-                    f"observer {one.name!r} sees with the weights of rung {rung.name!r} of ladder {ladder.name!r}, and "
-                    "no model is judged by itself; choose another with --observer, as hog_vgg"
+                    f"observer {observer.name!r} sees with the weights of rung {rung.name!r} of ladder "
+                    f"{ladder.name!r}, and no model is judged by itself; choose another with --observer, as hog_vgg"
                 )

@@ -59,11 +59,13 @@ def _along(
     """A unit's value at each token of some stimuli, in the basis that it is of; nothing where it has none."""
     if model.splits.pool.modality != "text":
         return []
-    place = [one.name for one in model.rung.layers].index(layer)
-    everywhere = replace(model.rung.layers[place], reduction="max")  # a layer's places are there before they are pooled
+    position = [each.name for each in model.rung.layers].index(layer)
+    everywhere = replace(
+        model.rung.layers[position], reduction="max"
+    )  # a layer's places are there before they are pooled
     network, encoders = trained()
     network = placed(network, model.settings.resolved_device).to(PRECISIONS[model.settings.precision])
-    reader = Reader(everywhere, model.basis, seed=model.settings.seed, position=place, encode=encoders.get(layer))
+    reader = Reader(everywhere, model.basis, seed=model.settings.seed, position=position, encode=encoders.get(layer))
     with torch.inference_mode(), capture_activations(network.eval(), [everywhere]) as outputs:
         network(model.pool.batch(torch.tensor(stimuli)).to(model.settings.resolved_device))
         values = reader.along(outputs[layer], unit)
@@ -77,7 +79,7 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
     for control, layers in recordings.items():
         for depth, layer in enumerate(model.rung.layers):
             units = pl.Series("unit", layers[layer.name][0].unit_ids.numpy()).to_frame()
-            told = {
+            constants = {
                 "ladder": model.ladder.name,
                 "rung": model.rung.name,
                 "kind": model.rung.kind,
@@ -88,7 +90,7 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
                 "reduction": layer.reduction,
                 "basis": RANDOM if control == "rotated" else model.basis,
             }
-            frames.append(units.with_columns(pl.lit(value).alias(name) for name, value in told.items()))
+            frames.append(units.with_columns(pl.lit(value).alias(name) for name, value in constants.items()))
     return pl.concat(frames)
 
 

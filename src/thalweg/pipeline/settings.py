@@ -30,65 +30,68 @@ def usual_cache() -> Path:
 
 
 def called(name: str) -> str:
-    """What a message calls a setting: its name in Python and, where the command line spells it otherwise, that too."""
+    """A setting as messages name it: as in Python and, where the command line spells it otherwise, as there too."""
     return f"{name} (--{name.replace('_', '-')})" if "_" in name else name
 
 
-def _said(help_text: str, least: int | None = None) -> dict[str, Any]:
-    """What a field says of itself: a sentence, and the least value that makes sense."""
+def _option(help_text: str, least: int | None = None) -> dict[str, Any]:
+    """The metadata of a field: its help, and the least value that makes sense."""
     return {"help": help_text, "least": least}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a survey can be told."""
+    """The settings of a survey."""
 
     seeds: int | None = field(
-        default=None, metadata=_said("Seeds for each rung; by default 3 (cifar: 2), with --quick 2.", 1)
+        default=None, metadata=_option("Seeds for each rung; by default 3 (cifar: 2), with --quick 2.", 1)
     )
-    quick: bool = field(default=False, metadata=_said("Fewer rungs and seeds: a first look."))
+    quick: bool = field(default=False, metadata=_option("Fewer rungs and seeds: a first look."))
     observer: tuple[str, ...] = field(
         default=(),
-        metadata=_said(
+        metadata=_option(
             "Observer of the headline, more beside it; by default image, text or fourier, as fits a ladder."
         ),
     )
-    strength: str = field(default="bits", metadata=_said("Strength axis of the headline."))
-    workers: int | None = field(default=None, metadata=_said("Worker processes; as many as cores by default.", 1))
-    engine: str = field(default="local", metadata=_said("Where tasks run: local (processes) or ray (a cluster)."))
-    address: str | None = field(default=None, metadata=_said("Address of the Ray cluster; one is found by default."))
+    strength: str = field(default="bits", metadata=_option("Strength axis of the headline."))
+    workers: int | None = field(default=None, metadata=_option("Worker processes; as many as cores by default.", 1))
+    engine: str = field(default="local", metadata=_option("Where tasks run: local (processes) or ray (a cluster)."))
+    address: str | None = field(default=None, metadata=_option("Address of the Ray cluster; one is found by default."))
     shards: int | None = field(
         default=None,
-        metadata=_said("Parts that stimuli are cut into, each recorded as a task; 1, or 8 for one model on a CPU.", 1),
+        metadata=_option(
+            "Parts that stimuli are cut into, each recorded as a task; 1, or 8 for one model on a CPU.", 1
+        ),
     )
-    device: str = field(default="auto", metadata=_said("auto, cpu or cuda."))
+    device: str = field(default="auto", metadata=_option("auto, cpu or cuda."))
     precision: str = field(
-        default="float32", metadata=_said("Precision that models run in: float32, bfloat16 or float16.")
+        default="float32", metadata=_option("Precision that models run in: float32, bfloat16 or float16.")
     )
     batch_size: int | None = field(
         default=None,
-        metadata=_said("Stimuli that a model is given at once; 250, or fewer for published models.", 1),
+        metadata=_option("Stimuli that a model is given at once; 250, or fewer for published models.", 1),
     )
     data: tuple[str, ...] = field(
         default=(),
-        metadata=_said(
+        metadata=_option(
             "File or folder with the stimuli, instead of the embedded ones; LADDER=PATH if there are several ladders."
         ),
     )
-    text_column: str | None = field(default=None, metadata=_said("Column of a table that holds its text."))
-    document_column: str | None = field(default=None, metadata=_said("Column that says which document a text is of."))
-    image_column: str | None = field(default=None, metadata=_said("Column of a Parquet table that holds its images."))
+    text_column: str | None = field(default=None, metadata=_option("Column of a table that holds its text."))
+    document_column: str | None = field(default=None, metadata=_option("Column that says which document a text is of."))
+    image_column: str | None = field(default=None, metadata=_option("Column of a Parquet table that holds its images."))
     label_column: str | None = field(
-        default=None, metadata=_said("Column that holds the classes of images or the kinds of texts; 'none' for none.")
+        default=None,
+        metadata=_option("Column that holds the classes of images or the kinds of texts; 'none' for none."),
     )
-    skip_bad: bool = field(default=False, metadata=_said("Leave out images that do not decode."))
-    seed: int = field(default=0, metadata=_said("The one seed that every random choice comes from.", 0))
-    k: int = field(default=64, metadata=_said("Highest and lowest stimuli kept of each unit.", 30))
-    sample: int = field(default=512, metadata=_said("Size of the random sample of stimuli kept for all units.", 60))
-    resamples: int = field(default=1000, metadata=_said("Bootstrap draws for a model's interval.", 100))
+    skip_bad: bool = field(default=False, metadata=_option("Leave out images that do not decode."))
+    seed: int = field(default=0, metadata=_option("The one seed that every random choice comes from.", 0))
+    k: int = field(default=64, metadata=_option("Highest and lowest stimuli kept of each unit.", 30))
+    sample: int = field(default=512, metadata=_option("Size of the random sample of stimuli kept for all units.", 60))
+    resamples: int = field(default=1000, metadata=_option("Bootstrap draws for a model's interval.", 100))
     cache: Path = field(
         default_factory=usual_cache,
-        metadata=_said("Folder that keeps observers' features between runs."),
+        metadata=_option("Folder that keeps observers' features between runs."),
     )
 
     def seeds_each(self, usual: int) -> int:
@@ -101,8 +104,8 @@ class Settings:
         Raises:
             ThalwegError: a value out of range, an unknown strength axis, or a device that is not there.
         """
-        for name, one in self.__dataclass_fields__.items():
-            value, least = getattr(self, name), one.metadata.get("least")
+        for name, declared in self.__dataclass_fields__.items():
+            value, least = getattr(self, name), declared.metadata.get("least")
             if least is None or value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
@@ -141,8 +144,8 @@ class Settings:
 
     def affecting(self) -> dict[str, Any]:
         """The settings that results depend on, as plain values."""
-        found = {name: value for name, value in asdict(self).items() if name not in UNAFFECTING}
-        return found | {"observer": list(self.observer), "data": list(self.data)}
+        kept = {name: value for name, value in asdict(self).items() if name not in UNAFFECTING}
+        return kept | {"observer": list(self.observer), "data": list(self.data)}
 
 
 def settings_of(given: Mapping[str, Any]) -> Settings:

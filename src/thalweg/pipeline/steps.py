@@ -35,9 +35,9 @@ def _do(
     todo = _together(undone) if step == "train" else [[model] for model in undone]
     failures = []
     with stages(step, len(todo)) as advance:
-        for place, failure in engine.run(task, todo, models[0].settings.engine_config):
+        for index, failure in engine.run(task, todo, models[0].settings.engine_config):
             if failure:
-                first = todo[place][0]
+                first = todo[index][0]
                 failures.append(f"ladder {first.ladder.name!r}, rung {first.rung.name!r}, seed {first.seed}: {failure}")
             advance()
     if failures:
@@ -50,18 +50,18 @@ def _do(
 
 def train_all(models: list[Model], stages: Stages) -> None:
     """Train all models that are trained here, and find out how strong all are; what is in pieces, piece by piece."""
-    if normalising := [one for one in models if one.normalises]:
+    if normalising := [model for model in models if model.normalises]:
         _do("settle", settle_models, normalising, Model.train_inputs, stages)
-    in_pieces = [one for one in models if one.in_pieces]
+    in_pieces = [model for model in models if model.in_pieces]
     _share_out("strength", look_at_shards, in_pieces, Model.train_inputs, stages, before="train")
     _do("train", train_models, models, Model.train_inputs, stages)
 
 
-def measure_all(models: list[Model], told: Settings, stages: Stages) -> None:
+def measure_all(models: list[Model], settings: Settings, stages: Stages) -> None:
     """Measure all models; of those that are recorded in shards, the shards first, which are not needed any more when
     all is measured.
     """
-    if told.n_shards > 1:
+    if settings.n_shards > 1:
         _share_out("record", record_shards, models, Model.measure_inputs, stages, before="measure")
     _do("measure", measure_models, models, Model.measure_inputs, stages)
     shutil.rmtree(models[0].run / SHARDS, ignore_errors=True)
@@ -80,7 +80,7 @@ def _share_out(
     before: str,
 ) -> None:
     """Do a task for each shard of the models whose next step, which puts the shards together, is not done already."""
-    undone = [one for one in models if one.run.stale_reason(f"{before}-{one.task}", inputs(one))]
+    undone = [model for model in models if model.run.stale_reason(f"{before}-{model.task}", inputs(model))]
     shards = [replace(model, shard=shard) for model in undone for shard in range(model.settings.n_shards)]
     if shards:
         _do(step, task, shards, inputs, stages)

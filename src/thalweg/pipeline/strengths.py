@@ -11,7 +11,7 @@ from thalweg.files import whole
 from thalweg.models.records import Evaluation, Summary
 from thalweg.pipeline.job import PARAMETERS, SHARDS, Model, failure_of
 from thalweg.pipeline.twins import twin_note
-from thalweg.pipeline.user_results import Said, code_of_user, plain_values
+from thalweg.pipeline.user_results import PlainSummary, code_of_user, plain_values
 from thalweg.strength import axes as strength
 
 
@@ -30,8 +30,8 @@ def _look_at_shard(model: Model) -> None:
             outputs.append(_findings(model, control, model.shard))
             network = model.network(control)
             counted = torch.tensor([_parameters(network)])
-            found = model.ladder.evaluate.per_stimulus(network, part, device=model.settings.resolved_device)
-            whole.write_tensors(model.run / outputs[-1], {**found, PARAMETERS: counted})
+            outcomes = model.ladder.evaluate.per_stimulus(network, part, device=model.settings.resolved_device)
+            whole.write_tensors(model.run / outputs[-1], {**outcomes, PARAMETERS: counted})
     model.run.finish(f"strength-{model.task}", model.train_inputs(), outputs)
 
 
@@ -56,53 +56,53 @@ def published_summary(model: Model, control: str) -> Summary:
         parts = [whole.read_tensors(model.run / file) for file in files]
         counted = int(parts[0][PARAMETERS])
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name != PARAMETERS}
-        found = _finite(plain_values("evaluate", model, model.ladder.evaluate.summarise(joined, model.pool)))
+        strengths = _finite(plain_values("evaluate", model, model.ladder.evaluate.summarise(joined, model.pool)))
     else:
         network = model.network(control)
         counted = _parameters(network)
-        found = _evaluate(network, model)
+        strengths = _evaluate(network, model)
     note = {"twin_note": twin_note(model)} if control == "untrained" and model.normalises else {}
-    return {"pool_loss": found.pop("loss"), **found, PARAMETERS: counted, "compute": None, **note}
+    return {"pool_loss": strengths.pop("loss"), **strengths, PARAMETERS: counted, "compute": None, **note}
 
 
-def _evaluate(network: nn.Module, model: Model) -> Said:
+def _evaluate(network: nn.Module, model: Model) -> PlainSummary:
     evaluate = model.ladder.evaluate or strength.evaluate
     with code_of_user("evaluate", model, evaluate):
-        told = evaluate(network, model.pool, device=model.settings.resolved_device)
-    return _finite(plain_values("evaluate", model, told))
+        result = evaluate(network, model.pool, device=model.settings.resolved_device)
+    return _finite(plain_values("evaluate", model, result))
 
 
-def _finite(found: Summary) -> Said:
+def _finite(strengths: Summary) -> PlainSummary:
     """The strengths, those that are not finite numbers as missing, with the reason."""
-    wrong = [name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value)]
+    wrong = [name for name, value in strengths.items() if isinstance(value, float) and not math.isfinite(value)]
     note = {"strength_note": f"not finite: {', '.join(wrong)}"} if wrong else {}
-    return {"loss": None, **found, **dict.fromkeys(wrong), **note}
+    return {"loss": None, **strengths, **dict.fromkeys(wrong), **note}
 
 
-def with_strengths(network: nn.Module, model: Model, told: Summary, *, trained: bool = True) -> Summary:
+def with_strengths(network: nn.Module, model: Model, summary: Summary, *, trained: bool = True) -> Summary:
     """What the tables say of a model that was trained here: its place on every strength axis, and how its training
     ended.
     """
-    found = _evaluate(network, model)
-    pool_loss = found.pop("loss")
+    strengths = _evaluate(network, model)
+    pool_loss = strengths.pop("loss")
     parameters = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
     return {
-        **told,
+        **summary,
         "pool_loss": pool_loss,
-        **found,
+        **strengths,
         PARAMETERS: parameters,
-        **training_compute(network, model, told, trained=trained),
+        **training_compute(network, model, summary, trained=trained),
     }
 
 
 UNCOUNTED = "how many examples it was trained on is not known"
 
 
-def training_compute(network: nn.Module, model: Model, told: Summary, *, trained: bool) -> Said:
+def training_compute(network: nn.Module, model: Model, summary: Summary, *, trained: bool) -> PlainSummary:
     """The floating-point operations of its training, or why they are missing: weights that were loaded, an operation
     that cannot be counted.
     """
-    examples = told.get("train_examples")
+    examples = summary.get("train_examples")
     if not isinstance(examples, int | float) or (examples == 0 and trained):
         return {"compute": None, "compute_note": UNCOUNTED}
     try:

@@ -5,7 +5,8 @@ file is missing or damaged. A survey that was interrupted goes on where it stopp
 ends with the same bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from thalweg.progress import Progress, Silent, Stages
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run
+from thalweg.stimuli.base import Source
 
 
 def survey(
@@ -59,54 +61,91 @@ def survey(
         ThalwegError: anything the user can mend, before the long work wherever possible; if models fail, after the
         others are done.
     """
+    request = _request(which, as_list(observer), as_list(data), settings)
+    usual = Path("runs") / "-".join(file_name(ladder.name) for ladder in request.ladders)
+    run = RunDirectory(Path(out) if out else usual)
+    with run.locked():
+        _survey(run, request, Stages(progress or Silent()))
+    return Run(run.path)
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What a survey is asked for, checked."""
+
+    ladders: list[Ladder]
+    settings: Settings
+    sources: dict[str, Source]  # of stimuli, by ladder
+    asked: list[Observer]  # by the user
+    observers: dict[str, tuple[Observer, ...]]  # by ladder, the headline's first
+
+
+def _request(
+    which: Sequence[str | Ladder], observer: Sequence[object], data: Sequence[object], options: Mapping[str, Any]
+) -> Request:
+    """What the arguments of `survey` ask for.
+
+    Raises:
+        ThalwegError: as for `survey`.
+    """
     if not which:
         raise ThalwegError(f"name at least one ladder; there are: {', '.join(ladders.LADDERS)}")
-    _check_images_named(which, [str(one) for one in as_list(data)])
-    chosen = [one if isinstance(one, Ladder) else ladders.find(one) for one in which]
+    paths = tuple(map(str, data))
+    _check_images_named(which, paths)
+    chosen = [ladder if isinstance(ladder, Ladder) else ladders.find(ladder) for ladder in which]
     if len({ladder.name for ladder in chosen}) < len(chosen):
         raise ThalwegError("two of the ladders have the same name")
-    asked = requested_observers(as_list(observer))
-    given = {"observer": tuple(one.name for one in asked), "data": tuple(map(str, as_list(data)))}
-    told = settings_of({**settings, **given})
-    sources = sources_of(chosen, told)
+    asked = requested_observers(observer)
+    settings = settings_of({**options, "observer": tuple(each.name for each in asked), "data": paths})
+    sources = sources_of(chosen, settings)
     check_observers(chosen, asked)
     observers = {ladder.name: observers_of(ladder, asked) for ladder in chosen}
     for ladder in chosen:
         check_ladder(ladder)
-    engine.ready(told.engine_config)
-    run = RunDirectory(Path(out) if out else Path("runs") / "-".join(file_name(ladder.name) for ladder in chosen))
-    with run.locked():
-        stages = Stages(progress or Silent())
-        for modality in dict.fromkeys(ladder.modality for ladder in chosen):
-            if not asked and (taken := base.default(modality).name) != base.DEFAULTS.get(modality, taken):
-                stages.progress.say(
-                    f"observer {taken!r} takes the place of {base.DEFAULTS[modality]!r}, "
-                    f"which needs: pip install 'thalweg[{modality}]'"
-                )
-        for ladder in chosen:
-            if note := note_on_default(ladder, asked, observers[ladder.name]):
-                stages.progress.say(note)
-        settings_now = check_settings(run, chosen, told, stages.progress)
-        run.remove_partials()
-        models = [
-            model
-            for ladder in chosen
-            for model in prepare_models(run, ladder, sources[ladder.name], told, observers[ladder.name], stages)
-        ]
-        names.same_files(file for model in models for file in files_of(model))
-        if not (run / "settings.json").is_file():  # not before: a mistaken command leaves no trace
-            whole.write_json(run / "settings.json", settings_now)
-        train_all(models, stages)
-        measure_all(models, told, stages)
-        _gather(run, models, stages)
-        headline = {ladder: some[0].name for ladder, some in observers.items()}
-        curves.judge_all(run, told, headline, [one.name for one in chosen if one.independent], stages)
-        whole.write_json(run / "run.json", run_record(models, told, stages))
-    return Run(run.path)
+    engine.ready(settings.engine_config)
+    return Request(chosen, settings, sources, asked, observers)
+
+
+def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
+    """Do every step of a survey that is not done already."""
+    settings = request.settings
+    _note_defaults(request, stages.progress)
+    written = check_settings(run, request.ladders, settings, stages.progress)
+    run.remove_partials()
+    models = [
+        model
+        for ladder in request.ladders
+        for model in prepare_models(
+            run, ladder, request.sources[ladder.name], settings, request.observers[ladder.name], stages
+        )
+    ]
+    names.same_files(file for model in models for file in files_of(model))
+    if not (run / "settings.json").is_file():  # not before: a mistaken command leaves no trace
+        whole.write_json(run / "settings.json", written)
+    train_all(models, stages)
+    measure_all(models, settings, stages)
+    _gather(run, models, stages)
+    headline = {ladder: observers[0].name for ladder, observers in request.observers.items()}
+    independent = [ladder.name for ladder in request.ladders if ladder.independent]
+    curves.judge_all(run, settings, headline, independent, stages)
+    whole.write_json(run / "run.json", run_record(models, settings, stages))
+
+
+def _note_defaults(request: Request, progress: Progress) -> None:
+    """Tell the user where an observer is not the one that was to be expected."""
+    for modality in dict.fromkeys(ladder.modality for ladder in request.ladders):
+        usual = base.DEFAULTS.get(modality)
+        if not request.asked and (taken := base.default(modality).name) != (usual or taken):
+            progress.say(
+                f"observer {taken!r} takes the place of {usual!r}, which needs: pip install 'thalweg[{modality}]'"
+            )
+    for ladder in request.ladders:
+        if note := note_on_default(ladder, request.asked, request.observers[ladder.name]):
+            progress.say(note)
 
 
 def _check_images_named(which: Sequence[str | Ladder], data: Sequence[str]) -> None:
-    """See that ladders of published models, which take long to load, have the images that they need.
+    """Check that ladders of published models, which take long to load, have the images that they need.
 
     Raises:
         ThalwegError: one has none.
@@ -117,14 +156,14 @@ def _check_images_named(which: Sequence[str | Ladder], data: Sequence[str]) -> N
             raise published.no_images(name)
 
 
-def check_settings(run: RunDirectory, chosen: list[Ladder], told: Settings, progress: Progress) -> dict[str, Any]:
-    """The settings as they will be written down, if the directory is new or was made with the same ones. Damaged ones
-    are set aside: each step knows what it was made from, so no result of other settings is taken for one of these.
+def check_settings(run: RunDirectory, chosen: list[Ladder], settings: Settings, progress: Progress) -> dict[str, Any]:
+    """The settings for settings.json, if the directory is new or was made with the same ones. A damaged settings.json
+    is removed: each step knows what it was made from, so no result of other settings is taken for one of these.
 
     Raises:
-        ThalwegError: it was made with others, of which it says which differ, or in another format.
+        ThalwegError: the run was made with other settings (names those that differ), or in another format.
     """
-    now = {"ladders": [" ".join(ladder.call) or ladder.name for ladder in chosen], **told.affecting()}
+    now = {"ladders": [" ".join(ladder.call) or ladder.name for ladder in chosen], **settings.affecting()}
     written, path = {"format": directory.FORMAT, **now}, run / "settings.json"
     if not path.is_file():
         return written

@@ -30,7 +30,7 @@ def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame
         "units": units,
         "models": _models(run, models, scores, reliability(units), observers),
         "scores": scores,
-        "layers": pl.concat([one.layers for one in scored]),
+        "layers": pl.concat([each.layers for each in scored]),
         "distributions": distributions(units, observers),
         "missing": missing(units, observers),
         "gallery": pl.concat([read_frame(run / f"parts/{model.name}-gallery.parquet") for model in models]),
@@ -45,14 +45,14 @@ def _models(
     observers: Mapping[str, str],
 ) -> pl.DataFrame:
     """A row for each model and control: what it is, how strong, how its training ended, and its headline scores."""
-    rows = pl.concat([_told(run, model) for model in models], how="diagonal_relaxed")
+    rows = pl.concat([_model_rows(run, model) for model in models], how="diagonal_relaxed")
     axes = [*strength.AXES, strength.SHARE]
     rows = rows.with_columns(pl.lit(None).alias(axis) for axis in axes if axis not in rows.columns)
     rows = rows.cast({"seed": pl.Int32}).with_columns(pl.col(axes).cast(pl.Float64).fill_null(math.nan))
     shown = scores.filter(is_headline(observers) & pl.col("seed").is_not_null())
     shown = shown.join(again.drop("n"), on=[*MODEL_KEY, "measure"], how="left")
     for word, measure in {**HEADLINES, PLAIN: PLAIN}.items():
-        own = shown.filter(measure=measure).select(
+        headline = shown.filter(measure=measure).select(
             *MODEL_KEY,
             pl.col("score").alias(word),
             pl.col("low").alias(f"{word}_low"),
@@ -60,13 +60,15 @@ def _models(
             pl.col("coverage").alias(f"{word}_coverage"),
             pl.col("reliability").alias(f"{word}_reliability"),
         )
-        rows = rows.join(own, on=MODEL_KEY, how="left", maintain_order="left")
+        rows = rows.join(headline, on=MODEL_KEY, how="left", maintain_order="left")
     counts = scores.filter(pl.col("seed").is_not_null()).select(*MODEL_KEY, "n_units", "n_failed").unique()
     return rows.join(counts, on=MODEL_KEY, how="left", maintain_order="left")
 
 
-def _told(run: RunDirectory, model: Model) -> pl.DataFrame:
-    """What training left to be said of a model and of each of its twins; the rotated one is the trained one's."""
+def _model_rows(run: RunDirectory, model: Model) -> pl.DataFrame:
+    """A row for a model and each of its twins, with the summary of its training; the rotated twin has that
+    of the trained one.
+    """
     about = read_json(run / f"weights/{model.name}.json")
     order = [rung.name for rung in model.ladder.rungs].index(model.rung.name)
     key = {

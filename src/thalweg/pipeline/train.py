@@ -11,7 +11,7 @@ from thalweg.models.records import Summary
 from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.strengths import published_summary, with_strengths
 from thalweg.pipeline.twins import twin_note
-from thalweg.pipeline.user_results import Said, checked_summary, code_of_user
+from thalweg.pipeline.user_results import PlainSummary, checked_summary, code_of_user
 
 
 def train_models(models: Sequence[Model]) -> str:
@@ -32,13 +32,13 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
         yield {control: ({}, published_summary(first, control)) for control in loaded}
         return
     untrained = placed(first.network("untrained"), first.settings.resolved_device)
-    said: Said = {"train_examples": 0, **({"twin_note": note} if (note := twin_note(first)) else {})}
-    made: Weights = {"untrained": ({}, with_strengths(untrained, first, said, trained=False))}
+    summary: PlainSummary = {"train_examples": 0, **({"twin_note": note} if (note := twin_note(first)) else {})}
+    made: Weights = {"untrained": ({}, with_strengths(untrained, first, summary, trained=False))}
     for control, trainer in first.trainers.items():
         twin = first.build().to(first.settings.resolved_device)
         with code_of_user("train", first, trainer):
-            told = trainer(twin, first.splits, first.seed)
-        made[control] = (_state(twin), with_strengths(twin, first, checked_summary("train", first, told)))
+            result = trainer(twin, first.splits, first.seed)
+        made[control] = (_state(twin), with_strengths(twin, first, checked_summary("train", first, result)))
     if first.ladder.checkpoint_trainer is None:
         yield made
         return
@@ -48,12 +48,12 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
         course = iter(first.ladder.checkpoint_trainer(network, first.splits, first.seed, checkpoints))
     for model in models:
         with code_of_user("checkpoint_trainer", model, first.ladder.checkpoint_trainer):
-            told = next(course, {})
+            result = next(course, {})
         yield {
             **made,
             "trained": (
                 _state(network),
-                with_strengths(network, model, checked_summary("checkpoint_trainer", model, told)),
+                with_strengths(network, model, checked_summary("checkpoint_trainer", model, result)),
             ),
         }
 
@@ -62,11 +62,11 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
-def _keep_weights(model: Model, found: Weights) -> None:
+def _keep_weights(model: Model, weights: Weights) -> None:
     outputs = [f"weights/{model.name}.json"]
-    for control, (state, _) in found.items():
+    for control, (state, _) in weights.items():
         if state:
             outputs.append(model.weights(control))
             whole.write_tensors(model.run / outputs[-1], state)
-    whole.write_json(model.run / outputs[0], {control: dict(told) for control, (_, told) in found.items()})
+    whole.write_json(model.run / outputs[0], {control: dict(summary) for control, (_, summary) in weights.items()})
     model.run.finish(f"train-{model.name}", model.train_inputs(), outputs)

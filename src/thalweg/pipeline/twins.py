@@ -19,8 +19,8 @@ def settle_models(models: Sequence[Model]) -> str:
 
 def _settle(model: Model) -> None:
     stimuli, ids = _of_statistics(model)
-    found = twins.statistics(model.build(), stimuli, ids, device=model.settings.resolved_device)
-    whole.write_tensors(model.run / model.weights("untrained"), found)
+    statistics = twins.statistics(model.build(), stimuli, ids, device=model.settings.resolved_device)
+    whole.write_tensors(model.run / model.weights("untrained"), statistics)
     model.run.finish(f"settle-{model.name}", model.train_inputs(), [model.weights("untrained")])
 
 

@@ -84,7 +84,7 @@ def curves(
             keep &= pl.col(axis).is_not_nan().any().over("ladder")  # an axis that all models of a ladder lack
         for (ladder, measure, observed, band, capacity), group in rows.filter(keep).group_by(keys, maintain_order=True):
             for kind in _kinds(group):
-                some = group if kind == ALL else group.filter(pl.col("kind") == kind)
+                shown = group if kind == ALL else group.filter(pl.col("kind") == kind)
                 is_headline = axis == settings.strength and observed == observers[str(ladder)] and band == MEAN
                 yield Curve(
                     ladder=str(ladder),
@@ -96,10 +96,10 @@ def curves(
                     capacity=str(capacity),
                     axis=axis,
                     headline=words.get(str(measure), "") if is_headline else "",
-                    strength=tuple(some[axis].cast(pl.Float64)),
-                    score=tuple(some["score"]),
-                    se=tuple((some["high"] - some["low"]) / (2 * Z)),
-                    rung=tuple(some["rung"]),
+                    strength=tuple(shown[axis].cast(pl.Float64)),
+                    score=tuple(shown["score"]),
+                    se=tuple((shown["high"] - shown["low"]) / (2 * Z)),
+                    rung=tuple(shown["rung"]),
                     seed=settings.seed,
                 )
 
@@ -130,16 +130,18 @@ def comparisons(
     """
     rows = _rows(models, table).filter(is_headline(observers))
     modalities = dict(models.select("ladder", "modality").unique().iter_rows())
-    found = []
+    records = []
     for word, measure in HEADLINES.items():
-        own = {}
+        ladders = {}
         for ladder in independent:
-            some = rows.filter(ladder=ladder, measure=measure)
+            scored = rows.filter(ladder=ladder, measure=measure)
             name = f"{FIELDS.get(modalities[ladder], modalities[ladder])} ({ladder})"
-            own[name] = Models(some[strength.SHARE].to_numpy(), some["score"].to_numpy(), some["rung"].to_list())
-        if len(own) > 1:
-            found.append({"headline": word, **compare(own, seed=settings.seed).to_record()})
-    return found
+            ladders[name] = Models(
+                scored[strength.SHARE].to_numpy(), scored["score"].to_numpy(), scored["rung"].to_list()
+            )
+        if len(ladders) > 1:
+            records.append({"headline": word, **compare(ladders, seed=settings.seed).to_record()})
+    return records
 
 
 def _kinds(group: pl.DataFrame) -> list[str]:
@@ -159,12 +161,12 @@ def judge_all(
     if not run.stale_reason("shape", inputs):
         return
     models, scores = (whole.read_frame(run / f"{name}.parquet") for name in ("models", "scores"))
-    found = list(curves(models, scores, settings, observers))
-    with stages("shape", len(found)) as advance:
+    questions = list(curves(models, scores, settings, observers))
+    with stages("shape", len(questions)) as advance:
         records: dict[int, dict[str, Any]] = {}
-        for place, record in engine.run(judged, found, settings.engine_config):
-            records[place] = record
+        for index, record in engine.run(judged, questions, settings.engine_config):
+            records[index] = record
             advance()
-    whole.write_json(run / "shape.json", [records[place] for place in sorted(records)])
+    whole.write_json(run / "shape.json", [records[index] for index in sorted(records)])
     whole.write_json(run / "comparison.json", comparisons(models, scores, settings, observers, independent))
     run.finish("shape", inputs, ["shape.json", "comparison.json"])

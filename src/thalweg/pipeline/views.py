@@ -14,7 +14,7 @@ from thalweg.stimuli.base import Stimuli
 
 def views_of_pool(model: Model, pool: Stimuli) -> tuple[list[ObserverOnPool], StimulusMetadata]:
     """The observers with their views of the pool, and what is known of its stimuli."""
-    files = tuple(model.views[one.name] for one in model.observers)
+    files = tuple(model.views[observer.name] for observer in model.observers)
     return _views(model.observers, files, model.features["trivial"], _Once(pool, model.data_hash))
 
 
@@ -39,7 +39,7 @@ def _views(
     """Read once in each worker process, by mapping the files into memory, which all processes share."""
     views = [whole.read_tensors(file) for file in files]
     on_pool = [
-        ObserverOnPool(one, ObserverView(view.get("embedding"), view["dictionary"]))
-        for one, view in zip(observers, views, strict=True)
+        ObserverOnPool(observer, ObserverView(view.get("embedding"), view["dictionary"]))
+        for observer, view in zip(observers, views, strict=True)
     ]
     return on_pool, stimulus_metadata(once.pool, whole.read_tensors(statistics)["features"])
