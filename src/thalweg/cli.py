@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from functools import partialmethod
 from importlib.metadata import version
 from pathlib import Path
@@ -48,28 +48,26 @@ DEBUG = "--debug"  # taken out of the command line before it is parsed, so it ma
 
 
 def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each field of the settings, in place of its `**settings`."""
-    own = [one for one in inspect.signature(command).parameters.values() if one.kind is not one.VAR_KEYWORD]
+    """Give a command an option for each field of the settings, instead of its `**settings`."""
+    parameters = inspect.signature(command).parameters.values()
     left_out = () if command.__name__ == "survey" else OF_LADDERS
-    made = []
-    for one in fields(Settings):
-        if one.name in left_out:
-            continue
-        usual = one.default if one.default_factory is MISSING else one.default_factory()
-        repeated = isinstance(usual, tuple)
-        kind = list[str] if repeated else one.type
-        default = list(usual) if isinstance(usual, tuple) else usual
-        names = [f"--{one.name.replace('_', '-')}"]
-        option = typer.Option(
-            *names, help=one.metadata["help"], show_default=default not in (None, []) and one.name != "cache"
-        )
-        made.append(
-            inspect.Parameter(
-                one.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-            )
-        )
-    command.__signature__ = inspect.Signature([*own, *made])  # type: ignore[attr-defined]
+    options = [_option(setting) for setting in fields(Settings) if setting.name not in left_out]
+    named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature([*named, *options])  # type: ignore[attr-defined]
     return command
+
+
+def _option(setting: Field[Any]) -> inspect.Parameter:
+    """A setting as a parameter of a command."""
+    usual = setting.default if setting.default_factory is MISSING else setting.default_factory()
+    repeated = isinstance(usual, tuple)
+    kind = list[str] if repeated else setting.type
+    default = list(usual) if isinstance(usual, tuple) else usual
+    shown = default not in (None, []) and setting.name != "cache"
+    option = typer.Option(f"--{setting.name.replace('_', '-')}", help=setting.metadata["help"], show_default=shown)
+    return inspect.Parameter(
+        setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
+    )
 
 
 @app.command(
@@ -99,9 +97,9 @@ def survey(
         for word, verdict in verdicts.items():
             out.print(f"[bold]{escape(name)}, {word}:[/bold] ", end="")
             out.print(verdict["sentence"], markup=False)
-    for one in run.comparison:
-        out.print(f"[bold]all ladders, {one['headline']}:[/bold] ", end="")
-        out.print(one["sentence"], markup=False)
+    for comparison in run.comparison:
+        out.print(f"[bold]all ladders, {comparison['headline']}:[/bold] ", end="")
+        out.print(comparison["sentence"], markup=False)
     out.print(f"report: {readable(path)}", markup=False)
 
 
@@ -193,15 +191,20 @@ def measure(
             **settings,
         )
         path = written(run, shown, settings["workers"])
+    print_headline(run)
+    out.print(f"report: {readable(path)}", markup=False)
+
+
+def print_headline(run: Run) -> None:
+    """Print the headline scores of a run of one model."""
     for word, line in headline(run).items():
         out.print(f"[bold]{word}:[/bold] ", end="")
         out.print(line, markup=False)
-    out.print(f"report: {readable(path)}", markup=False)
 
 
 def headline(run: Run) -> dict[str, str]:
     """The headline scores of a run of one model, beside those of its twins."""
-    told = {}
+    lines = {}
     for word in ("predictable", "crisp"):
         scores = {
             {"trained": "the model"}.get(row["control"], row["control"]): (
@@ -211,8 +214,8 @@ def headline(run: Run) -> dict[str, str]:
             )
             for row in run.models.iter_rows(named=True)
         }
-        told[word] = ", ".join(f"{who} {score}" for who, score in scores.items())
-    return told
+        lines[word] = ", ".join(f"{who} {score}" for who, score in scores.items())
+    return lines
 
 
 def why_no_score(run: Run, control: str, measure: str) -> str:
@@ -268,7 +271,7 @@ def train_dictionary(
     from thalweg.pipeline.one_model import train_dictionary as train
 
     shown = Shown()
-    told = train(
+    summary = train(
         subject,
         stimuli,
         layer=layer,
@@ -286,7 +289,7 @@ def train_dictionary(
         seed=seed,
         device=device,
     )
-    for name, value in told.items():
+    for name, value in summary.items():
         number = f"{value:.4g}" if isinstance(value, float) else str(value)
         out.print(f"{name.replace('_', ' '):24} {number}", markup=False)
     out.print(f"dictionary: {out_}", markup=False)
@@ -360,9 +363,9 @@ def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measure
         return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
 
     listed = {
-        "ladders": [(one.name, f"{len(one.rungs)} rungs", one.description) for one in LADDERS.values()],
-        "observers": [(one.name, "control" if one.control else "", one.sees) for one in OBSERVERS.values()],
-        "measures": [(one.name, one.headline, first(one.function)) for one in MEASURES.values()],
+        "ladders": [(ladder.name, f"{len(ladder.rungs)} rungs", ladder.description) for ladder in LADDERS.values()],
+        "observers": [(each.name, "control" if each.control else "", each.sees) for each in OBSERVERS.values()],
+        "measures": [(measure.name, measure.headline, first(measure.function)) for measure in MEASURES.values()],
     }
     if what not in listed:
         raise unknown("list", what, listed)
@@ -429,16 +432,19 @@ def failed(wrong: BaseException) -> int:
         close_output()
         if isinstance(wrong, BrokenPipeError):
             return CLOSED
-        said, status = f"the output cannot be written ({wrong.strerror})", MISTAKE
+        message, status = f"the output cannot be written ({wrong.strerror})", MISTAKE
     elif isinstance(wrong, ThalwegError):
-        said, status = str(wrong), MISTAKE
+        message, status = str(wrong), MISTAKE
     elif isinstance(wrong, KeyboardInterrupt):
-        said, status = "interrupted", INTERRUPTED
+        message, status = "interrupted", INTERRUPTED
     elif isinstance(wrong, MemoryError):
-        said, status = f"memory ran out ({reason(wrong)}); fewer --workers or a smaller --batch-size take less", MISTAKE
+        message, status = (
+            f"memory ran out ({reason(wrong)}); fewer --workers or a smaller --batch-size take less",
+            MISTAKE,
+        )
     else:
-        said = f"unexpected {reason(wrong)}; give the command again with {DEBUG} and report what it shows"
+        message = f"unexpected {reason(wrong)}; give the command again with {DEBUG} and report what it shows"
         status = UNEXPECTED
     err.print("[bold red]error:[/bold red] ", end="")
-    err.print(said, markup=False)
+    err.print(message, markup=False)
     return status

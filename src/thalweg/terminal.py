@@ -20,7 +20,7 @@ class Terminal(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print, texts with their control characters escaped."""
-        super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **options)
+        super().print(*(printable(item) if isinstance(item, str) else item for item in objects), **options)
 
     def on_broken_pipe(self) -> None:
         """Whoever reads the output has left: end without a word. (An OSError would be given another exit status.)"""
@@ -32,15 +32,19 @@ def printable(text: str) -> str:
     """A text as it can be shown on a terminal: control characters, half characters and marks that turn the direction of
     writing as escapes.
     """
-    return "".join(one if one == "\n" or not _steers(one) else _escaped(one) for one in text)
+    return "".join(
+        character if character == "\n" or not _steers(character) else _escaped(character) for character in text
+    )
 
 
-def _steers(one: str) -> bool:
-    return unicodedata.category(one) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(one) in TURNING
+def _steers(character: str) -> bool:
+    return (
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(character) in TURNING
+    )
 
 
-def _escaped(one: str) -> str:
-    return "  " if one == "\t" else one.encode("unicode_escape").decode("ascii")
+def _escaped(character: str) -> str:
+    return "  " if character == "\t" else character.encode("unicode_escape").decode("ascii")
 
 
 TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")

@@ -19,8 +19,8 @@ def page(measure: Measure) -> str:
     sections = [f"# {measure.name}", _flow(first), "## Idea", _flow(essay), "## Formula and edge cases"]
     for paragraph in paragraphs:
         if paragraph.startswith("How it can mislead:"):
-            told = paragraph.removeprefix("How it can mislead:").strip()
-            sections += ["## How it can mislead", _flow(told[0].upper() + told[1:])]
+            warning = paragraph.removeprefix("How it can mislead:").strip()
+            sections += ["## How it can mislead", _flow(warning[0].upper() + warning[1:])]
         elif paragraph.startswith("Raises:"):
             sections += ["## Errors", _flow(re.sub(r"^Raises:\s*", "", paragraph))]
         else:

@@ -51,15 +51,15 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         ThalwegError: it is missing or damaged, or the run has another format.
     """
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise Damaged(path, f"it holds {type(found).__name__}, and an object was expected")
-    if (format_ := found.get("format", 1)) != FORMAT:
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise Damaged(path, f"it holds {type(record).__name__}, and an object was expected")
+    if (format_ := record.get("format", 1)) != FORMAT:
         raise ThalwegError(
             f"{readable(path)}: this run has format {format_!r}, and this thalweg reads format {FORMAT}; read it with "
             "the version of thalweg that made it, or survey again into another --out"
         )
-    return found
+    return record
 
 
 @dataclass(frozen=True)
@@ -148,13 +148,13 @@ class RunDirectory:
             record = json.loads(stamp.read_text(encoding="utf-8"))
             if record["inputs"] != inputs:
                 return "its inputs changed"
-            wrong = [name for name, found in record["outputs"].items() if not self._is(name, found)]
+            wrong = [name for name, digest in record["outputs"].items() if not self._is(name, digest)]
         except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
             return f"{stamp.relative_to(self.path)} is damaged"
         return f"{', '.join(wrong)} is missing or damaged" if wrong else ""
 
-    def _is(self, name: str, found: str) -> bool:
-        return (self / name).is_file() and file_digest(self / name) == found
+    def _is(self, name: str, digest: str) -> bool:
+        return (self / name).is_file() and file_digest(self / name) == digest
 
     def finish(self, step: str, inputs: str, outputs: Sequence[str]) -> None:
         """Note that a step is finished, what from, and what it made."""

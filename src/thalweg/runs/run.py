@@ -42,10 +42,10 @@ class Run:
     def _objects(self, name: str) -> list[dict[str, Any]]:
         """A JSON file that is a list of objects."""
         path = self.path / name
-        found = whole.read_json(path)
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        objects = whole.read_json(path)
+        if not isinstance(objects, list) or not all(isinstance(each, dict) for each in objects):
             raise whole.Damaged(path, "a list of objects was expected")
-        return found
+        return objects
 
     @cached_property
     def models(self) -> pl.DataFrame:
@@ -85,17 +85,17 @@ class Run:
     @cached_property
     def shape(self) -> list[dict[str, Any]]:
         """The verdicts, one for each ladder, kind, measure, observer, band and strength axis."""
-        found = self._objects("shape.json")
-        if not found and any(len(rungs) > 1 for rungs in self._rungs().values()):
+        verdicts = self._objects("shape.json")
+        if not verdicts and any(len(rungs) > 1 for rungs in self._rungs().values()):
             raise whole.Damaged(self.path / "shape.json", "it holds no verdict, and a ladder has several rungs")
-        return found
+        return verdicts
 
     def _rungs(self) -> dict[str, set[str]]:
         """The rungs of each ladder."""
-        found: dict[str, set[str]] = {}
+        rungs_of: dict[str, set[str]] = {}
         for ladder, rung in self.models.select("ladder", "rung").iter_rows():
-            found.setdefault(ladder, set()).add(rung)
-        return found
+            rungs_of.setdefault(ladder, set()).add(rung)
+        return rungs_of
 
     @cached_property
     def comparison(self) -> list[dict[str, Any]]:
@@ -106,22 +106,22 @@ class Run:
     def record(self) -> dict[str, Any]:
         """Settings, versions, hashes, seconds and peak memory."""
         path = self.path / "run.json"
-        found = directory.read_record(path)
+        record = directory.read_record(path)
         for name in ("settings", "ladders", "versions"):
-            if not isinstance(found.get(name), dict):
+            if not isinstance(record.get(name), dict):
                 raise whole.Damaged(path, f"an object named {name!r} was expected in it")
-        for ladder, about in found["ladders"].items():
+        for ladder, about in record["ladders"].items():
             wrong = [name for name, kind in LADDER.items() if not isinstance(about, dict) or not _is(about, name, kind)]
             if wrong or not about["observers"]:
                 raise whole.Damaged(
                     path, f"what it says of ladder {ladder!r} lacks {wrong[0] if wrong else 'observers'}"
                 )
-        return found
+        return record
 
     @property
     def verdict(self) -> dict[str, dict[str, Any]]:
         """The headline verdicts, {ladder: {"predictable": ..., "crisp": ...}}, over all kinds of rungs."""
-        overall = {(one["ladder"], one["headline"]): one for one in self.shape if one["kind"] == "all"}
+        overall = {(record["ladder"], record["headline"]): record for record in self.shape if record["kind"] == "all"}
         return {
             ladder: {word: overall[ladder, word] for word in HEADLINES if (ladder, word) in overall}
             for ladder in self.record["ladders"]

@@ -95,7 +95,7 @@ def table(models: list[ModelScores], *, seed: int) -> pl.DataFrame:
         draws = np.stack([model.draws for model in rung])  # (seed, resample, column)
         generator = np.random.default_rng(seed)
         chosen = generator.integers(len(rung), size=(draws.shape[1], len(rung)))
-        redrawn = np.stack([draws[chosen[:, place], np.arange(draws.shape[1])] for place in range(len(rung))])
+        redrawn = np.stack([draws[chosen[:, position], np.arange(draws.shape[1])] for position in range(len(rung))])
         together = _mean(np.stack([model.score for model in rung]))
         whole = ModelScores(
             {**rung[0].key, "seed": None},
@@ -171,8 +171,8 @@ def reliability(units: pl.DataFrame) -> pl.DataFrame:
 def distributions(units: pl.DataFrame, observers: Mapping[str, str]) -> pl.DataFrame:
     """How the units of each model spread over a headline's range: counts in bins of equal width."""
     rows = units.filter(~pl.col("exchanged") & is_headline(observers) & pl.col("value").is_not_nan())
-    place = (pl.col("value") * BINS).floor().clip(0, BINS - 1).cast(pl.Int32).alias("bin")
-    counted = rows.group_by([*MODEL_KEY, "measure", place]).agg(pl.len().cast(pl.Int32).alias("n"))
+    bin_index = (pl.col("value") * BINS).floor().clip(0, BINS - 1).cast(pl.Int32).alias("bin")
+    counted = rows.group_by([*MODEL_KEY, "measure", bin_index]).agg(pl.len().cast(pl.Int32).alias("n"))
     return counted.sort([*MODEL_KEY, "measure", "bin"])
 
 

@@ -201,8 +201,8 @@ class Rows:
         """All rows as one table in the schema of units; `units` says of each unit what the rows don't."""
         lengths = [len(score.value) for score in self.scores]
         which = np.repeat(np.arange(len(lengths)), lengths)  # the score that each row belongs to
-        place = np.concatenate([np.arange(n) + at for n, at in zip(lengths, self.first, strict=True)])
-        rows = pl.concat([pl.DataFrame(self.constants)[which], units[place]], how="horizontal").with_columns(
+        position = np.concatenate([np.arange(n) + at for n, at in zip(lengths, self.first, strict=True)])
+        rows = pl.concat([pl.DataFrame(self.constants)[which], units[position]], how="horizontal").with_columns(
             *(
                 pl.Series(name, torch.cat([getattr(score, name) for score in self.scores]).numpy())
                 for name in ("value", "low", "high", "n")
@@ -231,17 +231,19 @@ def score_units(
     taken with the halves exchanged. Control observers are asked the essential measures only.
     """
     rows = Rows()
-    for some in chunks(len(units)):
-        one, other = reference.units(some), query.units(some)
+    for chunk in chunks(len(units)):
+        reference_chunk, query_chunk = reference.units(chunk), query.units(chunk)
         for exchanged in (False, True):
-            parts = (other, one, halves.exchanged()) if exchanged else (one, other, halves)
+            parts = (
+                (query_chunk, reference_chunk, halves.exchanged())
+                if exchanged
+                else (reference_chunk, query_chunk, halves)
+            )
             trials = build_trials(parts[0], parts[1])
             pairs = matched_pairs(trials, parts[0], metadata.low_level, parts[2].reference)
-            by_token = (
-                pairs
-                if metadata.last_token is None
-                else matched_pairs_by_group(trials, parts[0], metadata.last_token, parts[2].reference)
-            )
+            by_token = pairs
+            if metadata.last_token is not None:
+                by_token = matched_pairs_by_group(trials, parts[0], metadata.last_token, parts[2].reference)
             for watcher in observers[:1] if exchanged else [None, *observers]:
                 inputs = Inputs(*parts, metadata, trials, pairs, by_token, watcher)
                 for measure in _measures(watcher, exchanged, metadata):
@@ -249,7 +251,7 @@ def score_units(
                         rows.add(
                             score,
                             trials.notes,
-                            some.start,
+                            chunk.start,
                             measure=measure.name,
                             measure_version=measure.version,
                             observer=watcher.observer.name if watcher else "",
@@ -275,14 +277,16 @@ def _measures(watcher: ObserverOnPool | None, exchanged: bool, metadata: Stimulu
     """Those that ask for an observer, or those that don't; only the essential ones of controls and of exchanged
     halves; none that asks for what the stimuli or the observer lack.
     """
-    found = [measure for measure in MEASURES.values() if bool(ANSWERED & set(measure.needs)) == (watcher is not None)]
+    measures = [
+        measure for measure in MEASURES.values() if bool(ANSWERED & set(measure.needs)) == (watcher is not None)
+    ]
     lacking = set() if metadata.last_token is not None else set(BY_TOKEN)
     lacking |= {"class_means"} if len(metadata.labels.unique()) == 1 else set()
     lacking |= WHOLE if watcher is not None and watcher.view.embedding is None else set()
-    found = [measure for measure in found if not lacking & set(measure.needs)]
+    measures = [measure for measure in measures if not lacking & set(measure.needs)]
     if exchanged or (watcher is not None and watcher.observer.control):
-        return [measure for measure in found if measure.essential]
-    return found
+        return [measure for measure in measures if measure.essential]
+    return measures
 
 
 def _take(measure: Measure, inputs: Inputs) -> Mapping[tuple[str, str], Score]:
