@@ -376,7 +376,7 @@ def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measure
 
 
 def _cells(*texts: str) -> list[str]:
-    """Texts as they stand in a table."""
+    """Texts as a table shows them."""
     return [escape(printable(text)) for text in texts]
 
 

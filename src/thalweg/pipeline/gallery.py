@@ -49,7 +49,7 @@ def gallery(
     observer: str,
     seed: int,
 ) -> pl.DataFrame:
-    """What is to be shown of one model: `recordings` holds for each layer the reference and the query half's.
+    """The gallery of one model. `recordings` holds for each layer those of the reference and of the query half.
 
     Units are ranked by the measure; where no unit of the model has one, by `two_choice`.
     """

@@ -65,8 +65,8 @@ class Model:
     observers: tuple[Observer, ...] = ()
     features: Mapping[str, Path] = field(default_factory=dict)  # of each observer that has features
     views: Mapping[str, Path] = field(default_factory=dict)  # what each observer answers by
-    shard: int | None = None  # the part of the stimuli that is meant, where one is
-    notes: tuple[str, ...] = ()  # what was said of its ladder's models before the long work
+    shard: int | None = None  # the part of the stimuli that the task is about, if not all
+    notes: tuple[str, ...] = ()  # warnings on its ladder's models, from before the long work
     normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
     code: str = ""  # what it is made by, taken before any of it runs and may change its own state
 

@@ -56,7 +56,7 @@ def record_model(model: Model, parts: Halves, metadata: StimulusMetadata) -> Rec
 
 
 def fit_encoders(network: nn.Module, model: Model, parts: Halves) -> Mapping[str, Encode]:
-    """What makes the units of each layer, where the basis is one of its own; fitted to the reference half alone."""
+    """The encoders of the layers' units; none for neurons. They are fitted to the reference half alone."""
     basis, device = model.rung.basis, model.settings.resolved_device
     return basis.encoders(network, model.rung.layers, model.pool, parts.reference, device=device) if basis else {}
 

@@ -1,4 +1,4 @@
-"""What a survey can be told. The command line's options are made from these fields."""
+"""The settings of a survey. The command line's options are made from these fields."""
 
 import tempfile
 from collections.abc import Mapping
@@ -139,7 +139,7 @@ class Settings:
         return EngineConfig(self.engine, self.workers, self.address, gpus=0 if self.device == "cpu" else 1)
 
     def source(self, path: Path | None) -> Source:
-        """Where stimuli lie, with the columns that are to be read."""
+        """The source of stimuli: their path, and the columns that are read."""
         return Source(path, self.text_column, self.document_column, self.image_column, self.label_column, self.skip_bad)
 
     def affecting(self) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
 
 
 def _note_defaults(request: Request, progress: Progress) -> None:
-    """Tell the user where an observer is not the one that was to be expected."""
+    """Tell the user where an observer is not the expected one."""
     for modality in dict.fromkeys(ladder.modality for ladder in request.ladders):
         usual = base.DEFAULTS.get(modality)
         if not request.asked and (taken := base.default(modality).name) != (usual or taken):

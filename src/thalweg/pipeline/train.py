@@ -15,9 +15,7 @@ from thalweg.pipeline.user_results import PlainSummary, checked_summary, code_of
 
 
 def train_models(models: Sequence[Model]) -> str:
-    """Train a model, or one run of which several models are checkpoints, and leave weights and what is to be said of
-    them.
-    """
+    """Train a model, or one run of which several models are checkpoints, and write weights and summaries."""
     return failure_of(models, starmap(_keep_weights, zip(models, _course(models), strict=True)))
 
 

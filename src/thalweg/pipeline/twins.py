@@ -35,7 +35,7 @@ def _of_statistics(model: Model) -> tuple[Stimuli, Int[Tensor, " stimulus"]]:
 
 
 def twin_note(model: Model) -> str:
-    """What is to be said of its untrained twin, if anything."""
+    """A note on how the untrained twin was made; empty if there is nothing to note."""
     if not model.normalises:
         return ""
     ids = _of_statistics(model)[1]

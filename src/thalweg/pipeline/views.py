@@ -1,4 +1,4 @@
-"""What a worker reads once: the observers' views of the pool, and what is known of its stimuli."""
+"""What a worker reads once: the observers' views of the pool, and the metadata of its stimuli."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +13,7 @@ from thalweg.stimuli.base import Stimuli
 
 
 def views_of_pool(model: Model, pool: Stimuli) -> tuple[list[ObserverOnPool], StimulusMetadata]:
-    """The observers with their views of the pool, and what is known of its stimuli."""
+    """The observers with their views of the pool, and the metadata of its stimuli."""
     files = tuple(model.views[observer.name] for observer in model.observers)
     return _views(model.observers, files, model.features["trivial"], _Once(pool, model.data_hash))
 

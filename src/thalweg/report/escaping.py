@@ -1,4 +1,4 @@
-"""Text that stands in charts, with what cannot be seen made visible."""
+"""Text in charts, with invisible characters made visible."""
 
 import unicodedata
 from typing import Any

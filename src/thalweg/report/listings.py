@@ -184,8 +184,8 @@ def _scored(row: Row) -> str:
 
 
 def beside_rotation(row: Row) -> str:
-    """Where a rung's neurons stand beside their rotation, by intervals that do or do not overlap; an interval without
-    width, that of a single unit, says nothing.
+    """Whether a rung's neurons score above, below or like their rotation, by whether the intervals overlap; nothing for
+    an interval without width, that of a single unit.
     """
     trained, rotated = row.get(TRAINED), row.get(ROTATED)
     if not trained or not rotated or any(missing(each[end]) for each in (trained, rotated) for end in ("low", "high")):

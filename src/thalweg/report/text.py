@@ -132,7 +132,7 @@ def sees(observer: str) -> str:
 
 
 def command(record: Mapping[str, Any]) -> str:
-    """What makes the run again: a line for the shell or, where ladders or observers are the user's own, for Python."""
+    """The command that makes the run again: for the shell, or for Python if ladders or observers are the user's own."""
     settings, ladders = dict(record["settings"]), list(record["ladders"])
     asked = [name for name in settings.get("observer", ()) if name not in _parts(settings["observer"])]
     settings["observer"] = asked  # an observer brings its parts along

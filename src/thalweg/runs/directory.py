@@ -64,7 +64,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where a run's files lie."""
+    """The directory that holds a run's files."""
 
     path: Path
 
@@ -97,7 +97,7 @@ class RunDirectory:
             lock.release()
 
     def _is_free(self) -> None:
-        """See that the directory is a run, or empty, or not there yet.
+        """Check that the directory is a run, or empty, or not there yet.
 
         Raises:
             ThalwegError: it is a file, a folder with files that are not of a run, or a path that is not UTF-8.
@@ -116,7 +116,7 @@ class RunDirectory:
             raise ThalwegError(f"{readable(self.path)}: this is {what}; a folder was expected: choose another --out")
 
     def seen(self) -> None:
-        """See that this machine sees the directory too.
+        """Check that this machine sees the directory too.
 
         Raises:
             ThalwegError: it does not.

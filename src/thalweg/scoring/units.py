@@ -52,7 +52,7 @@ class ObserverOnPool:
 
 @dataclass(frozen=True, eq=False)
 class StimulusMetadata:
-    """What is known of every stimulus of the pool."""
+    """Metadata of every stimulus of the pool."""
 
     low_level: Float[Tensor, "stimulus statistic"]
     labels: Int[Tensor, " stimulus"]
@@ -69,7 +69,7 @@ def _indicators(labels: Tensor, last_token: Tensor | None) -> dict[str, Indicato
 
 
 def stimulus_metadata(pool: Stimuli, low_level: Float[Tensor, "stimulus statistic"]) -> StimulusMetadata:
-    """What is known of a pool: low-level statistics (standardised, with their squares), labels and last tokens."""
+    """The metadata of a pool: low-level statistics (standardised, with their squares), labels and last tokens."""
     return StimulusMetadata(low_level, consecutive_codes(pool.labels), _last_token(pool))
 
 
@@ -191,7 +191,7 @@ class Rows:
     first: list[int] = field(default_factory=list)
 
     def add(self, score: Score, notes: tuple[str, ...], first: int, **constants: Any) -> None:
-        """One number for each of some units, of which the first stands at `first` among all."""
+        """Add a score for consecutive units; `first` is the index of the first of them."""
         self.scores.append(score)
         self.notes.append(notes)
         self.first.append(first)

@@ -190,7 +190,7 @@ def shape_of(verdict: Verdict, rungs: Rungs) -> LadderShape:
 def worst(spacings: Mapping[str, Interaction]) -> Interaction:
     """The more doubtful of the spacings in everything; NaN where none was tested.
 
-    Equal curves have equal shapes: whoever doubts the shapes must doubt the curves, so p_shapes is not below p_curves.
+    Equal curves have equal shapes, so p_shapes is never below p_curves.
     """
     every = tuple(spacings.values()) or (Interaction(*[float("nan")] * 4),)
     return Interaction(

@@ -1,6 +1,6 @@
 """What the data could have shown, and what it would take to show more.
 
-"Cannot tell" means little without the depth that these models could have told. The smallest detectable depth is the
+"Cannot tell" means little without the depth that these models could have shown. The smallest detectable depth is the
 depth D of a symmetric valley with its bottom in the middle and both walls D high, straight in rank, that the
 order-restricted test finds four times in five with the same number of points, the same variances and the same kind of
 variance estimate. It is found by simulation: the same noise for every D, and a bisection.

@@ -91,7 +91,7 @@ def column(name: str, values: object, n: int | None = None) -> Float[np.ndarray,
 
 
 def too_large(name: str) -> str:
-    """What is to be done about a number whose powers overflow."""
+    """Advice on a number whose powers overflow."""
     return f"a number beyond {HUGE:g} cannot be calculated with: give {name} in a larger unit, or its logarithm"
 
 

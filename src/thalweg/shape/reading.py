@@ -34,7 +34,7 @@ class ModelTable:
     names: tuple[str, ...]  # of the columns; two may be equal, but none of these can be used
     columns: tuple[Sequence[object], ...]  # text from a CSV file, typed values from Parquet
     source: str  # how messages name it
-    lines: tuple[int, ...]  # where each row stands in its file, counted from 1
+    lines: tuple[int, ...]  # the number of each row in its file, counted from 1
     noun: str = "row"  # what `lines` counts: lines or rows
     decimals: tuple[str, ...] = ()  # the decimal mark of each column of texts
     notes: tuple[str, ...] = ()  # what was assumed and what was passed over

@@ -35,7 +35,7 @@ def models(n: int) -> str:
 
 
 def turning_sentence(depth: Depth, p: float, weight: float, n: int, alpha: float) -> str:
-    """What is said of a valley or a hump."""
+    """The sentence for a valley or a hump."""
     way, size = "falls to a lowest point and rises again", "depth"
     if depth.shape == "hump":
         way, size = "rises to a highest point and falls again", "height"
@@ -49,7 +49,7 @@ def turning_sentence(depth: Depth, p: float, weight: float, n: int, alpha: float
 def monotone_sentence(
     shape: str, p: float, ends: tuple[float, float], n: int, *, how: str | None, turn: Depth, p_turn: float
 ) -> str:
-    """What is said of an increase or a decrease, with the turn that it leaves possible."""
+    """The sentence for an increase or a decrease, with the turn that it leaves possible."""
     kind = f" ({how})" if how else ""
     size = "deep" if turn.shape == "valley" else "high"
     possible = f", though a {turn.shape} up to {number(turn.high)} {size} is not excluded" if turn.high > 0 else ""
@@ -61,14 +61,14 @@ def monotone_sentence(
 
 
 def flat_sentence(p: float, effect: str, n: int) -> str:
-    """What is said of a flat curve."""
+    """The sentence for a flat curve."""
     return f"Flat: no two of {models(n)} differ by {effect} or more (equivalence test, {p_text(p)})."
 
 
 def uncertain_sentence(
     reason: str, n: int, p: Mapping[str, float], prospects: Prospects, *, effect: float, effect_text: str
 ) -> str:
-    """What is said when the data cannot tell: what they could have shown, and what would show the smallest effect."""
+    """The sentence where the data cannot tell: what they could have shown, and what would show the smallest effect."""
     seen = ", ".join(f"{shape} {p_text(p[shape])}" for shape in ("valley", "hump")) + ", after Holm"
     start = f"Cannot tell from {models(n)}: {reason}"
     depth = prospects.detectable

@@ -154,7 +154,7 @@ def _distinct_columns(columns: dict[str, str | None]) -> None:
 
 
 def _missing_note(table: ModelTable, columns: dict[str, str], missing: dict[str, list[int]]) -> str:
-    """Which rows say nothing because a number is missing; empty where none is."""
+    """A note on the rows that are left out because a number is missing; empty if none is."""
     rows = sorted({row for each in missing.values() for row in each})
     if not rows:
         return ""
