@@ -96,7 +96,9 @@ def test_order_of_stimuli_does_not_matter(world: World, row, monkeypatch):
     place[order] = torch.arange(STIMULI)
     from thalweg.stimuli.base import halves
 
-    monkeypatch.setattr("planted.halves", lambda pool, seed: tuple(place[half] for half in halves(pool, seed=seed)))
+    monkeypatch.setattr(
+        "support.planted.halves", lambda pool, seed: tuple(place[half] for half in halves(pool, seed=seed))
+    )
     after = taken(other.rows(world.values[order]), row)
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5, equal_nan=True)
 
