@@ -1,0 +1,72 @@
+"""The house in order, beside the import contracts: short functions, few parameters, no borrowed private names."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import thalweg
+
+ROOT = Path(thalweg.__file__).parent
+MOST_LINES = 45
+MOST_PARAMETERS = 7  # that can be given by position
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+
+
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    for name, module in modules():
+        for node in ast.walk(module):
+            if isinstance(node, ast.FunctionDef):
+                yield f"{name}: {node.name}", node
+
+
+def test_no_function_is_long():
+    lines = {name: (node.end_lineno or 0) - node.lineno + 1 for name, node in functions()}
+    assert len(lines) > 1000
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+
+
+def test_no_function_takes_many_parameters():
+    """Public functions may take more by keyword: these are the options that users type."""
+    many = {}
+    for name, node in functions():
+        by_position = [
+            each.arg for each in (*node.args.posonlyargs, *node.args.args) if each.arg not in ("self", "cls")
+        ]
+        options = node.args.kwonlyargs if node.name.startswith("_") else []
+        if len(by_position) + len(options) > MOST_PARAMETERS and not is_command(node):
+            many[name] = len(by_position) + len(options)
+    assert many == {}
+
+
+def is_command(node: ast.FunctionDef) -> bool:
+    """Whether it is a command of the command line, whose parameters are its options."""
+    return any("app.command" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def test_no_private_name_is_borrowed():
+    borrowed = [
+        f"{name}: {node.module}.{alias.name}"
+        for name, module in modules()
+        for node in ast.walk(module)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("thalweg")
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert borrowed == []
+
+
+def test_members_import_modules_and_never_their_own_package():
+    for name, module in modules():
+        if name.endswith("__init__.py") or "/" not in name:
+            continue
+        package = "thalweg." + name.rpartition("/")[0].replace("/", ".")
+        inside = {path.stem for path in (ROOT / name).parent.glob("*.py")} | {
+            path.name for path in (ROOT / name).parent.iterdir() if path.is_dir()
+        }
+        for node in ast.walk(module):
+            if isinstance(node, ast.ImportFrom) and node.module == package:
+                assert {alias.name for alias in node.names} <= inside, f"{name} imports its own package"
