@@ -10,7 +10,7 @@ import functools
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +36,7 @@ from thalweg.strength.axes import AXES
 
 HERE = Path(__file__).parent
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+FEW_FIGURES = 10  # at 1.4 s each, while a worker process takes 6 s to start: so many are drawn as soon without
 PICTURE_SCALE = 2  # pixels of a PNG file for each pixel of the chart
 
 
@@ -78,7 +79,7 @@ def write_report(run: Run, path: str | Path | None = None, *, workers: int | Non
         drawn = _drawn(run)
         files = [(path.parent / "figures" / name, figure) for name, figure in drawn.files().items() if figure.panels]
         lost = {}
-        for index, failure in engine.run(_export, files, engine.EngineConfig(workers=workers)):
+        for index, failure in engine.run(_export, files, engine.EngineConfig(workers=_workers_for(files, workers))):
             if failure:
                 lost[files[index][0].name] = failure
         with replacing(path) as beside:
@@ -104,6 +105,11 @@ DISAGREE = (
     AttributeError,
     jinja2.UndefinedError,
 )
+
+
+def _workers_for(files: Sequence[object], workers: int | None) -> int | None:
+    """As many workers as the user wants; by default this process alone where there are few figures to draw."""
+    return 1 if workers is None and len(files) <= FEW_FIGURES else workers
 
 
 def _export(file: tuple[Path, Figure]) -> str:
