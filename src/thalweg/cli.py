@@ -33,7 +33,9 @@ def examples(*commands: str) -> str:
 
 
 app = typer.Typer(
-    help="How interpretable are a network's units, and how does that change with its strength?",
+    help="How interpretable are a network's units, and how does that change with its strength?\n\n"
+    "A ladder is model configurations (rungs) of one task. A twin is a control network. Predictable is a matched 2AFC "
+    "accuracy (two-alternative forced choice), crisp a single-feature one; chance is 0.5.",
     no_args_is_help=True,
     epilog=examples(
         "thalweg survey mnist --quick    # a first look, in a minute",

@@ -23,17 +23,22 @@ GLOSSARY = {
     "basis": "what the units of a layer are: neurons, a dictionary, a random rotation",
     "layer": "a named place in a model whose output holds units; its values are taken before the nonlinearity",
     "pool": "the held-out stimuli that a ladder is measured on, split once into a reference half and a query half",
-    "reference": "a stimulus shown as an explanation: the nine that drive a unit most and the nine that drive it least",
+    "reference": "an exemplar: a stimulus shown as an explanation: the nine that drive a unit most "
+    "and the nine that drive it least",
     "query": "a stimulus that must be placed: does it drive the unit more, or less?",
-    "trial": "one question with two answers: of these two queries, which one drives the unit more? Chance is 0.5",
+    "trial": "a two-alternative forced choice (2AFC): of these two queries, which one drives the "
+    "unit more? Chance is 0.5",
     "band": "how far apart a trial's queries are: `extreme` takes the highest and lowest stimuli; v90, v75 and v60 "
     "those nearest to 90, 75 and 60 % of the way from the mean of the low references to that of the high ones, and "
     "their complements. The smaller the number, the harder the trial",
     "observer": "whoever answers trials; a machine observer compares stimuli by feature vectors",
     "measure": "a function from a unit's data to one number",
-    "predictable": "the first headline: how often an observer that compares whole stimuli answers right, where "
+    "predictable": "the first headline, a matched 2AFC accuracy: how often an observer that compares "
+    "whole stimuli answers right, where "
     "low-level statistics can't decide",
-    "crisp": "the second headline: how often one named feature, chosen by the references alone, answers right there",
+    "crisp": "the second headline, a single-feature 2AFC accuracy: how often one named feature, "
+    "chosen by the references "
+    "alone, answers right there",
     "coverage": "the share of units that could be measured: for the headlines, those that leave pairs of queries which "
     "low-level statistics can't decide",
     "reliability": "the rank correlation of the units' scores with those when reference and query half are exchanged",
@@ -44,10 +49,12 @@ GLOSSARY = {
     "Labels and sums can be known for certain, the next word can't: a language model stays far below 1",
     "rung": "one model configuration of a kind; a rung has several seeds",
     "ladder": "rungs of one task, ordered by strength",
-    "untrained": "a control: the same network with its first weights, never trained; running statistics that it "
+    "twin": "a control network: it should score low",
+    "dictionary": "a sparse autoencoder (SAE), whose latents are units",
+    "untrained": "a twin: the same network with its first weights, never trained; running statistics that it "
     "normalises by are estimated on stimuli",
-    "rotated": "a control: the units of the trained layer, mixed by a fixed random rotation",
-    "memorising": "a control of the ladder of sums: the same network, trained without weight decay until it knows its "
+    "rotated": "a twin: the units of the trained layer, mixed by a fixed random rotation",
+    "memorising": "a twin in the ladder of sums: the same network, trained without weight decay until it knows its "
     "training pairs by heart",
     "interval": "95 %, from drawing units and seeds again",
     "verdict": "the shape of a curve by a rule fixed beforehand: valley, hump, increasing, decreasing, flat (only by "
