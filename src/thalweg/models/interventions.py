@@ -7,6 +7,7 @@ alone. Values come with their neurons on the last axis: (batch, *place, neuron).
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace as with_fields
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.models.hooks import capture_activations, replacing_values
+from thalweg.models.pooling import units_on_axis_1
 from thalweg.models.records import Layer
 
 Ablation = Literal["zero", "mean", "resample"]
@@ -91,22 +93,11 @@ def ablate(
         raise unknown("ablation", by, ABLATIONS)
     if by != "zero" and values is None:
         raise ThalwegError(f"ablation by {by!r} takes `values`, those of the layer on reference stimuli (`values_of`)")
-    generator = torch.Generator().manual_seed(seed)
-    known: Tensor | None = values
-    if known is not None and directions is not None:
-        known = known @ torch.linalg.pinv(directions.to(known))
-    elif known is not None and units is not None:
-        known = known[:, torch.as_tensor(units)]
-
-    def taken_away(current: Tensor) -> Tensor:
-        if known is None or by == "zero":
-            return torch.zeros_like(current)
-        if by == "mean":
-            return known.mean(0).to(current).expand_as(current)
-        rows = torch.randint(len(known), current.shape[:-1], generator=generator)
-        return known[rows.to(known.device)].to(current)
-
-    with replace(model, layer, taken_away, units=units, directions=directions):
+    change: Change = torch.zeros_like
+    if by != "zero" and values is not None:
+        known = _in_terms_of(values, units, directions)
+        change = _mean_of(known) if by == "mean" else _drawn_from(known, seed)
+    with replace(model, layer, change, units=units, directions=directions):
         yield
 
 
@@ -160,9 +151,8 @@ def values_of(model: nn.Module, layer: Layer | str, inputs: Tensor) -> Float[Ten
     layer = Layer(layer) if isinstance(layer, str) else layer
     with torch.inference_mode(), capture_activations(model, [layer]) as captured:
         model(inputs)
-        output = captured[layer.name].movedim(layer.unit_axis, 1)
-    rows: Tensor = output[:, :, layer.skip :] if output.ndim > 2 else output
-    return rows.movedim(1, -1).flatten(0, -2).clone()
+        output = units_on_axis_1(captured[layer.name], with_fields(layer, reduction="max"))  # all its places
+    return output.movedim(1, -1).flatten(0, -2).clone()
 
 
 def _at(values: Tensor, units: Units, change: Change, layer: str) -> Tensor:
@@ -179,10 +169,38 @@ def _along(values: Tensor, directions: Tensor, change: Change, layer: str) -> Te
     if directions.shape[1] != values.shape[-1]:
         raise ThalwegError(f"layer {layer!r} has {values.shape[-1]} neurons; directions have {directions.shape[1]}")
     rows = directions.to(values)
-    before: Tensor = values @ torch.linalg.pinv(rows.float()).to(values.dtype)
+    before = _coordinates(values, rows)
     after = _checked(change(before), before, layer)
     changed: Tensor = values + (after - before) @ rows
     return changed
+
+
+def _in_terms_of(values: Tensor, units: Units | None, directions: Directions | None) -> Tensor:
+    """Values of neurons as those of some units, or as coordinates along directions."""
+    if directions is not None:
+        return _coordinates(values, directions)
+    return values if units is None else values[:, torch.as_tensor(units)]
+
+
+def _mean_of(rows: Tensor) -> Change:
+    mean = rows.mean(0)
+    return lambda current: mean.to(current).expand_as(current)
+
+
+def _drawn_from(rows: Tensor, seed: int) -> Change:
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(current: Tensor) -> Tensor:
+        indices = torch.randint(len(rows), current.shape[:-1], generator=generator)
+        return rows[indices.to(rows.device)].to(current)
+
+    return drawn
+
+
+def _coordinates(values: Tensor, directions: Tensor) -> Tensor:
+    """Least-squares coordinates of values along directions; the inverse is made in float32, for half has none."""
+    made: Tensor = values @ torch.linalg.pinv(directions.to(values).float()).to(values.dtype)
+    return made
 
 
 def _checked(made: Tensor, before: Tensor, layer: str) -> Tensor:
