@@ -17,7 +17,7 @@ from torch import nn
 
 import thalweg
 from support.surveys import contents, run
-from support.tiny import blobs, corners, network
+from support.tiny import blobs, corners, network, short_ladder
 from thalweg import Classifier, Ladder, Layer, Observer, Rung, Splits, ThalwegError, ladders
 from thalweg.files.whole import read_tensors, write_json
 from thalweg.recording.result import from_tensors
@@ -30,6 +30,11 @@ TABLES = ("models", "units", "scores", "distributions", "missing", "gallery")
 @pytest.fixture(scope="module")
 def done(tiny: Ladder, tmp_path_factory: pytest.TempPathFactory) -> thalweg.Run:
     return run(tiny, tmp_path_factory.mktemp("survey") / "run")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> thalweg.Run:
+    return run(short_ladder(), tmp_path_factory.mktemp("short") / "run", seeds=1)
 
 
 def test_the_tables_hold_every_model_and_unit(done: thalweg.Run, tiny: Ladder):
@@ -114,18 +119,18 @@ def test_a_finished_run_is_not_done_again(done: thalweg.Run, tiny: Ladder):
 @pytest.mark.parametrize(
     "victim",
     [
-        "weights/tiny-dense-4-1.safetensors",
+        "weights/tiny-dense-4-0.safetensors",
         "parts/tiny-conv-2-0.parquet",
-        "recordings/tiny-dense-2-0-trained.safetensors",
+        "recordings/tiny-dense-4-0-trained.safetensors",
         "units.parquet",
         "shape.json",
-        "steps/measure-tiny-dense-8-1.json",
+        "steps/measure-tiny-conv-2-0.json",
     ],
 )
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing"])
-def test_a_damaged_file_is_derived_again_to_the_same_bytes(done: thalweg.Run, tiny: Ladder, victim: str, damage: str):
-    before = contents(done.path)
-    path = done.path / victim
+def test_a_damaged_file_is_derived_again_to_the_same_bytes(short: thalweg.Run, victim: str, damage: str):
+    before = contents(short.path)
+    path = short.path / victim
     whole = path.read_bytes()
     if damage == "missing":
         path.unlink()
@@ -133,8 +138,8 @@ def test_a_damaged_file_is_derived_again_to_the_same_bytes(done: thalweg.Run, ti
         path.write_bytes(
             whole[: len(whole) // 2] if damage == "truncated" else whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:]
         )
-    run(tiny, done.path)
-    assert contents(done.path) == before
+    run(short_ladder(), short.path, seeds=1)
+    assert contents(short.path) == before
 
 
 def test_a_damaged_table_is_named_when_it_is_read(done: thalweg.Run, tmp_path: Path):
@@ -169,18 +174,16 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from support.surveys import run
-from support.tiny import tiny_ladder
+from support.tiny import short_ladder
 if __name__ == "__main__":
-    run(tiny_ladder(), Path(sys.argv[1]))
+    run(short_ladder(), Path(sys.argv[1]), seeds=1)
 """
 
 
 @pytest.mark.parametrize(
-    "moment", ["steps/train-tiny-dense-8-1.json", "steps/measure-tiny-dense-4-0.json", "units.parquet"]
+    "moment", ["steps/train-tiny-conv-2-0.json", "steps/measure-tiny-dense-4-0.json", "units.parquet"]
 )
-def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
-    done: thalweg.Run, tiny: Ladder, tmp_path: Path, moment: str
-):
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(short: thalweg.Run, tmp_path: Path, moment: str):
     script = tmp_path / "killed.py"
     script.write_text(KILLED.format(tests=str(Path(__file__).parents[1])))
     out = tmp_path / "run"
@@ -191,8 +194,8 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(
     assert (out / moment).exists()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    again = run(tiny, out)
-    assert contents(again.path) == contents(done.path)
+    again = run(short_ladder(), out, seeds=1)
+    assert contents(again.path) == contents(short.path)
     assert not list(out.rglob("*.part"))
 
 

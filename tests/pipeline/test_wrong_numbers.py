@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from thalweg.observers.base import OBSERVERS, extract_features
 from thalweg.observers.embedding import indicators
 from thalweg.pipeline.embed import embed_pool
 from thalweg.pipeline.job import Model
+from thalweg.pipeline.prepare import tasks_at_once
 from thalweg.pipeline.request import check_ladder, note_on_default, observers_of, requested_observers
 from thalweg.pipeline.settings import LARGEST, settings_of
 from thalweg.pipeline.strengths import training_compute
@@ -276,6 +278,19 @@ def test_what_cannot_fit_is_refused_beforehand():
     with pytest.raises(ThalwegError, match=r"^recording needs about \d+.* GB are free.*--units"):
         memory.check(much, ladder="l", rung="r", device="cpu")
     assert memory.check(1000, ladder="l", rung="r", device="cpu") == ""
+
+
+def test_what_cannot_fit_in_several_workers_at_once_is_refused_beforehand(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 40 * memory.GIB)
+    check = partial(memory.check, 15 * memory.GIB, ladder="l", rung="r", device="cpu")
+    assert check(at_once=2) == "ladder 'l', rung 'r': recording needs about 15.0 GB of memory, for each worker"
+    with pytest.raises(ThalwegError, match=r"15\.0 GB of memory for each of 3 workers, and 40\.0 GB .* --workers 2"):
+        check(at_once=3)
+    alone = model_of(2, 0)
+    several = [replace(alone, settings=settings_of({"workers": 8, "shards": 3}), seed=seed) for seed in range(2)]
+    assert tasks_at_once(several, several[0]) == 6
+    few = [replace(each, settings=settings_of({"workers": 2, "shards": 3})) for each in several]
+    assert tasks_at_once(few, few[0]) == 2
 
 
 def test_seeds_of_any_size_work_or_are_refused():

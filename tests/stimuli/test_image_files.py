@@ -432,7 +432,7 @@ def test_a_table_opens_regular_files_below_its_own_folder_alone(tmp_path: Path, 
     cases = {
         "/dev/zero": "which is not below the folder of the table",
         "../out.png": "which is not below the folder of the table",
-        "img/link.png": "which is not below the folder of the table",
+        "img/link.png": "which is not below the folder of the table; nothing else is opened",
         "img/pipe.png": "is no regular file",
         "img": "cannot be read",
         "a\0b": "leads nowhere",
@@ -445,6 +445,7 @@ def test_a_table_opens_regular_files_below_its_own_folder_alone(tmp_path: Path, 
     for line, (index, message) in zip(images.left_out, enumerate(cases.values(), 4), strict=True):
         assert f"a.parquet, row {index} " in line
         assert message in line
+    assert "`cp -rL` makes files" in images.left_out[2]
     monkeypatch.setattr(folders, "LARGEST", 100)
     with pytest.raises(ThalwegError, match="row 1 has 3 KiB; at most 0 MiB are read"):
         read_images(path)

@@ -1,5 +1,6 @@
 """Images of bright corners, networks that learn them, and a ladder that trains in a second."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,11 @@ def tiny_ladder() -> Ladder:
     convs = [Rung(f"conv-{n}", "conv", partial(convnet, n), (Layer("0", "max", torch.relu),)) for n in (2, 3, 4)]
     train = Classifier(learning_rate=0.02, patience=3, most_epochs=12)
     return Ladder("tiny", (*dense, *convs), corners, train, "bright corners")
+
+
+def short_ladder() -> Ladder:
+    """A rung of each kind."""
+    return replace(tiny_ladder(), rungs=(tiny_ladder().rungs[1], tiny_ladder().rungs[3]))
 
 
 def features_of_corners(stimuli: Images) -> Tensor:

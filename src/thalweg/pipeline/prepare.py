@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from thalweg.compute.local import default_workers
 from thalweg.errors import ThalwegError, user_code
 from thalweg.models import checks
 from thalweg.models import untrained as twins
@@ -120,7 +121,7 @@ def _try_all(models: Sequence[Model], stimuli: int, progress: Progress) -> tuple
         try:
             network = model.build()
             normalising |= {model.rung.name} if twins.normalisations(network) else set()
-            memory_note, own_warnings = _tried(network, model, stimuli)
+            memory_note, own_warnings = _tried(network, model, stimuli, tasks_at_once(models, model))
         except ThalwegError as wrong:
             raise ThalwegError(f"ladder {model.ladder.name!r}, rung {model.rung.name!r}: {wrong}") from wrong
         warnings += own_warnings
@@ -129,15 +130,23 @@ def _try_all(models: Sequence[Model], stimuli: int, progress: Progress) -> tuple
     return warnings, normalising
 
 
-def _tried(network: nn.Module, model: Model, stimuli: int) -> tuple[str, list[str]]:
-    """A note on the memory that a model needs, and warnings on its units: runs its architecture, untrained, on a few
-    stimuli.
+def tasks_at_once(models: Sequence[Model], model: Model) -> int:
+    """How many tasks of a rung this machine does at once: one for each seed and shard, as far as there are workers."""
+    if model.settings.engine != "local":
+        return 1  # the cluster knows what its machines have
+    tasks = sum(each.rung.name == model.rung.name for each in models) * model.settings.n_shards
+    return min(tasks, model.settings.workers or default_workers())
+
+
+def _tried(network: nn.Module, model: Model, stimuli: int, at_once: int) -> tuple[str, list[str]]:
+    """A note on the memory that a model needs where so many tasks run at once, and warnings on its units: runs its
+    architecture, untrained, on a few stimuli.
 
     Raises:
         ThalwegError: a wrong layer or shape, more memory than there is, or units that have no one value for a stimulus.
     """
     record(network, model.rung.layers, model.pool, torch.arange(2), RecordingSettings(k=2, sample=2))
-    memory_note = _check_memory(network, model, stimuli)
+    memory_note = _check_memory(network, model, stimuli, at_once)
     device, precision = model.settings.resolved_device, model.settings.precision
     problems = checks.problems(network, model.pool, model.rung.layers, device=device, precision=precision)
     problems = [problem for problem in problems if problem.kind != "finite"]  # an untrained one may well overflow
@@ -145,8 +154,8 @@ def _tried(network: nn.Module, model: Model, stimuli: int) -> tuple[str, list[st
     return memory_note, [f"{model.rung.name}: {problem.text}" for problem in problems]
 
 
-def _check_memory(network: nn.Module, model: Model, stimuli: int) -> str:
-    """A note on the memory that recording a model needs; ThalwegError where there is less."""
+def _check_memory(network: nn.Module, model: Model, stimuli: int, at_once: int) -> str:
+    """A note on the memory that recording a model needs; ThalwegError where so many tasks at once do not fit."""
     need = memory.needed(
         memory.widths(network, model.rung.layers, model.pool, device=model.settings.resolved_device),
         model.controls,
@@ -155,4 +164,5 @@ def _check_memory(network: nn.Module, model: Model, stimuli: int) -> str:
         stimuli=stimuli,
         statistics=statistics_kept(model.splits.pool),
     )
-    return memory.check(need, ladder=model.ladder.name, rung=model.rung.name, device=model.settings.resolved_device)
+    device = model.settings.resolved_device
+    return memory.check(need, ladder=model.ladder.name, rung=model.rung.name, device=device, at_once=at_once)

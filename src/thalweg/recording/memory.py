@@ -127,17 +127,21 @@ def needed(
     return kept + turning + passing
 
 
-def check(need: int, *, ladder: str, rung: str, device: str) -> str:
-    """A note on the memory that recording a model needs, if it is much.
+def check(need: int, *, ladder: str, rung: str, device: str, at_once: int = 1) -> str:
+    """A note on the memory that recording a model needs, if it is much; `at_once` are the tasks that this machine does
+    at once.
 
     Raises:
         ThalwegError: more than there is.
     """
     there = available_memory()
     summary = f"recording needs about {need / GIB:.1f} GB of memory"
-    if there is not None and need > there and device == "cpu":
+    if there is not None and need * at_once > there and device == "cpu":
+        fits = there // need
+        shared = f" for each of {at_once} workers" if at_once > 1 else ""
+        fewer = f"give --workers {fits}, " if fits else ""
         raise ThalwegError(
-            f"{summary}, and {there / GIB:.1f} GB are free; measure fewer units (--units, or a Layer's "
+            f"{summary}{shared}, and {there / GIB:.1f} GB are free; {fewer}measure fewer units (--units, or a Layer's "
             "`max_units` or `unit_ids`), keep less of each (--k, --sample), or give the model fewer stimuli at once "
             "(--batch-size)"
         )

@@ -38,6 +38,7 @@ SIDE = {"trained": 0, "untrained": -1, "rotated": 1, "memorising": 2}
 SIDESTEP = 3.0  # pixels that twins are moved sideways, so that intervals do not hide each other
 SKETCH = ("simple models", "confused abstractions", "crisp abstractions")
 FILE_WIDTH = 320  # of a panel in a file
+Specification = dict[str, Any]  # of Vega-Lite
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Panel:
 
     title: str
     summary: str
-    chart: alt.LayerChart
+    chart: Specification
     note: str = ""  # under the heading: mostly a verdict
 
 
@@ -76,23 +77,22 @@ class Figure:
     failed: str = ""  # why it could not be made, where it could not
 
 
-def specification(panel: Panel, controls: Sequence[str] = ()) -> dict[str, Any]:
+def specification(panel: Panel, controls: Sequence[str] = ()) -> Specification:
     """A panel for the page: as wide as the page lets it be. `controls` are all that its figure names."""
-    made: dict[str, Any] = _only(_finished(panel.chart.properties(width="container")), (*COLOURS, *others(controls)))
-    return made
+    return _only(_finished(panel.chart | {"width": "container"}), (*COLOURS, *others(controls)))  # type: ignore[no-any-return]
 
 
-def printed(figure: Figure) -> dict[str, Any]:
+def printed(figure: Figure) -> Specification:
     """A whole figure for a file, on white, with its legend."""
-    panels = [
-        panel.chart.properties(
-            width=FILE_WIDTH if not figure.small else FILE_WIDTH // 2,
-            title=alt.Title(panel.title, subtitle=panel.note) if panel.note else alt.Title(panel.title),
-        )
-        for panel in figure.panels
-    ]
-    shape: Any = "shared" if figure.kinds or figure.control_shapes or figure.ladders else "independent"
-    whole = alt.concat(*panels, columns=figure.columns).resolve_scale(color="shared", shape=shape)
+    panels, rows = [], {}
+    for panel in figure.panels:
+        title = {"text": panel.title} | ({"subtitle": panel.note} if panel.note else {})
+        width = FILE_WIDTH if not figure.small else FILE_WIDTH // 2
+        panels.append({**panel.chart, "title": title, "width": width})
+        rows |= panels[-1].pop("datasets")
+    shape = "shared" if figure.kinds or figure.control_shapes or figure.ladders else "independent"
+    resolve = {"scale": {"color": "shared", "shape": shape}}
+    whole = {"concat": panels, "columns": figure.columns, "resolve": resolve, "datasets": rows}
     text = json.dumps({**_finished(whole), "config": config(legend=True) | {"background": "white"}})
     for name, colour in PAPER.items():
         text = text.replace(f"var({name})", colour)
@@ -126,11 +126,10 @@ def _data(rows: Iterable[Row]) -> alt.InlineData:
     return alt.InlineData(values=json.dumps([dict(row) for row in rows], allow_nan=False))
 
 
-def _finished(chart: alt.LayerChart | alt.ConcatChart) -> dict[str, Any]:
+def _finished(chart: Specification) -> Specification:
     """The specification, its rows as rows."""
-    made: dict[str, Any] = chart.to_dict(validate=False)
-    rows = {name: json.loads(rows) for name, rows in made["datasets"].items()}
-    finished: dict[str, Any] = visible_parts(made | {"datasets": rows})
+    rows = {name: json.loads(rows) for name, rows in chart["datasets"].items()}
+    finished: Specification = visible_parts({"$schema": alt.SCHEMA_URL, **chart, "datasets": rows})
     return finished
 
 
@@ -200,9 +199,15 @@ def _hover(axis: str, *, seed: bool) -> list[alt.Tooltip]:
     return [tooltip for tooltip in tooltips if tooltip["title"] not in dropped]
 
 
-def layered(layers: Sequence[alt.Chart], height: int) -> alt.LayerChart:
-    """Layers over each other, the last on top."""
-    return alt.LayerChart(layer=list(layers)).properties(height=height)
+def layered(layers: Sequence[alt.Chart], height: int) -> Specification:
+    """Layers over each other, the last on top; rows that several share stand there once.
+
+    The library's own layers copy all that is in them, again and again: they take most of a report's time.
+    """
+    parts = [layer.to_dict(validate=False) for layer in layers]
+    rows = {name: text for part in parts for name, text in part["datasets"].items()}
+    alone = [{name: item for name, item in part.items() if name in ("data", "mark", "encoding")} for part in parts]
+    return {"layer": alone, "height": height, "datasets": rows}
 
 
 def _reference(value: float | int, *, vertical: bool = False) -> alt.Chart:
@@ -228,7 +233,7 @@ def curve(
     verdict: Row | None = None,
     height: int = 300,
     axis_title: str = "",
-) -> alt.LayerChart:
+) -> Specification:
     """Scores against strength: a point with its interval for each rung and control, its seeds faintly, and the fitted
     shape of the trained models (broken where the verdict does not rest on it). `axis_title` names the strength axis
     where the ladder has a name for it.
@@ -306,7 +311,7 @@ def joint(
     score: ValueAxis,
     floor: float,
     height: int,
-) -> alt.LayerChart:
+) -> Specification:
     """Rungs of several ladders in one chart: filled if trained, hollow if untrained, with each ladder's fitted shape.
 
     Strengths below `floor` are drawn at the edge.
@@ -358,7 +363,7 @@ def by_rung(
     number: str = ".3f",
     spread: int = 22,
     name: str = "rung",
-) -> alt.LayerChart:
+) -> Specification:
     """A value for each rung (or what `name` says), the first on top, its controls beside each other; an interval where
     rows have one.
     """
@@ -389,7 +394,7 @@ def by_rung(
     return layered(layers, max(3, len(order)) * spread)
 
 
-def strips(rows: Sequence[Row], order: Sequence[str], *, colour: str, title: str, least: float) -> alt.LayerChart:
+def strips(rows: Sequence[Row], order: Sequence[str], *, colour: str, title: str, least: float) -> Specification:
     """How units spread, a strip for each rung: the darker, the larger the share of its units."""
     hover = [
         alt.Tooltip("rung:N", title="rung"),
@@ -407,7 +412,7 @@ def strips(rows: Sequence[Row], order: Sequence[str], *, colour: str, title: str
     return layered([strip], max(3, len(order)) * 17)
 
 
-def capacity(rows: Sequence[Row], order: Sequence[str], *, scale: Range, chance: Number) -> alt.LayerChart:
+def capacity(rows: Sequence[Row], order: Sequence[str], *, scale: Range, chance: Number) -> Specification:
     """One rung's score by the number of features that the observer may use."""
     x = alt.X(
         "capacity:N",

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from altair import LayerChart
-
 from thalweg.errors import ThalwegError, reason
 from thalweg.measures.base import MEASURES
 from thalweg.measures.headlines import HEADLINES, PLAIN
@@ -252,7 +250,7 @@ def small_curve(
     scale: Range,
     axis: str = "",
     height: int = 200,
-) -> LayerChart:
+) -> charts.Specification:
     """A curve among several."""
     axis = axis or ladder.axis
     return charts.curve(

@@ -240,6 +240,7 @@ def picture_bytes(entry: Entry, file: str) -> bytes:
         raise ValueError(f"has a path that leads nowhere ({path[:60]!r})") from wrong
     if not target.is_relative_to(folder):
         raise ValueError(
-            f"has the path {path[:200]!r}, which is not below the folder of the table; nothing else is opened"
+            f"has the path {path[:200]!r}, which is not below the folder of the table; nothing else is opened: put the "
+            "pictures themselves there (of links, as in a hub's cache, `cp -rL` makes files)"
         )
     return regular_bytes(target)
