@@ -1,5 +1,11 @@
 """Small real things that tests share: images, a ladder that trains in a second, a survey of it."""
 
+import os
+
+for library in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
+    os.environ.setdefault(library, "1")  # tests run in several processes
+
+# ruff: noqa: E402  # the libraries read these when they are imported
 import pytest
 import torch
 from hypothesis import settings
@@ -8,7 +14,7 @@ from support.tiny import tiny_ladder
 from thalweg import Ladder
 from thalweg.packages import torchvision_first
 
-torch.set_num_threads(1)  # tests run in several processes
+torch.set_num_threads(1)
 # A busy machine is no fault of the code; the same examples every time, so that a change is to blame for what fails.
 settings.register_profile("thalweg", deadline=None, derandomize=True)
 settings.load_profile("thalweg")
