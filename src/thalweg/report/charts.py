@@ -84,7 +84,8 @@ def specification(panel: Panel, controls: Sequence[str] = ()) -> Specification:
 
 def printed(figure: Figure) -> Specification:
     """A whole figure for a file, on white, with its legend."""
-    panels, rows = [], {}
+    panels: list[Specification] = []
+    rows: dict[str, str] = {}
     for panel in figure.panels:
         title = {"text": panel.title} | ({"subtitle": panel.note} if panel.note else {})
         width = FILE_WIDTH if not figure.small else FILE_WIDTH // 2
