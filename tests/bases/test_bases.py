@@ -705,18 +705,8 @@ def planted(count: int, seed: int) -> tuple[Tensor, Tensor]:
 def test_a_planted_dictionary_is_found(tmp_path: Path):
     train, truth = planted(10_000, seed=1)
     model, layer, steps = identity(), Layer("0"), []
-    recipe = Recipe(rows=800 * 256, batch=256, learning_rate=5e-3)
-    made = train_dictionary(
-        model,
-        layer,
-        Vectors(train),
-        torch.arange(len(train)),
-        latents=128,
-        k=4,
-        folder=tmp_path / "made",
-        recipe=recipe,
-        advance=lambda: steps.append(1),
-    )
+    recipe = Recipe(128, 4, rows=800 * 256, batch=256, learning_rate=5e-3)
+    made = train_dictionary(model, layer, Vectors(train), tmp_path / "made", recipe, advance=lambda: steps.append(1))
     assert len(steps) == 800
     assert not model[0]._forward_hooks
     cosines = nn.functional.normalize(made.decoder, dim=1) @ truth.T
@@ -727,15 +717,13 @@ def test_a_planted_dictionary_is_found(tmp_path: Path):
     basis = bases.find(f"sae:{tmp_path / 'made'}")
     assert bases.layers_for(basis, model, [], Vectors(train), named=False) == (Layer("0", unit_axis=-1),)
     with pytest.raises(ThalwegError, match="a dictionary is there already"):
-        train_dictionary(
-            model, layer, Vectors(train), torch.arange(9), latents=128, k=4, folder=tmp_path / "made", recipe=recipe
-        )
+        train_dictionary(model, layer, Vectors(train), tmp_path / "made", recipe)
 
 
 def test_the_learning_rate_falls_with_the_latents():
-    assert Recipe().rate(2**14) == pytest.approx(2e-4)
-    assert Recipe().rate(2**12) == pytest.approx(4e-4)
-    assert Recipe(learning_rate=3e-3).rate(2**12) == 3e-3
+    assert Recipe(2**14).rate == pytest.approx(2e-4)
+    assert Recipe(2**12).rate == pytest.approx(4e-4)
+    assert Recipe(2**12, learning_rate=3e-3).rate == 3e-3
 
 
 def perfect(width: int) -> Dictionary:
@@ -829,9 +817,9 @@ def test_the_buffer_is_bounded_and_gives_each_row_once():
 def test_a_dictionary_of_a_subject(tmp_path: Path):
     model, splits = trained_convnet()
     subject = Subject("mine", lambda: model)
-    recipe = Recipe(rows=150 * 128, batch=128, learning_rate=5e-3)
+    recipe = Recipe(24, 3, rows=150 * 128, batch=128, learning_rate=5e-3)
     out = tmp_path / "made"
-    summary = train_for_subject(subject, splits, "0", out, latents=24, k=3, recipe=recipe, evaluate=strength.evaluate)
+    summary = train_for_subject(subject, splits, "0", out, recipe, evaluate=strength.evaluate)
     assert summary == json.loads((out / "training.json").read_text())
     assert (summary["neurons"], summary["latents"], summary["stimuli"], summary["held_out"]) == (6, 24, 300, 100)
     assert 0.5 < summary["explained_variance"] <= 1
@@ -841,21 +829,23 @@ def test_a_dictionary_of_a_subject(tmp_path: Path):
     assert again["explained_variance"] == pytest.approx(summary["explained_variance"], abs=1e-6)
     nothing = splits.train.take(slice(0, 0))
     pool_only = Splits(nothing, nothing, splits.pool)
-    summary = train_for_subject(subject, pool_only, "0", tmp_path / "pool", latents=24, k=3, recipe=recipe)
+    summary = train_for_subject(subject, pool_only, "0", tmp_path / "pool", recipe)
     assert summary["stimuli"] == summary["held_out"] == 50
     with pytest.raises(ThalwegError, match="layer of the model"):
-        train_for_subject(subject, splits, "nine", tmp_path / "none")
+        train_for_subject(subject, splits, "nine", tmp_path / "none", Recipe())
 
 
 def test_what_cannot_be_trained_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    train = partial(train_dictionary, identity(), Layer("0"), Vectors(torch.ones(9, 4)), torch.arange(9))
+    train = partial(train_dictionary, identity(), Layer("0"), Vectors(torch.ones(9, 4)), tmp_path)
     with pytest.raises(ThalwegError, match="5 active latents of 4"):
-        train(latents=4, k=5, folder=tmp_path)
+        train(Recipe(4, 5))
+    with pytest.raises(ThalwegError, match="33 active latents of 32"):  # eight for each of four neurons
+        train(Recipe(k=33))
     with pytest.raises(ThalwegError, match="at least one batch"):
-        train(latents=4, k=1, folder=tmp_path, recipe=Recipe(rows=10, batch=16))
+        train(Recipe(4, 1, rows=10, batch=16))
     monkeypatch.setitem(sys.modules, "sae_lens", None)
     with pytest.raises(ThalwegError, match=r"pip install 'thalweg\[dictionary\]'"):
-        train(latents=4, k=1, folder=tmp_path)
+        train(Recipe(4, 1))
 
 
 def test_where_no_dictionary_can_be_written_is_said_before_any_work(tmp_path: Path):
@@ -889,6 +879,4 @@ def test_a_diverging_dictionary_is_told(tmp_path: Path):
     values = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
     values[3] = torch.inf
     with pytest.raises(ThalwegError, match="NaN or infinite"):
-        train_dictionary(
-            identity(), Layer("0"), Vectors(values), torch.arange(500), latents=16, k=2, folder=tmp_path / "d"
-        )
+        train_dictionary(identity(), Layer("0"), Vectors(values), tmp_path / "d", Recipe(16, 2))

@@ -21,7 +21,7 @@ from thalweg.stimuli import corpus
 from thalweg.stimuli.base import Source, Splits, halves
 from thalweg.stimuli.corpus import split, splits
 from thalweg.stimuli.docstrings import cleaned, docstrings, embedded
-from thalweg.stimuli.documents import BLOCK, Document, even, join, without_repeats
+from thalweg.stimuli.documents import BLOCK, Document, Texts, even, join, without_repeats
 from thalweg.stimuli.documents import read as read_texts
 from thalweg.stimuli.encoding import Encoded, encode, encode_whole
 from thalweg.stimuli.topics import topics
@@ -49,7 +49,7 @@ def origins(part: Windows, documents: list[Document]) -> dict[int, Document]:
 
 @pytest.fixture(scope="module")
 def planted_splits() -> Splits:
-    return split(planted(40), seed=3, length=12, entries=400, pool=300, validation=60)
+    return split(Texts(planted(40)), seed=3, length=12, entries=400, pool=300, validation=60)
 
 
 def test_no_document_is_in_two_parts_nor_in_both_halves(planted_splits: Splits):
@@ -144,7 +144,7 @@ def test_windows_cover_nearly_all_of_the_text():
 def test_no_window_is_there_twice_in_any_part():
     refrain = " ".join(f"refrain{number}" for number in range(300))
     documents = [replace(item, text=f"{item.text}\n{item.name} {refrain}") for item in planted(24, words=300)]
-    result = split(documents, seed=0, length=8, entries=400, pool=400)
+    result = split(Texts(documents), seed=0, length=8, entries=400, pool=400)
     windows = [window for part in parts(result) for window in part.texts()]
     assert len(windows) == len(set(windows))
     assert sum("refrain" in window for window in windows) > 20
@@ -159,8 +159,8 @@ def test_targets_are_the_tokens_that_follow(planted_splits: Splits):
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another(planted_splits: Splits):
     settings = {"length": 12, "entries": 400, "pool": 300, "validation": 60}
-    assert split(planted(40), seed=3, **settings).content_hash() == planted_splits.content_hash()
-    other = split(planted(40), seed=4, **settings)
+    assert split(Texts(planted(40)), seed=3, **settings).content_hash() == planted_splits.content_hash()
+    other = split(Texts(planted(40)), seed=4, **settings)
     assert other.content_hash() != planted_splits.content_hash()
     assert set(other.pool.texts()) != set(planted_splits.pool.texts())
 
@@ -175,20 +175,20 @@ def test_the_pool_has_the_size_that_was_asked_for_and_comes_evenly_from_its_docu
 def test_no_document_gives_more_than_a_quarter_of_the_pool():
     documents = planted(19, words=60) + planted(1, words=20000, seed=1)
     for seed in range(6):  # the long one is in the pool of some
-        pool = split(documents, seed=seed, length=8, entries=300).pool
+        pool = split(Texts(documents), seed=seed, length=8, entries=300).pool
         assert int(pool.documents.bincount().max()) <= len(pool) / 4
 
 
 def test_vocabulary_and_topics_come_from_the_training_documents_alone():
     documents = planted(30)
-    before = split(documents, seed=0, length=12, entries=400, pool=200)
+    before = split(Texts(documents), seed=0, length=12, entries=400, pool=200)
     held_out = list(origins(before.pool, documents).values())
     changed = [
         replace(item, text=f"{item.text}\n{item.name} {'unheardof ' * 500}") if item in held_out else item
         for item in documents
     ]
     assert len(held_out) == 6
-    after = split(changed, seed=0, length=12, entries=400, pool=200)
+    after = split(Texts(changed), seed=0, length=12, entries=400, pool=200)
     assert after.pool.content_hash() != before.pool.content_hash()
     assert after.pool.vocabulary.content_hash() == before.pool.vocabulary.content_hash()
 
@@ -223,7 +223,7 @@ def test_topics_are_those_of_the_vocabulary(planted_splits: Splits):
 
 def test_counts_are_those_of_the_training_documents():
     documents = planted(30)
-    result = split(documents, seed=0, length=12, entries=400, pool=200)
+    result = split(Texts(documents), seed=0, length=12, entries=400, pool=200)
     train = parts(result)[0]
     counts = train.vocabulary.counts
     in_windows = train.tokens.flatten().long().bincount(minlength=400)
@@ -257,7 +257,7 @@ def test_training_the_encoding_twice_gives_the_same():
 
 
 def test_tags_are_those_of_the_word_that_holds_the_last_token():
-    result = split(planted(30, tagged=True), seed=0, length=12, entries=400, pool=300)
+    result = split(Texts(planted(30, tagged=True)), seed=0, length=12, entries=400, pool=300)
     for part in parts(result):
         codes, names = part.tags["part of speech"]
         for text, code in zip(part.texts(), codes.tolist(), strict=True):
@@ -302,7 +302,7 @@ def test_every_installation_carries_megabytes_of_english_that_fill_a_pool():
     assert not any("/tests/" in name or "/test/" in name for name in names)
     assert all(document.text == even(document.text.split("\n")) for document in documentation)
     assert 0.05 < without_repeats(documentation)[1] < 0.4
-    result = split(documentation[::3], seed=0, pool=2000)
+    result = split(Texts(documentation[::3]), seed=0, pool=2000)
     assert (len(result.pool), result.pool.length) == (2000, 24)
     assert result.train.vocabulary.topics.shape == (32, 2048)
     bytes_per_token = result.train.vocabulary.lengths()[result.train.tokens.long()].float().mean()
@@ -538,7 +538,7 @@ def test_windows_longer_than_documents_are_an_error(tmp_path: Path):
     rows = [{"text": f"Only {number} words."} for number in range(40)]
     wrong(lines(tmp_path / "short.jsonl", rows), r"window of 24 tokens.*longest document has \d+ tokens")
     with pytest.raises(ThalwegError, match=r"length is 1, entries 200"):
-        split(planted(10), seed=0, length=1, entries=200)
+        split(Texts(planted(10)), seed=0, length=1, entries=200)
 
 
 def test_a_missing_column_is_named_with_those_near_it(tmp_path: Path):

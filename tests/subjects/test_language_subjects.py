@@ -53,7 +53,7 @@ from thalweg.scoring.units import Halves
 from thalweg.stimuli import corpus, topics
 from thalweg.stimuli.base import Source, Splits, halves
 from thalweg.stimuli.corpus import split
-from thalweg.stimuli.documents import Document
+from thalweg.stimuli.documents import Document, Texts
 from thalweg.stimuli.encoding import Encoded, encode_whole
 from thalweg.stimuli.scripts import LETTER
 from thalweg.stimuli.vocabulary import pieces
@@ -167,7 +167,7 @@ def test_windows_begin_and_end_with_words_and_never_overlap(tokenizer: Tokenizer
 
 
 def test_a_split_by_a_published_tokenizer_keeps_documents_apart(tokenizer: Tokenizer):
-    result = split(documents(40), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
+    result = split(Texts(documents(40)), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
     assert len(result.pool) > 60
     sources = [set(part.documents.tolist()) for part in (result.train, result.validation, result.pool)]
     assert [len(source) for source in sources] == [30, 2, 8]
@@ -176,12 +176,12 @@ def test_a_split_by_a_published_tokenizer_keeps_documents_apart(tokenizer: Token
     whole = [window for part in (result.train, result.validation, result.pool) for window in part.texts()]  # type: ignore[attr-defined]
     assert len(whole) == len(set(whole))
     assert result.pool.vocabulary.topics.shape == (32, len(pieces(tokenizer)))
-    again = split(documents(40), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
+    again = split(Texts(documents(40)), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
     assert again.content_hash() == result.content_hash()
 
 
 def test_tags_are_those_of_the_word_that_holds_the_last_token(tokenizer: Tokenizer):
-    result = split(planted(30, tagged=True), seed=0, length=WINDOW, tokenizer=tokenizer)
+    result = split(Texts(planted(30, tagged=True)), seed=0, length=WINDOW, tokenizer=tokenizer)
     assert isinstance(result.pool, Windows)
     codes, names = result.pool.tags["part of speech"]
     for text, code in zip(result.pool.texts(), codes.tolist(), strict=True):
@@ -191,7 +191,7 @@ def test_tags_are_those_of_the_word_that_holds_the_last_token(tokenizer: Tokeniz
 
 
 def test_windows_by_an_encoding_of_our_own_are_what_they_were():
-    result = split(planted(40, tagged=True), seed=3, length=12, entries=400, pool=300, validation=60)
+    result = split(Texts(planted(40, tagged=True)), seed=3, length=12, entries=400, pool=300, validation=60)
     assert isinstance(result.pool, Windows)
     before = "25eb2f7ced0268b2"
     assert sha256(result.pool.tokens.numpy().tobytes()).hexdigest()[:16] == before
@@ -320,7 +320,7 @@ def texts_for(folders: dict[str, Path]) -> dict[str, Windows]:
     result = {}
     for family in folders:
         tokens = families_of_models()[family][2]()
-        parts = split(documents(12), seed=0, length=WINDOW, tokenizer=tokens)
+        parts = split(Texts(documents(12)), seed=0, length=WINDOW, tokenizer=tokens)
         assert isinstance(parts.pool, Windows)
         result[family] = parts.pool.take(slice(0, 9))
     return result
@@ -788,7 +788,7 @@ def dictionary(folder: Path, neurons: int, latents: int) -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def windows_of_gpt2() -> Windows:
-    pool = split(documents(40), seed=1, length=WINDOW, tokenizer=byte_level()).pool
+    pool = split(Texts(documents(40)), seed=1, length=WINDOW, tokenizer=byte_level()).pool
     assert isinstance(pool, Windows)
     return pool.take(slice(0, 160))
 

@@ -25,13 +25,13 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from thalweg.bases import layouts
 from thalweg.bases.assess import assess, unpooled
 from thalweg.bases.dictionaries import Dictionary
-from thalweg.bases.streaming import described, outputs, rows, widths
+from thalweg.bases.streaming import described, outputs, rows
 from thalweg.compute.devices import placed
 from thalweg.errors import ThalwegError, check_utf8
 from thalweg.files import whole
@@ -41,69 +41,73 @@ from thalweg.packages import torchvision_first
 from thalweg.stimuli.base import Splits, Stimuli, halves, viewed
 
 ROOM = 1 << 17  # rows that wait in the buffer
+EXPANSION = 8  # latents for each neuron, where no number is given
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a dictionary is trained: so many rows in all, in batches, by Adam with warm-up and decay.
+    """How a dictionary of so many latents, of which k are active at once, is trained: on so many rows in all, in
+    batches, by Adam with warm-up and decay.
 
-    A learning rate of 0 stands for 2e-4 / sqrt(latents / 2^14), as Gao et al. (2024, figure 3) found it to scale.
+    Latents of 0 stand for eight for each neuron; a learning rate of 0 for 2e-4 / sqrt(latents / 2^14), as Gao et al.
+    (2024, figure 3) found it to scale.
     `room` is how many rows the buffer holds, on the device.
     """
 
+    latents: int = 0
+    k: int = 32
     rows: int = 4_000_000
     batch: int = 2048
     learning_rate: float = 0.0
     room: int = ROOM
     seed: int = 0
+    device: str = "cpu"
 
     @property
     def steps(self) -> int:
         """The number of batches."""
         return self.rows // self.batch
 
-    def rate(self, latents: int) -> float:
+    @property
+    def rate(self) -> float:
         """The learning rate for so many latents."""
-        return self.learning_rate or 2e-4 / (latents / 2**14) ** 0.5
+        return self.learning_rate or 2e-4 / (self.latents / 2**14) ** 0.5
 
 
 def train_dictionary(
     model: nn.Module,
     layer: Layer,
     stimuli: Stimuli,
-    ids: Int[Tensor, " stimulus"],
-    *,
-    latents: int,
-    k: int,
     folder: Path,
-    recipe: Recipe | None = None,
-    device: str = "cpu",
+    recipe: Recipe,
+    *,
     advance: Callable[[], None] = lambda: None,
 ) -> Dictionary:
-    """Train a dictionary of so many latents, of which k are active at once, on the stimuli with these ids; write it to
-    a folder and return it as read from there.
+    """Train a dictionary on the stimuli; write it to a folder and return it as read from there.
 
     `advance` is called after each step.
 
     Raises:
         ThalwegError: SAELens is not installed, the numbers do not fit each other, or the loss became NaN or infinite.
     """
-    recipe = recipe or Recipe()
-    check_request(folder, latents=latents, k=k, recipe=recipe)
+    check_request(folder, recipe)
     trainer_of, autoencoder_of = _library()
-    values = next(outputs(model, [unpooled(layer)], stimuli, ids[:1], device=device))[layer.name]
-    width, all_rows = values.shape[1], len(ids) * len(rows(values, torch.Generator()))
-    recipe = replace(recipe, room=max(2 * recipe.batch, min(recipe.room, all_rows)))
+    first_of = torch.arange(1)
+    values = next(outputs(model, [unpooled(layer)], stimuli, first_of, device=recipe.device))[layer.name]
+    width, all_rows = values.shape[1], len(stimuli) * len(rows(values, torch.Generator()))
+    room = max(2 * recipe.batch, min(recipe.room, all_rows))
+    recipe = replace(recipe, latents=recipe.latents or EXPANSION * width, room=room)
+    check_numbers(recipe)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        autoencoder = autoencoder_of(width, latents, k, layer.name, device)
-    source = endless(model, layer, stimuli, ids, recipe.seed, device=device)
+        autoencoder = autoencoder_of(width, recipe, layer.name)
+    source = endless(model, layer, stimuli, recipe)
     batches = shuffled(source, recipe)
     first = next(batches)
     scale = width**0.5 / float(first.norm(dim=1).mean().clamp_min(1e-30))
     with torch.no_grad():
         autoencoder.b_dec.copy_(first.mean(0) * scale)
-    trainer = trainer_of(autoencoder, recipe, batches, device)
+    trainer = trainer_of(autoencoder, recipe, batches)
     trainer.activation_scaler.scaling_factor = scale
     _take_steps(trainer, batches, recipe.steps, layer.name, advance)
     batches.close()
@@ -129,16 +133,26 @@ def _take_steps(
         advance()
 
 
-def check_request(folder: Path, *, latents: int, k: int, recipe: Recipe) -> None:
+def check_request(folder: Path, recipe: Recipe) -> None:
     """Check a request before any work: the numbers, and whether the folder can be written to.
-
-    Latents of 0 stand for a number that is not known yet.
 
     Raises:
         ThalwegError: the numbers do not fit each other, or nothing can be written to the folder, or something is there.
     """
-    if latents and not 0 < k <= latents:
-        raise ThalwegError(f"{k} active latents of {latents}: from 1 to {latents} can be active (--k, --latents)")
+    check_numbers(recipe)
+    _check_folder(folder)
+
+
+def check_numbers(recipe: Recipe) -> None:
+    """Check that a recipe's numbers fit each other.
+
+    Raises:
+        ThalwegError: they do not.
+    """
+    if recipe.latents and not 0 < recipe.k <= recipe.latents:
+        raise ThalwegError(
+            f"{recipe.k} active latents of {recipe.latents}: from 1 to {recipe.latents} can be active (--k, --latents)"
+        )
     if recipe.steps < 1:
         raise ThalwegError(
             f"{recipe.rows:,} rows are too few; at least one batch, {recipe.batch:,}, was expected (--rows)"
@@ -147,7 +161,6 @@ def check_request(folder: Path, *, latents: int, k: int, recipe: Recipe) -> None
         raise ThalwegError(
             f"batches of {recipe.batch} through a buffer of {recipe.room}: a buffer of twice a batch was expected"
         )
-    _check_folder(folder)
 
 
 def _check_folder(folder: Path) -> None:
@@ -180,25 +193,29 @@ def _library() -> tuple[Callable[..., Any], Callable[..., Any]]:
             f"training a dictionary needs SAELens ({missing}); install it: pip install 'thalweg[dictionary]'"
         ) from missing
 
-    def autoencoder(width: int, latents: int, k: int, layer: str, device: str) -> Any:
+    def autoencoder(width: int, recipe: Recipe, layer: str) -> Any:
         metadata = SAEMetadata(hook_name=layer)
         scaled = "expected_average_only_in"
         config = TopKTrainingSAEConfig(
-            d_in=width, d_sae=latents, k=k, device=device, normalize_activations=scaled, metadata=metadata
+            d_in=width,
+            d_sae=recipe.latents,
+            k=recipe.k,
+            device=recipe.device,
+            normalize_activations=scaled,
+            metadata=metadata,
         )
         return TopKTrainingSAE(config)
 
-    def trainer(autoencoder: Any, recipe: Recipe, batches: Iterator[Tensor], device: str) -> Any:
-        rate = recipe.rate(autoencoder.cfg.d_sae)
+    def trainer(autoencoder: Any, recipe: Recipe, batches: Iterator[Tensor]) -> Any:
         config = SAETrainerConfig(
             total_training_samples=recipe.steps * recipe.batch,
             train_batch_size_samples=recipe.batch,
-            lr=rate,
-            lr_end=rate / 10,  # must be a number; without an annealing it is not used
+            lr=recipe.rate,
+            lr_end=recipe.rate / 10,  # must be a number; without an annealing it is not used
             lr_warm_up_steps=recipe.steps // 20,
             lr_decay_steps=recipe.steps // 5,
             dead_feature_window=max(20, min(1000, recipe.steps // 10)),
-            device=device,
+            device=recipe.device,
             logger=LoggingConfig(log_to_wandb=False),
         )
         return SAETrainer(config, autoencoder, batches)
@@ -207,13 +224,13 @@ def _library() -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def endless(
-    model: nn.Module, layer: Layer, stimuli: Stimuli, ids: Int[Tensor, " stimulus"], seed: int, *, device: str
+    model: nn.Module, layer: Layer, stimuli: Stimuli, recipe: Recipe
 ) -> Generator[Float[Tensor, "row neuron"], None, None]:
     """Rows of the layer's values at all its places, a forward pass at a time, in another order each time round."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
     while True:
-        order = ids[torch.randperm(len(ids), generator=generator)]
-        for laid in outputs(model, [unpooled(layer)], stimuli, order, device=device):
+        order = torch.randperm(len(stimuli), generator=generator)
+        for laid in outputs(model, [unpooled(layer)], stimuli, order, device=recipe.device):
             yield rows(laid[layer.name], generator)
 
 
@@ -247,45 +264,35 @@ def train_for_subject(
     splits: Splits,
     layer_name: str,
     out: Path,
+    recipe: Recipe,
     *,
-    latents: int = 0,
-    k: int = 32,
-    recipe: Recipe | None = None,
     evaluate: Evaluate | None = None,
-    device: str = "cpu",
     advance: Callable[[], None] = lambda: None,
 ) -> dict[str, float | int | str | None]:
     """Train a dictionary on a layer of a model that exists already, write it to the folder `out`, and return a summary,
     which is written there as `training.json`.
 
     It is trained on the training stimuli and assessed on the validation stimuli; without these, on the two halves of
-    the pool that a survey with this seed makes. By default it has eight latents for each neuron. `evaluate` is as in
-    `Ladder`; without it no loss is recovered.
+    the pool that a survey with this seed makes. `evaluate` is as in `Ladder`; without it no loss is recovered.
 
     Raises:
         ThalwegError: as `train_dictionary` does, and a layer that the model does not have.
     """
-    recipe = recipe or Recipe()
     started = time.perf_counter()
     trained_on, held_out = _parts(subject, splits, recipe.seed)
-    model = placed(loaded(subject), device)
+    model = placed(loaded(subject), recipe.device)
     layer = next((known for known in subject.layers if known.name == layer_name), None)
-    layer = layer or described(layer_name, model, trained_on, device=device)
-    ids = torch.arange(len(trained_on))
-    width = widths(model, [layer], trained_on, ids, device=device)[layer.name]
-    latents = latents or 8 * width
-    dictionary = train_dictionary(
-        model, layer, trained_on, ids, latents=latents, k=k, folder=out, recipe=recipe, device=device, advance=advance
-    )
-    summary = _summary(subject.name, layer.name, dictionary, k, recipe, (len(trained_on), len(held_out)))
-    summary |= assess(model, layer, dictionary, held_out, evaluate=evaluate, device=device)
+    layer = layer or described(layer_name, model, trained_on, device=recipe.device)
+    dictionary = train_dictionary(model, layer, trained_on, out, recipe, advance=advance)
+    summary = _summary(subject.name, layer.name, dictionary, recipe, (len(trained_on), len(held_out)))
+    summary |= assess(model, layer, dictionary, held_out, evaluate=evaluate, device=recipe.device)
     summary["seconds"] = round(time.perf_counter() - started, 1)
     whole.write_json(out / "training.json", summary)
     return summary
 
 
 def _summary(
-    subject_name: str, layer_name: str, dictionary: Dictionary, k: int, recipe: Recipe, stimuli: tuple[int, int]
+    subject_name: str, layer_name: str, dictionary: Dictionary, recipe: Recipe, stimuli: tuple[int, int]
 ) -> dict[str, float | int | str | None]:
     """What a dictionary was trained on, and its size; `stimuli` counts those for training and for assessment."""
     return {
@@ -293,7 +300,7 @@ def _summary(
         "layer": layer_name,
         "neurons": dictionary.neurons,
         "latents": dictionary.latents,
-        "k": k,
+        "k": recipe.k,
         "rows": recipe.steps * recipe.batch,
         "stimuli": stimuli[0],
         "held_out": stimuli[1],

@@ -265,20 +265,9 @@ def train_dictionary(
         ThalwegError: anything the user can mend, before the long work.
     """
     checked = settings_of(settings)
-    recipe = Recipe(rows=rows, seed=checked.seed)
-    check_request(Path(out), latents=latents, k=k, recipe=recipe)
+    recipe = Recipe(latents, k, rows, seed=checked.seed, device=checked.resolved_device)
+    check_request(Path(out), recipe)
     model = subjects.find(subject) if isinstance(subject, str) else subject
     splits = stimuli_of(model, stimuli, checked, length=length)
     with (progress or Silent()).stage("dictionary", recipe.steps) as advance:
-        return train_for_subject(
-            model,
-            splits,
-            layer,
-            Path(out),
-            latents=latents,
-            k=k,
-            recipe=recipe,
-            evaluate=evaluator(model),
-            device=checked.resolved_device,
-            advance=advance,
-        )
+        return train_for_subject(model, splits, layer, Path(out), recipe, evaluate=evaluator(model), advance=advance)

@@ -45,20 +45,20 @@ def splits(source: Source, seed: int, *, length: int = LENGTH, tokenizer: Tokeni
     """
     if length < 2:
         raise ThalwegError(f"length is {length}; at least 2 tokens in a window were expected (--length)")
-    texts = _embedded() if source.path is None else read(source)
-    origin = "the embedded English" if source.path is None else readable(source.path)
-    return split(texts.documents, seed=seed, length=length, tokenizer=tokenizer, origin=origin, notes=(texts.note,))
+    texts = _embedded() if source.path is None else replace(read(source), origin=readable(source.path))
+    return split(texts, seed=seed, length=length, tokenizer=tokenizer)
 
 
 def _embedded() -> Texts:
     """The English of the installed libraries, with notes on it."""
     documents = embedded()
     characters = sum(len(document.text) for document in documents)
-    return Texts(documents, f"the embedded English: {len(documents):,} documents of {characters:,} characters")
+    origin = "the embedded English"
+    return Texts(documents, f"{origin}: {len(documents):,} documents of {characters:,} characters", origin)
 
 
 def split(
-    documents: Sequence[Document],
+    texts: Texts,
     *,
     seed: int,
     length: int = LENGTH,
@@ -66,29 +66,27 @@ def split(
     entries: int = ENTRIES,
     pool: int = POOL,
     validation: int = VALIDATION,
-    origin: str = "the text",
-    notes: tuple[str, ...] = (),
 ) -> Splits:
     """Windows for training, for validation and for the pool; no document is in two of them, no window is there twice.
 
     At most `pool` and `validation` windows are drawn at random, as many from one document as from another as far as
     they have them, and no more than a quarter of the pool from one. A window's document is a place in the random order.
     The tokens are those of the `tokenizer` or, without one, of an encoding with so many `entries` that is trained on
-    the training documents. Errors call the text by its `origin`; the pool's notes are those given and one more.
+    the training documents. The pool's notes are the text's own and one more.
 
     Raises:
         ThalwegError: too few documents when repeated paragraphs are removed, or none long enough for a window.
     """
     if length < 2 or entries <= 256:
         raise ThalwegError(f"length is {length}, entries {entries}; at least 2 tokens and 257 entries were expected")
-    kept, repeats = without_repeats(documents)
-    _check_number(kept, repeats, origin)
+    kept, repeats = without_repeats(texts.documents)
+    _check_number(kept, repeats, texts.origin)
     generator = np.random.default_rng(seed)
     shuffled = [kept[index] for index in generator.permutation(len(kept))]
     before_pool = len(kept) - max(POOL_DOCUMENTS, round(POOL_SHARE * len(kept)))
     trained = before_pool - max(1, round(VALIDATION_SHARE * len(kept)))
     encoded, vocabulary = _encoded(shuffled, trained, tokenizer, entries, seed)
-    _check_longest(encoded, length, origin)
+    _check_longest(encoded, length, texts.origin)
     every = windows(shuffled, encoded, vocabulary, length=length)
     of = every.documents.numpy()
     in_validation = np.flatnonzero((of >= trained) & (of < before_pool))
@@ -98,10 +96,10 @@ def split(
         in_validation[_evenly(of[in_validation], validation, 1, generator)],
         in_pool[_evenly(of[in_pool], pool, POOL_DOCUMENTS, generator)],
     )
-    _check_parts(chosen, len(np.unique(of)), len(kept), length, origin)
+    _check_parts(chosen, len(np.unique(of)), len(kept), length, texts.origin)
     note = _account(chosen, len(np.unique(of)), len(kept), repeats, length)
     train, checked, held_out = (every.take(torch.from_numpy(part)) for part in chosen)
-    return Splits(train, checked, replace(held_out, notes=(*notes, note)))
+    return Splits(train, checked, replace(held_out, notes=tuple(filter(None, (texts.note, note)))))
 
 
 def _account(

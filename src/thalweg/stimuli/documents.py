@@ -58,10 +58,13 @@ class Document:
 
 @dataclass(frozen=True)
 class Texts:
-    """Documents, and in one line what was taken from where, what was passed over and why."""
+    """Documents, and in one line what was taken from where, what was passed over and why; errors call them by their
+    origin.
+    """
 
-    documents: list[Document]
-    note: str
+    documents: Sequence[Document]
+    note: str = ""
+    origin: str = "the text"
 
 
 @dataclass(frozen=True)
