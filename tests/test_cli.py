@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -135,3 +136,14 @@ def test_a_dictionary_is_trained_on_the_columns_that_are_named(monkeypatch: pyte
     assert found.returncode == 0
     assert {name: given[name] for name in columns} == columns
     assert given["skip_bad"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("", "ignore:resource_tracker"), ("error", "error,ignore:resource_tracker")]
+)
+def test_what_is_cleared_after_an_interruption_is_not_said(before: str, after: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONWARNINGS", before)
+    monkeypatch.setattr(sys, "argv", ["thalweg", "--version"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert os.environ["PYTHONWARNINGS"] == after  # read by the process that clears, which the first worker starts

@@ -390,6 +390,12 @@ def _no_other_bars() -> None:
         bar.__init__ = partialmethod(bar.__init__, disable=True)
 
 
+def _no_word_of_what_is_cleared() -> None:
+    """Keep the process that clears what killed workers leave in memory from saying so on the user's screen."""
+    filters = [word for word in os.environ.get("PYTHONWARNINGS", "").split(",") if word]
+    os.environ["PYTHONWARNINGS"] = ",".join(dict.fromkeys([*filters, "ignore:resource_tracker"]))
+
+
 def _show_version(asked: bool) -> bool:
     """What a report of a fault should begin with."""
     if asked:
@@ -413,6 +419,7 @@ def main() -> None:
     asks for it. docs/errors.md lists the exit statuses.
     """
     _no_other_bars()
+    _no_word_of_what_is_cleared()
     debug = DEBUG in sys.argv
     sys.argv = [word for word in sys.argv if word != DEBUG]
     try:
