@@ -51,6 +51,7 @@ def test_help_is_enough_to_start():
         ("ladders", ["mnist"]),
         ("observers", ["image", "hog", "control"]),
         ("measures", ["two_choice_matched", "predictable"]),
+        ("factors", ["participation_ratio", "dimensions"]),
     ],
 )
 def test_lists_name_what_there_is(what: str, names: list[str]):

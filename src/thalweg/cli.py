@@ -354,9 +354,12 @@ def shape(
         out.print(verdict.sentence, markup=False)
 
 
-@app.command(name="list", epilog=examples("thalweg list ladders", "thalweg list observers"))
-def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measures", help="What to list.")]) -> None:
-    """List the ladders, observers or measures there are."""
+@app.command(name="list", epilog=examples("thalweg list ladders", "thalweg list factors"))
+def list_(
+    what: Annotated[str, typer.Argument(metavar="ladders|observers|measures|factors", help="What to list.")],
+) -> None:
+    """List the ladders, observers, measures or factors there are."""
+    from thalweg.factors.base import FACTORS
     from thalweg.ladders import LADDERS
     from thalweg.measures.base import MEASURES
     from thalweg.observers.base import OBSERVERS
@@ -367,6 +370,7 @@ def list_(what: Annotated[str, typer.Argument(metavar="ladders|observers|measure
     listed = {
         "ladders": [(ladder.name, f"{len(ladder.rungs)} rungs", ladder.description) for ladder in LADDERS.values()],
         "observers": [(each.name, "control" if each.control else "", each.sees) for each in OBSERVERS.values()],
+        "factors": [(factor.name, factor.unit, factor.meaning) for factor in FACTORS.values()],
         "measures": [(measure.name, measure.headline, first(measure.function)) for measure in MEASURES.values()],
     }
     if what not in listed:

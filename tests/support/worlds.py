@@ -25,6 +25,9 @@ BANDS = {"two_choice": ("extreme", "v90", "v75", "v60", "mean"), "two_choice_mat
 HEADLINE = {HOSTILE: "image", QUOTED: "image"}
 TEXT = {"png": b"", "pieces": ["<b>a</b>", " &amp;", "\nend"], "values": [0.0, -1.0, 3.0]}
 NAN = float("nan")
+FACTORS = ("spread", "unknown")
+FACTOR = {"version": 3, "unit": "<b>units</b>", "range": [0, None], "higher_is": "more <i>so</i>"}
+FACTOR |= {"cite": "Nobody <u>1900</u>", "meaning": "How <b>much</b>."}
 
 
 def valley(strength: float) -> float:
@@ -86,6 +89,7 @@ class World:
         row |= {"compute": int(1e9 * own * 2**order), "stopped": "<u>done</u>", "epochs": 3}
         scored = {"": 0.7, "_low": 0.6, "_high": 0.8, "_coverage": 0.75, "_reliability": 0.5}
         row |= {f"{word}{part}": value for word in ("predictable", "crisp") for part, value in scored.items()}
+        row |= {"spread": strength / 2, "unknown": NAN}
         return key | row | {"n_units": 20, "n_failed": 0}
 
     @staticmethod
@@ -118,6 +122,7 @@ class World:
             measure=pl.lit("two_choice_matched"), note=pl.lit("because of <b>x</b>"), n=pl.lit(7, pl.Int32)
         )
         frames["gallery"] = pl.DataFrame(self.gallery())
+        frames |= self.factors()
         for name, frame in frames.items():
             write_frame(path / f"{name}.parquet", frame)
         judged = [one for one in curves.curves(models, frames["scores"], Settings(), HEADLINE) if one.headline]
@@ -126,6 +131,24 @@ class World:
         write_json(path / "comparison.json", compared)
         write_json(path / "run.json", self.record())
         return open_run(path)
+
+    def factors(self) -> dict[str, pl.DataFrame]:
+        """The tables of factors: of one that has a number for every model, and of one that has none."""
+        rows = [
+            {name: row[name] for name in columns.MODEL_KEY}
+            | {"factor": factor, "factor_version": 1, "layer": "", "value": row[factor], "low": NAN, "high": NAN}
+            | {"n": 7, "note": "" if factor == "spread" else "because <b>so</b>"}
+            for row in self.models
+            for factor in FACTORS
+        ]
+        ladders = list(dict.fromkeys(row["ladder"] for row in self.models))
+        related = [
+            {"ladder": ladder, "kind": "all", "factor": "spread", "headline": word, "rho": -0.5, "low": -0.9}
+            | {"high": 0.1, "n_models": 11, "n_rungs": 6, "note": ""}
+            for ladder in ladders
+            for word in ("predictable", "crisp")
+        ]
+        return {"factors": pl.DataFrame(rows, schema=columns.FACTORS), "relations": pl.DataFrame(related)}
 
     def gallery(self) -> list[dict]:
         rungs = list(dict.fromkeys((row["ladder"], row["rung"]) for row in self.models))
@@ -155,6 +178,7 @@ class World:
             "format": directory.FORMAT,
             "settings": Settings().affecting() | {"observer": ["image", "hog", OWN]},
             "ladders": dict.fromkeys(ladders, told),
+            "factors": {name: dict(FACTOR) for name in FACTORS},
             "versions": {"python": "3.11", "thalweg": "0.1.0"},
             "device": "cpu",
             "seconds": {"train": 12345.6},

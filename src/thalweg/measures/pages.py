@@ -6,17 +6,24 @@ python -m thalweg.measures.pages docs/measures
 import inspect
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from thalweg.measures.base import MEASURES, Measure
 
 
 def page(measure: Measure) -> str:
     """The page of one measure, as Markdown: what it asks, formula, edge cases, how it can mislead, declaration."""
-    module = inspect.getmodule(measure.function)
+    return page_of(measure.function, _declaration(measure))
+
+
+def page_of(function: Callable[..., Any], declaration: Mapping[str, object]) -> str:
+    """The page of a function that is listed, as Markdown: its docstring and its module's, and what it declares."""
+    module = inspect.getmodule(function)
     essay = inspect.cleandoc(module.__doc__ or "") if module else ""
-    first, *paragraphs = inspect.cleandoc(measure.function.__doc__ or "").split("\n\n")
-    sections = [f"# {measure.name}", _flow(first), "## Idea", _flow(essay), "## Formula and edge cases"]
+    first, *paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    sections = [f"# {function.__name__}", _flow(first), "## Idea", _flow(essay), "## Formula and edge cases"]
     for paragraph in paragraphs:
         if paragraph.startswith("How it can mislead:"):
             warning = paragraph.removeprefix("How it can mislead:").strip()
@@ -25,7 +32,7 @@ def page(measure: Measure) -> str:
             sections += ["## Errors", _flow(re.sub(r"^Raises:\s*", "", paragraph))]
         else:
             sections.append(_flow(paragraph))
-    return "\n\n".join([*sections, "## Declaration", _declaration(measure)]) + "\n"
+    return "\n\n".join([*sections, "## Declaration", _table(declaration)]) + "\n"
 
 
 def _flow(text: str) -> str:
@@ -33,9 +40,18 @@ def _flow(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
-def _declaration(measure: Measure) -> str:
+def first_sentence(function: Callable[..., Any]) -> str:
+    """The first paragraph of a function's docstring, on one line."""
+    return _flow(inspect.cleandoc(function.__doc__ or "").split("\n\n")[0])
+
+
+def _table(rows: Mapping[str, object]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _declaration(measure: Measure) -> dict[str, object]:
     low, high = measure.range
-    rows = {
+    return {
         "version": measure.version,
         "unit": measure.unit,
         "range": f"{low:g} to {high:g}",
@@ -45,7 +61,6 @@ def _declaration(measure: Measure) -> str:
         "asks for": ", ".join(f"`{name}`" for name in measure.needs),
         "source": measure.cite,
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
 def write(folder: Path) -> None:
@@ -54,8 +69,7 @@ def write(folder: Path) -> None:
     index = ["# Measures", "", "Made from the code by `python -m thalweg.measures.pages docs/measures`.", ""]
     for measure in MEASURES.values():
         (folder / f"{measure.name}.md").write_text(page(measure), encoding="utf-8")
-        first = _flow(inspect.cleandoc(measure.function.__doc__ or "").split("\n\n")[0])
-        index.append(f"- [{measure.name}]({measure.name}.md): {first}")
+        index.append(f"- [{measure.name}]({measure.name}.md): {first_sentence(measure.function)}")
     index += [
         "",
         "[How the observers of text fare on planted units](text-observers.md), by `benchmarks.text_observers`.",

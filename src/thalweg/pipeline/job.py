@@ -5,9 +5,10 @@ unit is then the same to the last bit, and only sums are rounded in another orde
 """
 
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from thalweg.compute.devices import BATCH, at_once
 from thalweg.errors import NoRoom, ThalwegError, reason
+from thalweg.factors.base import Factor
 from thalweg.files import whole
 from thalweg.files.identity import digest, identity, is_packaged
 from thalweg.files.names import file_name
@@ -65,6 +67,7 @@ class Model:
     observers: tuple[Observer, ...] = ()
     features: Mapping[str, Path] = field(default_factory=dict)  # of each observer that has features
     views: Mapping[str, Path] = field(default_factory=dict)  # what each observer answers by
+    factors: tuple[Factor, ...] = ()
     shard: int | None = None  # the part of the stimuli that the task is about, if not all
     notes: tuple[str, ...] = ()  # warnings on its ladder's models, from before the long work
     normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
@@ -191,6 +194,17 @@ class Model:
         kept += [self.settings.n_shards] if self.settings.n_shards > 1 else []
         basis = self.rung.basis.identity if self.rung.basis else NEURONS
         return digest(self.train_inputs(), layers, basis, observers, features, measures, kept, self.rung.kind)
+
+    def factor_inputs(self) -> str:
+        """The hash of what its factors are made from."""
+        factors = [(factor.name, factor.version, _code_of(factor.function)) for factor in self.factors]
+        return digest(self.measure_inputs(), factors)
+
+
+@cache
+def _code_of(function: Callable[..., object]) -> str:
+    """The identity of a factor's function, which takes long to find out."""
+    return identity(function)
 
 
 def failure_of(models: Sequence[Model], work: Iterable[None]) -> str:

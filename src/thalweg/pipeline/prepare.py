@@ -8,6 +8,7 @@ from torch import nn
 
 from thalweg.compute.local import default_workers
 from thalweg.errors import ThalwegError, user_code
+from thalweg.factors.base import FACTORS
 from thalweg.models import checks
 from thalweg.models import untrained as twins
 from thalweg.models.records import Ladder, Rung
@@ -63,7 +64,14 @@ def prepare_models(
     views = write_views(splits.pool, observers, features, settings)
     settled = {model.rung.name for model in models if "untrained" in model.controls} & normalising
     return [
-        replace(model, features=features, views=views, notes=tuple(notes), normalises=model.rung.name in settled)
+        replace(
+            model,
+            features=features,
+            views=views,
+            factors=tuple(FACTORS.values()),
+            notes=tuple(notes),
+            normalises=model.rung.name in settled,
+        )
         for model in models
     ]
 

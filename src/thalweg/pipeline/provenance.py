@@ -7,6 +7,7 @@ from typing import Any
 
 from thalweg.models.records import Ladder
 from thalweg.observers.base import Observer
+from thalweg.pipeline.descriptions import of_factors
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.settings import Settings
 from thalweg.pipeline.twins import twin_note
@@ -56,6 +57,7 @@ def run_record(models: list[Model], settings: Settings, stages: Stages) -> dict[
             }
             for model in models
         },
+        "factors": of_factors(models[0].factors),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "device": settings.resolved_device,
         "seconds": stages.seconds,

@@ -110,7 +110,7 @@ def write_recordings(recordings: Layers, model: Model, name: str) -> str:
     return name
 
 
-def _kept(model: Model, name: str) -> Layers:
+def read_recordings(model: Model, name: str) -> Layers:
     """The recordings in a file of the run directory."""
     halves: dict[tuple[str, str], dict[str, Tensor]] = {}
     for key, tensor in whole.read_tensors(model.run / name).items():
@@ -132,7 +132,7 @@ def merge_shards(model: Model, parts: Halves) -> Recorded:
     """What the shards recorded of a model and its twins, always merged in the same order."""
     recordings = {
         control: reduce(
-            _union, (_kept(model, _shard(model, control, shard)) for shard in range(model.settings.n_shards))
+            _union, (read_recordings(model, _shard(model, control, shard)) for shard in range(model.settings.n_shards))
         )
         for control in model.controls
     }

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError
+from thalweg.pipeline.factors import factor_models
 from thalweg.pipeline.job import SHARDS, Model
 from thalweg.pipeline.record import record_shards
 from thalweg.pipeline.score import measure_models
@@ -68,6 +69,12 @@ def measure_all(models: list[Model], settings: Settings, stages: Stages) -> None
     for step in ("strength", "record"):
         for stamp in (models[0].run / "steps").glob(f"{step}-*.json"):
             stamp.unlink()
+
+
+def factor_all(models: list[Model], stages: Stages) -> None:
+    """Compute the factors of all models."""
+    if models[0].factors:
+        _do("factors", factor_models, models, Model.factor_inputs, stages)
 
 
 def _share_out(

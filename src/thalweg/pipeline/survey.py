@@ -35,7 +35,7 @@ from thalweg.pipeline.request import (
     sources_of,
 )
 from thalweg.pipeline.settings import Settings, called, settings_of
-from thalweg.pipeline.steps import measure_all, train_all
+from thalweg.pipeline.steps import factor_all, measure_all, train_all
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
@@ -124,6 +124,7 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
         whole.write_json(run / "settings.json", written)
     train_all(models, stages)
     measure_all(models, settings, stages)
+    factor_all(models, stages)
     _gather(run, models, stages)
     headline = {ladder: observers[0].name for ladder, observers in request.observers.items()}
     independent = [ladder.name for ladder in request.ladders if ladder.independent]
@@ -194,8 +195,12 @@ def _gather(run: RunDirectory, models: list[Model], stages: Stages) -> None:
         "distributions.parquet",
         "missing.parquet",
         "gallery.parquet",
+        "factors.parquet",
+        "relations.parquet",
     ]
-    inputs = digest([whole.read_json(run / f"steps/measure-{model.name}.json") for model in models], made)
+    steps = ("measure", "factors") if models[0].factors else ("measure",)
+    stamps = [whole.read_json(run / f"steps/{step}-{model.name}.json") for model in models for step in steps]
+    inputs = digest(stamps, made)
     with stages("tables", 1) as advance:
         if run.stale_reason("tables", inputs):
             for name, frame in gathering.gather(run, models).items():

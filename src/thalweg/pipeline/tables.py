@@ -8,9 +8,10 @@ import polars as pl
 from thalweg.files.whole import read_frame, read_json
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
 from thalweg.pipeline.job import Model
+from thalweg.pipeline.relations import relations
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring.aggregate import distributions, missing, model_scores, reliability, table
-from thalweg.scoring.columns import MODEL_KEY
+from thalweg.scoring.columns import FACTORS, MODEL_KEY
 from thalweg.strength import axes as strength
 
 
@@ -26,15 +27,39 @@ def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame
     ]
     units = pl.concat(parts)
     scores = table(scored, seed=settings.seed)
+    factors, names = _factors(run, models), [factor.name for factor in models[0].factors]
+    rows = _with_factors(_models(run, models, scores, reliability(units), observers), factors, names)
     return {
         "units": units,
-        "models": _models(run, models, scores, reliability(units), observers),
+        "models": rows,
+        "factors": factors,
+        "relations": relations(rows, names, seed=settings.seed),
         "scores": scores,
         "layers": pl.concat([each.layers for each in scored]),
         "distributions": distributions(units, observers),
         "missing": missing(units, observers),
         "gallery": pl.concat([read_frame(run / f"parts/{model.name}-gallery.parquet") for model in models]),
     }
+
+
+def _factors(run: RunDirectory, models: Sequence[Model]) -> pl.DataFrame:
+    """The factors of all models and their layers."""
+    if not models[0].factors:
+        return pl.DataFrame(schema=FACTORS)
+    return pl.concat([read_frame(run / f"parts/{model.name}-factors.parquet") for model in models])
+
+
+def _with_factors(rows: pl.DataFrame, factors: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """The table of models with a column for each factor, and its interval."""
+    for name in names:
+        chosen = factors.filter(factor=name, layer="").select(
+            *MODEL_KEY,
+            pl.col("value").alias(name),
+            pl.col("low").alias(f"{name}_low"),
+            pl.col("high").alias(f"{name}_high"),
+        )
+        rows = rows.join(chosen, on=MODEL_KEY, how="left", maintain_order="left")
+    return rows
 
 
 def _models(

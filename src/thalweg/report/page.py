@@ -25,7 +25,7 @@ from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files.whole import AGAIN, replacing
 from thalweg.measures.headlines import HEADLINES
-from thalweg.report import charts, figures, joint, listings, pictures, text
+from thalweg.report import charts, factors, figures, joint, listings, pictures, text
 from thalweg.report import ladder as report_ladder
 from thalweg.report import styles as report_styles
 from thalweg.report.charts import Figure
@@ -36,7 +36,7 @@ from thalweg.strength.axes import AXES
 
 HERE = Path(__file__).parent
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-FEW_FIGURES = 10  # at 1.4 s each, while a worker process takes 6 s to start: so many are drawn as soon without
+FEW_FIGURES = 11  # at 1.4 s each, while a worker process takes 6 s to start: so many are drawn as soon without
 PICTURE_SCALE = 2  # pixels of a PNG file for each pixel of the chart
 
 
@@ -130,7 +130,7 @@ def _drawn(run: Run) -> Drawn:
     ladders = list(report_ladder.ladders(run))
     makers = {"joint": joint.together, "each": joint.each} if len(ladders) > 1 else {}
     every = [figures.made_or_failed(name, functools.partial(make, ladders)) for name, make in makers.items()]
-    return Drawn({ladder: figures.figures(ladder) for ladder in ladders}, every)
+    return Drawn({ladder: [*figures.figures(ladder), *factors.figures(ladder)] for ladder in ladders}, every)
 
 
 def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -162,6 +162,7 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
         "about": listings.about(run),
         "observers": listings.observers(run),
         "measures": listings.measures(run),
+        "factors": factors.meanings(run),
         "glossary": text.GLOSSARY,
     }
     return _environment().get_template("page.html.j2").render(context)
@@ -213,6 +214,8 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "gallery": pictures.gallery(ladder),
         "models": listings.models(ladder, ["trained"]),
         "twin_models": listings.models(ladder, _twins(ladder)),
+        "relations": factors.relations(ladder),
+        "factors": factors.values(ladder),
         "endings": listings.endings(ladder),
         "missing": listings.absent(ladder),
     }

@@ -33,6 +33,7 @@ GLOSSARY = {
     "their complements. The smaller the number, the harder the trial",
     "observer": "whoever answers trials; a machine observer compares stimuli by feature vectors",
     "measure": "a function from a unit's data to one number",
+    "factor": "a function from a model to one number beside its strength and score, such as how far it overfits",
     "predictable": "the first headline, a matched 2AFC accuracy: how often an observer that compares "
     "whole stimuli answers right, where "
     "low-level statistics can't decide",

@@ -1,12 +1,14 @@
 """The run directory: what a survey leaves behind, and the only file format there is.
 
     run.json                settings, versions, hashes of data, seconds and peak memory of each stage
-    models.parquet          a row per model and control: strength, losses, headline scores with their intervals
+    models.parquet          a row per model and control: strength, losses, headline scores and factors with intervals
     units.parquet           a row per unit and measure (and observer, band, capacity)
     scores.parquet          a row per model or rung (seed missing) and measure: the means of the units
     layers.parquet          a row per model, layer and headline measure: the means of the layer's units
     distributions.parquet   how the units of a rung spread over a headline's range
     missing.parquet         how many units of a rung have no number, and why
+    factors.parquet         a row per model, control and factor (layer empty), and per layer
+    relations.parquet       how each factor goes with each headline over the models of a ladder: Spearman's correlation
     gallery.parquet         the stimuli of the best, median and worst units of each rung, as PNG files
     shape.json              the verdict for each ladder, kind, measure, observer, band and strength axis
     comparison.json         whether the ladders have the same shape, for each headline and pair of ladders
@@ -34,7 +36,7 @@ import filelock
 from thalweg.errors import ThalwegError, check_utf8, readable
 from thalweg.files.whole import Damaged, file_digest, read_json, write_json
 
-FORMAT = 4  # of the run directory; it is raised when what is written there is named or laid out differently
+FORMAT = 5  # of the run directory; it is raised when what is written there is named or laid out differently
 # What is being written: here, and by safetensors before it has its name. By folder of the run directory.
 PART = {
     "": re.compile(r"\.[a-z]+\.(json|parquet|html)\..*\.\d+\.part"),

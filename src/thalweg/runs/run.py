@@ -24,6 +24,8 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
     "layers": [*SCORE, "layer", "depth"],
     "distributions": [*COUNTED, "bin"],
     "missing": [*COUNTED, "note"],
+    "factors": [*columns.FACTORS],
+    "relations": ["ladder", "kind", "factor", "headline", "rho", "low", "high", "n_models", "n_rungs", "note"],
     "gallery": ["ladder", "rung", "seed", "place", "layer", "unit", "role", "rank", "first", "png", "pieces", "values"],
 }
 NEVER_EMPTY = ("models", "units", "scores")
@@ -78,6 +80,16 @@ class Run:
         return self._frame("missing")
 
     @cached_property
+    def factors(self) -> pl.DataFrame:
+        """A row per model, control and factor, and one per layer where the model's number is the layers' mean."""
+        return self._frame("factors")
+
+    @cached_property
+    def relations(self) -> pl.DataFrame:
+        """How factors go with the headlines over models: a row per ladder, kind, factor and headline."""
+        return self._frame("relations")
+
+    @cached_property
     def gallery(self) -> pl.DataFrame:
         """The stimuli of the best, median and worst units."""
         return self._frame("gallery")
@@ -107,7 +119,7 @@ class Run:
         """Settings, versions, hashes, seconds and peak memory."""
         path = self.path / "run.json"
         record = directory.read_record(path)
-        for name in ("settings", "ladders", "versions"):
+        for name in ("settings", "ladders", "versions", "factors"):
             if not isinstance(record.get(name), dict):
                 raise whole.Damaged(path, f"an object named {name!r} was expected in it")
         for ladder, about in record["ladders"].items():

@@ -1,9 +1,24 @@
-"""The columns of the table of units."""
+"""The columns of the tables of units and of factors."""
 
 import polars as pl
 
 MODEL_KEY = ["ladder", "rung", "kind", "seed", "control"]
 SCORE_KEY = ["measure", "observer", "band", "capacity"]
+FACTORS = {
+    "ladder": pl.String,
+    "rung": pl.String,
+    "kind": pl.String,
+    "seed": pl.Int32,
+    "control": pl.String,
+    "factor": pl.String,
+    "factor_version": pl.Int16,
+    "layer": pl.String,  # empty: the whole model
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int32,  # stimuli or units that the number rests on
+    "note": pl.String,  # why the value is missing
+}
 UNITS = {
     "ladder": pl.String,
     "rung": pl.String,

@@ -1,0 +1,145 @@
+"""Factors: functions from a model to one number, each declaring what the number means.
+
+A factor stands beside a model's strength and score: how much it overfits, how many directions its activations fill, how
+sparse they are. It may go with the score; whether it causes anything, an association cannot say.
+
+A factor is a plain function in a file of its own; the decorator lists it and returns it unchanged. It asks for its
+inputs by naming its parameters, which are those of `INPUTS`, and returns an `Estimate`. An input is made only if some
+factor asks for it.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from scipy.special import ndtri
+from torch import Tensor
+
+from thalweg.errors import unknown
+
+INPUTS = {
+    "network": "the model, or its twin, with its weights: a PyTorch module in evaluation mode",
+    "splits": "the stimuli for training and for validation, and the held-out pool",
+    "recordings": "by layer, the recordings of the reference half and of the query half of the pool",
+    "activations": "by layer, the units' values on the random sample of stimuli that all units share, as the layer "
+    "passes them on: after the nonlinearity",
+    "training": "how well the model does on blocks of the stimuli that it was trained on",
+    "held_out": "the same on blocks of the pool",
+    "log": "what training returned: losses, examples, why it stopped",
+}
+Z = float(ndtri(0.975))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number of a model with its 95 % interval, how many stimuli or units it rests on, and why it is missing where it
+    is. `layers` holds each layer's number, where the model's is their mean.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    note: str = ""
+    layers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """How well a model does on blocks of stimuli, as the ladder evaluates strength: `loss` in nats, and `accuracy`.
+
+    Attributes:
+        sizes: how many stimuli each block has.
+        results: by name, the result on each block; a result that is missing is NaN.
+        note: why there are no blocks, where there are none.
+    """
+
+    sizes: Int[Tensor, " block"]
+    results: Mapping[str, Float[Tensor, " block"]]
+    note: str = ""
+
+    def mean(self, name: str) -> tuple[float, float]:
+        """The mean over stimuli of a result and the variance of that mean, from how far blocks differ."""
+        values = self.results.get(name, torch.full((len(self.sizes),), torch.nan)).double()
+        shares = self.sizes.double() / self.sizes.sum()
+        mean = (shares * values).sum()
+        scatter = (shares * (values - mean).square()).sum() / max(1, len(values) - 1)
+        return float(mean), float(scatter)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What a reader must know before reading a number: its name is the function's name."""
+
+    function: Callable[..., Estimate]
+    version: int  # goes up when values change, not when code does
+    unit: str
+    range: tuple[float, float]
+    higher_is: str
+    cite: str
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The inputs it asks for."""
+        return tuple(inspect.signature(self.function).parameters)
+
+    @property
+    def meaning(self) -> str:
+        """The first sentence of the function's docstring."""
+        return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split()).replace("`", "")
+
+
+FACTORS: dict[str, Factor] = {}
+
+
+def factor(**declaration: Any) -> Callable[[Callable[..., Estimate]], Callable[..., Estimate]]:
+    """Declare a function as a factor and list it; the function itself is returned unchanged.
+
+    Args:
+        **declaration: the fields of `Factor` but for the function.
+
+    Raises:
+        ValueError: another factor has the name.
+        ThalwegError: it asks for an input that there is not.
+    """
+
+    def declare(function: Callable[..., Estimate]) -> Callable[..., Estimate]:
+        declared = Factor(function, **declaration)
+        if declared.name in FACTORS:
+            raise ValueError(f"two factors are called {declared.name!r}")
+        for name in declared.needs:
+            if name not in INPUTS:
+                raise unknown("input of a factor", name, INPUTS)
+        FACTORS[declared.name] = declared
+        return function
+
+    return declare
+
+
+def mean_of_layers(
+    layers: Mapping[str, float], half: float, *, n: int, note: str, least: float = -math.inf, most: float = math.inf
+) -> Estimate:
+    """The mean over the layers that have a number, with an interval of so much on either side, within bounds.
+
+    Args:
+        layers: each layer's number; NaN where it has none.
+        half: half the width of the interval.
+        n: how many stimuli or units the mean rests on.
+        note: the reason if no layer has a number.
+        least: the smallest value that the factor can take.
+        most: the largest.
+    """
+    there = [value for value in layers.values() if not math.isnan(value)]
+    if not there:
+        return Estimate(math.nan, note=note, layers=layers)
+    value = sum(there) / len(there)
+    return Estimate(value, max(least, value - half), min(most, value + half), n, layers=layers)

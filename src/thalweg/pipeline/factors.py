@@ -1,0 +1,164 @@
+"""The tasks that compute a model's factors from its recordings, its network and what its training returned."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from thalweg.errors import NoRoom, reason
+from thalweg.factors.base import Blocks, Estimate, Factor
+from thalweg.files import whole
+from thalweg.pipeline.job import Model, failure_of
+from thalweg.pipeline.record import Layers, read_recordings
+from thalweg.recording.readout import NEURONS
+from thalweg.recording.result import Recording
+from thalweg.scoring import columns
+from thalweg.stimuli.base import Stimuli, viewed
+from thalweg.strength import axes as strength
+
+MOST_EVALUATED = 2000  # stimuli of either split: a gap in accuracy is then known to about 2 %, at a bounded cost
+N_BLOCKS = 10
+NO_TRAINING = "no training stimuli are known: the model was not trained here"
+
+
+def factor_models(models: Sequence[Model]) -> str:
+    """Compute every factor of a model and its twins."""
+    return failure_of(models, map(_factors, models))
+
+
+def _factors(model: Model) -> None:
+    networks: dict[str, NetworkInputs] = {}
+    rows: list[dict[str, Any]] = []
+    for control in model.controls:
+        which = "trained" if control == "rotated" else control
+        networks = {which: networks.get(which) or NetworkInputs(model, which)}  # one in memory at a time
+        inputs = Inputs(model, control, networks[which])
+        for factor in model.factors:
+            rows += _rows(model, control, factor, _estimate(factor, inputs))
+    name = f"parts/{model.name}-factors.parquet"
+    whole.write_frame(model.run / name, pl.DataFrame(rows, schema=columns.FACTORS))
+    model.run.finish(f"factors-{model.name}", model.factor_inputs(), [name])
+
+
+def _estimate(factor: Factor, inputs: "Inputs") -> Estimate:
+    """What a factor says of a model; a factor that fails is missing, with the reason, and takes nothing else down."""
+    try:
+        return factor.function(**{name: inputs.get(name) for name in factor.needs})
+    except (NoRoom, MemoryError):
+        raise
+    except Exception as wrong:
+        return Estimate(math.nan, note=f"it failed: {reason(wrong)}")
+
+
+def _rows(model: Model, control: str, factor: Factor, estimate: Estimate) -> Iterator[dict[str, Any]]:
+    """The rows of the table of factors: the model's, then those of its layers."""
+    key = {
+        "ladder": model.ladder.name,
+        "rung": model.rung.name,
+        "kind": model.rung.kind,
+        "seed": model.seed,
+        "control": control,
+        "factor": factor.name,
+        "factor_version": factor.version,
+    }
+    whole_model = {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+    yield {**key, "layer": "", **whole_model, "note": estimate.note}
+    for layer, value in estimate.layers.items():
+        yield {**key, "layer": layer, "value": value, "low": math.nan, "high": math.nan, "n": estimate.n, "note": ""}
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkInputs:
+    """The inputs of factors that a network has in every basis, each made when it is first asked for."""
+
+    model: Model
+    control: str
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network with its weights."""
+        return self.model.network(self.control).eval()
+
+    @cached_property
+    def training(self) -> Blocks:
+        """How well it does on the stimuli that it was trained on."""
+        view = self.model.subject.view if self.model.subject else None
+        return self._blocks(viewed(self.model.splits.train, view), NO_TRAINING)
+
+    @cached_property
+    def held_out(self) -> Blocks:
+        """How well it does on the pool."""
+        if not len(self.model.splits.train):  # nothing would be compared with it
+            return Blocks(torch.zeros(0, dtype=torch.int64), {}, NO_TRAINING)
+        return self._blocks(self.model.pool, "the pool is empty")
+
+    def _blocks(self, stimuli: Stimuli, if_none: str) -> Blocks:
+        """How well it does on blocks of at most so many of these stimuli, evenly spread."""
+        if not len(stimuli):
+            return Blocks(torch.zeros(0, dtype=torch.int64), {}, if_none)
+        count = min(len(stimuli), MOST_EVALUATED)
+        ids = torch.linspace(0, len(stimuli) - 1, count, dtype=torch.float64).long()
+        evaluate = self.model.ladder.evaluate or strength.evaluate
+        device = self.model.settings.resolved_device
+        parts = [part for part in ids.tensor_split(N_BLOCKS) if len(part)]
+        results = [evaluate(self.network, stimuli.take(part), device=device) for part in parts]
+        numbers = {name: torch.tensor([_number(each.get(name)) for each in results]) for name in ("loss", "accuracy")}
+        return Blocks(torch.tensor([len(part) for part in parts]), numbers)
+
+
+def _number(value: object) -> float:
+    return math.nan if value is None or isinstance(value, str) else float(value)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The inputs of a factor, by name, as `thalweg.factors.base.INPUTS` describes them."""
+
+    model: Model
+    control: str
+    of_network: NetworkInputs
+
+    def get(self, name: str) -> Any:
+        """The input of this name."""
+        makers: dict[str, Callable[[], Any]] = {
+            "network": lambda: self.of_network.network,
+            "training": lambda: self.of_network.training,
+            "held_out": lambda: self.of_network.held_out,
+            "splits": lambda: self.model.splits,
+            "log": lambda: whole.read_json(self.model.run / f"weights/{self.model.name}.json")[self.of_network.control],
+            "recordings": lambda: self.recordings,
+            "activations": lambda: self.activations,
+        }
+        return makers[name]()
+
+    @cached_property
+    def recordings(self) -> Layers:
+        """The recordings of both halves, by layer."""
+        return read_recordings(self.model, f"recordings/{self.model.stem(self.control)}.safetensors")
+
+    @cached_property
+    def activations(self) -> dict[str, Float[Tensor, "stimulus unit"]]:
+        """The values on the shared random sample of both halves, by layer, as the layer passes them on.
+
+        A rotation or a dictionary is read behind the nonlinearity already.
+        """
+        neurons = self.model.basis == NEURONS and self.control != "rotated"
+        passed_on = {
+            layer.name: layer.nonlinearity if neurons and layer.nonlinearity else _same
+            for layer in self.model.rung.layers
+        }
+        return {name: passed_on[name](_sample(pair)) for name, pair in self.recordings.items()}
+
+
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
+def _sample(pair: tuple[Recording, Recording]) -> Float[Tensor, "stimulus unit"]:
+    return torch.cat([recording.sample for recording in pair])

@@ -1,0 +1,193 @@
+"""Factors say what is planted; a survey keeps them, and their relations; a factor is one function."""
+
+import itertools
+import math
+
+import polars as pl
+import pytest
+import torch
+
+import thalweg
+from support.surveys import OBSERVER
+from support.tiny import blobs, tiny_ladder
+from thalweg import Classifier, ThalwegError
+from thalweg.factors import base
+from thalweg.factors.base import Blocks, factor
+from thalweg.factors.generalisation_gap import generalisation_gap_accuracy, generalisation_gap_bits
+from thalweg.factors.participation_ratio import participation_ratio
+from thalweg.factors.relation import relation
+from thalweg.factors.sparsity import activation_sparsity, hoyer
+from thalweg.report.page import render
+
+FACTORS = ("generalisation_gap_bits", "generalisation_gap_accuracy", "participation_ratio", "activation_sparsity")
+
+
+def planted(spectrum: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Gaussian values with this spectrum, in a random basis and far from zero."""
+    basis = torch.linalg.qr(torch.randn(len(spectrum), len(spectrum), generator=generator))[0]
+    return torch.randn(count, len(spectrum), generator=generator) * spectrum.sqrt() @ basis.T + 3
+
+
+@pytest.mark.parametrize("spectrum", [torch.ones(30), 1 / torch.arange(1, 41).float(), torch.tensor([100.0, 1, 1, 1])])
+def test_a_planted_spectrum_is_counted(spectrum: torch.Tensor, generator: torch.Generator):
+    truth = float(spectrum.sum() ** 2 / spectrum.square().sum())
+    found = [participation_ratio({"a": planted(spectrum, 120, generator)}) for _ in range(60)]
+    values = torch.tensor([each.value for each in found])
+    assert abs(values.mean() - truth) < 4 * values.std() / math.sqrt(len(values)) + 0.01 * truth  # without bias
+    inside = sum(each.low <= truth <= each.high for each in found)
+    assert inside >= 50
+    plain = torch.cov(planted(spectrum, 120, generator).T)
+    assert plain.trace() ** 2 / plain.square().sum() < truth + 0.5  # what the estimate corrects
+
+
+def test_numerator_and_denominator_are_unbiased_for_any_distribution():
+    """Over all samples of four from three points, which are far from Gaussian, their means are the truth."""
+    points = torch.tensor([[0.0, 1.0], [2.0, 0.0], [5.0, 7.0]], dtype=torch.float64)
+    cov = torch.cov(points.T, correction=0)
+    n, sums = 4, torch.zeros(2, dtype=torch.float64)
+    for chosen in itertools.product(range(3), repeat=n):
+        x = points[list(chosen)] - points[list(chosen)].mean(0)
+        sample = x.T @ x / (n - 1)
+        trace, square, fourth = sample.trace(), sample.square().sum(), x.square().sum(1).square().sum() / (n - 1)
+        both = (2 * square + (n * n - 3 * n + 1) * trace**2 - n * fourth, (n - 1) * (n - 2) * square + trace**2)
+        sums += torch.stack([both[0], both[1] - n * fourth])
+        if both[1] - n * fourth > 1e-6:  # the factor says the ratio of the two
+            assert participation_ratio({"a": points[list(chosen)]}).value == pytest.approx(
+                float(both[0] / (both[1] - n * fourth))
+            )
+    unbiased = sums / 3**n * (n - 1) / (n * (n - 2) * (n - 3))
+    torch.testing.assert_close(unbiased, torch.stack([cov.trace() ** 2, cov.square().sum()]))
+
+
+def test_layers_without_variance_have_no_dimensions(generator: torch.Generator):
+    line = torch.randn(50, 1, generator=generator) * torch.ones(8)
+    flat, broken = torch.full((50, 8), 0.1), torch.cat([line, torch.full((50, 1), torch.nan)], 1)
+    found = participation_ratio({"line": line, "flat": flat, "broken": broken})
+    assert found.layers["line"] == pytest.approx(1)
+    assert math.isnan(found.layers["flat"])
+    assert found.layers["broken"] == pytest.approx(1)  # by the units that are finite
+    assert found.value == pytest.approx(1)
+    assert participation_ratio({"flat": flat}).note == "no layer has units that vary"
+
+
+def test_sparsity_at_its_two_ends(generator: torch.Generator):
+    never = torch.zeros(60, 3)
+    assert activation_sparsity({"a": torch.eye(60)}).value == pytest.approx(1)
+    assert activation_sparsity(
+        {"a": torch.where(torch.rand(60, 5, generator=generator) > 0.5, 7.0, -7.0)}
+    ).value == pytest.approx(0, abs=1e-9)
+    assert hoyer(torch.randn(50_000, 1, generator=generator)).item() == pytest.approx(
+        1 - math.sqrt(2 / math.pi), abs=0.01
+    )
+    assert math.isnan(activation_sparsity({"a": never}).value)
+    together = activation_sparsity({"one": torch.cat([torch.eye(60), never], 1), "all": torch.ones(60, 4)})
+    assert together.value == pytest.approx(0.5)  # layers count alike, units that are never active do not
+    assert together.n == 64
+    torch.testing.assert_close(hoyer(torch.eye(60) * 1e30), hoyer(torch.eye(60)))
+
+
+def test_a_gap_has_an_interval_from_its_blocks(generator: torch.Generator):
+    sizes = torch.full((10,), 200)
+    losses = [torch.randn(10, generator=generator) / 20 + mean for mean in (0.1, 0.8)]
+    training, held_out = (Blocks(sizes, {"loss": loss, "accuracy": 1 - loss / 4}) for loss in losses)
+    found = generalisation_gap_bits(training, held_out)
+    assert found.value == pytest.approx(float(losses[1].mean() - losses[0].mean()) / math.log(2), rel=1e-5)
+    assert found.low < 0.7 / math.log(2) < found.high
+    assert generalisation_gap_accuracy(training, held_out).value == pytest.approx(0.7 / 4, abs=0.02)
+    assert math.isnan(generalisation_gap_bits(training, Blocks(sizes, {}, "none")).value)
+
+
+def test_independent_factors_have_no_relation_and_equal_ones_have_all(generator: torch.Generator):
+    names = [f"r{rung}" for rung in range(9) for _ in range(2)]
+    missed = 0
+    for seed in range(40):
+        x, y = (torch.randn(9, generator=generator).repeat_interleave(2).tolist() for _ in range(2))
+        found = relation(x, y, names, seed=seed)
+        missed += not found.low <= 0 <= found.high
+    assert missed <= 6  # 5 % of 40 are 2
+    assert (found.n_models, found.n_rungs) == (18, 9)
+    same = relation([*map(float, range(9))], [value**3.0 for value in range(9)], names[::2])
+    assert (same.rho, same.low, same.high) == (1, 1, 1)
+    assert relation([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], ["a", "b", "c"]).rho == -1
+    assert "fewer than 5 rungs" in relation([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], ["a", "b", "c"]).note
+    assert relation([1.0, 1.0, math.nan], [1.0, 2.0, 3.0], ["a", "b", "c"]).note.startswith("the factor or the score")
+
+
+def test_a_factor_names_inputs_that_there_are():
+    with pytest.raises(ThalwegError, match="'recordings'"):
+        factor(version=1, unit="", range=(0.0, 1.0), higher_is="", cite="")(lambda recording: None)
+
+
+@pytest.fixture(scope="module")
+def memorised(tmp_path_factory: pytest.TempPathFactory) -> thalweg.Run:
+    """A ladder whose second rung learns labels by heart that nothing can predict; and one factor more."""
+
+    @factor(version=1, unit="layers", range=(0.0, math.inf), higher_is="deeper", cite="nobody")
+    def of_ones_own(recordings, log):
+        """How many layers there are."""
+        if log["train_examples"] == 0:
+            raise RuntimeError("never trained")
+        return base.Estimate(float(len(recordings)))
+
+    def splits(source, seed):
+        train, validation, pool = (blobs(count, seed=seed + part) for part, count in enumerate((100, 40, 300)))
+        shuffled = train.labels[torch.randperm(100, generator=torch.Generator().manual_seed(0))]
+        return thalweg.Splits(thalweg.Images(train.pixels, shuffled, train.label_names), validation, pool)
+
+    by_heart = Classifier(learning_rate=0.02, patience=30, most_epochs=30)
+    tiny = tiny_ladder()
+
+    def last(model, splits, seed):
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
+        for _ in range(150):
+            optimiser.zero_grad()
+            batch = splits.train.batch(slice(None))
+            torch.nn.functional.cross_entropy(model(batch), splits.train.labels.long()).backward()
+            optimiser.step()
+        return {"train_examples": 15000}
+
+    rung = tiny.rungs[2]
+    ladder = thalweg.Ladder("by-heart", (rung,), splits, last, twins={"stopped": by_heart})
+    try:
+        return thalweg.survey(
+            ladder, out=tmp_path_factory.mktemp("factors") / "run", observer=OBSERVER, seeds=1, workers=1, resamples=100
+        )
+    finally:
+        del base.FACTORS["of_ones_own"]
+
+
+def test_a_memorising_model_has_a_gap_and_an_untrained_twin_none(memorised: thalweg.Run):
+    models = {row["control"]: row for row in memorised.models.iter_rows(named=True)}
+    assert models["trained"]["generalisation_gap_accuracy_low"] > 0.4
+    assert models["trained"]["generalisation_gap_bits_low"] > 1
+    assert models["rotated"]["generalisation_gap_bits"] == models["trained"]["generalisation_gap_bits"]
+    assert abs(models["untrained"]["generalisation_gap_accuracy"]) < 0.15
+    assert (
+        models["untrained"]["generalisation_gap_accuracy_low"] < 0 < models["untrained"]["generalisation_gap_bits_high"]
+    )
+
+
+def test_a_rotation_changes_no_participation_ratio(memorised: thalweg.Run):
+    models = {row["control"]: row for row in memorised.models.iter_rows(named=True)}
+    assert models["rotated"]["participation_ratio"] == pytest.approx(models["trained"]["participation_ratio"], rel=1e-4)
+    assert models["rotated"]["activation_sparsity"] != pytest.approx(models["trained"]["activation_sparsity"], rel=1e-2)
+    assert models["trained"]["participation_ratio"] != pytest.approx(
+        models["untrained"]["participation_ratio"], rel=1e-2
+    )
+
+
+def test_a_factor_of_ones_own_is_a_column_and_its_failure_a_note(memorised: thalweg.Run):
+    models = {row["control"]: row for row in memorised.models.iter_rows(named=True)}
+    assert models["trained"]["of_ones_own"] == 1
+    failed = memorised.factors.filter(factor="of_ones_own", control="untrained")
+    assert failed["note"].to_list() == ["it failed: RuntimeError: never trained"]
+    assert memorised.record["factors"]["of_ones_own"]["meaning"] == "How many layers there are."
+    assert set(memorised.relations["factor"]) == {*FACTORS, "of_ones_own"}
+    layers = memorised.factors.filter((pl.col("layer") != "") & (pl.col("factor") == "participation_ratio"))
+    assert set(layers["layer"]) == {"1"}
+
+
+def test_the_page_shows_the_factors_of_a_model(memorised: thalweg.Run):
+    html = render(memorised)
+    assert "How many layers there are." in html
+    assert "it failed: RuntimeError: never trained" in html
