@@ -188,8 +188,8 @@ def test_the_example_of_ones_own_model_is_measured_as_printed(folder: Path):
     measured = run(folder, "-m", *shlex.split(OWN_MODEL))
     assert measured.returncode == 0, measured.stderr[-2000:]
     models = thalweg.open_run(folder / "runs" / "mine").models
-    assert set(models["control"]) == {"trained", "untrained", "rotated"}
-    assert models["n_units"].to_list() == [106] * 3  # channels of two convolutions, and ten logits
+    assert set(models["control"]) == {"trained", "untrained", "rotated", "rerandomised"}
+    assert models["n_units"].to_list() == [106] * 4  # channels of two convolutions, and ten logits
 
 
 def test_the_example_of_ones_own_ladder_runs(tmp_path: Path):

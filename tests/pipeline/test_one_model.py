@@ -78,14 +78,14 @@ def run(place: Path) -> thalweg.Run:
 
 
 def test_a_model_is_measured_with_its_twins(run: thalweg.Run):
-    assert set(run.models["control"]) == {"trained", "untrained", "rotated"}
+    assert set(run.models["control"]) == {"trained", "untrained", "rotated", "rerandomised"}
     assert run.record["settings"]["shards"] == 8  # on a CPU: all cores have a part of it to do
     assert run.models["compute"].is_nan().all()
     assert set(run.models["parameters"]) == {6 * 27 + 6 + 12 + 4 * 54 + 4 + 256 * 4 + 4}
     units = run.units.select("control", "layer", "unit").unique().group_by("control", "layer").len()
     assert set(units.rows()) == {
         (control, layer, count)
-        for control in ("trained", "untrained", "rotated")
+        for control in ("trained", "untrained", "rotated", "rerandomised")
         for layer, count in (("1", 6), ("3", 4), ("6", 4))
     }
     assert run.record["ladders"]["mine"]["stimuli"] == {"train": 0, "validation": 0, "pool": 240}
@@ -140,7 +140,11 @@ def test_layers_and_units_can_be_chosen(place: Path):
 
 
 @pytest.mark.parametrize(
-    ("basis", "controls"), [("random", {"trained", "untrained"}), ("pca", {"trained", "untrained", "rotated"})]
+    ("basis", "controls"),
+    [
+        ("random", {"trained", "untrained", "rerandomised"}),
+        ("pca", {"trained", "untrained", "rotated", "rerandomised"}),
+    ],
 )
 def test_another_basis(place: Path, basis: str, controls: set[str]):
     found = measured(place, basis, basis=basis, layers="1")
@@ -168,7 +172,7 @@ def test_stimuli_in_memory_and_layers_of_ones_own(tmp_path: Path):
     model = Subject("small", build, (Layer("1", nonlinearity=torch.relu),))
     told = {"observer": "hog", "cache": tmp_path / "cache", "workers": 1, "resamples": 100}
     run = thalweg.measure(model, blobs(200, seed=2), out=tmp_path / "run", **told)
-    assert set(run.models["control"]) == {"trained", "rotated"}  # it cannot be built untrained
+    assert set(run.models["control"]) == {"trained", "rotated", "rerandomised"}  # it can't be built untrained
     assert run.models.filter(control="trained")["bits"].is_finite().all()
     pairs = thalweg.NumberPairs(torch.zeros(200, 2, dtype=torch.int64), 5)
     with pytest.raises(ThalwegError, match="takes stimuli of modality 'image', not 'pair'"):

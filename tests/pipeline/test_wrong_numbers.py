@@ -15,6 +15,7 @@ import thalweg
 from support.tiny import blobs, corners, network
 from thalweg import Classifier, Images, Ladder, Layer, Observer, Rung, Splits, ThalwegError
 from thalweg.models import untrained as twins
+from thalweg.models.records import DerivedTwin
 from thalweg.observers.base import OBSERVERS, extract_features
 from thalweg.observers.embedding import indicators
 from thalweg.pipeline.embed import embed_pool
@@ -166,12 +167,21 @@ def test_statistics_of_an_untrained_twin_are_those_of_the_stimuli():
 
 
 def test_a_survey_settles_its_twins_and_leaves_out_what_is_not_known(tmp_path: Path):
-    ladder = one_rung(Deep, lambda model, splits, seed: {}, (Layer("trunk.12", nonlinearity=torch.relu),))
+    layers = (Layer("trunk.12", nonlinearity=torch.relu),)
+    halved = DerivedTwin(lambda model, seed: model.head.weight.data.mul_(0.5), "its head halved")
+    ladder = one_rung(Deep, lambda model, splits, seed: {}, layers, twins={"halved": halved})
     settings = {"seeds": 1, "workers": 1, "resamples": 100, "cache": tmp_path / "cache"}
+    settings["twins"] = ("rerandomised", "untrained", "halved")
     run = thalweg.survey(ladder, out=tmp_path / "run", observer="hog", **settings)
     rows = {row["control"]: row for row in run.models.iter_rows(named=True)}
     assert rows["untrained"]["bits"] > -15  # without, some thousands below zero
     assert "estimated on 200 training stimuli" in rows["untrained"]["twin_note"]
+    assert list(rows) == ["trained", "untrained", "halved", "rerandomised"]
+    assert rows["rerandomised"]["bits"] > -15
+    assert rows["rerandomised"]["twin_note"].startswith("each weight tensor drawn again from a Gaussian")
+    assert "estimated on 200 training stimuli" in rows["rerandomised"]["twin_note"]
+    assert run.record["ladders"]["own"]["twins"]["only"]["halved"].startswith("its head halved; running statistics")
+    assert len({rows[control]["predictable"] for control in rows}) == 3  # what follows the layer changes none of it
     assert math.isnan(rows["trained"]["compute"])
     assert "not known" in rows["trained"]["compute_note"]
     assert "compute" not in {one["axis"] for one in run.shape}

@@ -19,6 +19,7 @@ from functools import partial
 from thalweg.errors import ThalwegError
 from thalweg.ladders.words import MOST, STRENGTH
 from thalweg.models.records import Ladder, Layer, Rung, Subject
+from thalweg.models.rerandomised import WITH_RERANDOMISED
 from thalweg.stimuli import corpus
 from thalweg.stimuli.base import Source, Splits
 from thalweg.strength.language import evaluate
@@ -132,6 +133,7 @@ def _ladder(name: str, rungs: Sequence[Rung], description: str, length: int, *, 
         modality="text",
         evaluate=evaluate,
         strength=STRENGTH,
+        controls=("untrained", "rotated") if one_run else WITH_RERANDOMISED,
         require=require,
         one_run=one_run,
     )

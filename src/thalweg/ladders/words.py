@@ -18,6 +18,7 @@ from torch import Tensor
 
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Ladder, Layer, Reduction, Rung
+from thalweg.models.rerandomised import WITH_RERANDOMISED
 from thalweg.networks.language import BagOfWords, Transformer, Unigram, gelu
 from thalweg.stimuli import corpus, vocabulary
 from thalweg.strength.language import evaluate
@@ -46,6 +47,7 @@ def ladder(length: int = corpus.LENGTH, *, reduction: Reduction = "last") -> Lad
         splits=partial(corpus.splits, length=length),
         description="the next token of English text, from token frequencies to transformers of four blocks",
         modality="text",
+        controls=WITH_RERANDOMISED,
         evaluate=evaluate,
         strength=STRENGTH,
     )

@@ -184,6 +184,18 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class DerivedTwin:
+    """A control network that is made of the trained one without training.
+
+    `make(network, seed)` changes the trained network in place. Running statistics that it normalises by are estimated
+    afterwards, as for untrained twins. `description` says in words how it is made, for the tables and the report.
+    """
+
+    make: Callable[[nn.Module, int], None]
+    description: str = ""
+
+
+@dataclass(frozen=True)
 class Ladder:
     """Rungs of one task, with the stimuli and the training they share.
 
@@ -191,15 +203,17 @@ class Ladder:
     splits, seed)` trains the model in place and returns what the tables should say of it (`epochs`, `stopped`,
     `train_examples`, losses); loading weights into it is fine. Where the rungs are checkpoints of one run,
     `checkpoint_trainer(model, splits, seed, checkpoints)` trains it and yields the same at each checkpoint. `twins` are
-    other ways of training whose models are controls, by name (`memorising`). `evaluate(model, stimuli, device=...)`
-    returns `loss` (nats), `bits` above what the labels' frequencies alone say, `share` (bits as a share of all there
-    are to be gained) and `accuracy`; by default it is that of a classifier; where it is an `Evaluation`, the work on a
-    published model is shared out. `strength` says in words what a bit is here. `observer` names the headline's observer
-    where it is not the default of the modality. `call` is the command line that measures the same again, where that is
-    not `survey` and the ladder's name. `seeds` models of each rung are trained unless the user says otherwise.
-    `require(rungs)` raises one error for all that is missing of what these rungs are loaded from. `one_run` says of
-    published models that they are checkpoints of one run, as those of a `checkpoint_trainer` are. `notes` are said
-    before the long work, and kept in run.json: a line each on what a reader of the scores should know of these models.
+    control networks by name: other ways of training (`memorising`), or what is made of the trained model
+    (`DerivedTwin`). `controls` names the twins among those that thalweg brings that are measured by default.
+    `evaluate(model, stimuli, device=...)` returns `loss` (nats), `bits` above what the labels' frequencies alone say,
+    `share` (bits as a share of all there are to be gained) and `accuracy`; by default it is that of a classifier; where
+    it is an `Evaluation`, the work on a published model is shared out. `strength` says in words what a bit is here.
+    `observer` names the headline's observer where it is not the default of the modality. `call` is the command line
+    that measures the same again, where that is not `survey` and the ladder's name. `seeds` models of each rung are
+    trained unless the user says otherwise. `require(rungs)` raises one error for all that is missing of what these
+    rungs are loaded from. `one_run` says of published models that they are checkpoints of one run, as those of a
+    `checkpoint_trainer` are. `notes` are said before the long work, and kept in run.json: a line each on what a reader
+    of the scores should know of these models.
     """
 
     name: str
@@ -209,7 +223,8 @@ class Ladder:
     description: str = ""
     modality: str = "image"
     checkpoint_trainer: CheckpointTrainer | None = None
-    twins: Mapping[str, Trainer] = field(default_factory=dict)
+    twins: Mapping[str, Trainer | DerivedTwin] = field(default_factory=dict)
+    controls: tuple[str, ...] = ("untrained", "rotated")
     evaluate: Evaluate | None = None
     strength: str = "held-out bits above the label entropy"
     observer: str = ""

@@ -6,7 +6,7 @@ unit is then the same to the last bit, and only sums are rounded in another orde
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from thalweg.compute.devices import BATCH, at_once
-from thalweg.errors import NoRoom, ThalwegError, reason
+from thalweg.errors import NoRoom, ThalwegError, reason, user_code
 from thalweg.factors.base import Factor
 from thalweg.files import whole
 from thalweg.files.identity import digest, identity, is_packaged
@@ -26,7 +26,8 @@ from thalweg.files.names import file_name
 from thalweg.measures.base import MEASURES
 from thalweg.models import untrained as twins
 from thalweg.models.loading import built, loaded, weights_of
-from thalweg.models.records import Evaluation, Ladder, Rung, Subject, Trainer
+from thalweg.models.records import DerivedTwin, Evaluation, Ladder, Rung, Subject, Trainer
+from thalweg.models.rerandomised import DERIVED
 from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings
 from thalweg.recording.readout import NEURONS, RANDOM
@@ -35,6 +36,13 @@ from thalweg.stimuli.base import Splits, Stimuli, viewed
 
 SHARDS = "recordings/shards"
 PARAMETERS = "parameters"  # a column of the tables
+
+
+def twins_of(ladder: Ladder, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """The names of a ladder's twins in the order of the tables: its default ones, or those asked for that it has."""
+    known = dict.fromkeys(("untrained", "rotated", *ladder.twins, *DERIVED))
+    chosen = asked or (*ladder.controls, *ladder.twins)
+    return tuple(name for name in known if name in chosen)
 
 
 def cut(ids: Int[Tensor, " stimulus"], *, batch_size: int, shards: int) -> list[Int[Tensor, "_"]]:
@@ -96,10 +104,21 @@ class Model:
     @property
     def controls(self) -> tuple[str, ...]:
         """What is measured: the trained model ("trained") and its twins."""
-        twins = ("untrained", "rotated", *self.ladder.twins)
         lacking = set() if self.subject is None or self.subject.build else {"untrained"}
         lacking |= {"rotated"} if self.basis == RANDOM else set()  # a rotation of a rotation is one again
-        return ("trained", *(twin for twin in twins if twin not in lacking))
+        return ("trained", *(twin for twin in twins_of(self.ladder, self.settings.twins) if twin not in lacking))
+
+    @property
+    def derived(self) -> dict[str, DerivedTwin]:
+        """The twins that are made of the trained model, by control."""
+        known = {**DERIVED, **{name: twin for name, twin in self.ladder.twins.items() if isinstance(twin, DerivedTwin)}}
+        return {control: known[control] for control in self.controls if control in known}
+
+    @property
+    def estimated(self) -> tuple[str, ...]:
+        """The twins whose running statistics are estimated."""
+        among = ("untrained", *self.derived) if self.normalises else ()
+        return tuple(control for control in among if control in self.controls)
 
     @property
     def subject(self) -> Subject | None:
@@ -131,26 +150,47 @@ class Model:
     def trainers(self) -> dict[str, Trainer]:
         """How it is trained and how its twins are that are trained at all, by control; not for a course."""
         trainer = None if self.subject else self.rung.train or self.ladder.train
-        return {**({"trained": trainer} if trainer else {}), **self.ladder.twins}
+        twins = {name: twin for name, twin in self.ladder.twins.items() if not isinstance(twin, DerivedTwin)}
+        chosen = {name: twin for name, twin in twins.items() if name in self.controls}
+        return {**({"trained": trainer} if trainer else {}), **chosen}
 
     def weights(self, control: str) -> str:
         """The name of the file of its weights in the run directory."""
         return f"weights/{self.name if control == 'trained' else self.stem(control)}.safetensors"
 
+    @property
+    def own_seed(self) -> int:
+        """The seed of what is drawn for this model."""
+        return (1_000_003 * self.settings.seed + self.seed) % (1 << 64)
+
     def build(self) -> nn.Module:
         """The untrained model: the same weights whenever it is built."""
-        torch.manual_seed((1_000_003 * self.settings.seed + self.seed) % (1 << 64))
+        torch.manual_seed(self.own_seed)
         return built(self.rung.build, self.rung.name)
 
     def network(self, control: str) -> nn.Module:
         """The model with its weights, or its twin with its own."""
+        network = self.before_statistics(control)
+        if control in self.estimated:
+            network.load_state_dict(whole.read_tensors(self.run / self.weights(control)), strict=False)
+        return network
+
+    def before_statistics(self, control: str) -> nn.Module:
+        """The model or its twin, before the running statistics of a twin are estimated."""
+        if control in self.derived:
+            return self.derive(control, self.before_statistics("trained"))
         if control == "trained" and self.subject:
             return loaded(self.subject)
         network = self.build()
-        if control == "untrained" and self.normalises:
-            network.load_state_dict(whole.read_tensors(self.run / self.weights(control)), strict=False)
         if control in self.trainers or (control == "trained" and self.ladder.checkpoint_trainer):
             network.load_state_dict(whole.read_tensors(self.run / self.weights(control)))
+        return network
+
+    def derive(self, control: str, network: nn.Module) -> nn.Module:
+        """The trained network, changed in place into one of its twins."""
+        twin = self.derived[control]
+        with nullcontext() if is_packaged(twin.make) else user_code(f"the twin {control!r} of {self.ladder.name!r}"):
+            twin.make(network, self.own_seed)
         return network
 
     def made_by(self) -> str:
@@ -159,6 +199,7 @@ class Model:
         What loads a published model by name is known by the name and the hash of its weights.
         """
         makers: list[object] = [self.ladder.checkpoint_trainer, self.ladder.evaluate, sorted(self.trainers.items())]
+        makers.append(sorted((name, twin.make) for name, twin in self.derived.items()))
         if self.subject:
             loading = (self.subject.load, self.subject.build)
             makers += [self.subject.view, *(function for function in loading if function and not is_packaged(function))]
@@ -171,9 +212,11 @@ class Model:
         code = self.code or self.made_by()
         if self.subject:
             subject = [self.subject.name, weights_of(self.subject)]
-            return digest(version("thalweg"), subject, code, self._twin, self.settings.seed, self.data_hash)
+            made = [subject, code, self._twin, self.controls]
+            return digest(version("thalweg"), *made, self.settings.seed, self.data_hash)
         ways = [str(self.build()), self.rung.checkpoint, code]
-        return digest(version("thalweg"), ways, self._twin, self.seed, self.settings.seed, self.data_hash)
+        made = [ways, self._twin, self.controls]
+        return digest(version("thalweg"), *made, self.seed, self.settings.seed, self.data_hash)
 
     @property
     def _twin(self) -> int:

@@ -23,6 +23,7 @@ from thalweg.models.layers import LayerInfo, discover_layers, layers_left_out, l
 from thalweg.models.loading import loaded, quiet, weights_of
 from thalweg.models.pooling import units_on_axis_1
 from thalweg.models.records import Basis, Evaluate, Ladder, Layer, Subject
+from thalweg.models.rerandomised import WITH_RERANDOMISED
 from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings, settings_of
 from thalweg.pipeline.survey import survey
@@ -129,6 +130,7 @@ def _ladder(
         modality=model.modality,
         evaluate=evaluator(model),
         strength=words.STRENGTH if model.modality == "text" else STRENGTH,
+        controls=WITH_RERANDOMISED,
         call=call,
         notes=(*model.notes, *notes),
     )

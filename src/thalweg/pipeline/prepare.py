@@ -62,7 +62,6 @@ def prepare_models(
         stages.progress.say(f"warning: {note}")
     features = embed_pool(splits.pool, observers, settings, stages)
     views = write_views(splits.pool, observers, features, settings)
-    settled = {model.rung.name for model in models if "untrained" in model.controls} & normalising
     return [
         replace(
             model,
@@ -70,7 +69,7 @@ def prepare_models(
             views=views,
             factors=tuple(FACTORS.values()),
             notes=tuple(notes),
-            normalises=model.rung.name in settled,
+            normalises=model.rung.name in normalising,
         )
         for model in models
     ]

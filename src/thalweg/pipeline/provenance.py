@@ -23,6 +23,11 @@ def _relatives(ladder: Ladder, observer: Observer) -> list[str]:
     return [rung.name for rung in ladder.rungs if rung.subject and observer.relation(rung.subject.family)]
 
 
+def _notes_on_twins(model: Model) -> dict[str, str]:
+    """How a model's twins were made, where there is something to note."""
+    return {control: note for control in model.controls[1:] if (note := twin_note(model, control))}
+
+
 def run_record(models: list[Model], settings: Settings, stages: Stages) -> dict[str, Any]:
     """What run.json says: how to do it again, on what it rests, and what it cost."""
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -48,9 +53,9 @@ def run_record(models: list[Model], settings: Settings, stages: Stages) -> dict[
                 "notes": list(notes_of(model.splits.pool)),
                 "warnings": list(model.notes),
                 "twins": {
-                    other.rung.name: note
+                    other.rung.name: notes
                     for other in models
-                    if other.ladder.name == model.ladder.name and (note := twin_note(other))
+                    if other.ladder.name == model.ladder.name and (notes := _notes_on_twins(other))
                 },
                 "left_out": list(getattr(model.splits.pool, "left_out", ())),
                 "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},

@@ -6,12 +6,13 @@ from typing import Any
 
 from thalweg.errors import ThalwegError, unknown
 from thalweg.models.records import Ladder
+from thalweg.models.rerandomised import DERIVED
 from thalweg.observers import base
 from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings
 from thalweg.stimuli.base import Source
 
-TAKEN = {"trained", "untrained", "rotated", "rung", "kind", "strength"}  # names that no twin may have
+TAKEN = {"trained", "untrained", "rotated", *DERIVED, "none", "rung", "kind", "strength"}  # names that no twin may have
 
 
 def check_ladder(ladder: Ladder) -> None:
@@ -40,6 +41,22 @@ def check_ladder(ladder: Ladder) -> None:
             f"ladder {ladder.name!r}, rung {untrained[0]!r}: nothing trains it; give the ladder or the rung a `train` "
             "(as thalweg.Classifier()), or the rung a `subject` that is loaded with its weights"
         )
+
+
+def check_twins(chosen: Sequence[Ladder], asked: Sequence[str]) -> None:
+    """Check that every twin that was asked for is one that thalweg or a ladder has.
+
+    Raises:
+        ThalwegError: one is not, or `none` was asked for beside others.
+    """
+    known = dict.fromkeys(
+        ["untrained", "rotated", *DERIVED, *(name for ladder in chosen for name in ladder.twins), "none"]
+    )
+    for name in asked:
+        if name not in known:
+            raise unknown("twin", name, known)
+    if "none" in asked and len(asked) > 1:
+        raise ThalwegError(f"twins are {', '.join(map(repr, asked))}; 'none' stands alone")
 
 
 def as_list(given: Any) -> list[Any]:

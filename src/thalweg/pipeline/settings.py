@@ -53,6 +53,13 @@ class Settings:
             "Observer of the headline, more beside it; by default image, text or fourier, as fits a ladder."
         ),
     )
+    twins: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            "Control networks, instead of a ladder's own: untrained, rotated, rerandomised, "
+            "rerandomised-keeping-embeddings, others that a ladder has (memorising), or none."
+        ),
+    )
     strength: str = field(default="bits", metadata=_option("Strength axis of the headline."))
     workers: int | None = field(default=None, metadata=_option("Worker processes; as many as cores by default.", 1))
     engine: str = field(default="local", metadata=_option("Where tasks run: local (processes) or ray (a cluster)."))
@@ -145,7 +152,7 @@ class Settings:
     def affecting(self) -> dict[str, Any]:
         """The settings that results depend on, as plain values."""
         kept = {name: value for name, value in asdict(self).items() if name not in UNAFFECTING}
-        return kept | {"observer": list(self.observer), "data": list(self.data)}
+        return kept | {name: list(kept[name]) for name in ("observer", "data", "twins")}
 
 
 def settings_of(given: Mapping[str, Any]) -> Settings:
@@ -161,4 +168,6 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
         if counted and value is not None and not isinstance(value, Integral):
             raise ThalwegError(f"{called(name)} is {value!r}; a whole number was expected")
     made: dict[str, Any] = {name: Path(value) if name == "cache" else value for name, value in given.items()}
+    if "twins" in made:
+        made["twins"] = (made["twins"],) if isinstance(made["twins"], str) else tuple(made["twins"])
     return Settings(**made).check()

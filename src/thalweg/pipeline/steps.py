@@ -51,7 +51,7 @@ def _do(
 
 def train_all(models: list[Model], stages: Stages) -> None:
     """Train all models that are trained here, and find out how strong all are; what is in pieces, piece by piece."""
-    if normalising := [model for model in models if model.normalises]:
+    if normalising := [model for model in models if model.estimated]:
         _do("settle", settle_models, normalising, Model.train_inputs, stages)
     in_pieces = [model for model in models if model.in_pieces]
     _share_out("strength", look_at_shards, in_pieces, Model.train_inputs, stages, before="train")

@@ -61,7 +61,8 @@ def published_summary(model: Model, control: str) -> Summary:
         network = model.network(control)
         counted = _parameters(network)
         strengths = _evaluate(network, model)
-    note = {"twin_note": twin_note(model)} if control == "untrained" and model.normalises else {}
+    twin = control in (*model.estimated, *model.derived)
+    note = {"twin_note": twin_note(model, control)} if twin else {}
     return {"pool_loss": strengths.pop("loss"), **strengths, PARAMETERS: counted, "compute": None, **note}
 
 

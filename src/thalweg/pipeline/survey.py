@@ -29,6 +29,7 @@ from thalweg.pipeline.request import (
     as_list,
     check_ladder,
     check_observers,
+    check_twins,
     note_on_default,
     observers_of,
     requested_observers,
@@ -102,6 +103,7 @@ def _request(
     observers = {ladder.name: observers_of(ladder, asked) for ladder in chosen}
     for ladder in chosen:
         check_ladder(ladder)
+    check_twins(chosen, settings.twins)
     engine.ready(settings.engine_config)
     return Request(chosen, settings, sources, asked, observers)
 

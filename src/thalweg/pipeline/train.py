@@ -1,6 +1,7 @@
 """The tasks that train the models of a rung, or load them, and keep their weights."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from itertools import starmap
 
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from thalweg.files import whole
 from thalweg.models.records import Summary
 from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.strengths import published_summary, with_strengths
-from thalweg.pipeline.twins import twin_note
+from thalweg.pipeline.twins import statistics, twin_note
 from thalweg.pipeline.user_results import PlainSummary, checked_summary, code_of_user
 
 
@@ -29,14 +30,16 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
         loaded = [control for control in first.controls if control != "rotated"]
         yield {control: ({}, published_summary(first, control)) for control in loaded}
         return
-    untrained = placed(first.network("untrained"), first.settings.resolved_device)
-    summary: PlainSummary = {"train_examples": 0, **({"twin_note": note} if (note := twin_note(first)) else {})}
-    made: Weights = {"untrained": ({}, with_strengths(untrained, first, summary, trained=False))}
+    made: Weights = {}
+    if "untrained" in first.controls:
+        untrained = placed(first.network("untrained"), first.settings.resolved_device)
+        made["untrained"] = ({}, with_strengths(untrained, first, _untaught(first, "untrained"), trained=False))
     for control, trainer in first.trainers.items():
         twin = first.build().to(first.settings.resolved_device)
         with code_of_user("train", first, trainer):
             result = trainer(twin, first.splits, first.seed)
         made[control] = (_state(twin), with_strengths(twin, first, checked_summary("train", first, result)))
+        made |= _derived(first, twin) if control == "trained" else {}
     if first.ladder.checkpoint_trainer is None:
         yield made
         return
@@ -49,11 +52,31 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
             result = next(course, {})
         yield {
             **made,
+            **_derived(model, network),
             "trained": (
                 _state(network),
                 with_strengths(network, model, checked_summary("checkpoint_trainer", model, result)),
             ),
         }
+
+
+def _untaught(model: Model, control: str) -> PlainSummary:
+    """The summary of a twin that was not trained."""
+    return {"train_examples": 0, **({"twin_note": note} if (note := twin_note(model, control)) else {})}
+
+
+def _derived(model: Model, trained: nn.Module) -> Weights:
+    """The twins that are made of the trained model: of their weights, the statistics that were estimated are kept, and
+    the others can be made again.
+    """
+    made: Weights = {}
+    for control in model.derived:
+        network = model.derive(control, deepcopy(trained).eval())
+        state = statistics(model, network) if control in model.estimated else {}
+        network.load_state_dict(state, strict=False)
+        network = placed(network, model.settings.resolved_device)
+        made[control] = (state, with_strengths(network, model, _untaught(model, control), trained=False))
+    return made
 
 
 def _state(network: nn.Module) -> dict[str, Tensor]:

@@ -55,6 +55,8 @@ GLOSSARY = {
     "untrained": "a twin: the same network with its first weights, never trained; running statistics that it "
     "normalises by are estimated on stimuli",
     "rotated": "a twin: the units of the trained layer, mixed by a fixed random rotation",
+    "rerandomised": "a twin: the trained network, each weight tensor drawn again from a Gaussian with its own mean and "
+    "variance",
     "memorising": "a twin in the ladder of sums: the same network, trained without weight decay until it knows its "
     "training pairs by heart",
     "interval": "95 %, from drawing units and seeds again",
