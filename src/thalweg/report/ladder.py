@@ -10,8 +10,8 @@ from thalweg.report.styles import Row
 from thalweg.runs.run import Run
 
 SAME_PLACE = (
-    "Twins stand at the strength of the trained model they are twins of (their own would be near 0, or the same), a few "
-    "pixels to the side so that intervals do not hide each other."
+    "Twins stand at the strength of the trained model they are twins of (their own would be near 0, or the same), a "
+    "few pixels to the side so that intervals do not hide each other."
 )
 
 
