@@ -72,3 +72,18 @@ def test_members_import_modules_and_never_their_own_package():
         for node in ast.walk(module):
             if isinstance(node, ast.ImportFrom) and node.module == package:
                 assert {alias.name for alias in node.names} <= inside, f"{name} imports its own package"
+
+
+def test_the_report_reads_no_registry():
+    """A run is described by what it says itself, not by what is registered when its report is written."""
+    registries = {"MEASURES", "OBSERVERS", "FACTORS", "LADDERS", "HEADLINES", "AXES", "DERIVED", "find", "ships"}
+    imported = {
+        f"{name}: {alias.name}"
+        for name, module in modules()
+        if name.startswith(("report/", "runs/"))
+        for node in ast.walk(module)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name in registries
+    }
+    assert imported == set()

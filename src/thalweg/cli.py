@@ -21,7 +21,6 @@ from rich.table import Table
 
 from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.files.whole import FULL
-from thalweg.measures.headlines import HEADLINES
 from thalweg.pipeline.settings import OF_LADDERS, Settings
 from thalweg.runs.run import Run
 from thalweg.terminal import CLOSED, INTERRUPTED, MISTAKE, UNEXPECTED, Shown, close_output, err, out, printable
@@ -210,7 +209,7 @@ def headline(run: Run) -> dict[str, str]:
     for word in ("predictable", "crisp"):
         scores = {
             {"trained": "the model"}.get(row["control"], row["control"]): (
-                why_no_score(run, row["control"], HEADLINES[word])
+                why_no_score(run, row["control"], run.headlines[word])
                 if math.isnan(row[word])
                 else f"{row[word]:.2f} ({row[f'{word}_low']:.2f} to {row[f'{word}_high']:.2f})"
             )

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -17,7 +18,11 @@ from thalweg.factors.generalisation_gap import generalisation_gap_accuracy, gene
 from thalweg.factors.participation_ratio import participation_ratio
 from thalweg.factors.relation import relation
 from thalweg.factors.sparsity import activation_sparsity, hoyer
+from thalweg.ladders import LADDERS
+from thalweg.measures.base import MEASURES
+from thalweg.observers.base import OBSERVERS
 from thalweg.report.page import render
+from thalweg.strength.axes import AXES
 
 FACTORS = ("generalisation_gap_bits", "generalisation_gap_accuracy", "participation_ratio", "activation_sparsity")
 
@@ -187,7 +192,17 @@ def test_a_factor_of_ones_own_is_a_column_and_its_failure_a_note(memorised: thal
     assert set(layers["layer"]) == {"1"}
 
 
-def test_the_page_shows_the_factors_of_a_model(memorised: thalweg.Run):
+def test_an_old_run_is_described_by_itself(memorised: thalweg.Run, monkeypatch: pytest.MonkeyPatch):
+    """What registries say after a run was measured changes nothing in its report; it shows what the factors are."""
     html = render(memorised)
+    for name, measure in list(MEASURES.items()):
+        monkeypatch.setattr(measure.function, "__doc__", "Something else altogether.")
+        monkeypatch.setitem(MEASURES, name, replace(measure, version=99, unit="furlongs", chance=0.9, headline=""))
+    monkeypatch.setattr("thalweg.measures.headlines.HEADLINES", {})
+    for registry in (base.FACTORS, OBSERVERS, LADDERS, AXES):
+        for name in list(registry):
+            monkeypatch.delitem(registry, name)
+    assert render(thalweg.open_run(memorised.path)) == html
+    assert "Something else" not in html
     assert "How many layers there are." in html
     assert "it failed: RuntimeError: never trained" in html

@@ -13,7 +13,6 @@ from support.tiny import blobs
 from thalweg import Images, Layer, Subject, ThalwegError, subjects
 from thalweg.cli import headline
 from thalweg.pipeline.one_model import layers_of
-from thalweg.report.text import command
 
 MINE = """
 import torch
@@ -114,7 +113,7 @@ def test_a_layers_row_is_the_mean_of_its_units(run: thalweg.Run):
 def test_the_report_says_how_to_do_it_again(run: thalweg.Run, place: Path):
     page = thalweg.write_report(run).read_text()
     assert "How interpretable are the units of mine?" in page
-    said = command(run.record)
+    said = run.record["command"]
     assert said.startswith(f"thalweg measure {place / 'mine.py'}:subject --stimuli {place / 'pictures'}")
     assert "--seeds" not in said
 
@@ -218,7 +217,7 @@ def test_images_that_do_not_decode_are_left_out_only_when_asked_and_are_named(pl
     told = run.record["ladders"]["mine"]
     assert told["stimuli"]["pool"] == 159
     assert "7.png" in told["left_out"][0]
-    assert "--skip-bad" in command(run.record)
+    assert "--skip-bad" in run.record["command"]
 
 
 def test_too_few_images_are_refused_before_any_work(place: Path, tmp_path: Path):

@@ -14,6 +14,7 @@ from PIL import Image
 from support.worlds import HOSTILE, KINDS, LOST, NAN, OWN, QUOTED, World
 from thalweg import open_run
 from thalweg.files.whole import write_frame, write_json
+from thalweg.pipeline import descriptions
 from thalweg.pipeline.settings import Settings
 from thalweg.report import text
 from thalweg.report.page import render, write_report
@@ -239,8 +240,7 @@ def test_a_run_without_gallery_or_verdicts(small: Run, tmp_path: Path) -> None:
     ],
 )
 def test_the_command_that_made_it(ladders: list[str], settings: dict, command: str) -> None:
-    record = {"settings": Settings().affecting() | settings, "ladders": {name: {} for name in ladders}}
-    assert text.command(record) == command
+    assert descriptions.command(Settings().affecting() | settings, dict.fromkeys(ladders, ())) == command
 
 
 @pytest.mark.parametrize(

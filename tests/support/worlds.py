@@ -11,10 +11,12 @@ from PIL import Image
 from thalweg import open_run
 from thalweg.files.whole import write_frame, write_json
 from thalweg.pipeline import verdicts as curves
+from thalweg.pipeline.descriptions import command, of_measures, of_twins
 from thalweg.pipeline.settings import Settings
 from thalweg.runs import directory
 from thalweg.runs.run import Run
 from thalweg.scoring import columns
+from thalweg.strength.axes import AXES
 
 HOSTILE, QUOTED = "<script>alert(1)</script>", "a&b\"'"
 KINDS = ("plain & 'simple'", '"><img src=x onerror=alert(2)>')
@@ -172,12 +174,20 @@ class World:
             "stimuli": {"train": 1, "pool": 2},
         }
         seen = [("image", False), ("hog", False), (OWN, False), ("random", True)]
-        told["observers"] = [{"name": name, "version": 1, "control": control} for name, control in seen]
+        told["observers"] = [
+            {"name": name, "version": 1, "control": control, "sees": f"What <b>{name}</b> sees."}
+            for name, control in seen
+        ]
         told |= {"modality": "image", "strength": "held-out <bits>"}
+        settings = Settings().affecting() | {"observer": ["image", "hog", OWN]}
         return {
             "format": directory.FORMAT,
-            "settings": Settings().affecting() | {"observer": ["image", "hog", OWN]},
+            "settings": settings,
             "ladders": dict.fromkeys(ladders, told),
+            "command": command(settings, dict.fromkeys(ladders, ())),
+            "measures": of_measures(),
+            "twins": of_twins([]),
+            "axes": dict(AXES),
             "factors": {name: dict(FACTOR) for name in FACTORS},
             "versions": {"python": "3.11", "thalweg": "0.1.0"},
             "device": "cpu",

@@ -7,13 +7,14 @@ from typing import Any
 
 from thalweg.models.records import Ladder
 from thalweg.observers.base import Observer
-from thalweg.pipeline.descriptions import of_factors
+from thalweg.pipeline.descriptions import command, of_factors, of_measures, of_observer, of_twins
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.settings import Settings
 from thalweg.pipeline.twins import twin_note
 from thalweg.progress import Stages
 from thalweg.runs import directory
 from thalweg.stimuli.base import notes_of
+from thalweg.strength.axes import AXES
 
 PACKAGES = ("thalweg", "torch", "numpy", "scipy", "scikit-image", "polars")
 
@@ -46,6 +47,7 @@ def run_record(models: list[Model], settings: Settings, stages: Stages) -> dict[
                         "version": observer.version,
                         "control": observer.control,
                         "relatives": _relatives(model.ladder, observer),
+                        "sees": of_observer(observer),
                     }
                     for observer in model.observers
                 ],
@@ -62,7 +64,11 @@ def run_record(models: list[Model], settings: Settings, stages: Stages) -> dict[
             }
             for model in models
         },
+        "command": command(settings.affecting(), {model.ladder.name: model.ladder.call for model in models}),
+        "measures": of_measures(),
         "factors": of_factors(models[0].factors),
+        "twins": of_twins([model.ladder for model in models]),
+        "axes": dict(AXES),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "device": settings.resolved_device,
         "seconds": stages.seconds,

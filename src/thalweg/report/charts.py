@@ -29,7 +29,6 @@ from thalweg.report.styles import (
     styles,
 )
 from thalweg.report.text import Number
-from thalweg.strength.axes import AXES
 
 LOGARITHMIC = ("parameters", "compute")
 FORMATS = {"accuracy": ".0%", "parameters": "~s", "compute": ".0e"}
@@ -164,7 +163,7 @@ def _strength(axis: str, rows: Sequence[Row], title: str = "") -> alt.X:
     logarithmic = axis in LOGARITHMIC and all((row["strength"] or 0) > 0 for row in rows)
     return alt.X(
         "strength:Q",
-        title=(title or AXES.get(axis, axis)) + (" (logarithmic)" if logarithmic else ""),
+        title=(title or axis) + (" (logarithmic)" if logarithmic else ""),
         scale=alt.Scale(type="log", nice=False, padding=12)
         if logarithmic
         else alt.Scale(zero=False, nice=False, padding=12),

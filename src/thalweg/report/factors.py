@@ -6,13 +6,12 @@ from typing import Any
 
 import polars as pl
 
-from thalweg.measures.headlines import HEADLINES
 from thalweg.report import charts, rows
 from thalweg.report.charts import Figure, Panel
-from thalweg.report.figures import TRAINED, made_or_failed, score_axis
+from thalweg.report.figures import TRAINED, made_or_failed
 from thalweg.report.ladder import Ladder
 from thalweg.report.listings import Cell, Table, number, table, word
-from thalweg.report.text import MINUS, NONE, decimal, missing, whole
+from thalweg.report.text import NONE, decimal, missing, span, whole
 from thalweg.runs.run import Run
 
 NAME = "factors"
@@ -35,7 +34,7 @@ def _figure(ladder: Ladder) -> Figure:
     """Both headlines against every factor."""
     panels = []
     for name, about in ladder.run.record["factors"].items():
-        for headline, measure in HEADLINES.items():
+        for headline, measure in ladder.headlines.items():
             every = [row for row in ladder.points(measure, axis=name) if row["control"] == TRAINED]
             points = [row for row in every if row["strength"] is not None]
             if not any(row["seed"] is None and row["score"] is not None for row in points):
@@ -45,7 +44,7 @@ def _figure(ladder: Ladder) -> Figure:
                 points,
                 axis=spoken(name),
                 axis_title=f"{spoken(name)} ({about['unit']})",
-                score=score_axis(measure, charts.domain(points)),
+                score=ladder.score_axis(measure, charts.domain(points)),
                 kinds=ladder.shapes,
                 height=190,
             )
@@ -125,9 +124,7 @@ def meanings(run: Run) -> Table:
             "version": number(about["version"], whole),
             "unit": word(about["unit"]),
             "meaning": word(about["meaning"]),
-            "range": word(
-                " to ".join("any" if end is None else f"{end:g}" for end in about["range"]).replace("-", MINUS)
-            ),
+            "range": word(span(about["range"])),
             "more is": word(about["higher_is"]),
             "source": word(about["cite"]),
         }

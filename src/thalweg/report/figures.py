@@ -5,14 +5,12 @@ from functools import partial
 from typing import Any
 
 from thalweg.errors import ThalwegError, reason
-from thalweg.measures.base import MEASURES
-from thalweg.measures.headlines import HEADLINES, PLAIN
+from thalweg.measures.headlines import PLAIN
 from thalweg.report import charts, rows, styles
 from thalweg.report.charts import Figure, Panel, ValueAxis
 from thalweg.report.ladder import SAME_PLACE, Ladder
 from thalweg.report.styles import Range, Row
-from thalweg.report.text import NONE, Number, decimal, listing, percent, signed
-from thalweg.strength.axes import AXES
+from thalweg.report.text import NONE, decimal, listing, percent, signed
 from thalweg.trials.building import BANDS
 
 TRAINED, UNTRAINED, ROTATED = "trained", "untrained", "rotated"
@@ -41,21 +39,6 @@ def made_or_failed(name: str, make: Callable[[], Figure]) -> Figure:
         raise
     except Exception as wrong:
         return Figure(name, name.capitalize(), (), (), failed=reason(wrong))
-
-
-def score_title(measure: str) -> str:
-    """What a measure's axis says."""
-    return MEASURES[measure].unit if measure in MEASURES else measure
-
-
-def chance(measure: str) -> Number:
-    """A measure's chance level."""
-    return MEASURES[measure].chance if measure in MEASURES else None
-
-
-def score_axis(measure: str, scale: Range, word: str = "") -> ValueAxis:
-    """A measure's axis; `word` is the headline that it is."""
-    return ValueAxis(f"{word}: {score_title(measure)}" if word else score_title(measure), scale, chance(measure))
 
 
 def verdict_note(verdict: Row | None) -> str:
@@ -92,16 +75,16 @@ def _controls(points: Sequence[Row], *controls: str) -> list[Row]:
 
 def headline_curves(ladder: Ladder) -> Figure:
     """THE curve: both headlines against strength."""
-    shown = {word: ladder.points(measure) for word, measure in HEADLINES.items()}
+    shown = {word: ladder.points(measure) for word, measure in ladder.headlines.items()}
     scale = charts.domain(*shown.values())
     panels = []
     for word, points in shown.items():
-        verdict = ladder.verdict(HEADLINES[word])
+        verdict = ladder.verdict(ladder.headlines[word])
         chart = charts.curve(
             points,
             axis=ladder.axis,
             axis_title=ladder.axis_title(ladder.axis),
-            score=score_axis(HEADLINES[word], scale, word),
+            score=ladder.score_axis(ladder.headlines[word], scale, word),
             kinds=ladder.shapes,
             verdict=verdict,
             height=340,
@@ -128,7 +111,7 @@ def within_kinds(ladder: Ladder) -> Figure:
     """The same within each kind of rungs, where there are several."""
     panels = []
     for kind in ladder.several_kinds:
-        for word, measure in HEADLINES.items():
+        for word, measure in ladder.headlines.items():
             every = ladder.points(measure)
             points = [row for row in every if row["kind"] == kind]
             verdict = ladder.verdict(measure, kind=kind)
@@ -136,7 +119,7 @@ def within_kinds(ladder: Ladder) -> Figure:
                 points,
                 axis=ladder.axis,
                 axis_title=ladder.axis_title(ladder.axis),
-                score=score_axis(measure, charts.domain(every), word),
+                score=ladder.score_axis(measure, charts.domain(every), word),
                 kinds=ladder.shapes,
                 verdict=verdict,
                 height=240,
@@ -159,14 +142,14 @@ def within_kinds(ladder: Ladder) -> Figure:
 def layer_by_layer(ladder: Ladder) -> Figure:
     """Each layer of one model beside the same layer of its twins."""
     panels = []
-    for word, measure in HEADLINES.items():
+    for word, measure in ladder.headlines.items():
         points = rows.layers(ladder.run, ladder.name, measure, observer=ladder.observer)
         order = list(dict.fromkeys(row["rung"] for row in points))
         chart = charts.by_rung(
             points,
             order,
             value="score",
-            axis=score_axis(measure, charts.domain(points), word),
+            axis=ladder.score_axis(measure, charts.domain(points), word),
             name="layer",
         )
         summary = f"{word} of {len(order)} layers, from the first to the last to run, with intervals and twins"
@@ -183,7 +166,7 @@ def layer_by_layer(ladder: Ladder) -> Figure:
 def rung_by_rung(ladder: Ladder) -> Figure:
     """Each rung's score beside its twins', and the differences."""
     panels: list[Panel] = []
-    for word, measure in HEADLINES.items():
+    for word, measure in ladder.headlines.items():
         points = [row for row in ladder.points(measure) if row["seed"] is None]
         differences = [
             {"rung": row["rung"], "control": control, "difference": row[f"minus_{control}"]}
@@ -196,7 +179,7 @@ def rung_by_rung(ladder: Ladder) -> Figure:
             points,
             ladder.order,
             value="score",
-            axis=score_axis(measure, charts.domain(points), word),
+            axis=ladder.score_axis(measure, charts.domain(points), word),
         )
         gaps = charts.by_rung(
             differences,
@@ -257,7 +240,7 @@ def small_curve(
         points,
         axis=axis,
         axis_title=ladder.axis_title(axis),
-        score=score_axis(measure, scale),
+        score=ladder.score_axis(measure, scale),
         kinds=ladder.shapes,
         verdict=verdict,
         height=height,
@@ -295,7 +278,7 @@ def bands(ladder: Ladder) -> Figure:
 def plain_and_matched(ladder: Ladder) -> Figure:
     """Score with and without the pairs that low-level statistics decide."""
     panels = []
-    shown = {measure: ladder.points(measure) for measure in (PLAIN, HEADLINES["predictable"])}
+    shown = {measure: ladder.points(measure) for measure in (PLAIN, ladder.headlines["predictable"])}
     for measure, points in shown.items():
         verdict = ladder.verdict(measure)
         chart = small_curve(ladder, points, measure, verdict, scale=charts.domain(*shown.values()), height=260)
@@ -322,7 +305,7 @@ def by_observer(ladder: Ladder) -> Figure:
     panels = []
     for observer in ladder.observers:
         role = "headline" if observer == ladder.observer else "control" if observer in controls else "beside it"
-        for word, measure in HEADLINES.items():
+        for word, measure in ladder.headlines.items():
             points = [row for row in ladder.points(measure, observer=observer) if row["seed"] is None]
             points = _controls(points, TRAINED, UNTRAINED)
             if not points:
@@ -357,15 +340,15 @@ def by_observer(ladder: Ladder) -> Figure:
 def by_axis(ladder: Ladder) -> Figure:
     """Both headlines against every strength axis."""
     panels = []
-    for axis in AXES:
-        for word, measure in HEADLINES.items():
+    for axis in ladder.run.record["axes"]:
+        for word, measure in ladder.headlines.items():
             every = [row for row in ladder.points(measure, axis=axis) if row["seed"] is None]
             points = _controls(every, TRAINED, UNTRAINED)
             if not points or all(row["strength"] is None for row in points):
                 continue
             verdict = ladder.verdict(measure, axis=axis)
             chart = small_curve(ladder, points, measure, verdict, axis=axis, scale=charts.domain(points), height=190)
-            what = f"{word} against {AXES[axis]}"
+            what = f"{word} against {ladder.run.record['axes'][axis]}"
             panels.append(Panel(f"{axis}: {word}", curve_summary(points, verdict, what), chart, verdict_note(verdict)))
     caption = (
         "A shape survives any increasing rescaling of an axis, but not another order of the models. Accuracy "
@@ -385,7 +368,9 @@ def by_capacity(ladder: Ladder) -> Figure:
         rung_rows = [row for row in every if row["rung"] == rung]
         if not rung_rows:
             continue
-        chart = charts.capacity(rung_rows, order, scale=charts.domain(every), chance=chance("two_choice_capacity"))
+        chart = charts.capacity(
+            rung_rows, order, scale=charts.domain(every), chance=ladder.score_axis("two_choice_capacity", (0, 1)).level
+        )
         summary = "; ".join(
             f"{control} "
             + ", ".join(f"{row['capacity']}: {decimal(row['score'])}" for row in rung_rows if row["control"] == control)
@@ -413,7 +398,7 @@ def by_capacity(ladder: Ladder) -> Figure:
 def unit_spreads(ladder: Ladder) -> Figure:
     """How the units of each rung spread over a headline's range."""
     panels = []
-    for word, measure in HEADLINES.items():
+    for word, measure in ladder.headlines.items():
         every = rows.plain(rows.spreads(ladder.run, ladder.name, measure))
         least = min([0.5, *(row["from"] for row in every)])
         for control, (colour, _) in styles.styles(ladder.controls).items():
@@ -442,7 +427,7 @@ def _spread_summary(bins: Sequence[Row], word: str, control: str) -> str:
 
 def coverage(ladder: Ladder) -> Figure:
     """Which share of units could be measured, and how well halves agree."""
-    points = [row for row in ladder.points(HEADLINES["predictable"]) if row["seed"] is None]
+    points = [row for row in ladder.points(ladder.headlines["predictable"]) if row["seed"] is None]
     chart = charts.by_rung(
         points, ladder.order, value="coverage", axis=ValueAxis("share of units", (0, 1)), number=".1%", spread=18
     )
@@ -450,7 +435,7 @@ def coverage(ladder: Ladder) -> Figure:
     spoken = f"Coverage of trained rungs from {percent(min(shown))} to {percent(max(shown))}." if shown else "No units."
     panels = [Panel("coverage of the headlines", spoken, chart)]
     models = rows.plain(ladder.run.models.filter(ladder.run.models["ladder"] == ladder.name))
-    panels += [panel for word in HEADLINES if (panel := _reliability(ladder, models, word))]
+    panels += [panel for word in ladder.headlines if (panel := _reliability(ladder, models, word))]
     caption = (
         "Coverage: the share of units that leave enough pairs of queries which low-level statistics can't decide; "
         "where it is small, a rung's score is that of an unusual few.",

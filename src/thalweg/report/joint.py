@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from thalweg.measures.headlines import HEADLINES
 from thalweg.report import charts, figures
 from thalweg.report.charts import Figure, Panel
 from thalweg.report.figures import TRAINED, UNTRAINED
@@ -18,16 +17,16 @@ FLOOR = -0.25  # of the axis: who errs with confidence may lie far below 0
 def together(ladders: Sequence[Ladder]) -> Figure:
     """Both headlines for all ladders, on the shared axis."""
     names = [ladder.name for ladder in ladders]
-    shown = {word: [_points(ladder, measure) for ladder in ladders] for word, measure in HEADLINES.items()}
+    shown = {word: [_points(ladder, measure) for ladder in ladders] for word, measure in ladders[0].headlines.items()}
     panels = []
-    for word, measure in HEADLINES.items():
+    for word, measure in ladders[0].headlines.items():
         rows = [row for points in shown[word] for row in points]
         chart = charts.joint(
             rows,
             [fit for ladder in ladders if (fit := _fit(ladder, measure))],
             names,
             title=AXIS,
-            score=figures.score_axis(measure, charts.domain(rows), word),
+            score=ladders[0].score_axis(measure, charts.domain(rows), word),
             floor=FLOOR,
             height=340,
         )
@@ -48,7 +47,7 @@ def each(ladders: Sequence[Ladder]) -> Figure:
     """Both headlines for each ladder on its own axis, beside the others."""
     panels = []
     for ladder in ladders:
-        for word, measure in HEADLINES.items():
+        for word, measure in ladder.headlines.items():
             points = [row for row in ladder.points(measure) if row["seed"] is None]
             points = [row for row in points if row["control"] in (TRAINED, UNTRAINED)]
             verdict = ladder.verdict(measure)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from thalweg.measures.base import MEAN
 from thalweg.pipeline.verdicts import ALL
 from thalweg.report import rows, styles
-from thalweg.report.styles import Row
+from thalweg.report.charts import ValueAxis
+from thalweg.report.styles import Range, Row
 from thalweg.runs.run import Run
 
 SAME_PLACE = (
@@ -35,8 +36,18 @@ class Ladder:
         return words
 
     def axis_title(self, axis: str) -> str:
-        """The name of a strength axis where this ladder has its own."""
-        return self.strength if axis == "bits" else ""
+        """The name of a strength axis, or this ladder's own where it has one."""
+        return self.strength if axis == "bits" else self.run.record["axes"].get(axis, axis)
+
+    @property
+    def headlines(self) -> dict[str, str]:
+        """The measure of each headline."""
+        return self.run.headlines
+
+    def score_axis(self, measure: str, scale: Range, word: str = "") -> ValueAxis:
+        """A measure's axis; `word` is the headline that it is."""
+        about = self.run.record["measures"].get(measure, {"unit": measure, "chance": None})
+        return ValueAxis(f"{word}: {about['unit']}" if word else about["unit"], scale, about["chance"])
 
     @property
     def shapes(self) -> dict[str, str]:

@@ -6,8 +6,6 @@ from typing import Any
 
 import polars as pl
 
-from thalweg.measures.base import MEASURES
-from thalweg.measures.headlines import HEADLINES
 from thalweg.pipeline.verdicts import ALL
 from thalweg.report import figures, rows
 from thalweg.report.figures import ROTATED, TRAINED
@@ -19,18 +17,16 @@ from thalweg.report.text import (
     decimal,
     interval,
     listing,
-    meaning,
     missing,
     on_axis,
     p_value,
     percent,
-    sees,
     signed,
+    span,
     whole,
 )
 from thalweg.runs.run import Run
 from thalweg.shape.sentences import models as count_of_models
-from thalweg.strength.axes import AXES
 
 ABOVE, LEVEL, BELOW = "above", "not special", "below"
 FEW = 24  # characters that are not broken over lines
@@ -141,7 +137,7 @@ def sentences(run: Run) -> list[dict[str, Any]]:
     """For each ladder and headline: the verdict over all kinds in one sentence, and those within each kind."""
     records = []
     for ladder in run.record["ladders"]:
-        for name, measure in HEADLINES.items():
+        for name, measure in run.headlines.items():
             verdicts = [verdict for verdict in run.shape if verdict["ladder"] == ladder and verdict["headline"] == name]
             overall = next((verdict for verdict in verdicts if verdict["kind"] == ALL), None)
             within = [verdict for verdict in verdicts if verdict["kind"] != ALL]
@@ -167,7 +163,7 @@ def sentences(run: Run) -> list[dict[str, Any]]:
 def scores(ladder: Ladder) -> list[dict[str, str]]:
     """For each headline, the score of a ladder's one model in a sentence, beside its twins'."""
     records = []
-    for word, measure in HEADLINES.items():
+    for word, measure in ladder.headlines.items():
         by_control = {row["control"]: row for row in ladder.points(measure) if row["seed"] is None}
         trained = by_control.pop("trained", {})
         twins = listing([f"{control} {_scored(row)}" for control, row in by_control.items()])
@@ -200,7 +196,7 @@ def beside_rotation(row: Row) -> str:
 def twins(ladder: Ladder, headline: str) -> Table:
     """Each rung's score, its twins' and the differences."""
     lines = []
-    for row in figures.twins(ladder, HEADLINES[headline]):
+    for row in figures.twins(ladder, ladder.headlines[headline]):
         line = {
             "rung": word(row["rung"]),
             "kind": word(row["kind"]),
@@ -219,7 +215,7 @@ def twins(ladder: Ladder, headline: str) -> Table:
 
 def basis_sentence(ladder: Ladder, headline: str) -> str:
     """On how many rungs the basis of neurons is special, in words."""
-    standing = {row["rung"]: beside_rotation(row) for row in figures.twins(ladder, HEADLINES[headline])}
+    standing = {row["rung"]: beside_rotation(row) for row in figures.twins(ladder, ladder.headlines[headline])}
     named = {level: [rung for rung, where in standing.items() if where == level] for level in (ABOVE, LEVEL, BELOW)}
     total = sum(map(len, named.values()))
     if not total:
@@ -248,7 +244,7 @@ def models(ladder: Ladder, controls: Sequence[str]) -> Table:
             line["model"] = word(rows.CONTROLS.get(model["control"], model["control"]))
         line |= {
             axis: number(model[axis], _axis_form(axis))
-            for axis in AXES
+            for axis in ladder.run.record["axes"]
             if any(every.get(axis) is not None for every in shown)
         }
         for name, form in TRAINING.items():
@@ -256,7 +252,7 @@ def models(ladder: Ladder, controls: Sequence[str]) -> Table:
                 line[name.replace("_", " ")] = number(model[name], form)
         if len({model.get("stopped") for model in shown}) > 1:
             line["stopped because"] = word(model["stopped"])
-        for name in HEADLINES:
+        for name in ladder.headlines:
             line[name] = estimate({"score": model[name], "low": model[f"{name}_low"], "high": model[f"{name}_high"]})
             line[f"coverage, {name}"] = number(model[f"{name}_coverage"], percent)
             line[f"reliability, {name}"] = number(model[f"{name}_reliability"], decimal)
@@ -292,7 +288,7 @@ def endings(ladder: Ladder) -> str:
 
 def absent(ladder: Ladder) -> Table:
     """How many units have no score, and why."""
-    order = {measure: index for index, measure in enumerate(MEASURES)}
+    order = {measure: index for index, measure in enumerate(ladder.run.record["measures"])}
     reasons: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows.absent(ladder.run, ladder.name).to_dicts():
         reasons.setdefault((row["measure"], row["note"]), {})[row["control"]] = row
@@ -325,7 +321,7 @@ def observers(run: Run) -> Table:
             "role": word(observer["role"]),
             "ladder": word(", ".join(observer["ladders"])),
             "sees": word(
-                sees(name) + (f" A relative of {', '.join(kin)}." if (kin := observer.get("relatives")) else "")
+                observer["sees"] + (f" A relative of {', '.join(kin)}." if (kin := observer.get("relatives")) else "")
             ),
         }
         for name, observer in by_name.items()
@@ -336,23 +332,21 @@ def observers(run: Run) -> Table:
 def measures(run: Run) -> Table:
     """What each measure of the run means."""
     there = set(run.scores["measure"].unique())
-    order = [name for name in MEASURES if name in there] + sorted(there - set(MEASURES))
+    known = run.record["measures"]
     lines = []
-    for name in order:
-        measure = MEASURES.get(name)
-        reach = f"{measure.range[0]:g} to {measure.range[1]:g}".replace("-", "−") if measure else NONE
+    for name in [name for name in known if name in there] + sorted(there - set(known)):
+        about = known.get(name, {"meaning": "A measure of which this run says nothing."})
+        bounds = about.get("range")
         lines.append(
             {
                 "measure": word(name),
-                "version": number(measure.version if measure else None, whole),
-                "headline": word(measure.headline if measure else None),
-                "meaning": word(meaning(name)),
-                "range": word(reach),
-                "chance": number(
-                    measure.chance if measure else None, lambda value: NONE if value is None else f"{value:g}"
-                ),
-                "more is": word(measure.higher_is if measure else None),
-                "source": word(measure.cite if measure else None),
+                "version": number(about.get("version"), whole),
+                "headline": word(about.get("headline")),
+                "meaning": word(about["meaning"]),
+                "range": word(span(bounds) if bounds else NONE),
+                "chance": number(about.get("chance"), lambda value: NONE if value is None else f"{value:g}"),
+                "more is": word(about.get("higher_is")),
+                "source": word(about.get("cite")),
             }
         )
     return table("measures", "The measures", lines)

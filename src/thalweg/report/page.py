@@ -24,7 +24,6 @@ import vl_convert
 from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files.whole import AGAIN, replacing
-from thalweg.measures.headlines import HEADLINES
 from thalweg.report import charts, factors, figures, joint, listings, pictures, text
 from thalweg.report import ladder as report_ladder
 from thalweg.report import styles as report_styles
@@ -32,7 +31,6 @@ from thalweg.report.charts import Figure
 from thalweg.report.ladder import Ladder
 from thalweg.report.styles import config, ladder_styles
 from thalweg.runs.run import Run
-from thalweg.strength.axes import AXES
 
 HERE = Path(__file__).parent
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
@@ -147,7 +145,7 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
         "library": _library(),
         "chart_config": config(legend=False),
         "specifications": {panel["id"]: panel["specification"] for figure in shown for panel in figure["panels"]},
-        "axis": AXES[run.record["settings"]["strength"]],
+        "axis": run.record["axes"][run.record["settings"]["strength"]],
         "joint": together,
         "lost": lost,
         "compared": run.comparison,
@@ -158,12 +156,12 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
         "headline_verdicts": listings.headline_verdicts(run),
         "other_verdicts": listings.other_verdicts(run),
         "sections": sections,
-        "command": text.command(run.record),
+        "command": run.record["command"],
         "about": listings.about(run),
         "observers": listings.observers(run),
         "measures": listings.measures(run),
         "factors": factors.meanings(run),
-        "glossary": text.GLOSSARY,
+        "glossary": text.GLOSSARY | {name: f"a twin: {what}" for name, what in run.record["twins"].items()},
     }
     return _environment().get_template("page.html.j2").render(context)
 
@@ -209,8 +207,8 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "rungs": len(ladder.order),
         "kinds": list(ladder.shapes),
         "figures": {figure.name: _figure(figure, f"{anchor}-{figure.name}") for figure in made},
-        "basis": [listings.basis_sentence(ladder, word) for word in HEADLINES],
-        "twins": [listings.twins(ladder, word) for word in HEADLINES],
+        "basis": [listings.basis_sentence(ladder, word) for word in ladder.headlines],
+        "twins": [listings.twins(ladder, word) for word in ladder.headlines],
         "gallery": pictures.gallery(ladder),
         "models": listings.models(ladder, ["trained"]),
         "twin_models": listings.models(ladder, _twins(ladder)),

@@ -4,16 +4,15 @@ What lies between the least and the largest value shown of a unit is spread over
 """
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
-from thalweg.measures.headlines import HEADLINES
 from thalweg.report.ladder import Ladder
 from thalweg.report.text import decimal, listing
 
 PLACES = ("best", "median", "worst")
-WORDS = {measure: word for word, measure in HEADLINES.items()}
 
 
 def gallery(ladder: Ladder) -> list[dict[str, Any]]:
@@ -25,7 +24,7 @@ def gallery(ladder: Ladder) -> list[dict[str, Any]]:
         if shown.is_empty():
             continue
         shown = shown.filter(pl.col("seed") == shown["seed"].min())
-        units = _units(shown)
+        units = _units(shown, {measure: word for word, measure in ladder.headlines.items()})
         summary = ", ".join(f"{unit['places']} {unit['score']}" for unit in units)
         rungs.append(
             {"rung": rung, "kind": ladder.kinds[rung], "seed": shown["seed"][0], "units": units, "summary": summary}
@@ -33,19 +32,19 @@ def gallery(ladder: Ladder) -> list[dict[str, Any]]:
     return rungs
 
 
-def _units(shown: pl.DataFrame) -> list[dict[str, Any]]:
+def _units(shown: pl.DataFrame, words: Mapping[str, str]) -> list[dict[str, Any]]:
     """The best, median and worst unit; one that has several of these places is shown once."""
     units: dict[tuple[str, int], dict[str, Any]] = {}
     for standing in PLACES:
         rows = shown.filter(pl.col("place") == standing)
         if rows.is_empty():
             continue
-        unit = units.setdefault((rows["layer"][0], rows["unit"][0]), _unit(rows) | {"places": []})
+        unit = units.setdefault((rows["layer"][0], rows["unit"][0]), _unit(rows, words) | {"places": []})
         unit["places"].append(standing)
     return [unit | {"places": listing(unit["places"])} for unit in units.values()]
 
 
-def _unit(shown: pl.DataFrame) -> dict[str, Any]:
+def _unit(shown: pl.DataFrame, words: Mapping[str, str]) -> dict[str, Any]:
     """One unit with its references and a trial."""
     first = shown.row(0, named=True)
     by_role = {role: shown.filter(pl.col("role") == role).sort("rank").to_dicts() for role in shown["role"].unique()}
@@ -56,7 +55,7 @@ def _unit(shown: pl.DataFrame) -> dict[str, Any]:
     return {
         "layer": first["layer"],
         "unit": first["unit"],
-        "measure": WORDS.get(first["measure"], first["measure"]),
+        "measure": words.get(first["measure"], first["measure"]),
         "score": decimal(first["value"]),
         "high": [_shown(stimulus, "a high reference", ends) for stimulus in by_role.get("high reference", [])],
         "low": [_shown(stimulus, "a low reference", ends) for stimulus in by_role.get("low reference", [])],

@@ -1,15 +1,8 @@
-"""How the report says things: numbers as people read them, the words it uses, and the command that made it."""
+"""How the report says things: numbers as people read them, and the words it uses."""
 
 import math
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Sequence
 from typing import Any
-
-from thalweg.ladders import ships
-from thalweg.measures.base import MEASURES
-from thalweg.observers.base import OBSERVERS
-from thalweg.pipeline.settings import OF_LADDERS, Settings
 
 Number = float | int | None
 
@@ -52,13 +45,6 @@ GLOSSARY = {
     "ladder": "rungs of one task, ordered by strength",
     "twin": "a control network: it should score low",
     "dictionary": "a sparse autoencoder (SAE), whose latents are units",
-    "untrained": "a twin: the same network with its first weights, never trained; running statistics that it "
-    "normalises by are estimated on stimuli",
-    "rotated": "a twin: the units of the trained layer, mixed by a fixed random rotation",
-    "rerandomised": "a twin: the trained network, each weight tensor drawn again from a Gaussian with its own mean and "
-    "variance",
-    "memorising": "a twin in the ladder of sums: the same network, trained without weight decay until it knows its "
-    "training pairs by heart",
     "interval": "95 %, from drawing units and seeds again",
     "verdict": "the shape of a curve by a rule fixed beforehand: valley, hump, increasing, decreasing, flat (only by "
     "an equivalence test), or cannot tell. n is the number of models, never of units",
@@ -128,57 +114,6 @@ def listing(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
-def meaning(measure: str) -> str:
-    """The first sentence of a measure's docstring."""
-    if measure not in MEASURES:
-        return "A measure that is not registered here."
-    text = (MEASURES[measure].function.__doc__ or "").split("\n\n")[0]
-    return " ".join(text.split()).replace("`", "")
-
-
-def sees(observer: str) -> str:
-    """What an observer says that it sees."""
-    return OBSERVERS[observer].sees if observer in OBSERVERS else "An observer of the user's own."
-
-
-def command(record: Mapping[str, Any]) -> str:
-    """The command that makes the run again: for the shell, or for Python if ladders or observers are the user's own."""
-    settings, ladders = dict(record["settings"]), list(record["ladders"])
-    asked = [name for name in settings.get("observer", ()) if name not in _parts(settings["observer"])]
-    settings["observer"] = asked  # an observer brings its parts along
-    usual = {field.name: field.default for field in fields(Settings) if field.default is not MISSING}
-    changed = {
-        name: settings[name]
-        for name, default in usual.items()
-        if name in settings and _listed(settings[name]) != _listed(default)
-    }
-    unregistered = [name for name in asked if name not in OBSERVERS]
-    call = [word for ladder in record["ladders"].values() for word in ladder.get("call", ())]
-    if call and not unregistered:
-        kept = {name: value for name, value in changed.items() if name not in OF_LADDERS}
-        return shlex.join(["thalweg", *call, *_flags(kept)])
-    if unregistered or not all(map(ships, ladders)):
-        arguments = [f"<ladder {ladder!r}>" if not ships(ladder) else repr(ladder) for ladder in ladders]
-        named = [f"{name}={value!r}" for name, value in changed.items()]
-        return f"thalweg.survey({', '.join([*arguments, *named])})"
-    return shlex.join(["thalweg", "survey", *ladders, *_flags(changed)])
-
-
-def _flags(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as they are given on a command line."""
-    words = []
-    for name, value in settings.items():
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            words += [flag] if value else [f"--no-{name}"]
-        else:
-            words += [word for item in _listed(value) for word in (flag, str(item))]
-    return words
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _parts(observers: Sequence[str]) -> set[str]:
-    return {part for observer in observers if observer in OBSERVERS for part in OBSERVERS[observer].parts}
+def span(bounds: Sequence[Number]) -> str:
+    """A range, as `0 to 1`; `any` stands for an end without bound."""
+    return " to ".join("any" if end is None else f"{end:g}" for end in bounds).replace("-", MINUS)

@@ -1,6 +1,7 @@
 """The run directory: what a survey leaves behind, and the only file format there is.
 
-    run.json                settings, versions, hashes of data, seconds and peak memory of each stage
+    run.json                settings, versions, hashes of data, seconds and peak memory of each stage; what the report
+                            says of measures, observers, factors, twins and strength axes; the command
     models.parquet          a row per model and control: strength, losses, headline scores and factors with intervals
     units.parquet           a row per unit and measure (and observer, band, capacity)
     scores.parquet          a row per model or rung (seed missing) and measure: the means of the units

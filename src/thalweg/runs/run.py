@@ -9,16 +9,14 @@ import polars as pl
 
 from thalweg.errors import ThalwegError, readable
 from thalweg.files import whole
-from thalweg.measures.headlines import HEADLINES
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring import columns
-from thalweg.strength import axes as strength
 
 SCORE = [*columns.MODEL_KEY, "measure", "observer", "score", "low", "high", "n_units", "n_measured"]
 COUNTED = ["ladder", "rung", "control", "measure", "n"]
 COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summary may have any others
-    "models": [*columns.MODEL_KEY, "order", *strength.AXES, *HEADLINES, "n_units", "n_failed"],
+    "models": [*columns.MODEL_KEY, "order", "n_units", "n_failed"],
     "units": list(columns.UNITS),
     "scores": [*SCORE, "band", "capacity", "coverage", "n_failed"],
     "layers": [*SCORE, "layer", "depth"],
@@ -38,8 +36,8 @@ class Run:
 
     path: Path
 
-    def _frame(self, name: str) -> pl.DataFrame:
-        return whole.read_frame(self.path / f"{name}.parquet", COLUMNS[name], least=int(name in NEVER_EMPTY))
+    def _frame(self, name: str, *more: str) -> pl.DataFrame:
+        return whole.read_frame(self.path / f"{name}.parquet", [*COLUMNS[name], *more], least=int(name in NEVER_EMPTY))
 
     def _objects(self, name: str) -> list[dict[str, Any]]:
         """A JSON file that is a list of objects."""
@@ -52,7 +50,7 @@ class Run:
     @cached_property
     def models(self) -> pl.DataFrame:
         """A row per model and control."""
-        return self._frame("models")
+        return self._frame("models", *self.record["axes"], *self.headlines)
 
     @cached_property
     def units(self) -> pl.DataFrame:
@@ -119,7 +117,7 @@ class Run:
         """Settings, versions, hashes, seconds and peak memory."""
         path = self.path / "run.json"
         record = directory.read_record(path)
-        for name in ("settings", "ladders", "versions", "factors"):
+        for name in ("settings", "ladders", "versions", "measures", "factors", "twins", "axes"):
             if not isinstance(record.get(name), dict):
                 raise whole.Damaged(path, f"an object named {name!r} was expected in it")
         for ladder, about in record["ladders"].items():
@@ -131,11 +129,16 @@ class Run:
         return record
 
     @property
+    def headlines(self) -> dict[str, str]:
+        """The measure of each headline, {"predictable": "two_choice_matched", ...}, as the run was measured."""
+        return {about["headline"]: name for name, about in self.record["measures"].items() if about["headline"]}
+
+    @property
     def verdict(self) -> dict[str, dict[str, Any]]:
         """The headline verdicts, {ladder: {"predictable": ..., "crisp": ...}}, over all kinds of rungs."""
         overall = {(record["ladder"], record["headline"]): record for record in self.shape if record["kind"] == "all"}
         return {
-            ladder: {word: overall[ladder, word] for word in HEADLINES if (ladder, word) in overall}
+            ladder: {word: overall[ladder, word] for word in self.headlines if (ladder, word) in overall}
             for ladder in self.record["ladders"]
         }
 
