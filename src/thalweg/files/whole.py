@@ -133,11 +133,20 @@ def read_frame(path: Path, columns: Iterable[str] = (), *, least: int = 0) -> pl
         ThalwegError: it is missing or damaged, or has not these columns or not so many rows.
     """
     frame: pl.DataFrame = _reading(path, pl.read_parquet, AGAIN)
-    if lacking := [name for name in columns if name not in frame.columns]:
-        raise Damaged(path, f"it has no column {', '.join(lacking[:3])}: is it another table?")
+    check_columns(path, frame, columns)
     if len(frame) < least:
         raise Damaged(path, "it has no rows")
     return frame
+
+
+def check_columns(path: Path, frame: pl.DataFrame, columns: Iterable[str]) -> None:
+    """Check that a table of the run directory has these columns.
+
+    Raises:
+        ThalwegError: it has not.
+    """
+    if lacking := [name for name in columns if name not in frame.columns]:
+        raise Damaged(path, f"it has no column {', '.join(lacking[:3])}: is it another table?")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

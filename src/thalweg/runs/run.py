@@ -36,8 +36,8 @@ class Run:
 
     path: Path
 
-    def _frame(self, name: str, *more: str) -> pl.DataFrame:
-        return whole.read_frame(self.path / f"{name}.parquet", [*COLUMNS[name], *more], least=int(name in NEVER_EMPTY))
+    def _frame(self, name: str) -> pl.DataFrame:
+        return whole.read_frame(self.path / f"{name}.parquet", COLUMNS[name], least=int(name in NEVER_EMPTY))
 
     def _objects(self, name: str) -> list[dict[str, Any]]:
         """A JSON file that is a list of objects."""
@@ -50,7 +50,9 @@ class Run:
     @cached_property
     def models(self) -> pl.DataFrame:
         """A row per model and control."""
-        return self._frame("models", *self.record["axes"], *self.headlines)
+        frame = self._frame("models")
+        whole.check_columns(self.path / "models.parquet", frame, [*self.record["axes"], *self.headlines])
+        return frame
 
     @cached_property
     def units(self) -> pl.DataFrame:
