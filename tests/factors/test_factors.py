@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -21,7 +22,11 @@ from thalweg.factors.sparsity import activation_sparsity, hoyer
 from thalweg.ladders import LADDERS
 from thalweg.measures.base import MEASURES
 from thalweg.observers.base import OBSERVERS
+from thalweg.pipeline.factors import NetworkInputs
+from thalweg.pipeline.job import Model
+from thalweg.pipeline.settings import settings_of
 from thalweg.report.page import render
+from thalweg.runs.directory import RunDirectory
 from thalweg.strength.axes import AXES
 
 FACTORS = ("generalisation_gap_bits", "generalisation_gap_accuracy", "participation_ratio", "activation_sparsity")
@@ -206,3 +211,15 @@ def test_an_old_run_is_described_by_itself(memorised: thalweg.Run, monkeypatch: 
     assert "Something else" not in html
     assert "How many layers there are." in html
     assert "it failed: RuntimeError: never trained" in html
+
+
+def test_a_published_model_has_no_gap_even_if_there_are_training_stimuli():
+    """A corpus is split for a vocabulary's counts; the model was trained on another."""
+    tiny = tiny_ladder()
+    subject = thalweg.Subject("net", tiny.rungs[0].build, tiny.rungs[0].layers)
+    splits = thalweg.Splits(*(blobs(40, seed=seed) for seed in range(3)))
+    model = Model(RunDirectory(Path()), tiny, subject.rung(), 0, settings_of({}), splits, "")
+    inputs = NetworkInputs(model, "trained")
+    found = generalisation_gap_bits(inputs.training, inputs.held_out)
+    assert math.isnan(found.value)
+    assert "not trained here" in found.note

@@ -88,6 +88,10 @@ def test_a_model_is_measured_with_its_twins(run: thalweg.Run):
         for layer, count in (("1", 6), ("3", 4), ("6", 4))
     }
     assert run.record["ladders"]["mine"]["stimuli"] == {"train": 0, "validation": 0, "pool": 240}
+    gaps = run.factors.filter(pl.col("factor").str.starts_with("generalisation_gap"))
+    assert gaps["value"].is_nan().all()  # what it was trained on is not known
+    assert set(gaps["note"]) == {"no training stimuli are known: the model was not trained here"}
+    assert run.models["participation_ratio"].is_between(1, 4).all()
 
 
 def test_strength_is_the_same_in_one_piece_and_in_eight(run: thalweg.Run, place: Path):

@@ -19,7 +19,7 @@ from thalweg.pipeline.record import Layers, read_recordings
 from thalweg.recording.readout import NEURONS
 from thalweg.recording.result import Recording
 from thalweg.scoring import columns
-from thalweg.stimuli.base import Stimuli, viewed
+from thalweg.stimuli.base import Stimuli
 from thalweg.strength import axes as strength
 
 MOST_EVALUATED = 2000  # stimuli of either split: a gap in accuracy is then known to about 2 %, at a bounded cost
@@ -88,20 +88,19 @@ class NetworkInputs:
     @cached_property
     def training(self) -> Blocks:
         """How well it does on the stimuli that it was trained on."""
-        view = self.model.subject.view if self.model.subject else None
-        return self._blocks(viewed(self.model.splits.train, view), NO_TRAINING)
+        return self._blocks(self.model.splits.train)
 
     @cached_property
     def held_out(self) -> Blocks:
         """How well it does on the pool."""
-        if not len(self.model.splits.train):  # nothing would be compared with it
-            return Blocks(torch.zeros(0, dtype=torch.int64), {}, NO_TRAINING)
-        return self._blocks(self.model.pool, "the pool is empty")
+        return self._blocks(self.model.splits.pool)
 
-    def _blocks(self, stimuli: Stimuli, if_none: str) -> Blocks:
-        """How well it does on blocks of at most so many of these stimuli, evenly spread."""
-        if not len(stimuli):
-            return Blocks(torch.zeros(0, dtype=torch.int64), {}, if_none)
+    def _blocks(self, stimuli: Stimuli) -> Blocks:
+        """How well it does on blocks of at most so many of these stimuli, evenly spread; none for a published model,
+        which was trained on others.
+        """
+        if self.model.subject or not len(self.model.splits.train):
+            return Blocks(torch.zeros(0, dtype=torch.int64), {}, NO_TRAINING)
         count = min(len(stimuli), MOST_EVALUATED)
         ids = torch.linspace(0, len(stimuli) - 1, count, dtype=torch.float64).long()
         evaluate = self.model.ladder.evaluate or strength.evaluate
