@@ -105,6 +105,13 @@ def test_a_mistaken_command_leaves_nothing_that_stands_in_the_way(tmp_path: Path
         assert f"{folder}: no file train-images" in found.stderr
 
 
+def test_names_in_a_list_are_never_shortened(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli, "out", Console(file=(shown := io.StringIO()), width=60))
+    with pytest.raises(SystemExit):
+        cli.app(["list", "factors"])
+    assert "generalisation_gap_accuracy" in shown.getvalue()
+
+
 def test_brackets_in_what_is_listed_are_shown():
     assert "[the k-th last tokens are equal]" in thalweg("list", "observers").stdout
 

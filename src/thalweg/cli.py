@@ -241,6 +241,7 @@ def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool,
     layers, others = layers_and_others(model)
     for tap in layers:
         table.add_row(*_cells(tap.layer.name, tap.kind, f"{tap.units:,}", tap.layer.reduction))
+    table.columns[0].overflow = "fold"  # never shortened: a name is to be typed
     out.print(table)
     for line in others:
         out.print(line, markup=False)
@@ -377,6 +378,7 @@ def list_(
     table = Table(box=None, show_header=False)
     for row in listed[what]:
         table.add_row(*_cells(*row))
+    table.columns[0].no_wrap = True  # a name is to be typed
     out.print(table)
 
 
