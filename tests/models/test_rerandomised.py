@@ -9,7 +9,7 @@ from torch import nn
 
 import thalweg
 from support.surveys import run
-from support.tiny import tiny_ladder
+from support.tiny import corners, tiny_ladder
 from thalweg import Ladder, ThalwegError
 from thalweg.ladders import LADDERS, causal, words
 from thalweg.models.rerandomised import rerandomise
@@ -106,3 +106,25 @@ def pl_control(name: str) -> pl.Expr:
 def test_twins_that_there_are_not(tmp_path: Path, twins: tuple[str, ...], said: str):
     with pytest.raises(ThalwegError, match=said):
         thalweg.survey(alone(tiny_ladder()), out=tmp_path / "run", observer="hog", twins=twins)
+
+
+def test_a_users_only_model_is_not_changed_and_a_twin_that_overflows_has_no_strength(tmp_path: Path):
+    """`load` may return the same model each time; its twin has weights so large that its outputs are not finite."""
+    torch.manual_seed(0)
+    only = nn.Sequential(nn.Flatten(), nn.Linear(144, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 4)).eval()
+    before = {name: value.clone() for name, value in only.state_dict().items()}
+    subject = thalweg.Subject("only", lambda: only, (thalweg.Layer("2", nonlinearity=torch.relu),))
+
+    def evaluate(model: nn.Module, stimuli: thalweg.Images, *, device: str) -> dict[str, float]:
+        if not torch.equal(model[1].weight, before["1.weight"]):
+            raise ThalwegError("not finite")
+        return {"loss": 1.0, "bits": 1.0, "share": 0.5, "accuracy": 0.5}
+
+    ladder = Ladder("own", (subject.rung(),), corners, evaluate=evaluate)
+    found = run(ladder, tmp_path / "run", seeds=1, twins="rerandomised")
+    assert all(torch.equal(value, before[name]) for name, value in only.state_dict().items())
+    rows = {row["control"]: row for row in found.models.iter_rows(named=True)}
+    assert rows["trained"]["bits"] == 1
+    assert rows["rerandomised"]["strength_note"].startswith("the twin could not be evaluated")
+    assert "estimated on 200 training stimuli" in rows["rerandomised"]["twin_note"]
+    assert rows["rerandomised"]["predictable"] != rows["trained"]["predictable"]

@@ -7,6 +7,7 @@ unit is then the same to the last bit, and only sums are rounded in another orde
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -178,13 +179,29 @@ class Model:
     def before_statistics(self, control: str) -> nn.Module:
         """The model or its twin, before the running statistics of a twin are estimated."""
         if control in self.derived:
-            return self.derive(control, self.before_statistics("trained"))
+            return self.derive(control, self._to_be_changed())
         if control == "trained" and self.subject:
             return loaded(self.subject)
         network = self.build()
         if control in self.trainers or (control == "trained" and self.ladder.checkpoint_trainer):
             network.load_state_dict(whole.read_tensors(self.run / self.weights(control)))
         return network
+
+    def _to_be_changed(self) -> nn.Module:
+        """The trained network, which may be changed: what a user's `load` returns may be the user's only one."""
+        network = self.before_statistics("trained")
+        if self.subject is None or is_packaged(self.subject.load):
+            return network
+        try:
+            return deepcopy(network)
+        except Exception as wrong:  # some modules cannot be copied
+            if loaded(self.subject) is network:
+                raise ThalwegError(
+                    f"the model of subject {self.subject.name!r} cannot be copied ({reason(wrong)}), and its `load` "
+                    "returns the same one each time; return a new one, or leave out what is made of it: --twins "
+                    "untrained --twins rotated"
+                ) from wrong
+            return network
 
     def derive(self, control: str, network: nn.Module) -> nn.Module:
         """The trained network, changed in place into one of its twins."""

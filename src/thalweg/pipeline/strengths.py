@@ -1,17 +1,18 @@
 """The tasks that find out how strong a model is, on every axis."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from thalweg.errors import reason
+from thalweg.errors import ThalwegError, reason
 from thalweg.files import whole
 from thalweg.models.records import Evaluation, Summary
 from thalweg.pipeline.job import PARAMETERS, SHARDS, Model, failure_of
 from thalweg.pipeline.twins import twin_note
 from thalweg.pipeline.user_results import PlainSummary, code_of_user, plain_values
+from thalweg.stimuli.base import Stimuli
 from thalweg.strength import axes as strength
 
 
@@ -30,9 +31,20 @@ def _look_at_shard(model: Model) -> None:
             outputs.append(_findings(model, control, model.shard))
             network = model.network(control)
             counted = torch.tensor([_parameters(network)])
-            outcomes = model.ladder.evaluate.per_stimulus(network, part, device=model.settings.resolved_device)
+            outcomes = _outcomes(network, model, control, part)
             whole.write_tensors(model.run / outputs[-1], {**outcomes, PARAMETERS: counted})
     model.run.finish(f"strength-{model.task}", model.train_inputs(), outputs)
+
+
+def _outcomes(network: nn.Module, model: Model, control: str, part: Stimuli) -> Mapping[str, Tensor]:
+    """What a model makes of each stimulus; nothing of a derived twin that cannot be evaluated, as it may overflow."""
+    assert isinstance(model.ladder.evaluate, Evaluation)
+    try:
+        return model.ladder.evaluate.per_stimulus(network, part, device=model.settings.resolved_device)
+    except ThalwegError:
+        if control not in model.derived:
+            raise
+        return {}
 
 
 def _findings(model: Model, control: str, shard: int) -> str:
@@ -55,21 +67,39 @@ def published_summary(model: Model, control: str) -> Summary:
         files = [_findings(model, control, shard) for shard in range(model.settings.n_shards)]
         parts = [whole.read_tensors(model.run / file) for file in files]
         counted = int(parts[0][PARAMETERS])
-        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0] if name != PARAMETERS}
-        strengths = _finite(plain_values("evaluate", model, model.ladder.evaluate.summarise(joined, model.pool)))
+        strengths = _joined(parts, model)
     else:
         network = model.network(control)
         counted = _parameters(network)
-        strengths = _evaluate(network, model)
+        strengths = _evaluate(network, model, control)
     twin = control in (*model.estimated, *model.derived)
     note = {"twin_note": twin_note(model, control)} if twin else {}
     return {"pool_loss": strengths.pop("loss"), **strengths, PARAMETERS: counted, "compute": None, **note}
 
 
-def _evaluate(network: nn.Module, model: Model) -> PlainSummary:
+NOT_EVALUATED = "the twin could not be evaluated on every stimulus: its outputs are not finite, most likely"
+
+
+def _joined(parts: Sequence[Mapping[str, Tensor]], model: Model) -> PlainSummary:
+    """The strength, of what was found out shard by shard."""
+    assert isinstance(model.ladder.evaluate, Evaluation)
+    names = [name for name in parts[0] if name != PARAMETERS]
+    if not names or any(name not in part for part in parts for name in names):
+        return {"loss": None, "strength_note": NOT_EVALUATED}
+    joined = {name: torch.cat([part[name] for part in parts]) for name in names}
+    return _finite(plain_values("evaluate", model, model.ladder.evaluate.summarise(joined, model.pool)))
+
+
+def _evaluate(network: nn.Module, model: Model, control: str) -> PlainSummary:
+    """The strength; missing for a derived twin that cannot be evaluated, as it may overflow."""
     evaluate = model.ladder.evaluate or strength.evaluate
-    with code_of_user("evaluate", model, evaluate):
-        result = evaluate(network, model.pool, device=model.settings.resolved_device)
+    try:
+        with code_of_user("evaluate", model, evaluate):
+            result = evaluate(network, model.pool, device=model.settings.resolved_device)
+    except ThalwegError:
+        if control not in model.derived:
+            raise
+        return {"loss": None, "strength_note": NOT_EVALUATED}
     return _finite(plain_values("evaluate", model, result))
 
 
@@ -80,11 +110,11 @@ def _finite(strengths: Summary) -> PlainSummary:
     return {"loss": None, **strengths, **dict.fromkeys(wrong), **note}
 
 
-def with_strengths(network: nn.Module, model: Model, summary: Summary, *, trained: bool = True) -> Summary:
+def with_strengths(network: nn.Module, model: Model, summary: Summary, *, control: str = "trained") -> Summary:
     """What the tables say of a model that was trained here: its place on every strength axis, and how its training
     ended.
     """
-    strengths = _evaluate(network, model)
+    strengths = _evaluate(network, model, control)
     pool_loss = strengths.pop("loss")
     parameters = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
     return {
@@ -92,7 +122,7 @@ def with_strengths(network: nn.Module, model: Model, summary: Summary, *, traine
         "pool_loss": pool_loss,
         **strengths,
         PARAMETERS: parameters,
-        **training_compute(network, model, summary, trained=trained),
+        **training_compute(network, model, summary, trained=control not in ("untrained", *model.derived)),
     }
 
 

@@ -33,7 +33,7 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
     made: Weights = {}
     if "untrained" in first.controls:
         untrained = placed(first.network("untrained"), first.settings.resolved_device)
-        made["untrained"] = ({}, with_strengths(untrained, first, _untaught(first, "untrained"), trained=False))
+        made["untrained"] = ({}, with_strengths(untrained, first, _untaught(first, "untrained"), control="untrained"))
     for control, trainer in first.trainers.items():
         twin = first.build().to(first.settings.resolved_device)
         with code_of_user("train", first, trainer):
@@ -75,7 +75,7 @@ def _derived(model: Model, trained: nn.Module) -> Weights:
         state = statistics(model, network) if control in model.estimated else {}
         network.load_state_dict(state, strict=False)
         network = placed(network, model.settings.resolved_device)
-        made[control] = (state, with_strengths(network, model, _untaught(model, control), trained=False))
+        made[control] = (state, with_strengths(network, model, _untaught(model, control), control=control))
     return made
 
 
