@@ -201,7 +201,7 @@ def test_the_example_of_ones_own_ladder_runs(tmp_path: Path):
     assert report.stat().st_size > 100_000
 
 
-SESSIONS = [page for page in PAGES for language, text in blocks(page) if language == "python" and ">>>" in text]
+SESSIONS = [page for page in PAGES if any(language == "python" and ">>>" in text for language, text in blocks(page))]
 MODULES = [page for page in PAGES for language, text in blocks(page) if language == "python" and ">>>" not in text]
 
 

@@ -8,21 +8,27 @@ quiet_for_the_command()
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import ThalwegError
+from thalweg.measures.choices import ChoiceScores, score_choices
 from thalweg.models.records import Ladder, Layer, Rung, Subject
 from thalweg.observers.base import Observer
+from thalweg.observers.choices import Choice, TrialObserver, one_by_one
 from thalweg.pipeline.one_model import measure, train_dictionary
 from thalweg.pipeline.survey import survey
 from thalweg.runs.run import Run, open_run
+from thalweg.runs.trials import TrialSettings
 from thalweg.stimuli.base import Source, Splits
 from thalweg.stimuli.images import Images
 from thalweg.stimuli.pairs import NumberPairs
 from thalweg.stimuli.windows import Windows
 from thalweg.training.classifier import Classifier
+from thalweg.trials.items import Trial
 
 if TYPE_CHECKING:
     from thalweg.report.page import write_report
 
 __all__ = [
+    "Choice",
+    "ChoiceScores",
     "Classifier",
     "Images",
     "Ladder",
@@ -35,9 +41,14 @@ __all__ = [
     "Splits",
     "Subject",
     "ThalwegError",
+    "Trial",
+    "TrialObserver",
+    "TrialSettings",
     "Windows",
     "measure",
+    "one_by_one",
     "open_run",
+    "score_choices",
     "survey",
     "train_dictionary",
     "write_report",

@@ -76,6 +76,14 @@ def run(place: Path) -> thalweg.Run:
     return measured(place, "run")
 
 
+def test_stimuli_of_a_measured_model_are_read_again_by_its_name(run: thalweg.Run, place: Path):
+    opened = thalweg.open_run(run.path)
+    (ladder,) = opened.record["ladders"]
+    assert opened.record["ladders"][ladder]["source"]["path"] == str(place / "pictures")
+    assert opened.stimuli(ladder).content_hash() == run.stimuli(ladder).content_hash()
+    assert opened.trials(ladder, ladder, layer="3", units=2, per_unit=3)[0].show().queries[0].png
+
+
 def test_a_model_is_measured_with_its_twins(run: thalweg.Run):
     assert set(run.models["control"]) == {"trained", "untrained", "rotated", "rerandomised"}
     assert run.record["settings"]["shards"] == 8  # on a CPU: all cores have a part of it to do

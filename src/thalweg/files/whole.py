@@ -126,29 +126,39 @@ def read_json(path: Path) -> Any:
     return _reading(path, lambda p: json.loads(p.read_text(encoding="utf-8")), AGAIN)
 
 
-def read_frame(path: Path, columns: Iterable[str] = (), *, least: int = 0) -> pl.DataFrame:
-    """A table of the run directory.
+def read_frame(path: Path, columns: Iterable[str] = (), *, least: int = 0, mend: str = AGAIN) -> pl.DataFrame:
+    """A table of the run directory; `mend` is what the user is told to do where it is damaged.
 
     Raises:
         ThalwegError: it is missing or damaged, or has not these columns or not so many rows.
     """
-    frame: pl.DataFrame = _reading(path, pl.read_parquet, AGAIN)
-    check_columns(path, frame, columns)
+    frame: pl.DataFrame = _reading(path, pl.read_parquet, mend)
+    check_columns(path, frame, columns, mend)
     if len(frame) < least:
-        raise Damaged(path, "it has no rows")
+        raise Damaged(path, "it has no rows", mend)
     return frame
 
 
-def check_columns(path: Path, frame: pl.DataFrame, columns: Iterable[str]) -> None:
-    """Check that a table of the run directory has these columns.
+def check_columns(path: Path, frame: pl.DataFrame, columns: Iterable[str], mend: str = AGAIN) -> None:
+    """Check that a table of the run directory has these columns; `mend` is what the user is told to do if not.
 
     Raises:
         ThalwegError: it has not.
     """
     if lacking := [name for name in columns if name not in frame.columns]:
-        raise Damaged(path, f"it has no column {', '.join(lacking[:3])}: is it another table?")
+        raise Damaged(path, f"it has no column {', '.join(lacking[:3])}: is it another table?", mend)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of the run directory; ThalwegError if the file is missing or damaged."""
     return _reading(path, safetensors.torch.load_file, AGAIN)  # type: ignore[no-any-return]
+
+
+def read_tensor_notes(path: Path) -> dict[str, str]:
+    """The notes that a file of tensors carries; ThalwegError if the file is missing or damaged."""
+
+    def notes(file: Path) -> dict[str, str]:
+        with safetensors.safe_open(file, "pt") as opened:
+            return dict(opened.metadata() or {})
+
+    return _reading(path, notes, AGAIN)  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from thalweg.errors import ThalwegError, unknown
 from thalweg.ladders import addition, causal, cifar, mnist, published, words
 from thalweg.models.records import Ladder
+from thalweg.stimuli.base import Source, Splits
 
 LADDERS = {
     ladder.name: ladder
@@ -62,6 +63,15 @@ def find(name: str) -> Ladder:
     if not number.isdigit():
         raise ThalwegError(f"ladder {stem!r} takes a whole number after the colon, and {number!r} was given")
     return NUMBERED[stem](int(number))
+
+
+def find_stimuli(name: str) -> Callable[[Source, int], Splits]:
+    """What makes the stimuli of the ladder of this name, without looking for any model.
+
+    Raises:
+        ThalwegError: as `find` does of names.
+    """
+    return (LADDERS[name] if name in LADDERS else find(name)).splits
 
 
 def ships(name: str) -> bool:

@@ -213,7 +213,8 @@ class Ladder:
     trained unless the user says otherwise. `require(rungs)` raises one error for all that is missing of what these
     rungs are loaded from. `one_run` says of published models that they are checkpoints of one run, as those of a
     `checkpoint_trainer` are. `notes` are said before the long work, and kept in run.json: a line each on what a reader
-    of the scores should know of these models.
+    of the scores should know of these models. `stimuli_from` says what the stimuli are made from again, where that is
+    not the ladder's name (of `measure` alone).
     """
 
     name: str
@@ -233,6 +234,7 @@ class Ladder:
     require: Callable[[Sequence[Rung]], None] | None = None
     one_run: bool = False
     notes: tuple[str, ...] = ()
+    stimuli_from: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check("thalweg.Ladder", {"name": self.name}, str, several=False)

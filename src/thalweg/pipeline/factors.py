@@ -15,9 +15,10 @@ from thalweg.errors import NoRoom, reason
 from thalweg.factors.base import Blocks, Estimate, Factor
 from thalweg.files import whole
 from thalweg.pipeline.job import Model, failure_of
-from thalweg.pipeline.record import Layers, read_recordings
+from thalweg.pipeline.record import Layers
 from thalweg.recording.readout import NEURONS
 from thalweg.recording.result import Recording
+from thalweg.runs.recordings import read_recordings
 from thalweg.scoring import columns
 from thalweg.stimuli.base import Stimuli
 from thalweg.strength import axes as strength
@@ -139,7 +140,7 @@ class Inputs:
     @cached_property
     def recordings(self) -> Layers:
         """The recordings of both halves, by layer."""
-        return read_recordings(self.model, f"recordings/{self.model.stem(self.control)}.safetensors")
+        return read_recordings(self.model.run / self.model.recordings(self.control)).layers
 
     @cached_property
     def activations(self) -> dict[str, Float[Tensor, "stimulus unit"]]:

@@ -33,6 +33,7 @@ from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings
 from thalweg.recording.readout import NEURONS, RANDOM
 from thalweg.runs.directory import RunDirectory
+from thalweg.runs.recordings import model_file, recordings_file
 from thalweg.stimuli.base import Splits, Stimuli, viewed
 
 SHARDS = "recordings/shards"
@@ -85,7 +86,7 @@ class Model:
     @property
     def name(self) -> str:
         """The name of its files."""
-        return file_name(f"{self.ladder.name}-{self.rung.name}-{self.seed}")
+        return model_file(self.ladder.name, self.rung.name, self.seed)
 
     def stem(self, control: str) -> str:
         """The name of the files of one of its twins."""
@@ -163,6 +164,10 @@ class Model:
     def own_seed(self) -> int:
         """The seed of what is drawn for this model."""
         return (1_000_003 * self.settings.seed + self.seed) % (1 << 64)
+
+    def recordings(self, control: str) -> str:
+        """The name of the file of its recordings in the run directory."""
+        return recordings_file(self.ladder.name, self.rung.name, self.seed, control)
 
     def build(self) -> nn.Module:
         """The untrained model: the same weights whenever it is built."""

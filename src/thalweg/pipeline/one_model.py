@@ -32,11 +32,11 @@ from thalweg.runs.run import Run
 from thalweg.stimuli import corpus
 from thalweg.stimuli.base import Splits, Stimuli, halves, viewed
 from thalweg.stimuli.checks import check_stimuli
-from thalweg.stimuli.image_pool import image_splits
 from thalweg.stimuli.showing import prepared
 from thalweg.strength import language
 from thalweg.strength.published import published
 from thalweg.subjects.language_layers import kind_of
+from thalweg.subjects.stimuli import fitting, splits_of_source
 
 SHARDS = 8  # of one model on a CPU: for more cores, more can be asked for
 
@@ -74,8 +74,11 @@ def measure(
     choice = Choice(patterns, units, basis, bases.find(basis))
     splits = stimuli_of(model, stimuli, checked, length=length)
     measured, notes = _measured_layers(model, splits.pool, choice, checked, progress or Silent())
-    call = _call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length)
-    ladder = _ladder(replace(model, layers=measured), splits, choice.basis, notes, call)
+    ladder = replace(
+        _ladder(replace(model, layers=measured), splits, choice.basis, notes),
+        call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length),
+        stimuli_from=_stimuli_from(subject, stimuli, length),
+    )
     alone = {"seeds": 1, "shards": checked.shards or _shards(splits.pool, checked)}
     return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})
 
@@ -118,9 +121,7 @@ def _measured_layers(
     return measured, notes
 
 
-def _ladder(
-    model: Subject, splits: Splits, basis: Basis | None, notes: tuple[str, ...], call: tuple[str, ...]
-) -> Ladder:
+def _ladder(model: Subject, splits: Splits, basis: Basis | None, notes: tuple[str, ...]) -> Ladder:
     """The ladder of one rung that a model makes."""
     return Ladder(
         name=model.name,
@@ -131,7 +132,6 @@ def _ladder(
         evaluate=evaluator(model),
         strength=words.STRENGTH if model.modality == "text" else STRENGTH,
         controls=WITH_RERANDOMISED,
-        call=call,
         notes=(*model.notes, *notes),
     )
 
@@ -171,20 +171,8 @@ def stimuli_of(model: Subject, stimuli: str | Path | Stimuli | None, settings: S
         given = getattr(stimuli, "modality", None)
         if isinstance(given, str) and given != model.modality:
             raise ThalwegError(f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {given!r}")
-        return _fitting(model, Splits.of_pool(check_stimuli(stimuli, "the stimuli", model.modality)))
-    source = settings.source(Path(stimuli) if stimuli else None)
-    if model.modality == "text":
-        tokenizer = model.tokenizer() if model.tokenizer else None
-        return _fitting(model, corpus.splits(source, settings.seed, length=length, tokenizer=tokenizer))
-    return image_splits(source, settings.seed)
-
-
-def _fitting(model: Subject, splits: Splits) -> Splits:
-    """The same stimuli, if the model says that they fit it."""
-    for part in (splits.pool, splits.train, splits.validation) if model.check else ():
-        assert model.check is not None
-        model.check(part)
-    return splits
+        return fitting(model, Splits.of_pool(check_stimuli(stimuli, "the stimuli", model.modality)))
+    return splits_of_source(model, settings.source(Path(stimuli) if stimuli else None), settings.seed, length=length)
 
 
 def layers_of(model: Subject, network: nn.Module, batch: Tensor | None = None) -> tuple[LayerInfo, ...]:
@@ -245,6 +233,13 @@ def _call(
     return tuple(
         words + [word for flag, value in changed.items() for word in ([flag] if value is True else [flag, str(value)])]
     )
+
+
+def _stimuli_from(subject: str | Subject, stimuli: str | Path | Stimuli | None, length: int) -> dict[str, Any]:
+    """What the stimuli can be made from again, where the subject and they can be named."""
+    if not isinstance(subject, str) or isinstance(stimuli, Stimuli):
+        return {}
+    return {"subject": subject, "path": str(stimuli) if stimuli else None, "length": length}
 
 
 def train_dictionary(

@@ -2,6 +2,7 @@
 
 import platform
 import resource
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +14,8 @@ from thalweg.pipeline.settings import Settings
 from thalweg.pipeline.twins import twin_note
 from thalweg.progress import Stages
 from thalweg.runs import directory
-from thalweg.stimuli.base import notes_of
+from thalweg.runs.stimuli import source_record
+from thalweg.stimuli.base import Source, notes_of
 from thalweg.strength.axes import AXES
 
 PACKAGES = ("thalweg", "torch", "numpy", "scipy", "scikit-image", "polars")
@@ -29,41 +31,48 @@ def _notes_on_twins(model: Model) -> dict[str, str]:
     return {control: note for control in model.controls[1:] if (note := twin_note(model, control))}
 
 
-def run_record(models: list[Model], settings: Settings, stages: Stages) -> dict[str, Any]:
-    """What run.json says: how to do it again, on what it rests, and what it cost."""
+def _of_ladder(model: Model, models: list[Model], source: Source) -> dict[str, Any]:
+    """What run.json says of a ladder: of one of its models, and of how the twins of all of them were made."""
+    return {
+        "description": model.ladder.description,
+        "call": list(model.ladder.call),
+        "modality": model.ladder.modality,
+        "strength": model.ladder.strength,
+        "observers": [
+            {
+                "name": observer.name,
+                "version": observer.version,
+                "control": observer.control,
+                "relatives": _relatives(model.ladder, observer),
+                "sees": of_observer(observer),
+            }
+            for observer in model.observers
+        ],
+        "data_hash": model.data_hash,
+        "source": source_record(source, model.ladder.stimuli_from),
+        "notes": list(notes_of(model.splits.pool)),
+        "warnings": list(model.notes),
+        "twins": {
+            other.rung.name: notes
+            for other in models
+            if other.ladder.name == model.ladder.name and (notes := _notes_on_twins(other))
+        },
+        "left_out": list(getattr(model.splits.pool, "left_out", ())),
+        "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},
+    }
+
+
+def run_record(
+    models: list[Model], settings: Settings, sources: Mapping[str, Source], stages: Stages
+) -> dict[str, Any]:
+    """What run.json says: how to do it again, on what it rests, and what it cost. `sources` are those of each ladder's
+    stimuli.
+    """
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "format": directory.FORMAT,
         "settings": settings.affecting(),
-        "ladders": {
-            model.ladder.name: {
-                "description": model.ladder.description,
-                "call": list(model.ladder.call),
-                "modality": model.ladder.modality,
-                "strength": model.ladder.strength,
-                "observers": [
-                    {
-                        "name": observer.name,
-                        "version": observer.version,
-                        "control": observer.control,
-                        "relatives": _relatives(model.ladder, observer),
-                        "sees": of_observer(observer),
-                    }
-                    for observer in model.observers
-                ],
-                "data_hash": model.data_hash,
-                "notes": list(notes_of(model.splits.pool)),
-                "warnings": list(model.notes),
-                "twins": {
-                    other.rung.name: notes
-                    for other in models
-                    if other.ladder.name == model.ladder.name and (notes := _notes_on_twins(other))
-                },
-                "left_out": list(getattr(model.splits.pool, "left_out", ())),
-                "stimuli": {part: len(getattr(model.splits, part)) for part in ("train", "validation", "pool")},
-            }
-            for model in models
-        },
+        "ladders": {model.ladder.name: _of_ladder(model, models, sources[model.ladder.name]) for model in models},
         "command": command(settings.affecting(), {model.ladder.name: model.ladder.call for model in models}),
         "measures": of_measures(),
         "factors": of_factors(models[0].factors),

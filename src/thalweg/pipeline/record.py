@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, reduce
 
-from torch import Tensor, nn
+from torch import nn
 
 from thalweg.compute.local import default_workers
 from thalweg.files import whole
@@ -13,12 +13,13 @@ from thalweg.pipeline.job import SHARDS, Model, failure_of
 from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.readout import RANDOM
 from thalweg.recording.record import record
-from thalweg.recording.result import Recording, from_tensors, merge, to_tensors
+from thalweg.recording.result import merge, to_tensors
 from thalweg.recording.settings import RecordingSettings
+from thalweg.runs.recordings import RecordedHalves, read_recordings
 from thalweg.scoring.units import Halves, StimulusMetadata
 from thalweg.stimuli.base import halves
 
-Layers = dict[str, tuple[Recording, Recording]]  # by layer: the reference half's and the query half's
+Layers = Mapping[str, RecordedHalves]
 Trained = tuple[nn.Module, Mapping[str, Encode]]  # a model, and the encoders of its layers in its basis
 Recorded = tuple[dict[str, Layers], Callable[[], Trained]]  # by control, with what returns the trained model
 
@@ -33,9 +34,7 @@ def _record_shard(model: Model) -> None:
     parts = Halves(*halves(model.splits.pool, seed=model.settings.seed))
     _, metadata = views_of_pool(model, model.splits.pool)
     recordings, _ = record_model(model, parts, metadata)
-    outputs = [
-        write_recordings(layers, model, _shard(model, control, model.shard)) for control, layers in recordings.items()
-    ]
+    outputs = [write_recordings(layers, model, control) for control, layers in recordings.items()]
     model.run.finish(f"record-{model.task}", model.measure_inputs(), outputs)
 
 
@@ -93,34 +92,32 @@ def _record(
         for ids in map(model.part, (parts.reference, parts.query))
     )
     return {
-        control: {layer.name: (reference[layer.name, basis], query[layer.name, basis]) for layer in model.rung.layers}
+        control: {
+            layer.name: RecordedHalves(reference[layer.name, basis], query[layer.name, basis])
+            for layer in model.rung.layers
+        }
         for control, basis in bases.items()
     }
 
 
-def write_recordings(recordings: Layers, model: Model, name: str) -> str:
-    """Write the recordings of one model and control to the file of this name in the run directory; returns the name."""
+def write_recordings(recordings: Layers, model: Model, control: str) -> str:
+    """Write the recordings of a model or of a twin, or the shard of them that the task is about, to their file in the
+    run directory; returns its name.
+    """
+    file = _shard(model, control, model.shard) if model.shard is not None else model.recordings(control)
     tensors = {
         f"{layer}/{half}/{name}": tensor
         for layer, pair in recordings.items()
         for half, recording in zip(("reference", "query"), pair, strict=True)
         for name, tensor in to_tensors(recording).items()
     }
-    whole.write_tensors(model.run / name, tensors, {"layers": json.dumps(list(recordings))})
-    return name
-
-
-def read_recordings(model: Model, name: str) -> Layers:
-    """The recordings in a file of the run directory."""
-    halves: dict[tuple[str, str], dict[str, Tensor]] = {}
-    for key, tensor in whole.read_tensors(model.run / name).items():
-        layer, half, what = key.rsplit("/", 2)
-        halves.setdefault((layer, half), {})[what] = tensor
-    recordings = {part: from_tensors(tensors) for part, tensors in halves.items()}
-    return {
-        layer.name: (recordings[layer.name, "reference"], recordings[layer.name, "query"])
-        for layer in model.rung.layers
+    notes = {
+        "layers": {layer.name: layer.reduction for layer in model.rung.layers},
+        "basis": RANDOM if control == "rotated" else model.basis,
+        "basis_identity": model.rung.basis.identity if model.rung.basis else "",
     }
+    whole.write_tensors(model.run / file, tensors, {"units": json.dumps(notes)})  # one note: several have no order
+    return file
 
 
 def _shard(model: Model, control: str, shard: int) -> str:
@@ -132,7 +129,11 @@ def merge_shards(model: Model, parts: Halves) -> Recorded:
     """What the shards recorded of a model and its twins, always merged in the same order."""
     recordings = {
         control: reduce(
-            _union, (read_recordings(model, _shard(model, control, shard)) for shard in range(model.settings.n_shards))
+            _union,
+            (
+                read_recordings(model.run / _shard(model, control, shard)).layers
+                for shard in range(model.settings.n_shards)
+            ),
         )
         for control in model.controls
     }
@@ -145,9 +146,9 @@ def merge_shards(model: Model, parts: Halves) -> Recorded:
     return recordings, trained
 
 
-def _union(first: Layers, second: Layers) -> Layers:
+def _union(first: Mapping[str, RecordedHalves], second: Mapping[str, RecordedHalves]) -> dict[str, RecordedHalves]:
     """The recordings of two shards as one, layer by layer."""
     return {
-        layer: (merge(reference, second[layer][0]), merge(query, second[layer][1]))
+        layer: RecordedHalves(merge(reference, second[layer].reference), merge(query, second[layer].query))
         for layer, (reference, query) in first.items()
     }

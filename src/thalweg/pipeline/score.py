@@ -34,10 +34,7 @@ def _measure(model: Model) -> None:
         merge_shards(model, parts) if model.settings.n_shards > 1 else record_model(model, parts, metadata)
     )
     rows = _score(recordings, model, parts, views, metadata)
-    outputs = [
-        write_recordings(layers, model, f"recordings/{model.stem(control)}.safetensors")
-        for control, layers in recordings.items()
-    ]
+    outputs = [write_recordings(layers, model, control) for control, layers in recordings.items()]
     outputs += [f"parts/{model.name}.parquet", f"parts/{model.name}-gallery.parquet"]
     whole.write_frame(model.run / outputs[-2], rows)
     shown = gallery(

@@ -67,7 +67,7 @@ def survey(
     run = RunDirectory(Path(out) if out else usual)
     with run.locked():
         _survey(run, request, Stages(progress or Silent()))
-    return Run(run.path)
+    return Run(run.path, {ladder.name: ladder for ladder in request.ladders})
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
     headline = {ladder: observers[0].name for ladder, observers in request.observers.items()}
     independent = [ladder.name for ladder in request.ladders if ladder.independent]
     curves.judge_all(run, settings, headline, independent, stages)
-    whole.write_json(run / "run.json", run_record(models, settings, stages))
+    whole.write_json(run / "run.json", run_record(models, settings, request.sources, stages))
 
 
 def _note_defaults(request: Request, progress: Progress) -> None:

@@ -13,6 +13,8 @@
     gallery.parquet         the stimuli of the best, median and worst units of each rung, as PNG files
     shape.json              the verdict for each ladder, kind, measure, observer, band and strength axis
     comparison.json         whether the ladders have the same shape, for each headline and pair of ladders
+    answers.parquet         a row per answer to a single trial: an input that is kept, for it can't be derived again
+    answers/                answers that are not in that table yet, in pieces
     weights/, recordings/   safetensors for each model
     recordings/shards/      recordings of parts of the stimuli, until they are merged
     parts/                  the rows of each model, which the tables are put together from
@@ -42,7 +44,7 @@ FORMAT = 5  # of the run directory; it is raised when what is written there is n
 PART = {
     "": re.compile(r"\.[a-z]+\.(json|parquet|html)\..*\.\d+\.part"),
     **dict.fromkeys(
-        ("weights", "recordings", "recordings/shards", "parts", "steps", "figures"),
+        ("weights", "recordings", "recordings/shards", "parts", "steps", "figures", "answers"),
         re.compile(r"\..+\.(json|parquet|safetensors|svg|png)\..*\.\d+\.part|\.tmp\w{6}"),
     ),
 }

@@ -1,17 +1,29 @@
-"""A finished run, to be read: its tables as polars frames, its verdicts, its report."""
+"""A finished run, to be read: its tables as polars frames, its verdicts, recordings, stimuli and trials; and the
+answers of observers that are asked about single trials.
+"""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from thalweg.errors import ThalwegError, readable
+from thalweg.errors import ThalwegError, readable, unknown
 from thalweg.files import whole
-from thalweg.runs import directory
+from thalweg.measures.choices import ChoiceScores, score_choices
+from thalweg.models.records import Ladder
+from thalweg.observers.choices import TrialObserver
+from thalweg.progress import Progress, Silent
+from thalweg.runs import answers, directory
 from thalweg.runs.directory import RunDirectory
+from thalweg.runs.recordings import RecordedHalves, model_file, read_recordings, recordings_file
+from thalweg.runs.stimuli import splits_again
+from thalweg.runs.trials import RecordedModel, TrialSettings, check_settings, trial_settings, trials_of
 from thalweg.scoring import columns
+from thalweg.stimuli.base import Splits, Stimuli
+from thalweg.trials.items import Trial
 
 SCORE = [*columns.MODEL_KEY, "measure", "observer", "score", "low", "high", "n_units", "n_measured"]
 COUNTED = ["ladder", "rung", "control", "measure", "n"]
@@ -27,14 +39,30 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
     "gallery": ["ladder", "rung", "seed", "place", "layer", "unit", "role", "rank", "first", "png", "pieces", "values"],
 }
 NEVER_EMPTY = ("models", "units", "scores")
+MODEL = ["ladder", "rung", "seed", "control"]
+VERDICTS: dict[str, Any] = {
+    **dict.fromkeys(("ladder", "kind", "control", "measure", "observer", "band", "capacity", "axis"), pl.String),
+    **dict.fromkeys(("headline", "verdict", "sentence", "reason"), pl.String),
+    **dict.fromkeys(("n_models", "n_dropped"), pl.Int64),
+    "minimum_detectable_depth": pl.Float64,
+}
+SHAPES = ("valley", "hump", "increasing", "decreasing", "flat")
 LADDER = {"observers": list, "strength": str, "stimuli": dict, "data_hash": str, "description": str}
+
+
+Names = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
 class Run:
-    """The run in a directory; every table is read when it is first asked for."""
+    """The run in a directory; every table is read when it is first asked for.
+
+    `given` are ladders that do not ship, by name: their stimuli are made by their own functions.
+    """
 
     path: Path
+    given: dict[str, Ladder] = field(default_factory=dict, repr=False, compare=False)
+    _pools: dict[str, Stimuli] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def _frame(self, name: str) -> pl.DataFrame:
         return whole.read_frame(self.path / f"{name}.parquet", COLUMNS[name], least=int(name in NEVER_EMPTY))
@@ -144,13 +172,231 @@ class Run:
             for ladder in self.record["ladders"]
         }
 
+    @property
+    def verdicts(self) -> pl.DataFrame:
+        """A row per verdict: ladder, kind, control, measure, observer, band, capacity, axis, headline, the verdict with
+        its sentence and reason, the numbers of models, the depth with its interval (in score units) and the p values
+        after Holm's correction.
+        """
+        rows = []
+        for each in self.shape:
+            depth = each["depth"] or {}
+            numbers = {"depth": depth.get("value"), "depth_low": depth.get("low"), "depth_high": depth.get("high")}
+            numbers |= {f"p_holm_{shape}": each["p_holm"].get(shape) for shape in SHAPES}
+            rows.append({**{name: each[name] for name in VERDICTS}, **numbers})
+        depths = ("depth", "depth_low", "depth_high", *(f"p_holm_{shape}" for shape in SHAPES))
+        return pl.DataFrame(rows, schema={**VERDICTS, **dict.fromkeys(depths, pl.Float64)})
+
+    def recordings(
+        self, ladder: str | Ladder, rung: str, *, seed: int = 0, control: str = "trained"
+    ) -> Mapping[str, RecordedHalves]:
+        """What was recorded of the units of one model, by layer: for each half of the pool the highest and lowest
+        stimuli of every unit with their values, a random sample of values, and moments.
+
+        Args:
+            ladder: The ladder or its name.
+            rung: The rung's name.
+            seed: The model's seed.
+            control: `trained`, or the name of a twin.
+
+        Returns:
+            By the layer's name, the recordings of the reference half and of the query half. `recording.highest()`
+            gives values and ids of stimuli, both (unit, k).
+
+        Raises:
+            ThalwegError: the run has no such model, or the file is missing or damaged.
+        """
+        name = self._check_model(ladder, rung, seed, control)
+        return read_recordings(self.path / recordings_file(name, rung, seed, control)).layers
+
+    def stimuli(self, ladder: str | Ladder, *, data: str | Path | Splits | Stimuli | None = None) -> Stimuli:
+        """The pool of a ladder, in which the ids of stimuli are positions: made again as the run made it, and checked
+        by its hash. It is kept, so asking again costs nothing.
+
+        Args:
+            ladder: The ladder or its name. One that does not ship is given itself, here or to `open_run`.
+            data: The file or folder with the stimuli, if it lies elsewhere now; or the stimuli themselves.
+
+        Raises:
+            ThalwegError: the stimuli cannot be made again, or are others than those of the run.
+        """
+        name = self._check_ladder(ladder)
+        if name not in self._pools or data is not None:
+            about, run_seed = self.record["ladders"][name], self.record["settings"]["seed"]
+            splits = splits_again(about, name, seed=run_seed, given=self.given.get(name), data=data)
+            self._pools[name] = splits.pool
+        return self._pools[name]
+
+    def trials(
+        self,
+        ladder: str | Ladder,
+        rung: str,
+        *,
+        seed: int = 0,
+        control: str = "trained",
+        **settings: Any,
+    ) -> list[Trial]:
+        """Trials about the units of one model, derived from its recordings.
+
+        Each unit's trials are different pairs of queries, drawn at random and spread evenly over the bands. The same
+        call gives the same trials with the same ids, and a larger `per_unit` gives the same first ones.
+
+        Args:
+            ladder: The ladder or its name.
+            rung: The rung's name.
+            seed: The model's seed.
+            control: `trained`, or the name of a twin.
+            settings: The fields of `TrialSettings`: `layer`, `units`, `band`, `per_unit`, `matched`.
+
+        Raises:
+            ThalwegError: the run has no such model, layer or unit, or a number is out of range.
+        """
+        name = self._check_model(ladder, rung, seed, control)
+        checked = trial_settings(settings)
+        model = self._recorded(name, rung, seed, control)
+        check_settings(model, checked)
+        return list(trials_of(model, checked))
+
+    @property
+    def answers(self) -> pl.DataFrame:
+        """A row per answer to a single trial: trial, observer, version, ladder, rung, seed, control, layer, unit, band,
+        picked (0: the first query shown, 1: the second), correct, confidence (0 to 1), seconds, and the note of an
+        answer that failed. Read anew each time, for answers come in.
+        """
+        return answers.read_answers(self.path)
+
+    def answer(
+        self,
+        observer: TrialObserver,
+        *,
+        ladder: Names | Ladder = None,
+        rung: Names = None,
+        seed: int | Sequence[int] | None = None,
+        control: Names = None,
+        retry: bool = False,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> ChoiceScores:
+        """Let an observer answer trials one by one, store its answers in `answers.parquet`, and score them.
+
+        No stored answer is asked for again, so after an interruption the same call goes on where it stopped.
+
+        Args:
+            observer: The observer.
+            ladder: The ladder or several; by default all whose stimuli the observer sees.
+            rung: The rung or several; by default all.
+            seed: The seed of a model or several; by default all.
+            control: `trained`, a twin, or several; by default all.
+            retry: Ask again about the trials whose answers failed.
+            progress: Where it is said how far the work is, and how many answers failed.
+            settings: The fields of `TrialSettings`, as for `trials`; a model without such a layer is passed over.
+
+        Returns:
+            The proportion correct by unit, layer and model, of the answers to these trials.
+
+        Raises:
+            ThalwegError: there are no such trials or stimuli, or the observer failed ten times in a row.
+        """
+        checked = trial_settings(settings)
+        filters = {"ladder": ladder, "rung": rung, "seed": seed, "control": control}
+        return self._answer(observer, list(self._asked(observer, checked, filters)), retry, progress or Silent())
+
+    def _answer(self, observer: TrialObserver, asked: list[Trial], retry: bool, progress: Progress) -> ChoiceScores:
+        """Let an observer answer those of the trials that it has not answered yet, and score its answers to all."""
+        if not asked:
+            raise ThalwegError(f"there are no trials for observer {observer.name!r} among those that were asked for")
+        run = RunDirectory(self.path)
+        with run.locked():
+            run.remove_partials()
+            todo = answers.unanswered(asked, answers.put_together(run), observer, retry=retry)
+            asking = answers.Asking(run, observer)
+            try:
+                with progress.stage("answers", len(todo)) as advance:
+                    answers.answer_all(asking, todo, advance)
+            finally:
+                table = answers.put_together(run)
+        if asking.failed:
+            progress.say(
+                f"{asking.failed} of {len(todo)} answers of observer {observer.name!r} failed; the first one: "
+                f"{asking.first_problem}"
+            )
+        own = table.filter(observer=observer.name, version=observer.version)
+        return score_choices(own.filter(pl.col("trial").is_in({trial.id for trial in asked})))
+
+    def _asked(self, observer: TrialObserver, settings: TrialSettings, filters: Mapping[str, Any]) -> Iterator[Trial]:
+        """The trials that an observer is asked, model by model; the stimuli are made first."""
+        models = self.models.sort("order", maintain_order=True).select(*MODEL)
+        seen = [name for name, about in self.record["ladders"].items() if observer.modality in ("", about["modality"])]
+        models = models.filter(pl.col("ladder").is_in(seen))
+        if models.is_empty():
+            raise ThalwegError(
+                f"observer {observer.name!r} sees {observer.modality!r}, and no ladder of the run has any"
+            )
+        for column, wanted in filters.items():
+            names: list[Any] = [wanted] if isinstance(wanted, str | int | Ladder) else list(wanted or ())
+            names = [self._check_ladder(name) if column == "ladder" else name for name in names]
+            for name in names:
+                if name not in models[column].to_list():
+                    raise unknown(f"{column} that is asked about", str(name), map(str, models[column].unique()))
+            models = models.filter(pl.col(column).is_in(names)) if names else models
+        for name in models["ladder"].unique(maintain_order=True):
+            self.stimuli(name)
+        for model in models.iter_rows():
+            yield from trials_of(self._recorded(*model), settings)
+
+    def _check_ladder(self, ladder: str | Ladder) -> str:
+        """The name of a ladder of the run; the ladder itself, if it is given, is kept.
+
+        Raises:
+            ThalwegError: the run has no such ladder.
+        """
+        name = ladder.name if isinstance(ladder, Ladder) else ladder
+        if name not in self.record["ladders"]:
+            raise unknown("ladder of this run", name, self.record["ladders"])
+        if isinstance(ladder, Ladder):
+            self.given[name] = ladder
+        return name
+
+    def _check_model(self, ladder: str | Ladder, rung: str, seed: int, control: str) -> str:
+        """The name of the ladder of a model of the run.
+
+        Raises:
+            ThalwegError: the run has no such model.
+        """
+        name = self._check_ladder(ladder)
+        models = self.models.filter(ladder=name)
+        for column, value in (("rung", rung), ("seed", seed), ("control", control)):
+            if value not in models[column].to_list():
+                raise unknown(f"{column} of {name!r}", str(value), map(str, models[column].unique()))
+            models = models.filter(pl.col(column) == value)
+        return name
+
+    def _recorded(self, ladder: str, rung: str, seed: int, control: str) -> RecordedModel:
+        """One model or twin of the run, with all that its trials are derived from."""
+        trained = whole.read_json(self.path / f"steps/train-{model_file(ladder, rung, seed)}.json")
+        return RecordedModel(
+            ladder,
+            rung,
+            seed,
+            control,
+            data_hash=self.record["ladders"][ladder]["data_hash"],
+            made_from=trained["inputs"],
+            run_seed=self.record["settings"]["seed"],
+            file=self.path / recordings_file(ladder, rung, seed, control),
+            load=partial(self.stimuli, ladder),
+        )
+
 
 def _is(about: dict[str, Any], name: str, kind: type) -> bool:
     return isinstance(about.get(name), kind)
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, *given: Ladder) -> Run:
     """The run in a directory.
+
+    Args:
+        path: The run directory.
+        given: Ladders of the run that do not ship, for reading their stimuli.
 
     Raises:
         ThalwegError: there is none, or it was made in another format.
@@ -165,4 +411,4 @@ def open_run(path: str | Path) -> Run:
             "survey that is at work, or give its command again"
         )
     directory.read_record(run / "run.json")
-    return Run(Path(path))
+    return Run(Path(path), {ladder.name: ladder for ladder in given})

@@ -1,0 +1,61 @@
+"""The recordings of a finished run: where they lie, and how they are read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from thalweg.files import whole
+from thalweg.files.names import file_name
+from thalweg.recording.result import Recording, from_tensors
+
+
+class RecordedHalves(NamedTuple):
+    """What was recorded of a layer's units over the reference half of the pool, and over the query half."""
+
+    reference: Recording
+    query: Recording
+
+
+@dataclass(frozen=True, eq=False)
+class ModelRecordings:
+    """All recordings of one model or twin, by layer, the first layer first."""
+
+    layers: Mapping[str, RecordedHalves]
+    reductions: Mapping[str, str]  # by layer: how values over places became one
+    basis: str  # what the units are
+    basis_identity: str  # what they are made from, where they are not neurons
+
+
+def model_file(ladder: str, rung: str, seed: int) -> str:
+    """The name of a model's files."""
+    return file_name(f"{ladder}-{rung}-{seed}")
+
+
+def recordings_file(ladder: str, rung: str, seed: int, control: str) -> str:
+    """The file of a model's recordings, or of a twin's, in the run directory."""
+    return f"recordings/{model_file(ladder, rung, seed)}-{file_name(control)}.safetensors"
+
+
+def read_recordings(path: Path) -> ModelRecordings:
+    """The recordings of one model or twin, from their file.
+
+    Raises:
+        ThalwegError: the file is missing or damaged.
+    """
+    tensors: dict[tuple[str, str], dict[str, Tensor]] = {}
+    for key, tensor in whole.read_tensors(path).items():
+        layer, half, what = key.rsplit("/", 2)
+        tensors.setdefault((layer, half), {})[what] = tensor
+    try:
+        notes = json.loads(whole.read_tensor_notes(path)["units"])
+        layers = {
+            layer: RecordedHalves(*(from_tensors(tensors[layer, half]) for half in ("reference", "query")))
+            for layer in notes["layers"]
+        }
+        return ModelRecordings(layers, notes["layers"], notes["basis"], notes["basis_identity"])
+    except (KeyError, ValueError, TypeError) as damage:
+        raise whole.Damaged(path, f"it lacks {damage}: is it another file?") from damage
