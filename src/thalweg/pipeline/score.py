@@ -33,7 +33,7 @@ def _measure(model: Model) -> None:
     recordings, trained = (
         merge_shards(model, parts) if model.settings.n_shards > 1 else record_model(model, parts, metadata)
     )
-    rows = _score(recordings, model, parts, views, metadata)
+    rows = pl.concat([_score(group, model, parts, views, metadata) for group in _groups(recordings, model)])
     outputs = [write_recordings(layers, model, control) for control, layers in recordings.items()]
     outputs += [f"parts/{model.name}.parquet", f"parts/{model.name}-gallery.parquet"]
     whole.write_frame(model.run / outputs[-2], rows)
@@ -89,6 +89,15 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
             }
             frames.append(units.with_columns(pl.lit(value).alias(name) for name, value in constants.items()))
     return pl.concat(frames)
+
+
+def _groups(recordings: Mapping[str, Layers], model: Model) -> list[Mapping[str, Layers]]:
+    """The recordings that are scored together: derived twins by themselves, for the last digits of some measures vary
+    with the units beside them, and a twin more must not change the others' rows.
+    """
+    derived = {control: layers for control, layers in recordings.items() if control in model.derived}
+    others = {control: layers for control, layers in recordings.items() if control not in model.derived}
+    return [group for group in (others, derived) if group]
 
 
 def _score(
