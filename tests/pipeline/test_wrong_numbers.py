@@ -7,6 +7,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import cloudpickle
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 import thalweg
 from support.tiny import blobs, corners, network
 from thalweg import Classifier, Images, Ladder, Layer, Observer, Rung, Splits, ThalwegError
+from thalweg.measures.base import MEASURES, Measure
 from thalweg.models import untrained as twins
 from thalweg.models.records import DerivedTwin
 from thalweg.observers.base import OBSERVERS, extract_features
 from thalweg.observers.embedding import indicators
+from thalweg.pipeline import score
 from thalweg.pipeline.embed import embed_pool
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.prepare import tasks_at_once
@@ -312,3 +315,21 @@ def test_seeds_of_any_size_work_or_are_refused():
     assert record(
         network(4), [again], blobs(9, seed=0), torch.arange(9), RecordingSettings(k=2, sample=4, seed=LARGEST)
     )
+
+
+def test_a_worker_has_the_measures_of_the_process_that_sends_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The user's own are registered in the user's process alone; without them a worker would leave their rows out."""
+    kept = dict(MEASURES)
+    with monkeypatch.context() as patch:
+        own = Measure(lambda activations: None, 1, "share", (0, 1), None, "more", "this test")
+        patch.setitem(MEASURES, "own", own)
+        sent = cloudpickle.dumps(replace(model_of(), run=RunDirectory(tmp_path), measures=tuple(MEASURES.values())))
+    assert set(MEASURES) == set(kept)
+
+    def stop(*_: object) -> None:
+        raise ThalwegError(f"known: {len(MEASURES)}")
+
+    monkeypatch.setattr(score, "views_of_pool", stop)
+    assert score.measure_models([cloudpickle.loads(sent)]) == f"known: {len(kept) + 1}"
+    MEASURES.clear()
+    MEASURES.update(kept)

@@ -24,7 +24,7 @@ from thalweg.factors.base import Factor
 from thalweg.files import whole
 from thalweg.files.identity import digest, identity, is_packaged
 from thalweg.files.names import file_name
-from thalweg.measures.base import MEASURES
+from thalweg.measures.base import MEASURES, Measure
 from thalweg.models import untrained as twins
 from thalweg.models.loading import built, loaded, weights_of
 from thalweg.models.records import DerivedTwin, Evaluation, Ladder, Rung, Subject, Trainer
@@ -82,6 +82,7 @@ class Model:
     notes: tuple[str, ...] = ()  # warnings on its ladder's models, from before the long work
     normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
     code: str = ""  # what it is made by, taken before any of it runs and may change its own state
+    measures: tuple[Measure, ...] = field(default_factory=lambda: tuple(MEASURES.values()))  # the user's own too
 
     @property
     def name(self) -> str:
@@ -253,7 +254,7 @@ class Model:
             for observer in self.observers
         ]
         features = sorted(file.name for file in self.features.values())
-        measures = [(measure.name, measure.version) for measure in MEASURES.values()]
+        measures = [(measure.name, measure.version) for measure in self.measures]
         settings = self.settings.affecting()
         kept = [settings[name] for name in ("k", "sample", "seed", "resamples", "precision")] + [self.batch_size]
         kept += [self.settings.n_shards] if self.settings.n_shards > 1 else []

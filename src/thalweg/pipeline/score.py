@@ -9,6 +9,7 @@ import torch
 
 from thalweg.compute.devices import PRECISIONS, placed
 from thalweg.files import whole
+from thalweg.measures.base import register_only
 from thalweg.measures.headlines import HEADLINES
 from thalweg.models.hooks import capture_activations
 from thalweg.pipeline.gallery import gallery
@@ -27,6 +28,7 @@ def measure_models(models: Sequence[Model]) -> str:
 
 
 def _measure(model: Model) -> None:
+    register_only(model.measures)  # a worker does not know the user's own
     pool = model.splits.pool
     parts = Halves(*halves(pool, seed=model.settings.seed))
     views, metadata = views_of_pool(model, pool)
