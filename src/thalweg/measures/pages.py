@@ -6,11 +6,14 @@ python -m thalweg.measures.pages docs/measures
 import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from thalweg.measures.base import MEASURES, Measure
+
+WIDTH = 120
 
 
 def page(measure: Measure) -> str:
@@ -36,13 +39,18 @@ def page_of(function: Callable[..., Any], declaration: Mapping[str, object]) -> 
 
 
 def _flow(text: str) -> str:
-    """A paragraph on one line each, lists kept."""
-    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+    """Paragraphs, wrapped."""
+    return "\n\n".join(wrap(" ".join(part.split())) for part in text.split("\n\n"))
+
+
+def wrap(text: str, indent: str = "") -> str:
+    """A paragraph in lines of at most 120 characters, those after the first one indented."""
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def first_sentence(function: Callable[..., Any]) -> str:
     """The first paragraph of a function's docstring, on one line."""
-    return _flow(inspect.cleandoc(function.__doc__ or "").split("\n\n")[0])
+    return " ".join(inspect.cleandoc(function.__doc__ or "").split("\n\n")[0].split())
 
 
 def _table(rows: Mapping[str, object]) -> str:
@@ -69,7 +77,7 @@ def write(folder: Path) -> None:
     index = ["# Measures", "", "Made from the code by `python -m thalweg.measures.pages docs/measures`.", ""]
     for measure in MEASURES.values():
         (folder / f"{measure.name}.md").write_text(page(measure), encoding="utf-8")
-        index.append(f"- [{measure.name}]({measure.name}.md): {first_sentence(measure.function)}")
+        index.append(wrap(f"- [{measure.name}]({measure.name}.md): {first_sentence(measure.function)}", "  "))
     index += [
         "",
         "[How the observers of text fare on planted units](text-observers.md), by `benchmarks.text_observers`.",
