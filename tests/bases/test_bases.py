@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import thalweg
+from support.examples import run_example
 from support.planted import of_own
 from support.tiny import blobs, convnet, features_of_corners, network
 from thalweg import Layer, Splits, ThalwegError, bases, survey
@@ -846,6 +848,16 @@ def test_what_cannot_be_trained_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "sae_lens", None)
     with pytest.raises(ThalwegError, match=r"pip install 'thalweg\[dictionary\]'"):
         train(Recipe(4, 1))
+
+
+def test_the_example_of_train_dictionary_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With the names that the tutorial on models defines."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 32), nn.ReLU(), nn.Linear(32, 4))
+    defined = ModuleType("model")
+    defined.subject, defined.images = Subject("corners", lambda: model), blobs(200, seed=0)
+    monkeypatch.setitem(sys.modules, "model", defined)
+    monkeypatch.chdir(tmp_path)
+    run_example(thalweg.train_dictionary)
 
 
 def test_where_no_dictionary_can_be_written_is_said_before_any_work(tmp_path: Path):

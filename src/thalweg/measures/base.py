@@ -41,8 +41,14 @@ DECIDED = "decided by low-level statistics"
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """A number for each unit with its 95 % interval, how many queries it rests on, and why it is missing where it
-    is.
+    """A number for each unit, with its 95 % interval and what it rests on.
+
+    Attributes:
+        value: (unit), in the unit and range that the measure declares; NaN where it is missing.
+        low: (unit), the lower end of the interval.
+        high: (unit), the upper end.
+        n: (unit), how many queries or stimuli the value rests on.
+        note: Why a value is missing, where one is.
     """
 
     value: Float[Tensor, " unit"]
@@ -84,7 +90,18 @@ MEASURES: dict[str, Measure] = {}
 
 
 def measure(**declaration: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Declare a function as a measure and list it; the function itself is returned unchanged."""
+    """Declare a function as a measure of its name and list it; the function itself is returned unchanged.
+
+    The function asks for its inputs by naming its parameters, and returns a `Score` or a mapping of scores by (band,
+    capacity). The tutorial "A measure of your own" lists the inputs.
+
+    Args:
+        **declaration: `version` (raised when values change), `unit`, `range` (least and greatest value), `chance` (or
+            None), `higher_is`, `cite`, and `essential` if control observers and exchanged halves are asked too.
+
+    Raises:
+        ValueError: Another measure has this name.
+    """
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         if function.__name__ in MEASURES:

@@ -83,7 +83,8 @@ def ablate(
         by: `zero` puts zeros; `mean` the mean of `values`; `resample` rows of `values` drawn with replacement, one for
             each place of each stimulus, so that every unit keeps its distribution.
         values: what the layer does on reference stimuli, as `values_of` returns it.
-        units, directions: as for `replace`; `values` are projected on the directions.
+        units: Indices of neurons, as for `replace`.
+        directions: As for `replace`; `values` are projected on them.
         seed: of the rows that are drawn.
 
     Raises:

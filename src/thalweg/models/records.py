@@ -61,12 +61,22 @@ def _check_calls(owner: str, fields: Mapping[str, object]) -> None:
 class Layer:
     """A named place in a model whose output holds units, and how that output becomes one value a unit.
 
-    `name` is the module's, as `model.named_modules()` spells it; its output (with ":in" after the name, its input) is
-    taken before the nonlinearity and holds units on the axis `unit_axis`. The other axes but the first are places
-    (pixels, tokens): `reduction` takes their maximum, their mean or the last, and leaves out the first `skip` of them.
-    `unit_ids` names the units to measure; if it is empty, at most `max_units` are drawn by the seed, and 0 means all.
-    `nonlinearity` is what the model applies next; only a basis that mixes units uses it, for it mixes what the model
-    passes on.
+    Attributes:
+        name: The module's name, as `model.named_modules()` spells it. Its output is measured, before the nonlinearity;
+            with ":in" after the name, its input.
+        reduction: How values at many places (pixels, tokens) become one: their `max`, their `mean` or the `last`.
+        nonlinearity: What the model applies next. The rotated twin and bases that mix units apply it first, since they
+            mix what the model passes on.
+        unit_axis: The axis of the output that holds units. The first axis holds stimuli, all others hold places.
+        skip: How many places at the beginning are left out.
+        max_units: At most so many units are measured, drawn by the seed; 0 means all.
+        unit_ids: The units to measure, by their index; empty means all, or `max_units` of them.
+
+    Example:
+        >>> import torch, thalweg
+        >>> layer = thalweg.Layer("features.3", reduction="mean", nonlinearity=torch.relu)
+        >>> layer.unit_axis
+        1
     """
 
     name: str
@@ -104,13 +114,30 @@ class Basis(Protocol):
 
 @dataclass(frozen=True)
 class Rung:
-    """One model configuration of a kind: how to build it untrained, its layers, and its own way of training if it has
-    one.
+    """One model configuration: how to build it untrained, and where its units are.
 
-    `kind` groups rungs whose units are alike ("fully connected", "convolutional"): the verdict is given within each
-    kind too. `quick` rungs are the ones a quick survey takes. `checkpoint` says when the weights are taken where all
-    rungs are stages of one training run. A rung with a `subject` is not trained: it is loaded. `basis` is what the
-    units of its layers are: their neurons, unless it says otherwise.
+    Attributes:
+        name: A name of its own within the ladder.
+        kind: Groups rungs whose units are alike, as "fully connected" or "convolutional"; the verdict is given within
+            each kind too.
+        build: Returns the untrained model. It is called after a seed is set, so that its weights can be had again.
+        layers: Where its units are.
+        quick: Whether a quick survey takes it.
+        train: Its own way of training; by default that of the ladder.
+        checkpoint: When its weights are taken, where all rungs are checkpoints of one training run.
+        subject: The published model that it is, if it is one: it is loaded and not trained.
+        basis: What its units are; by default the layers' neurons.
+
+    Raises:
+        ThalwegError: A field holds something else than it should.
+
+    Example:
+        >>> import torch, thalweg
+        >>> from torch import nn
+        >>> build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+        >>> rung = thalweg.Rung("mlp-8", "fully connected", build, (thalweg.Layer("1", nonlinearity=torch.relu),))
+        >>> rung.layers[0].name
+        '1'
     """
 
     name: str
@@ -133,14 +160,32 @@ class Rung:
 class Subject:
     """A model that exists already: how it is loaded, where its units are, and how it is given a stimulus.
 
-    `load` returns it with its weights; `build` without, newly initialised, as its untrained twin; it has none without
-    `build`. `weights` says which weights these are, with a hash (or is a function that does):
-    when it changes, the model is measured again. Where no
-    `layers` are named, they are found by running the model. `view` is the preprocessing that a vision model was
-    published with: from a picture to what the model is given. `tokenizer` returns the `tokenizers.Tokenizer` that a
-    language model reads text by. `check` raises an error for stimuli that do not fit the model, before any work with
-    them. `family` is FAMILY/MEMBER, as an observer's is: no model is observed by its own weights, and where a relative
-    observes it the tables say so. `notes` are lines to be said of how its weights were read.
+    Attributes:
+        name: What tables and report call it.
+        load: Returns the model with its weights.
+        layers: Where its units are; without any, they are found by running the model.
+        build: Returns the model newly initialised, as its untrained twin; without `build` there is none.
+        kind: Groups models whose units are alike.
+        modality: What it takes: `image`, `text` or `pair`.
+        weights: Says which weights these are, best with a hash, or is a function that does. When it changes, the model
+            is measured again.
+        view: The preprocessing of a vision model, from a PIL picture to a tensor (channel, height, width). Without it
+            the model is given pixels from 0 to 1.
+        tokenizer: Returns the `tokenizers.Tokenizer` that a language model reads text with.
+        check: Raises an error for stimuli that do not fit the model, before any work with them.
+        family: FAMILY/MEMBER of its weights. An observer that sees with the same weights is refused; one of the same
+            family is named in the tables.
+        notes: Lines about how its weights were read, for the screen and `run.json`.
+
+    Raises:
+        ThalwegError: A field holds something else than it should.
+
+    Example:
+        >>> import thalweg
+        >>> from torch import nn
+        >>> subject = thalweg.Subject("linear", load=lambda: nn.Linear(2, 3), weights="random")
+        >>> subject.rung().kind
+        'published'
     """
 
     name: str
@@ -197,24 +242,44 @@ class DerivedTwin:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Rungs of one task, with the stimuli and the training they share.
+    """Rungs of one task, with the stimuli and the training that they share.
 
-    `splits(source, seed)` returns the stimuli, from the user's files where `source.path` names any. `train(model,
-    splits, seed)` trains the model in place and returns what the tables should say of it (`epochs`, `stopped`,
-    `train_examples`, losses); loading weights into it is fine. Where the rungs are checkpoints of one run,
-    `checkpoint_trainer(model, splits, seed, checkpoints)` trains it and yields the same at each checkpoint. `twins` are
-    control networks by name: other ways of training (`memorising`), or what is made of the trained model
-    (`DerivedTwin`). `controls` names the twins among those that thalweg brings that are measured by default.
-    `evaluate(model, stimuli, device=...)` returns `loss` (nats), `bits` above what the labels' frequencies alone say,
-    `share` (bits as a share of all there are to be gained) and `accuracy`; by default it is that of a classifier; where
-    it is an `Evaluation`, the work on a published model is shared out. `strength` says in words what a bit is here.
-    `observer` names the headline's observer where it is not the default of the modality. `call` is the command line
-    that measures the same again, where that is not `survey` and the ladder's name. `seeds` models of each rung are
-    trained unless the user says otherwise. `require(rungs)` raises one error for all that is missing of what these
-    rungs are loaded from. `one_run` says of published models that they are checkpoints of one run, as those of a
-    `checkpoint_trainer` are. `notes` are said before the long work, and kept in run.json: a line each on what a reader
-    of the scores should know of these models. `stimuli_from` says what the stimuli are made from again, where that is
-    not the ladder's name (of `measure` alone).
+    Attributes:
+        name: What tables and report call it.
+        rungs: The model configurations. A verdict needs four of distinct strength, and six or more to be clear.
+        splits: `splits(source, seed)` returns the stimuli; `source.path` is the user's file or folder, or None.
+        train: `train(model, splits, seed)` trains the model in place, or loads weights into it, and returns a dict for
+            the table of models: `epochs`, `stopped`, `train_examples`, losses in nats.
+        description: One line about the task.
+        modality: What its stimuli are: `image`, `text` or `pair`.
+        checkpoint_trainer: `checkpoint_trainer(model, splits, seed, checkpoints)`, where the rungs are checkpoints of
+            one training run: it trains the model and yields such a dict at each checkpoint.
+        twins: Control networks by name: other ways of training (`memorising`), or what is made of the trained model
+            (`DerivedTwin`).
+        controls: Which of the twins that thalweg brings along are measured by default.
+        evaluate: `evaluate(model, stimuli, device=...)` returns the strength: `loss` (nats), `bits` above guessing by
+            the labels' frequencies, `share` (of the bits that can be gained, up to 1) and `accuracy` (0 to 1). By
+            default that of a classifier. The work on a published model is shared out if it is an `Evaluation`.
+        strength: What a bit is here, in words.
+        observer: The observer of its headlines, where it is not the default of the modality.
+        call: The command line that measures the same again, where that is not `survey` and the ladder's name.
+        seeds: How many models of each rung are trained, unless the user says otherwise.
+        require: `require(rungs)` raises one error that names every file that these rungs lack.
+        one_run: Whether published models are checkpoints of one run.
+        notes: Lines that are shown before the long work and kept in `run.json`.
+        stimuli_from: What the stimuli are made from again, where that is not the ladder's name (of `measure` only).
+
+    Raises:
+        ThalwegError: A field holds something else than it should.
+
+    Example:
+        The tutorial "A ladder of your own" builds a whole one.
+
+        >>> from ladder import ladder
+        >>> [rung.name for rung in ladder.rungs]
+        ['softmax', 'mlp-2', 'mlp-4', 'mlp-16', 'mlp-64']
+        >>> ladder.independent
+        True
     """
 
     name: str
@@ -244,5 +309,5 @@ class Ladder:
 
     @property
     def independent(self) -> bool:
-        """Whether each of its models had a training of its own."""
+        """Whether each of its models was trained in a run of its own."""
         return self.checkpoint_trainer is None and not self.one_run

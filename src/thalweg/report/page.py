@@ -57,13 +57,25 @@ def render(run: Run) -> str:
 
 
 def write_report(run: Run, path: str | Path | None = None, *, workers: int | None = None) -> Path:
-    """Write the report to a file, by default `report.html` of the run directory, and its charts as SVG and PNG files
-    into `figures/` beside it; return the path.
+    """Write the report of a finished run: one HTML page that needs no network, and its charts as SVG and PNG files.
 
-    A figure that cannot be drawn costs nothing but itself: the page says which, and why.
+    Where a figure cannot be drawn, the page says which and why, and all else is there.
+
+    Args:
+        run: The run.
+        path: The file; by default `report.html` in the run directory. The charts go into `figures/` beside it.
+        workers: Processes that draw the charts; by default 1 for few charts, else as many as cores.
+
+    Returns:
+        The path of the page.
 
     Raises:
-        ThalwegError: a file of the run is missing or damaged, or the place cannot be written.
+        ThalwegError: A file of the run is missing or damaged, or the place cannot be written.
+
+    Example:
+        >>> import thalweg
+        >>> thalweg.write_report(thalweg.open_run("runs/mnist"), workers=1).name
+        'report.html'
     """
     path = Path(path) if path else run.path / "report.html"
     if path.is_dir():

@@ -55,9 +55,19 @@ Names = str | Sequence[str] | None
 
 @dataclass(frozen=True)
 class Run:
-    """The run in a directory; every table is read when it is first asked for.
+    """A finished run. Every table is read when it is first asked for.
 
-    `given` are ladders that do not ship, by name: their stimuli are made by their own functions.
+    The page on the run directory lists the columns of each table.
+
+    Attributes:
+        path: The run directory.
+        given: Ladders that do not ship, by name: their stimuli are made by their own functions.
+
+    Example:
+        >>> import thalweg
+        >>> run = thalweg.open_run("runs/small-digits")
+        >>> run.models.filter(control="trained")["rung"].to_list()
+        ['softmax', 'mlp-4', 'mlp-64']
     """
 
     path: Path
@@ -392,14 +402,22 @@ def _is(about: dict[str, Any], name: str, kind: type) -> bool:
 
 
 def open_run(path: str | Path, *given: Ladder) -> Run:
-    """The run in a directory.
+    """Open the finished run in a directory.
 
     Args:
-        path: The run directory.
-        given: Ladders of the run that do not ship, for reading their stimuli.
+        path: The run directory, as `runs/mnist`.
+        *given: Ladders of the run that do not ship, for reading their stimuli.
+
+    Returns:
+        The run, with its tables and verdicts.
 
     Raises:
-        ThalwegError: there is none, or it was made in another format.
+        ThalwegError: There is no run, it is not finished, or it has another format.
+
+    Example:
+        >>> import thalweg
+        >>> thalweg.open_run("runs/small-digits").record["ladders"]["small-digits"]["modality"]
+        'image'
     """
     run = RunDirectory(Path(path))
     if not ((run / "run.json").exists() or (run / "settings.json").exists()):

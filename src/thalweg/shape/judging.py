@@ -116,8 +116,8 @@ def judge(
     Fewer than 4 distinct strengths, or scores without any scatter, give `cannot tell` with the reason.
 
     Raises:
-        ThalwegError: columns of different lengths, an infinity, a number too large or too small to calculate with, a
-        negative standard error, or a setting out of its range.
+        ThalwegError: Columns of different lengths, an infinity, a number too large or too small to calculate with, a
+            negative standard error, or a setting out of its range.
 
     Source: the rule is `verdict.decide`; the tests are in `order_tests`, `families` and `published_tests`.
     """

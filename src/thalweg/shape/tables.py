@@ -197,8 +197,8 @@ def judge_table(
     'valley'
 
     Raises:
-        ThalwegError: a column does not exist, exists twice, holds something that is no number, or serves two purposes,
-        or `judge` cannot use what it holds.
+        ThalwegError: A column does not exist, exists twice, holds something that is no number, or serves two purposes,
+            or `judge` cannot use what it holds.
     """
     table = frame if isinstance(frame, ModelTable) else table_of_frame(frame)
     progress = progress or Silent()

@@ -72,10 +72,21 @@ class Stimuli(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a user's stimuli lie, instead of those that a ladder carries.
+    """Where a user's stimuli lie, in place of those that a ladder brings along.
 
-    `text` and `document` name the columns of a table that hold the text and what it belongs to, `image` and `label`
-    those that hold the pictures and their classes. With `skip_bad`, pictures that do not decode are left out.
+    Attributes:
+        path: A file or folder; None means the ladder's own.
+        text: The column of a table that holds the text.
+        document: The column that says which document a text belongs to.
+        image: The column that holds the pictures.
+        label: The column that holds the classes.
+        skip_bad: Whether pictures that do not decode are left out.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import thalweg
+        >>> thalweg.Source(Path("photographs"), label="species").label
+        'species'
     """
 
     path: Path | None = None
@@ -88,7 +99,19 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """The stimuli of a ladder: for training, for deciding when to stop, and the held-out pool that is measured on."""
+    """The stimuli of a ladder in three disjoint parts.
+
+    Attributes:
+        train: Those that models are trained on.
+        validation: Those that decide when training stops.
+        pool: The held-out ones that strength and units are measured on: 120 at least.
+
+    Example:
+        >>> from ladder import splits
+        >>> parts = splits(None, seed=0)
+        >>> len(parts.train), len(parts.validation), len(parts.pool)
+        (600, 200, 997)
+    """
 
     train: Stimuli
     validation: Stimuli

@@ -14,9 +14,22 @@ from thalweg.stimuli.showing import Shown, View, prepared
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images with their labels, all of one size, one byte a channel.
+    """Images with their labels, all of one size.
 
-    With a `view`, a model is given what that makes of each picture; without, the pixels as they are.
+    Attributes:
+        pixels: (stimulus, channel, height, width), one byte a channel, from 0 to 255; 1 or 3 channels.
+        labels: (stimulus), each image's class as an index into `label_names`.
+        label_names: The names of the classes.
+        view: From a PIL picture to what a model is given. Without it, that is the pixels divided by 255.
+        modality: `image`.
+        notes: Lines about what the reader took, and what it passed over and why.
+
+    Example:
+        >>> import torch, thalweg
+        >>> pixels = torch.zeros(200, 1, 8, 8, dtype=torch.uint8)
+        >>> images = thalweg.Images(pixels, torch.arange(200) % 2, ("even", "odd"))
+        >>> len(images), images.batch(slice(0, 3)).shape
+        (200, torch.Size([3, 1, 8, 8]))
     """
 
     pixels: UInt8[Tensor, "stimulus channel height width"]

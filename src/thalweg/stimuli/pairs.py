@@ -11,7 +11,18 @@ from thalweg.stimuli.showing import Shown
 
 @dataclass(frozen=True, eq=False)
 class NumberPairs:
-    """Pairs (a, b) of numbers from 0 to p - 1; the label is (a + b) mod p."""
+    """Pairs (a, b) of numbers from 0 to p - 1; the label is (a + b) mod p.
+
+    Attributes:
+        numbers: (stimulus, 2).
+        p: The number that sums are taken modulo.
+        modality: `pair`.
+
+    Example:
+        >>> import torch, thalweg
+        >>> thalweg.NumberPairs(torch.tensor([[3, 4], [6, 6]]), p=7).labels.tolist()
+        [0, 5]
+    """
 
     numbers: Int[Tensor, "stimulus 2"]
     p: int

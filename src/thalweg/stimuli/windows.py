@@ -50,10 +50,27 @@ class Vocabulary:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Windows of text, none overlapping another, with the token that follows each (or NO_TARGET).
+    """Windows of text of one length. None overlaps another.
 
-    A window's label is the kind of document it comes from; `tags` are further named properties (the part of speech of
-    its last word), by name.
+    Attributes:
+        tokens: (stimulus, token), indices into the vocabulary.
+        following: (stimulus), the token that follows each window, or -100 where none is known.
+        documents: (stimulus), the document that each window comes from. No document feeds both halves of the pool.
+        labels: (stimulus), the kind of that document, as an index into `label_names`.
+        label_names: The names of the kinds.
+        vocabulary: The tokens' bytes, how often each occurs in the training documents, and these documents' topics.
+        tags: Further properties by name, as the part of speech of the last word: codes (stimulus), and their names.
+        modality: `text`.
+        notes: Lines about what the reader took, and what it passed over and why.
+
+    Example:
+        >>> import torch, thalweg
+        >>> from thalweg.stimuli.windows import Vocabulary
+        >>> words = Vocabulary((b"a ", b"b "), torch.tensor([3, 5]), torch.ones(1, 2))
+        >>> one = torch.zeros(1, dtype=torch.long)
+        >>> windows = thalweg.Windows(torch.tensor([[0, 1, 1]]), one, one, one, ("letters",), words)
+        >>> windows.texts()
+        ['a b b ']
     """
 
     tokens: Int[Tensor, "stimulus token"]

@@ -20,11 +20,24 @@ IMPROVEMENT = 1e-4  # nats: less than this is no improvement
 
 @dataclass(frozen=True)
 class Classifier:
-    """How to train: Adam on cross-entropy until the validation loss has not improved for `patience` epochs; the best
-    weights are kept.
+    """Training of a classifier: Adam on cross-entropy, until the validation loss stops improving.
 
-    `shift` moves every training batch by up to that many pixels each way (zeros come in), the one augmentation there
-    is.
+    The weights of the epoch with the lowest validation loss are kept.
+
+    Attributes:
+        learning_rate: Of Adam.
+        batch_size: Stimuli in a training step.
+        patience: Training stops after so many epochs without a validation loss that is lower by 0.0001 nats.
+        most_epochs: Training stops after so many epochs in any case.
+        shift: Every training batch is moved by up to so many pixels along each axis; zeros come in.
+
+    Example:
+        >>> import torch, thalweg
+        >>> from ladder import ladder, splits
+        >>> model = ladder.rungs[0].build()
+        >>> summary = thalweg.Classifier(learning_rate=0.01, most_epochs=2)(model, splits(None, 0), seed=0)
+        >>> summary["epochs"], summary["train_examples"]
+        (2, 1200)
     """
 
     learning_rate: float = 1e-3
@@ -34,10 +47,19 @@ class Classifier:
     shift: int = 0
 
     def __call__(self, model: nn.Module, splits: Splits, seed: int) -> dict[str, float | int | str]:
-        """Train the model in place and say how it ended.
+        """Train the model in place.
+
+        Args:
+            model: Returns logits (batch, class).
+            splits: Trains on `splits.train`, stops by `splits.validation`.
+            seed: Of the order of the stimuli, of shifts and of dropout.
+
+        Returns:
+            How training ended, for the table of models: `epochs`, `stopped` (why), `train_examples` (stimuli seen,
+                repetitions counted), and the losses in nats.
 
         Raises:
-            ThalwegError: the loss became NaN or infinite.
+            ThalwegError: The loss became NaN or infinite.
         """
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout
