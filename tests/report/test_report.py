@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from support.browser import QUIET, chromium
 from support.worlds import HOSTILE, KINDS, LOST, NAN, OWN, QUOTED, World
 from thalweg import open_run
 from thalweg.files.whole import write_frame, write_json
@@ -21,11 +22,6 @@ from thalweg.report.page import render, write_report
 from thalweg.runs.run import Run
 
 VALUES = ("score", "difference", "share", "coverage", "reliability")  # what a chart may show
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 
 
 @pytest.fixture(scope="module")
@@ -303,13 +299,10 @@ def test_each_kind_keeps_its_shape(html: str) -> None:
 def browser():
     from playwright.sync_api import sync_playwright
 
-    found = next((path for name in CHROMIUMS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.fail(f"no browser: install Chromium (apt-get install chromium) as one of {', '.join(CHROMIUMS)}")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=QUIET.split())
-        yield chromium
-        chromium.close()
+        started = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,24 @@
+"""The Chromium that tests open pages with."""
+
+import shutil
+
+import pytest
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def chromium() -> str:
+    """The path of Chromium; the test fails where there is none."""
+    found = next((path for name in CHROMIUMS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail(f"no browser: install Chromium (apt-get install chromium) as one of {', '.join(CHROMIUMS)}")
+    return found
