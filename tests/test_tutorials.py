@@ -119,11 +119,11 @@ RUN_PAGE = PAGES.parent / "run-directory.md"
 
 def rows_of(heading: str) -> list[list[str]]:
     """The cells of the rows of the first table below a heading of the page on the run directory."""
-    text = RUN_PAGE.read_text().partition(f"\n{heading}\n")[2]
+    text = f"\n{RUN_PAGE.read_text()}".partition(f"\n{heading}\n")[2]
     table = re.search(r"(^\|.*\n)+", text, flags=re.M)
     assert table, heading
     lines = table.group().splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
 def names_in(cell: str) -> list[str]:

@@ -1,8 +1,8 @@
 """Checks whether files that others wrote are whole, without the library that reads them.
 
-Libraries speak of a damaged file in their own terms and seldom name it. Here each format is looked at as far as its
-first bytes and its size go, which is enough for what happens to files in practice: a download that broke off, a page of
-a web site or a pointer of Git LFS in place of the file, an editor that saved in another encoding.
+Libraries describe a damaged file in their own terms and seldom name it. Here the first bytes and the size of a file are
+checked, which shows what happens to files in practice: a download that broke off, a page of a web site or a pointer of
+Git LFS in place of the file, an editor that saved in another encoding.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Parquet files as a user may give them: every way in which one can be damaged is one sentence that names it.
 
-polars reads them; what it cannot read it says by an error, or by a panic of its Rust code, which prints a trace of its
+polars reads them. A file that it cannot read gives an error, or a panic of its Rust code, which prints a trace of its
 own and is no ordinary exception. Both become an error of ours here, and the trace is kept from the screen.
 """
 

@@ -1,15 +1,15 @@
 """Published families of language models: GPT-2, Pythia, and one Pythia model through its training.
 
-Here the rungs were trained by others, all on the same text for as long as each other, and differ in size alone (GPT-2:
+Here the rungs were trained by others, all on the same text and for equally long. They differ only in size (GPT-2:
 Radford et al. 2019) or in how far the training was (Pythia: Biderman et al. 2023, whose checkpoints are published as
 revisions). Of Pythia's two families the deduplicated one is taken: no passage of its text was seen many times, so a
 unit that recognises a passage by heart is rarer. All models of a family read the same tokens, so all are measured on
 the same windows; strength is bits per byte gained over the unigram model.
 
 A ladder is made without its files, from what is known of the models: how many blocks each has, and how their modules
-are spelt. Files are looked for when the stimuli are asked for, before anything long is done, all at once: what is
-missing is one error. A number after the ladder's name leaves out what is larger (`gpt2:355`, `pythia:410`, in millions
-of parameters, by the models' names); for `pythia-training` it says which size it is whose training is followed.
+are spelt. All files are looked for when the stimuli are prepared, before the long work; one error names every file that
+is missing. A number after the ladder's name leaves out what is larger (`gpt2:355`, `pythia:410`, in millions of
+parameters, by the models' names); for `pythia-training` it says which size it is whose training is followed.
 """
 
 from collections.abc import Iterable, Sequence

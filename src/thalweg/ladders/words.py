@@ -1,13 +1,13 @@
 """Text, from how often each token occurs to a transformer of four blocks; and the course of one transformer's training.
 
-The quarrel over the sketch is about language too: tiny transformers are said to be easy to read where tiny convnets are
-not. The rungs are three kinds of model of the next token: bags of words, transformers with attention alone, and whole
+The discussion of the sketch is about language too: tiny transformers are said to be easy to read, tiny convnets hard.
+The rungs are three kinds of model of the next token: bags of words, transformers with attention alone, and whole
 transformers. Width, depth and the budget of training tokens are chosen together so that the rungs spread evenly over
 what can be gained on this text in minutes: with the same budget for all, most attention-only rungs would end within a
 few hundredths of a bit of the bigram model.
 
 A unit's value is its value at the window's last token, so that the window is exactly what the unit saw. Its maximum
-over tokens is an option; the first tokens are then left out, for peaks gather there, where a model knows the least.
+over tokens is an option; the first tokens are then left out, because maxima gather there, where a model knows least.
 """
 
 from collections.abc import Callable

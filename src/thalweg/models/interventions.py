@@ -47,7 +47,15 @@ def replace(
             squares); it becomes x + (change(c) - c) D, so what is orthogonal to all directions stays.
 
     Raises:
-        ThalwegError: no such layer, unit or neuron, or `change` returns another shape.
+        ThalwegError: No such layer, unit or neuron, or `change` returns another shape.
+
+    Example:
+        >>> import torch
+        >>> from thalweg.models import interventions
+        >>> model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.ReLU())
+        >>> with interventions.replace(model, "0", lambda values: -values, units=[1]):
+        ...     model(torch.tensor([[2.0, -3.0]]))
+        tensor([[2., 3.]])
     """
     layer = Layer(layer) if isinstance(layer, str) else layer
     if units is not None and directions is not None:
@@ -88,7 +96,15 @@ def ablate(
         seed: of the rows that are drawn.
 
     Raises:
-        ThalwegError: as `replace`; no such ablation, or `values` are missing.
+        ThalwegError: As `replace`; no such ablation, or `values` are missing.
+
+    Example:
+        >>> import torch
+        >>> from thalweg.models import interventions
+        >>> model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.ReLU())
+        >>> with interventions.ablate(model, "0", "mean", values=torch.tensor([[1.0, 2.0], [3.0, 4.0]])):
+        ...     model(torch.zeros(1, 2))
+        tensor([[2., 3.]])
     """
     if by not in ABLATIONS:
         raise unknown("ablation", by, ABLATIONS)
@@ -122,7 +138,15 @@ def patch(
         directions: as for `replace`.
 
     Raises:
-        ThalwegError: as `replace`, or the shapes do not fit.
+        ThalwegError: As `replace`, or the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from thalweg.models import interventions
+        >>> model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.ReLU())
+        >>> with interventions.patch(model, "0", torch.tensor([5.0, 6.0])):
+        ...     model(torch.zeros(1, 2))
+        tensor([[5., 6.]])
     """
     with replace(model, layer, lambda now: _expanded(values, now), units=units, directions=directions):
         yield
@@ -141,14 +165,38 @@ def add(
         scale: what the vector is multiplied by.
 
     Raises:
-        ThalwegError: as `replace`, or the shapes do not fit.
+        ThalwegError: As `replace`, or the shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from thalweg.models import interventions
+        >>> model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.ReLU())
+        >>> with interventions.add(model, "0", torch.tensor([1.0, 2.0]), scale=3.0):
+        ...     model(torch.zeros(1, 2))
+        tensor([[3., 6.]])
     """
     with replace(model, layer, lambda now: now + scale * _expanded(vector, now)):
         yield
 
 
 def values_of(model: nn.Module, layer: Layer | str, inputs: Tensor) -> Float[Tensor, "row neuron"]:
-    """What a layer does on some inputs: a row for each place of each, but for those that the layer skips."""
+    """The values of a layer on some inputs.
+
+    Args:
+        model: Any module.
+        layer: Where, as for `replace`.
+        inputs: What the model is given.
+
+    Returns:
+        A row (neuron) for each place of each input; places that the layer skips are left out.
+
+    Example:
+        >>> import torch
+        >>> from thalweg.models import interventions
+        >>> model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.ReLU())
+        >>> interventions.values_of(model, "0", torch.tensor([[2.0, -3.0]]))
+        tensor([[ 2., -3.]])
+    """
     layer = Layer(layer) if isinstance(layer, str) else layer
     with torch.inference_mode(), capture_activations(model, [layer]) as captured:
         model(inputs)

@@ -1,7 +1,7 @@
 """Loading a model that its user described: what `load` and `build` return is checked before anything is done with it.
 
-What cannot be measured whatever is done is refused here, in a sentence that says what to return instead. The notices of
-libraries about their own future (deprecations, experimental features) are kept off the screen meanwhile: none of them
+Anything that cannot be measured is refused here, in a sentence that says what to return instead. Meanwhile the notices
+of libraries about their own future (deprecations, experimental features) are kept off the screen, because none of them
 is about the model.
 """
 

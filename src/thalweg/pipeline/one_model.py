@@ -84,7 +84,8 @@ def measure(
 
         >>> import thalweg
         >>> from model import images, subject
-        >>> run = thalweg.measure(subject, images, observer="hog", workers=1, out="runs/digits")
+        >>> pool = images.take(slice(800, None))
+        >>> run = thalweg.measure(subject, pool, observer="hog", workers=1, out="runs/digits")
         >>> run.models["control"].to_list()
         ['trained', 'untrained', 'rotated']
     """

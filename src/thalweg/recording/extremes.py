@@ -72,7 +72,7 @@ class Extremes:
         self.units, self.k = units, k
         self.keys = torch.full((2 * units, k), EMPTY, device=device)  # the least first, the others in any order
         self.centre, self.scale = torch.zeros(units, device=device), torch.ones(units, device=device)
-        self.moved = False  # whether these are new; who has seen them says so
+        self.moved = False  # whether centre and scale have changed since the recorder took them
         self.many = rows * units // MANY  # newcomers of one batch that are too many to wait
         room = max(units * k, self.many)
         self.unit, self.order = (torch.zeros(room, dtype=torch.int64, device=device) for _ in range(2))

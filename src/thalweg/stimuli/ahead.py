@@ -1,13 +1,13 @@
 """What a model is given, decoded ahead of it in worker processes.
 
-Decoding a photograph takes a good part of what a small network takes to look at it, and nothing of it depends on the
-network. So while the network is busy with one batch, worker processes decode the next ones, in pieces that are put
-together in order: the bytes are the same for any number of workers. No more than a few pieces wait at a time, whatever
-the number of images.
+Decoding a photograph takes a good part of the time of a small network's pass, and does not depend on the network. So
+while the network is busy with one batch, worker processes decode the next ones, in pieces that are put together in
+order: the bytes are the same for any number of workers. No more than a few pieces wait at a time, whatever the number
+of images.
 
 The processes are loky's, which start afresh. A forked process would inherit locks of PyTorch's and polars' threads (the
 data loader of PyTorch forks, or starts processes that cannot be given a function defined on the spot). When one dies,
-what it was to decode is decoded here.
+this process decodes its share.
 """
 
 from collections import deque

@@ -1,8 +1,8 @@
 """One check of stimuli that come from a user's own code, before anything long is done with them.
 
-Whatever is missing, of another type, length or range than `Stimuli` says, or fails when it is asked for, is one
-sentence that names the set, the attribute, what was there and what was expected. The sets that are made here are what
-their readers make of files, so of these only what a user can put together wrongly is looked at.
+An attribute may be missing, fail, or differ in type, length or range from what `Stimuli` says. Each of these gives one
+sentence that names the set, the attribute, what was found and what was expected. The package's own sets come from its
+readers of files, so only what a user can put together wrongly is checked of them.
 """
 
 from typing import Any

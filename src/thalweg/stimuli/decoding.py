@@ -8,12 +8,12 @@ white and are refused.
 
 Of sixteen bits a colour the upper eight are kept. Grey pictures of sixteen bits often hold fewer (a camera's twelve)
 and would be all but black: so the set of them has one white, the largest number of as many bits as its brightest value
-needs (`Glance.peak`, `white_of`), and their brightness can be compared. Pillow gives colours of sixteen bits as eight;
-where these are dark, that can only be said.
+needs (`Glance.peak`, `white_of`), and their brightness can be compared. Pillow reduces colours of sixteen bits to
+eight; where these are dark, thalweg can only say so.
 
-Decoding is the price of every look at a picture, so the check before the long work does less: it reads the header, and
-then what shows a truncated or altered file: the checksums of a PNG, the end mark of a JPEG. Only where these are
-missing, for other formats, for sixteen bits, and where asked for, is the picture decoded at once.
+Decoding takes long, so the check before the long work does less: it reads the header, and then what shows that a file
+is truncated or altered: the checksums of a PNG, the end mark of a JPEG. Only where these are missing, for other
+formats, for sixteen bits, and where asked for, is the picture decoded at once.
 """
 
 import io

@@ -2,9 +2,9 @@
 
 Links are followed, to files and to folders, as people do who put a data set together from parts. A folder that lies
 where it is named comes before one that is reached by a link, a folder that a link reaches again is passed over (its
-stimuli would be there twice, perhaps in both halves), and a link back to a folder that it lies in is refused. What
-nobody put there on purpose is skipped and counted: hidden files and folders, among them those that editors, archives
-and file managers leave behind, and whatever is no regular file, which is never opened.
+stimuli would be there twice, perhaps in both halves), and a link back to a folder that it lies in is refused. Skipped
+and counted are hidden files and folders, those that editors, archives and file managers leave behind, and everything
+that is no regular file, which is never opened.
 """
 
 import os

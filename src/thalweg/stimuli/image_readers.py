@@ -1,8 +1,8 @@
 """From what a user names to images: a folder of picture files, Parquet files with a column of pictures, or IDX files.
 
 Every image is looked at once before the long work: its bytes are read for the digest that names it, and its header is
-checked, or all of it where those are to be left out that do not decode. What is wrong then is said at once, with names.
-Every reader says in one line what it took and what it passed over, and why.
+checked. Where damaged images are to be left out, it is decoded. One error names all that is wrong. Every reader says in
+one line what it took and what it passed over, and why.
 
 A folder (or a set of Parquet files) whose parts are `train`, `val` or `test` holds splits, not classes. One split is
 read, since a model is measured on images that it was not trained on: the first of `HELD_OUT` that is there.

@@ -1,12 +1,12 @@
 """Pictures in a Parquet file, as Hugging Face's `datasets` stores them: a column of structs with `bytes` and `path`.
 
-Where `bytes` is missing, `path` names a file, relative to the Parquet file and below its folder; any other file of the
-machine is none of the table's business. A column of bare bytes will do as well. Where several columns may hold the
-pictures, a usual name decides, or the user.
+Where `bytes` is missing, `path` names a file, relative to the Parquet file and below its folder; no other file of the
+machine is opened. A column of plain bytes is read too. Where several columns may hold the pictures, a usual name
+decides, or the user.
 
 The class is the column `label`: numbers, whose names the schema's metadata gives (`ClassLabel`) or a column `name`
-beside them, or texts. Without such a column it is the only one that the metadata declares or that is called as such
-columns are, or else `name` itself. Where several might be meant, none is taken, and that is said.
+beside them, or texts. Without such a column it is the only one that the metadata declares or that has a usual name, or
+else `name` itself. Where several fit, none is taken, and a line says so.
 
 Rows are read a slice at a time and the last slices kept, so images taken in order are read once. Limit: Parquet is read
 by row groups, so a slice needs the memory of one row group as it is on disk; what `datasets` writes has hundreds of

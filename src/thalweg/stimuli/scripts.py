@@ -1,8 +1,8 @@
 """Scripts that write no spaces between words: where text in them may be cut.
 
-In Chinese, Japanese, Thai and their like no space says where a word begins, and finding words takes a dictionary. Text
-may be cut between any two characters there, as lines are broken in Chinese and Japanese (Unicode Standard Annex 14,
-classes ID and SA), but never between a character and the marks that belong to it.
+In Chinese, Japanese, Thai and other such scripts no space shows where a word begins, and finding words takes a
+dictionary. Text may be cut between any two characters there, as lines are broken in Chinese and Japanese (Unicode
+Standard Annex 14, classes ID and SA), but never between a character and the marks that belong to it.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The text of a file: UTF-8, or UTF-16 and UTF-32 where the file's first bytes say so.
 
-Characters that control a device and show nothing become spaces, and are counted. What is no text is said by the name
-of its format where the first bytes tell it.
+Characters that control a device and show nothing become spaces, and are counted. A file that is no text is refused; the
+error names its format where the first bytes show it.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 JSON is one object (or one string) a line, an array of objects or of strings, or an object of columns, as pandas writes
 it. CSV has a header, and its separator is the one of comma, semicolon, tab and bar that divides the header into most
-parts. A column whose name stands there twice is never chosen between: reading it is an error.
+parts. Reading a column whose name stands there twice is an error.
 """
 
 import csv

@@ -6,10 +6,9 @@ the labels' frequencies has 0 bits. `accuracy` saturates; `parameters` and `comp
 can do; a linear `probe` is what published models of different trainings have in common. A shape survives any increasing
 rescaling of an axis, but not a change of order.
 
-`SHARE` is the axis that ladders of different tasks have in common: the bits as a share of all there are to be gained,
-the entropy that is left to whoever knows the labels' frequencies only. Its weakness: labels of digits and sums can be
-known for certain, and 1 can be reached; the next word can't, so a language model stays far below 1 however strong it
-is.
+`SHARE` is the axis that ladders of different tasks have in common: the bits as a share of all that can be gained, which
+is the entropy of the labels' frequencies. Its weakness: labels of digits and sums can be known for certain, so 1 can be
+reached. The next word cannot be known, so a language model stays far below 1 however strong it is.
 """
 
 import math

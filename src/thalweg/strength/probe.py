@@ -1,9 +1,9 @@
 """How well a model's last features serve a linear classifier: a strength that models of every training share.
 
-The published axis of the question mixes accuracies that were come by in different ways: of supervised classifiers, of
-zero-shot classifiers that are told the classes' names, of probes. Fitting the same linear classifier to every model's
-features on the same stimuli makes them commensurable, whatever a model was trained for, and for classes that it never
-saw. It asks for several images of each class.
+The published strength axis mixes different accuracies: of supervised classifiers, of zero-shot classifiers that are
+given the classes' names, of probes. Fitting the same linear classifier to every model's features on the same stimuli
+makes them commensurable, whatever a model was trained for, and for classes that it never saw. It asks for several
+images of each class.
 """
 
 from collections.abc import Iterator

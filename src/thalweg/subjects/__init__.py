@@ -2,8 +2,8 @@
 
 `torchvision:NAME[@WEIGHTS]`, `timm:NAME`, `open-clip:NAME@TAG` and `efficientnet-lite:N` are vision models,
 `hf:NAME-or-folder` is a causal language model of transformers, and `file.py:name` is a `Subject` of the user's own.
-Each kind is read by a function that takes what stands after the colon; nothing is loaded before it is asked for, and
-what is not on this machine is an error that says what to install or which file to put where.
+Each kind is read by a function that takes what stands after the colon; nothing is loaded before it is needed, and the
+error for a package or file that is missing says what to install, or which file to put where.
 """
 
 from collections.abc import Callable

@@ -1,15 +1,15 @@
 """Causal language models of transformers, measured as they were published.
 
 Which model it is: a repository's name, looked up where the hub's own client keeps what it downloaded; a folder that
-`save_pretrained` wrote; or a GGUF file, whose quantised weights are made whole numbers' worth of float32 again. Nothing
-is downloaded here, and what is missing is an error before any work. Code that comes with a model runs only where the
-user says so, and pickled weights are read as tensors alone.
+`save_pretrained` wrote; or a GGUF file, whose quantised weights are turned into float32. Nothing is downloaded here; a
+file that is missing is an error before any work. Code that comes with a model runs only where the user says so, and of
+pickled weights only tensors are read.
 
 The model is changed by two hooks and not otherwise, so that modules keep the names they were published with. Before a
 pass, the tokens that its tokenizer puts before every text (`<s>`, `<bos>`; for GPT-2 and Pythia there are none) are put
-before each window, for without them such models are out of their element; after it, their places are dropped, and what
-is left are the logits. Inside, these places are there: a layer's `skip` counts them, so a maximum over places leaves
-them out, and the value at the last token is the same either way.
+before each window, because such models never saw text without them; after it, their places are dropped, and only the
+logits are returned. Inside, these places are there: a layer's `skip` counts them, so a maximum over places leaves them
+out, and the value at the last token is the same either way.
 
 Units, block by block: the outputs of the attention heads, side by side, before they are written to the residual stream
 (the input of the projection that does so); the neurons of the multilayer perceptron, before their activation function

@@ -2,8 +2,8 @@
 
 The published model is the subject: its weights as they are, its pictures prepared as its publishers say. So every
 loader returns a `Subject` whose `view` is that preparation, whose `weights` name the file and its hash, and whose
-`build` makes the untrained twin of the same architecture. The libraries put the weights in themselves, for they rename
-keys and drop heads; what is read from the disk is read here, as tensors alone.
+`build` makes the untrained twin of the same architecture. The libraries load the weights into the models themselves,
+because they rename keys and drop heads; the files are read here, and only tensors from them.
 
 `torchvision:NAME[@WEIGHTS]` takes one of torchvision's named weights, or a file of the user's own for one of its
 architectures. `timm:NAME[.TAG]` takes timm's, `open-clip:NAME@TAG` the image tower of a CLIP model. Nothing is fetched

@@ -1,8 +1,8 @@
 """Files of published weights: where they lie, what is in them, and putting them into a model.
 
-Nothing is downloaded here. A file lies where the library that publishes it would keep it, torch's hub folder or
-huggingface_hub's cache, and where it does not, the error names the file and the folder. Pickled files are read with
-`weights_only=True` alone: a file that needs more than tensors is refused.
+Nothing is downloaded here. A file is looked for where the library that publishes it would keep it, in torch's hub
+folder or huggingface_hub's cache. If it is not there, the error names the file and the folder. Pickled files are read
+with `weights_only=True`: a file that needs more than tensors is refused.
 """
 
 import hashlib

@@ -12,10 +12,11 @@ rectified units on one-hot numbers, and one-layer transformers without layer nor
 trained on the whole batch by AdamW, to the same rule.
 
 Limits: whether a network adds is nearly all or nothing. What spreads the rungs is width (a transformer of width 4 has
-room for two waves) and how much the perceptrons generalise within their epochs; some seeds never grok and are told as
-such. At weight decay 5 a transformer ends with two to four key frequencies, fewer than the published network's five.
-Held-out bits of a memoriser are negative, for it is sure and wrong: they are reported as they are, and mean no less
-knowledge than none. The linear model's logits take but a few values, so that it has no queries in the graded bands.
+room for two waves) and how much the perceptrons generalise within their epochs; some seeds never grok, and the tables
+say so. At weight decay 5 a transformer ends with two to four key frequencies, fewer than the published network's five.
+Held-out bits of a memoriser are negative, because it is wrong with confidence. They are reported as they are; a more
+negative number does not mean less knowledge. The linear model's logits take only a few values, so it has no queries in
+the graded bands.
 
 Only the last place's output matters, and what the tokens give to it depends on one token each; so a transformer is
 computed from tables with a row for each number, four times faster than token by token (measured at width 64).
