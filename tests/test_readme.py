@@ -130,6 +130,8 @@ def test_a_command_of_a_page_exists(command: Command):
             assert set(wanted) <= set(extras)
         case ("python", "-m", module, *_):
             assert find_spec(module)
+        case ("python", file):
+            assert f'title="{file}"' in (ROOT / "docs" / "tutorials" / command.page).read_text()
         case ("python3", "-m", "venv", _):
             pass
         case _:
