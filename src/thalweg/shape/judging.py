@@ -102,22 +102,35 @@ def judge(
 ) -> Verdict:
     """Decide which shape the scores of a family of models have over their strength.
 
-    One row a model. `group` names each row's configuration; rows of one configuration are seeds of it and are averaged,
-    and n is the number of configurations. `se` is the standard error of each score within its model, in score units,
-    NaN where unknown; it can make the scatter larger, never smaller. Rows with NaN in strength or score are dropped and
-    counted. A curve is flat if all differences between models are shown to be smaller than `smallest_effect`, in score
-    units: by default .05, and 5 for percentages (all scores from 0 to 100, one above 10).
+    Each row is a model. Rows with NaN in strength or score are dropped and counted. Fewer than 4 distinct strengths, or
+    scores without any scatter, give `cannot tell` with the reason.
 
-    >>> from thalweg.shape import judge
-    >>> verdict = judge([1, 2, 3, 4, 5, 6], [0.61, 0.64, 0.71, 0.78, 0.80, 0.86])
-    >>> verdict.verdict, verdict.n_models
-    ('increasing', 6)
+    Args:
+        strength: (row), on any increasing scale.
+        score: (row), in any unit.
+        se: (row), the standard error of each score within its model, in score units, NaN where unknown. It can make the
+            scatter larger, never smaller.
+        group: (row), the configuration of each model. Rows of one configuration are its seeds and are averaged; n is
+            the number of configurations.
+        seed: Of the simulated null curves.
+        draws: How many null curves are simulated.
+        smallest_effect: The least difference that matters, in score units; a curve is flat if all differences are shown
+            to be smaller. By default .05, and 5 for percentages (all scores from 0 to 100, one above 10).
+        alpha: The level of the tests.
+        progress: What is told of the steps.
 
-    Fewer than 4 distinct strengths, or scores without any scatter, give `cannot tell` with the reason.
+    Returns:
+        The verdict, with its sentence and all numbers that it rests on.
 
     Raises:
         ThalwegError: Columns of different lengths, an infinity, a number too large or too small to calculate with, a
             negative standard error, or a setting out of its range.
+
+    Example:
+        >>> from thalweg.shape import judge
+        >>> verdict = judge([1, 2, 3, 4, 5, 6], [0.61, 0.64, 0.71, 0.78, 0.80, 0.86])
+        >>> verdict.verdict, verdict.n_models
+        ('increasing', 6)
 
     Source: the rule is `verdict.decide`; the tests are in `order_tests`, `families` and `published_tests`.
     """

@@ -190,11 +190,12 @@ def judge_table(
     An empty cell, a null, NaN, NA, N/A, null, none, - and the like are missing numbers: their rows are left out and
     counted. `progress` gets one line on what was assumed of the file and which rows were left out.
 
-    >>> import polars as pl
-    >>> from thalweg.shape import judge_table
-    >>> models = pl.DataFrame({"loss": range(8), "read": [0.8, 0.71, 0.66, 0.6, 0.61, 0.65, 0.72, 0.79]})
-    >>> judge_table(models, strength="loss", score="read").verdict
-    'valley'
+    Example:
+        >>> import polars as pl
+        >>> from thalweg.shape import judge_table
+        >>> models = pl.DataFrame({"loss": range(8), "read": [0.8, 0.71, 0.66, 0.6, 0.61, 0.65, 0.72, 0.79]})
+        >>> judge_table(models, strength="loss", score="read").verdict
+        'valley'
 
     Raises:
         ThalwegError: A column does not exist, exists twice, holds something that is no number, or serves two purposes,
