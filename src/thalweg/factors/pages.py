@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from thalweg.factors.base import FACTORS, INPUTS, Factor
-from thalweg.measures.pages import first_sentence, page_of
+from thalweg.measures.pages import first_sentence, page_of, wrap
 
 
 def page(factor: Factor) -> str:
@@ -35,7 +35,9 @@ def write(folder: Path) -> None:
 
 def _index() -> str:
     """The index, with how a factor is added and what it can ask for."""
-    listed = "\n".join(f"- [{name}]({name}.md): {first_sentence(each.function)}" for name, each in FACTORS.items())
+    listed = "\n".join(
+        wrap(f"- [{name}]({name}.md): {first_sentence(each.function)}", "  ") for name, each in FACTORS.items()
+    )
     inputs = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in INPUTS.items())
     return INDEX.format(listed=listed, inputs=inputs)
 

@@ -87,7 +87,7 @@ def measure(
         >>> pool = images.take(slice(800, None))
         >>> run = thalweg.measure(subject, pool, observer="hog", workers=1, out="runs/digits")
         >>> run.models["control"].to_list()
-        ['trained', 'untrained', 'rotated']
+        ['trained', 'untrained', 'rotated', 'rerandomised']
     """
     checked = settings_of({**settings, "seeds": 1})
     loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": device_map}
