@@ -18,7 +18,10 @@ from thalweg.runs.run import Run, open_run
 from thalweg.runs.trials import TrialSettings
 from thalweg.stimuli.base import Source, Splits
 from thalweg.stimuli.images import Images
+from thalweg.stimuli.modality import Modality
 from thalweg.stimuli.pairs import NumberPairs
+from thalweg.stimuli.showing import Shown
+from thalweg.stimuli.tensors import TensorStimuli
 from thalweg.stimuli.windows import Windows
 from thalweg.training.classifier import Classifier
 from thalweg.trials.items import Trial
@@ -33,13 +36,16 @@ __all__ = [
     "Images",
     "Ladder",
     "Layer",
+    "Modality",
     "NumberPairs",
     "Observer",
     "Run",
     "Rung",
+    "Shown",
     "Source",
     "Splits",
     "Subject",
+    "TensorStimuli",
     "ThalwegError",
     "Trial",
     "TrialObserver",

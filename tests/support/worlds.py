@@ -25,7 +25,7 @@ OWN = "mine & <b>own</b>"  # an observer that is not thalweg's
 CONTROLS = ("trained", "untrained", "rotated")
 BANDS = {"two_choice": ("extreme", "v90", "v75", "v60", "mean"), "two_choice_matched": ("v90", "v75", "mean")}
 HEADLINE = {HOSTILE: "image", QUOTED: "image"}
-TEXT = {"png": b"", "pieces": ["<b>a</b>", " &amp;", "\nend"], "values": [0.0, -1.0, 3.0]}
+TEXT = {"png": b"", "html": "", "pieces": ["<b>a</b>", " &amp;", "\nend"], "values": [0.0, -1.0, 3.0]}
 NAN = float("nan")
 FACTORS = ("spread", "unknown")
 FACTOR = {"version": 3, "unit": "<b>units</b>", "range": [0, None], "higher_is": "more <i>so</i>"}
@@ -159,7 +159,7 @@ class World:
             {"ladder": ladder, "rung": rung, "seed": 0, "place": place, "layer": '<h1>"1"', "unit": unit}
             | {"measure": "two_choice_matched", "value": 0.9, "role": role, "rank": rank, "first": role == "low query"}
             | {"stimulus": rank, "label": '"><svg onload=alert(4)>'}
-            | ({"png": png(20 * rank), "pieces": [], "values": []} if ladder == HOSTILE else TEXT)
+            | ({"png": png(20 * rank), "html": "", "pieces": [], "values": []} if ladder == HOSTILE else TEXT)
             for ladder, rung in rungs
             for unit, place in enumerate(("best", "median", "worst"))
             for role, count in roles

@@ -15,6 +15,7 @@ from thalweg.errors import ThalwegError
 from thalweg.models.hooks import capture_activations, run
 from thalweg.models.pooling import units_on_axis_1
 from thalweg.models.records import Layer
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Stimuli
 
 PLACES = 64
@@ -63,7 +64,7 @@ def widths(
 
 def described(name: str, model: nn.Module, stimuli: Stimuli, *, device: str, neurons: int = 0) -> Layer:
     """A layer whose axes are found by running the model on one stimulus: its neurons, so many if that is known, are on
-    axis 1 of a map and on the last of anything else; of text the last token counts, else the maximum over places.
+    axis 1 of a map and on the last of anything else; places are taken together as the modality says.
 
     Raises:
         ThalwegError: an unknown layer, or one whose values have no axis of so many neurons.
@@ -76,4 +77,4 @@ def described(name: str, model: nn.Module, stimuli: Stimuli, *, device: str, neu
         raise ThalwegError(
             f"layer {name!r} gives values of shape {shape}; a dictionary of {neurons} neurons reads none"
         )
-    return Layer(name, "last" if stimuli.modality == "text" else "max", unit_axis=axis)
+    return Layer(name, modalities.of(stimuli).reduction, unit_axis=axis)

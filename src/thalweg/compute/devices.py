@@ -7,16 +7,7 @@ from torch import Tensor, nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
-# How many stimuli a published model is given at once, by modality and device. On a CPU more of them are no faster
-# (measured on one thread: ResNet-50 72 ms a photograph with 8, 77 with 32; GPT-2 38 ms a window with 64, 37 with 256).
-AT_ONCE = {("image", "cpu"): 8, ("image", "cuda"): 64, ("text", "cpu"): 64}
-BATCH = 250  # of other stimuli, and those that a model trained here is given at once
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def at_once(modality: str, device: str) -> int:
-    """How many stimuli of a modality a published model is given at once."""
-    return AT_ONCE.get((modality, device), BATCH)
 
 
 def placed(model: nn.Module, device: str) -> nn.Module:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from thalweg.errors import ThalwegError
-from thalweg.ladders.words import MOST, STRENGTH
+from thalweg.ladders.words import MOST
 from thalweg.models.records import Ladder, Layer, Rung, Subject
 from thalweg.models.rerandomised import WITH_RERANDOMISED
 from thalweg.stimuli import corpus
@@ -132,7 +132,6 @@ def _ladder(name: str, rungs: Sequence[Rung], description: str, length: int, *, 
         description=description,
         modality="text",
         evaluate=evaluate,
-        strength=STRENGTH,
         controls=("untrained", "rotated") if one_run else WITH_RERANDOMISED,
         require=require,
         one_run=one_run,

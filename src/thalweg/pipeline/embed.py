@@ -16,6 +16,7 @@ from thalweg.observers.base import Features, Observer, check_telling, extract_fe
 from thalweg.observers.embedding import build_view
 from thalweg.pipeline.settings import Settings
 from thalweg.progress import Stages
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Stimuli
 
 PIECE = 250  # stimuli embedded at once: a fixed number, so that any number of workers gives the same bytes
@@ -90,8 +91,9 @@ def write_views(
 
 
 def _makes(observer: Observer, pool: Stimuli) -> list[str]:
-    """What an observer's vectors are made by: its functions, and what the stimuli say of themselves."""
-    return [identity(made_by) for made_by in (observer.features, observer.dictionary, type(pool)) if made_by]
+    """What an observer's vectors are made by: its functions, and what the stimuli and their modality say of them."""
+    makers = (observer.features, observer.dictionary, type(pool), modalities.of(pool).low_level)
+    return [identity(made_by) for made_by in makers if made_by]
 
 
 def _look(job: tuple[Observer, Stimuli]) -> Features:

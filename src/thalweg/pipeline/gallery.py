@@ -9,7 +9,7 @@ import polars as pl
 
 from thalweg.measures.headlines import PLAIN
 from thalweg.recording.result import Recording
-from thalweg.stimuli.base import Stimuli
+from thalweg.stimuli.showing import Shown
 from thalweg.trials.building import build_trials
 from thalweg.trials.items import draw
 
@@ -30,6 +30,7 @@ SCHEMA: dict[str, Any] = {
     "stimulus": pl.Int32,
     "label": pl.String,
     "png": pl.Binary,  # of a picture
+    "html": pl.String,  # of anything else
     "pieces": pl.List(pl.String),  # of a text
     "values": pl.List(pl.Float32),  # of the unit at each piece, where it has them
 }
@@ -37,13 +38,14 @@ SCHEMA: dict[str, Any] = {
 Trace = Callable[
     [str, int, list[int]], list[list[float]]
 ]  # (layer, unit, stimuli): its values along each, if it has any
+Show = Callable[[int, list[float]], Shown]  # (stimulus, a unit's values along it from 0 to 1): what a person sees
 
 
 def gallery(
     units: pl.DataFrame,
     recordings: Mapping[str, tuple[Recording, Recording]],
-    pool: Stimuli,
     *,
+    show: Show,
     trace: Trace,
     measure: str,
     observer: str,
@@ -70,13 +72,13 @@ def gallery(
                 "place": standing,
                 **shown,
             }
-            for shown in _shown(recordings[unit["layer"]], unit, pool, trace, seed)
+            for shown in _shown(recordings[unit["layer"]], unit, show, trace, seed)
         ]
     return pl.DataFrame(records, schema=SCHEMA)
 
 
 def _shown(
-    halves: tuple[Recording, Recording], unit: Mapping[str, Any], pool: Stimuli, trace: Trace, seed: int
+    halves: tuple[Recording, Recording], unit: Mapping[str, Any], show: Show, trace: Trace, seed: int
 ) -> list[dict[str, object]]:
     at = halves[0].unit_ids.tolist().index(unit["unit"])
     trials = build_trials(*(half.units(slice(at, at + 1)) for half in halves))
@@ -90,9 +92,12 @@ def _shown(
         ("low query", 0, trial.low_query),
     ]
     values = trace(unit["layer"], unit["unit"], [stimulus for _, _, stimulus in roles])
+    every = [value for along in values for value in along] or [0.0]
+    low, high = min(every), max(every)
     records: list[dict[str, object]] = []
     for index, (role, rank, stimulus) in enumerate(roles):
-        shown = pool.show(stimulus)
+        along = values[index] if values else []
+        shown = show(stimulus, [(value - low) / ((high - low) or 1) for value in along])
         records.append(
             {
                 "role": role,
@@ -101,8 +106,9 @@ def _shown(
                 "stimulus": stimulus,
                 "label": shown.label,
                 "png": shown.png,
+                "html": shown.html,
                 "pieces": list(shown.pieces),
-                "values": values[index] if values else [],
+                "values": along if len(along) == len(shown.pieces) else [],
             }
         )
     return records

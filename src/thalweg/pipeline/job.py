@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from thalweg.compute.devices import BATCH, at_once
 from thalweg.errors import NoRoom, ThalwegError, reason, user_code
 from thalweg.factors.base import Factor
 from thalweg.files import whole
@@ -34,7 +33,9 @@ from thalweg.pipeline.settings import Settings
 from thalweg.recording.readout import NEURONS, RANDOM
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.recordings import model_file, recordings_file
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Splits, Stimuli, viewed
+from thalweg.stimuli.modality import BATCH
 
 SHARDS = "recordings/shards"
 PARAMETERS = "parameters"  # a column of the tables
@@ -102,7 +103,7 @@ class Model:
         """Its shard of some stimuli, or all of them."""
         if self.shard is None:
             return ids
-        return cut(ids, batch_size=self.batch_size, shards=self.settings.n_shards)[self.shard]
+        return cut(ids, batch_size=self.cutting_size, shards=self.settings.n_shards)[self.shard]
 
     @property
     def controls(self) -> tuple[str, ...]:
@@ -136,7 +137,15 @@ class Model:
     @property
     def batch_size(self) -> int:
         """Stimuli that it is given at once."""
-        usual = at_once(self.ladder.modality, self.settings.resolved_device) if self.subject else BATCH
+        return self._batch_size(self.settings.resolved_device)
+
+    @property
+    def cutting_size(self) -> int:
+        """Stimuli between two places where they may be cut into shards: the same on any device."""
+        return self._batch_size("cpu")
+
+    def _batch_size(self, device: str) -> int:
+        usual = modalities.of(self.ladder).batch_size(device) if self.subject else BATCH
         return self.settings.batch_size or usual
 
     @property
@@ -256,8 +265,10 @@ class Model:
         features = sorted(file.name for file in self.features.values())
         measures = [(measure.name, measure.version) for measure in self.measures]
         settings = self.settings.affecting()
-        kept = [settings[name] for name in ("k", "sample", "seed", "resamples", "precision")] + [self.batch_size]
+        kept = [settings[name] for name in ("k", "sample", "seed", "resamples", "precision")] + [self.cutting_size]
         kept += [self.settings.n_shards] if self.settings.n_shards > 1 else []
+        modality = modalities.of(self.ladder)
+        kept += [] if modalities.ships(modality) else [identity((modality.show, modality.along))]
         basis = self.rung.basis.identity if self.rung.basis else NEURONS
         return digest(self.train_inputs(), layers, basis, observers, features, measures, kept, self.rung.kind)
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from thalweg import bases, subjects
 from thalweg.bases.train_dictionary import Recipe, check_request, train_for_subject
-from thalweg.compute.devices import PRECISIONS, at_once, given, in_precision
+from thalweg.compute.devices import PRECISIONS, given, in_precision
 from thalweg.errors import ThalwegError
-from thalweg.ladders import words
 from thalweg.ladders.published import STRENGTH
 from thalweg.models import checks, tracing
 from thalweg.models import layers as models_layers
@@ -29,10 +27,10 @@ from thalweg.pipeline.settings import Settings, settings_of
 from thalweg.pipeline.survey import survey
 from thalweg.progress import Progress, Silent
 from thalweg.runs.run import Run
-from thalweg.stimuli import corpus
+from thalweg.stimuli import corpus, modalities
 from thalweg.stimuli.base import Splits, Stimuli, halves, viewed
 from thalweg.stimuli.checks import check_stimuli
-from thalweg.stimuli.showing import prepared
+from thalweg.stimuli.modality import Modality
 from thalweg.strength import language
 from thalweg.strength.published import published
 from thalweg.subjects.language_layers import kind_of
@@ -152,7 +150,7 @@ def _ladder(model: Subject, splits: Splits, basis: Basis | None, notes: tuple[st
         description="one model, as it was published",
         modality=model.modality,
         evaluate=evaluator(model),
-        strength=words.STRENGTH if model.modality == "text" else STRENGTH,
+        strength=modalities.of(model).strength or STRENGTH,
         controls=WITH_RERANDOMISED,
         notes=(*model.notes, *notes),
     )
@@ -174,13 +172,13 @@ def _checked(
 def _shards(pool: Stimuli, settings: Settings) -> int:
     """Shards for one model: a task runs on one thread of a CPU, and a single one would leave the other cores idle."""
     smaller = min(map(len, halves(pool, seed=settings.seed)))
-    batches = -(-smaller // (settings.batch_size or at_once(pool.modality, settings.resolved_device)))
+    batches = -(-smaller // (settings.batch_size or modalities.of(pool).batch_size("cpu")))
     return max(1, min(SHARDS, batches)) if settings.resolved_device == "cpu" else 1
 
 
 def evaluator(model: Subject) -> Evaluate:
     """The function that evaluates the strength of a model that was not trained here."""
-    return language.evaluate if model.modality == "text" else published
+    return language.evaluate if modalities.of(model).tokens else published
 
 
 def stimuli_of(model: Subject, stimuli: str | Path | Stimuli | None, settings: Settings, *, length: int) -> Splits:
@@ -189,11 +187,13 @@ def stimuli_of(model: Subject, stimuli: str | Path | Stimuli | None, settings: S
     Raises:
         ThalwegError: they cannot be read, or are of another modality than the model takes.
     """
+    modality = modalities.of(model)
     if stimuli is not None and not isinstance(stimuli, str | Path):
         given = getattr(stimuli, "modality", None)
-        if isinstance(given, str) and given != model.modality:
-            raise ThalwegError(f"subject {model.name!r} takes stimuli of modality {model.modality!r}, not {given!r}")
-        return fitting(model, Splits.of_pool(check_stimuli(stimuli, "the stimuli", model.modality)))
+        given = given.name if isinstance(given, Modality) else given
+        if isinstance(given, str) and given != modality.name:
+            raise ThalwegError(f"subject {model.name!r} takes stimuli of modality {modality.name!r}, not {given!r}")
+        return fitting(model, Splits.of_pool(check_stimuli(stimuli, "the stimuli", modality)))
     return splits_of_source(model, settings.source(Path(stimuli) if stimuli else None), settings.seed, length=length)
 
 
@@ -234,12 +234,13 @@ def layers_and_others(model: Subject) -> tuple[tuple[LayerInfo, ...], list[str]]
 
 def _specimens(model: Subject) -> Tensor:
     """Two stimuli as the model is given them."""
-    if model.modality == "text":
-        return torch.arange(16).reshape(2, 8)
-    pixels = torch.randint(256, (2, 256, 256, 3), generator=torch.Generator().manual_seed(0)).byte().numpy()
-    if model.view is None:
-        return torch.from_numpy(pixels[:, :224, :224]).movedim(-1, 1) / 255
-    return prepared(model.view, map(Image.fromarray, pixels))
+    modality = modalities.of(model)
+    if modality.specimens is None:
+        raise ThalwegError(
+            f"subject {model.name!r} takes stimuli of modality {modality.name!r}, which has no `specimens` to find its "
+            "layers with; name them in the Subject (layers=)"
+        )
+    return modality.specimens(model.view)
 
 
 def _call(

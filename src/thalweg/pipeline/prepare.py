@@ -23,6 +23,7 @@ from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring.units import statistics_kept
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import LEAST_POOL, Source, Splits, halves, notes_of
 from thalweg.stimuli.checks import check_splits
 
@@ -54,7 +55,7 @@ def prepare_models(
         )  # a published one is always the same
     ]
     models = [replace(model, code=model.made_by()) for model in models]  # before any of it runs
-    cut(torch.arange(smaller), batch_size=max(model.batch_size for model in models), shards=settings.n_shards)
+    cut(torch.arange(smaller), batch_size=max(model.cutting_size for model in models), shards=settings.n_shards)
     check_kinship(ladder, observers)
     warnings, normalising = _try_all(models, smaller, stages.progress)
     notes = list(dict.fromkeys([*ladder.notes, *warnings]))
@@ -99,7 +100,7 @@ def _splits(
     """
     with user_code(f"the function `splits` of ladder {ladder.name!r}"):
         splits = ladder.splits(source, settings.seed)
-    check_splits(splits, ladder.name, ladder.modality)
+    check_splits(splits, ladder.name, modalities.of(ladder))
     for note in notes_of(splits.pool):
         progress.say(note)
     for rung in rungs:

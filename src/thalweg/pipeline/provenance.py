@@ -15,8 +15,9 @@ from thalweg.pipeline.twins import twin_note
 from thalweg.progress import Stages
 from thalweg.runs import directory
 from thalweg.runs.stimuli import source_record
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Source, notes_of
-from thalweg.strength.axes import AXES
+from thalweg.strength.axes import AXES, WORDING
 
 PACKAGES = ("thalweg", "torch", "numpy", "scipy", "scikit-image", "polars")
 
@@ -31,13 +32,20 @@ def _notes_on_twins(model: Model) -> dict[str, str]:
     return {control: note for control in model.controls[1:] if (note := twin_note(model, control))}
 
 
+def _strength_in_words(ladder: Ladder) -> str:
+    """What a bit of strength is on a ladder."""
+    modality = modalities.of(ladder)
+    as_classifiers = modality.tokens and ladder.evaluate is None  # not by the next token, as is usual with tokens
+    return ladder.strength or ("" if as_classifiers else modality.strength) or WORDING
+
+
 def _of_ladder(model: Model, models: list[Model], source: Source) -> dict[str, Any]:
     """What run.json says of a ladder: of one of its models, and of how the twins of all of them were made."""
     return {
         "description": model.ladder.description,
         "call": list(model.ladder.call),
-        "modality": model.ladder.modality,
-        "strength": model.ladder.strength,
+        "modality": modalities.of(model.ladder).name,
+        "strength": _strength_in_words(model.ladder),
         "observers": [
             {
                 "name": observer.name,

@@ -10,6 +10,7 @@ from thalweg.models.rerandomised import DERIVED
 from thalweg.observers import base
 from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Source
 
 TAKEN = {"trained", "untrained", "rotated", *DERIVED, "none", "rung", "kind", "strength"}  # names that no twin may have
@@ -92,22 +93,23 @@ def observers_of(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
     Raises:
         ThalwegError: no observer sees its stimuli, or two have the same name.
     """
-    fitting = [observer for observer in asked if observer.fits(ladder.modality)]
-    fitting = fitting or [base.find(ladder.observer) if ladder.observer else base.default(ladder.modality)]
+    modality = modalities.of(ladder)
+    fitting = [observer for observer in asked if observer.fits(modality.name)]
+    fitting = fitting or [base.find(ladder.observer) if ladder.observer else base.default(modality)]
     parts = [base.find(part) for observer in fitting for part in observer.parts]
     for observer in [*fitting, *parts]:
-        if not observer.fits(ladder.modality):
+        if not observer.fits(modality.name):
             raise _unfit(observer, [ladder])
         if observer.features is None and (observer in parts or not observer.parts):
             raise ThalwegError(
                 f"observer {observer.name!r} has no `features`: give it a function from stimuli to vectors"
             )
-    if not asked and ladder.modality not in base.DEFAULTS and not ladder.observer:
+    if not asked and not modality.observer and not ladder.observer:
         raise ThalwegError(
-            f"ladder {ladder.name!r} has stimuli of modality {ladder.modality!r}, for which there is no default "
+            f"ladder {ladder.name!r} has stimuli of modality {modality.name!r}, for which there is no default "
             "observer: give one with observer=; `random` is a control, and its score is chance"
         )
-    controls = [observer for observer in base.OBSERVERS.values() if observer.control and observer.fits(ladder.modality)]
+    controls = [observer for observer in base.OBSERVERS.values() if observer.control and observer.fits(modality.name)]
     named: dict[str, Observer] = {}
     for observer in [*fitting, *parts, *controls]:
         if named.setdefault(observer.name, observer) != observer:
@@ -119,9 +121,9 @@ def observers_of(ladder: Ladder, asked: list[Observer]) -> tuple[Observer, ...]:
 
 def _unfit(observer: Observer, chosen: Sequence[Ladder]) -> ThalwegError:
     """The error for an observer that sees none of what it is to be shown."""
-    modality = chosen[0].modality
+    modality = modalities.of(chosen[0]).name
     suited = [name for name, other in base.OBSERVERS.items() if other.modality == modality and not other.control]
-    shown = " and ".join(f"{ladder.name!r} of modality {ladder.modality!r}" for ladder in chosen)
+    shown = " and ".join(f"{ladder.name!r} of modality {modalities.of(ladder).name!r}" for ladder in chosen)
     return ThalwegError(
         f"observer {observer.name!r} sees stimuli of modality {observer.modality!r}; it sees nothing of ladder "
         f"{shown}. Observers of {modality!r} are: {', '.join(sorted(suited)) or 'none'}"
@@ -152,18 +154,18 @@ def check_observers(chosen: Sequence[Ladder], asked: Sequence[Observer]) -> None
         ThalwegError: one has not; names both modalities.
     """
     for observer in asked:
-        if not any(observer.fits(ladder.modality) for ladder in chosen):
+        if not any(observer.fits(modalities.of(ladder).name) for ladder in chosen):
             raise _unfit(observer, chosen)
 
 
 def note_on_default(ladder: Ladder, asked: Sequence[Observer], observers: Sequence[Observer]) -> str:
     """A note for the user where the default replaces observers that were asked for; empty elsewhere."""
-    if not asked or any(observer.fits(ladder.modality) for observer in asked):
+    if not asked or any(observer.fits(modalities.of(ladder).name) for observer in asked):
         return ""
     names = ", ".join(f"{observer.name!r} ({observer.modality})" for observer in asked)
     return (
-        f"ladder {ladder.name!r} has stimuli of modality {ladder.modality!r}, which none of the observers asked for "
-        f"sees ({names}): its headline is that of the default, {observers[0].name!r}"
+        f"ladder {ladder.name!r} has stimuli of modality {modalities.of(ladder).name!r}, which none of the observers "
+        f"asked for sees ({names}): its headline is that of the default, {observers[0].name!r}"
     )
 
 

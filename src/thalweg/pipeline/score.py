@@ -19,6 +19,7 @@ from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.readout import RANDOM, Reader
 from thalweg.recording.result import concat_units
 from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata, score_units
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import halves
 
 
@@ -42,7 +43,7 @@ def _measure(model: Model) -> None:
     shown = gallery(
         rows.filter(pl.col("control") == "trained"),
         recordings["trained"],
-        pool,
+        show=partial(modalities.of(model.ladder).shown, pool),
         trace=partial(_along, trained, model),
         measure=HEADLINES["predictable"],
         observer=model.observers[0].name,
@@ -55,8 +56,10 @@ def _measure(model: Model) -> None:
 def _along(
     trained: Callable[[], Trained], model: Model, layer: str, unit: int, stimuli: list[int]
 ) -> list[list[float]]:
-    """A unit's value at each token of some stimuli, in the basis that it is of; nothing where it has none."""
-    if model.splits.pool.modality != "text":
+    """A unit's value at each place along some stimuli (token, moment), in the basis that it is of; nothing where it has
+    none.
+    """
+    if not modalities.of(model.ladder).along:
         return []
     position = [each.name for each in model.rung.layers].index(layer)
     everywhere = replace(
@@ -68,8 +71,10 @@ def _along(
     with torch.inference_mode(), capture_activations(network.eval(), [everywhere]) as outputs:
         network(model.pool.batch(torch.tensor(stimuli)).to(model.settings.resolved_device))
         values = reader.along(outputs[layer], unit)
-    shown = model.splits.pool.length  # type: ignore[attr-defined]  # a language model may see tokens before the window
-    return values[:, -shown:].float().cpu().tolist() if values.ndim == 2 else []
+    if values.ndim != 2:
+        return []
+    length = getattr(model.splits.pool, "length", values.shape[1])  # a language model may see tokens before the window
+    return values[:, -length:].float().cpu().tolist()
 
 
 def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:

@@ -41,6 +41,7 @@ from thalweg.progress import Progress, Silent, Stages
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Source
 
 
@@ -151,19 +152,19 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
     factor_all(models, stages)
     _gather(run, models, stages)
     headline = {ladder: observers[0].name for ladder, observers in request.observers.items()}
-    independent = [ladder.name for ladder in request.ladders if ladder.independent]
+    fields = {ladder.name: modalities.of(ladder) for ladder in request.ladders if ladder.independent}
+    independent = {ladder: modality.field or modality.name for ladder, modality in fields.items()}
     curves.judge_all(run, settings, headline, independent, stages)
     whole.write_json(run / "run.json", run_record(models, settings, request.sources, stages))
 
 
 def _note_defaults(request: Request, progress: Progress) -> None:
     """Tell the user where an observer is not the expected one."""
-    for modality in dict.fromkeys(ladder.modality for ladder in request.ladders):
-        usual = base.DEFAULTS.get(modality)
-        if not request.asked and (taken := base.default(modality).name) != (usual or taken):
-            progress.say(
-                f"observer {taken!r} takes the place of {usual!r}, which needs: pip install 'thalweg[{modality}]'"
-            )
+    for modality in {modalities.of(ladder).name: modalities.of(ladder) for ladder in request.ladders}.values():
+        taken = base.default(modality).name
+        if not request.asked and modality.needs and taken != modality.observer:
+            where = f"pip install 'thalweg[{modality.name}]'" if modalities.ships(modality) else modality.needs
+            progress.say(f"observer {taken!r} takes the place of {modality.observer!r}, which needs: {where}")
     for ladder in request.ladders:
         if note := note_on_default(ladder, request.asked, request.observers[ladder.name]):
             progress.say(note)

@@ -12,6 +12,7 @@ from thalweg.pipeline.relations import relations
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring.aggregate import distributions, missing, model_scores, reliability, table
 from thalweg.scoring.columns import FACTORS, MODEL_KEY
+from thalweg.stimuli import modalities
 from thalweg.strength import axes as strength
 
 
@@ -108,7 +109,7 @@ def _model_rows(run: RunDirectory, model: Model) -> pl.DataFrame:
                 **key,
                 "control": control,
                 "order": order,
-                "modality": model.ladder.modality,
+                "modality": modalities.of(model.ladder).name,
                 **about["trained" if control == "rotated" else control],
             }
             for control in model.controls

@@ -3,7 +3,7 @@ rungs.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,29 +114,25 @@ def _rows(models: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     return rows.join(axes, on=["ladder", "rung", "seed"]).sort("order", "seed")
 
 
-FIELDS = {"image": "vision", "text": "language", "pair": "sums"}  # what a modality's ladders are called in a comparison
-
-
 def comparisons(
     models: pl.DataFrame,
     table: pl.DataFrame,
     settings: Settings,
     observers: Mapping[str, str],
-    independent: Sequence[str],
+    independent: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """For each headline, whether the ladders' curves have the same shape on the strength axis that they share.
 
-    Only ladders whose rungs are `independent` of each other take part: checkpoints of one run are not.
+    Only ladders whose rungs are `independent` of each other take part (checkpoints of one run are not), each by the
+    name of its field.
     """
     rows = _rows(models, table).filter(is_headline(observers))
-    modalities = dict(models.select("ladder", "modality").unique().iter_rows())
     records = []
     for word, measure in HEADLINES.items():
         ladders = {}
-        for ladder in independent:
+        for ladder, field in independent.items():
             scored = rows.filter(ladder=ladder, measure=measure)
-            name = f"{FIELDS.get(modalities[ladder], modalities[ladder])} ({ladder})"
-            ladders[name] = Models(
+            ladders[f"{field} ({ladder})"] = Models(
                 scored[strength.SHARE].to_numpy(), scored["score"].to_numpy(), scored["rung"].to_list()
             )
         if len(ladders) > 1:
@@ -151,13 +147,14 @@ def _kinds(group: pl.DataFrame) -> list[str]:
 
 
 def judge_all(
-    run: RunDirectory, settings: Settings, observers: Mapping[str, str], independent: Sequence[str], stages: Stages
+    run: RunDirectory, settings: Settings, observers: Mapping[str, str], independent: Mapping[str, str], stages: Stages
 ) -> None:
     """Judge every curve of a run and write shape.json and comparison.json, unless they are there already.
 
-    `observers` are the headline's, by ladder; `independent` the ladders whose rungs are no checkpoints of one run.
+    `observers` are the headline's, by ladder; `independent` the fields of the ladders whose rungs are no
+    checkpoints of one run.
     """
-    inputs = digest(whole.read_json(run / "steps/tables.json"), settings.strength)
+    inputs = digest(whole.read_json(run / "steps/tables.json"), settings.strength, independent)
     if not run.stale_reason("shape", inputs):
         return
     models, scores = (whole.read_frame(run / f"{name}.parquet") for name in ("models", "scores"))

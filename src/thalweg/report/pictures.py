@@ -13,6 +13,13 @@ from thalweg.report.ladder import Ladder
 from thalweg.report.text import decimal, listing
 
 PLACES = ("best", "median", "worst")
+# Before a stimulus that is HTML: nothing is fetched, and its colours follow the reader's
+FRAME = (
+    "<!doctype html><meta http-equiv=Content-Security-Policy "
+    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+    "<style>:root{color-scheme:light dark}body{margin:0;font:13px sans-serif;overflow:hidden}"
+    "svg{display:block;width:100%;height:100vh}</style>"
+)
 
 
 def gallery(ladder: Ladder) -> list[dict[str, Any]]:
@@ -70,8 +77,12 @@ def _unit(shown: pl.DataFrame, words: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _shown(stimulus: dict[str, Any], what: str, ends: tuple[float, float]) -> dict[str, Any]:
-    """A stimulus as a picture, or as pieces of text, each shaded by the unit's value there where it has one."""
+    """A stimulus as a picture, as a page of its own, or as pieces of text, each shaded by the unit's value there where
+    it has one.
+    """
     label = str(stimulus["label"])
+    if stimulus["html"]:
+        return {"frame": FRAME + stimulus["html"], "alt": f"{what}, labelled {label}", "label": label}
     if not stimulus["png"]:
         low, high = ends
         shades = [round((value - low) / ((high - low) or 1), 2) for value in stimulus["values"]]

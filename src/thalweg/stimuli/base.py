@@ -2,8 +2,8 @@
 
 A set knows how to hand a batch to a model, what a model should say to it, and how to show one stimulus to a person. Its
 content hash names it wherever a result is kept, so a result is used again exactly when the stimuli are the same. There
-are four kinds: `Images`, `ImageFiles` on disk, token `Windows` and `NumberPairs`; anything with the attributes of
-`Stimuli` will do.
+are `Images`, `ImageFiles` on disk, token `Windows`, `NumberPairs` and, for a modality of the user's, `TensorStimuli`;
+anything with the attributes of `Stimuli` will do.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from thalweg.stimuli.modality import Modality
 from thalweg.stimuli.showing import Shown, View
 
 LEAST_POOL = 120  # stimuli: two halves, and in each two sides of thirty references
@@ -25,8 +26,8 @@ class Stimuli(Protocol):
     """A set of stimuli of one modality, with a label each."""
 
     @property
-    def modality(self) -> str:
-        """`image`, `text` or `pair`: which observers see them."""
+    def modality(self) -> str | Modality:
+        """What kind they are of: `image`, `text`, `pair`, or a record of the user's."""
         ...
 
     @property

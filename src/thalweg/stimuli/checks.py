@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from thalweg.errors import ThalwegError, user_code
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Splits, Stimuli
 from thalweg.stimuli.files import ImageFiles
 from thalweg.stimuli.images import Images
+from thalweg.stimuli.modality import Modality
 from thalweg.stimuli.pairs import NumberPairs
 from thalweg.stimuli.showing import Shown
 from thalweg.stimuli.windows import Windows
@@ -32,10 +34,12 @@ ATTRIBUTES = (
     "show",
     "content_hash",
 )
+PNG = b"\x89PNG"  # how such a file begins
+SOME_VALUES = (0.0, 0.5, 1.0)  # of a unit, along a stimulus
 FEW = 2  # stimuli that are taken to see whether they can be
 
 
-def check_splits(splits: object, ladder: str, modality: str) -> Splits:
+def check_splits(splits: object, ladder: str, modality: str | Modality) -> Splits:
     """The same splits, if a survey can use them.
 
     Raises:
@@ -53,13 +57,14 @@ def check_splits(splits: object, ladder: str, modality: str) -> Splits:
     return splits
 
 
-def check_stimuli(stimuli: object, what: str, modality: str, *, statistics: bool = False) -> Stimuli:
+def check_stimuli(stimuli: object, what: str, modality: str | Modality, *, statistics: bool = False) -> Stimuli:
     """The same set of stimuli, if it is one of this modality; with `statistics`, those of all stimuli are made too.
 
     Raises:
         ThalwegError: an attribute is missing, fails, or is not what `Stimuli` says.
     """
-    checked = _attributes(stimuli, what, modality)
+    record = modalities.find(modality)
+    checked = _attributes(stimuli, what, record.name)
     count = _length(checked, what)
     names = _of(checked, what, "label_names")
     if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
@@ -76,6 +81,7 @@ def check_stimuli(stimuli: object, what: str, modality: str, *, statistics: bool
             _whole_numbers(values, what, name, count)
     if count and not isinstance(checked, OWN):
         _check_taking(checked, what, count)
+        _check_showing(checked, what, record)
         if statistics:
             _check_statistics(_called(checked, what, "low_level"), what, count)
     return checked
@@ -92,8 +98,10 @@ def _attributes(stimuli: object, what: str, modality: str) -> Stimuli:
     if missing:
         raise ThalwegError(f"{what}: {_kind(stimuli)} lacks {', '.join(missing)}; see thalweg.Stimuli")
     checked: Any = stimuli
-    if _of(checked, what, "modality") != modality:
-        raise ThalwegError(f"{what}: is of modality {checked.modality!r}; {modality!r} was expected")
+    given = _of(checked, what, "modality")
+    name = given.name if isinstance(given, Modality) else given
+    if name != modality:
+        raise ThalwegError(f"{what}: is of modality {name!r}; {modality!r} was expected")
     return checked  # type: ignore[no-any-return]
 
 
@@ -132,7 +140,7 @@ def _whole_numbers(values: object, what: str, name: str, count: int) -> Tensor:
 
 
 def _check_taking(stimuli: Stimuli, what: str, count: int) -> None:
-    """Take a few stimuli, hand them to a model, show one and name all."""
+    """Take a few stimuli, hand them to a model, and name all."""
     few = torch.arange(min(FEW, count))
     taken = _called(stimuli, what, "take", few)
     if not hasattr(type(taken), "__len__") or len(taken) != len(few):
@@ -143,12 +151,26 @@ def _check_taking(stimuli: Stimuli, what: str, count: int) -> None:
             raise _unlike(what, f"batch of {len(few)} stimuli", given, f"a tensor whose first axis has {len(few)}")
         if given.is_floating_point() and not given.isfinite().all():
             raise ThalwegError(f"{what}: `batch` gives NaN or infinite values; finite ones were expected")
-    shown = _called(stimuli, what, "show", 0)
-    if not isinstance(shown, Shown):
-        raise _unlike(what, "show(0)", shown, "thalweg.stimuli.Shown")
     name = _called(stimuli, what, "content_hash")
     if not isinstance(name, str) or not name:
         raise _unlike(what, "content_hash", name, "some digits that differ whenever the content does")
+
+
+def _check_showing(stimuli: Stimuli, what: str, modality: Modality) -> None:
+    """Show one stimulus, without a unit's values along it and, where the modality has such values, with some."""
+    for values in ((), SOME_VALUES) if modality.along and modality.show else ((),):
+        with user_code(f"{what}: `show`"):
+            shown: Any = modality.show(stimuli, 0, values) if modality.show else stimuli.show(0)
+        if not isinstance(shown, Shown):
+            raise _unlike(what, "show(0)", shown, "thalweg.stimuli.Shown")
+        if not isinstance(shown.label, str) or not isinstance(shown.html, str):
+            raise ThalwegError(f"{what}: `show` gives a Shown whose `label` or `html` is no text")
+        if shown.png and not (isinstance(shown.png, bytes) and shown.png.startswith(PNG)):
+            raise ThalwegError(f"{what}: `show` gives a `png` that is no PNG file; its bytes were expected")
+        if modality.show and not (shown.png or shown.html or shown.pieces):
+            raise ThalwegError(
+                f"{what}: `show` gives nothing to see; a Shown with `png`, `html` or `pieces` was expected"
+            )
 
 
 def _check_statistics(values: object, what: str, count: int) -> None:

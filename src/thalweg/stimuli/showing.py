@@ -16,11 +16,19 @@ View = Callable[[Image.Image], Float[Tensor, "channel height width"]]  # a model
 
 @dataclass(frozen=True)
 class Shown:
-    """A stimulus as a picture or as text, text in the pieces that a model takes in."""
+    """One stimulus for a person to look at: as a picture, as text, or as HTML.
+
+    Args:
+        label: What it is, in words: its class.
+        png: A picture, as the bytes of a PNG file.
+        pieces: Text, in the pieces that a model takes in; each is shaded by a unit's value there, where it has one.
+        html: HTML or SVG. The report shows it in a frame of its own, where no script runs and nothing is fetched.
+    """
 
     label: str
     png: bytes = b""
     pieces: tuple[str, ...] = ()
+    html: str = ""
 
 
 def prepared(view: View, pictures: Iterable[Image.Image]) -> Float[Tensor, "picture channel height width"]:

@@ -32,6 +32,7 @@ AXES = {
 }
 
 SHARE = "share"
+WORDING = "held-out bits above the label entropy"  # what a bit of a classifier's strength is
 LEAST_ENTROPY = 1e-9  # bits: what labels of one class leave unknown is nothing but rounding
 
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from thalweg.compute.devices import at_once, given, in_precision, placed
+from thalweg.compute.devices import given, in_precision, placed
 from thalweg.errors import user_code
 from thalweg.models.hooks import answer_in
 from thalweg.models.loading import quiet
 from thalweg.models.records import Evaluation
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Stimuli
 from thalweg.strength.axes import SHARE, from_logits
 from thalweg.strength.probe import MOST_FEATURES, halves_of_probe, last_features, probe
@@ -22,7 +23,7 @@ def _outputs(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict
     model = in_precision(placed(model.eval(), device), torch.float32)
     outputs, features = [], []
     with torch.inference_mode(), last_features(model) as seen, quiet():
-        for which in torch.arange(len(stimuli)).split(at_once("image", device)):
+        for which in torch.arange(len(stimuli)).split(modalities.of(stimuli).batch_size(device)):
             with user_code("the model"):
                 answer = answer_in(model(given(stimuli.batch(which), device)))
             outputs.append(_rows(answer, len(which), len(stimuli.label_names)))

@@ -1,9 +1,10 @@
 """The stimuli that one model is measured over, read as the model takes them."""
 
+from thalweg.errors import ThalwegError, user_code
 from thalweg.models.records import Subject
-from thalweg.stimuli import corpus
+from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Source, Splits
-from thalweg.stimuli.image_pool import image_splits
+from thalweg.stimuli.checks import check_splits
 
 
 def splits_of_source(model: Subject, source: Source, seed: int, *, length: int) -> Splits:
@@ -12,10 +13,20 @@ def splits_of_source(model: Subject, source: Source, seed: int, *, length: int) 
     Raises:
         ThalwegError: they cannot be read, or do not fit the model.
     """
-    if model.modality == "text":
+    modality = modalities.of(model)
+    if modality.read is None:
+        raise ThalwegError(
+            f"subject {model.name!r} takes stimuli of modality {modality.name!r}, which has no `read` to make them of "
+            "a file; give a set of stimuli"
+        )
+    if modality.tokens:
         tokenizer = model.tokenizer() if model.tokenizer else None
-        return fitting(model, corpus.splits(source, seed, length=length, tokenizer=tokenizer))
-    return image_splits(source, seed)
+        return fitting(model, modality.read(source, seed, length=length, tokenizer=tokenizer))
+    if modalities.ships(modality):
+        return modality.read(source, seed)  # type: ignore[no-any-return]
+    with user_code(f"the function `read` of modality {modality.name!r}"):
+        splits = modality.read(source, seed)
+    return fitting(model, check_splits(splits, model.name, modality))
 
 
 def fitting(model: Subject, splits: Splits) -> Splits:
