@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from thalweg.compute.devices import given, placed
+from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError
 from thalweg.models.hooks import capture_activations, run
 from thalweg.models.pooling import units_on_axis_1
@@ -32,13 +33,21 @@ def outputs(
     """
     model = placed(model.eval(), device)
     precision = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+    pieces = Pieces(BATCH, device)
+
+    def values_of(batch: Int[Tensor, " stimulus"]) -> dict[str, Tensor]:
+        with torch.no_grad():  # not around the yield: whoever takes the values may need gradients
+            run(model, given(stimuli.batch(batch), device, precision))
+        if missing := [layer.name for layer in layers if layer.name not in seen]:
+            raise ThalwegError(f"layer {missing[0]!r} did not run; name layers that every stimulus uses")
+        return {layer.name: units_on_axis_1(seen[layer.name], layer) for layer in layers}
+
     with capture_activations(model, layers, short=True) as seen:
         for batch in ids.split(BATCH):
-            with torch.no_grad():  # not around the yield: whoever takes the values may need gradients
-                run(model, given(stimuli.batch(batch), device, precision))
-            if missing := [layer.name for layer in layers if layer.name not in seen]:
-                raise ThalwegError(f"layer {missing[0]!r} did not run; name layers that every stimulus uses")
-            yield {layer.name: units_on_axis_1(seen[layer.name], layer) for layer in layers}
+            parts = pieces(lambda part, batch=batch: values_of(batch[part]), len(batch))  # type: ignore[misc]
+            yield (
+                parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            )
 
 
 def rows(

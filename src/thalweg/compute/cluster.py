@@ -74,7 +74,7 @@ def run(function: Callable[[Item], Result], items: Sequence[Item], where: Engine
     """
     ray = _ray()
     has = ray.cluster_resources()
-    gpus = where.gpus if has.get("GPU") else 0
+    gpus = where.gpus / where.tasks_per_card if has.get("GPU") else 0
     task = ray.remote(_task).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
     together = [ray.put(packed((function, list(items))))]  # in a list, for the task to unpack when it is prepared
     most = where.workers or max(WINDOW, 2 * int(has.get("CPU", 1)))

@@ -5,9 +5,52 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from thalweg.errors import ThalwegError, unknown
+
 Network = TypeVar("Network", bound=nn.Module)
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")  # what a user can name; cuda:0 stands for any number
+
+
+def check_device(device: str, *, here: bool = True) -> None:
+    """Check the name of a device and, unless the work is done elsewhere (not `here`), that it is there.
+
+    Raises:
+        ThalwegError: no device is called so, it is not there, or it names a card of a machine that is not known.
+    """
+    kind, colon, number = str(device).partition(":")
+    if kind not in DEVICES or (colon and (kind != "cuda" or not number.isdecimal())):
+        raise unknown("device", str(device), DEVICES)
+    if not here:
+        if colon:
+            raise ThalwegError(f"device is {device!r}, but a cluster chooses the cards of its tasks; use --device cuda")
+        return
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ThalwegError(f"device is {device!r}, but PyTorch finds no CUDA device here; use --device cpu")
+    if colon and int(number) >= (count := torch.cuda.device_count()):
+        names = ", ".join(f"cuda:{index}" for index in range(count))
+        raise ThalwegError(f"device is {device!r}, but PyTorch finds these CUDA devices here: {names}")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ThalwegError("device is 'mps', but PyTorch finds no GPU of Apple's here; use --device cpu")
+
+
+def resolved(device: str) -> str:
+    """The device that models run on here. `auto` is a CUDA device where there is one, else the CPU; `cuda` is the card
+    that the task was given.
+    """
+    if device == "mps":
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu"
+    return "cuda" if device == "auto" else device
+
+
+def in_double(values: Tensor) -> Tensor:
+    """The values in double precision: on their device, or on the CPU where that has none (MPS)."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def placed(model: nn.Module, device: str) -> nn.Module:

@@ -4,12 +4,14 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
+
+from thalweg.compute.cards import Slots
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,13 +25,16 @@ class EngineConfig:
     """An engine, and how much of it is used.
 
     `workers` are the tasks that run at once: by default one for each core here, and on a cluster as many as there is
-    room for. `gpus` is what a task asks a cluster for that has any.
+    room for. `cards` are the GPUs of this machine that tasks are given, `tasks_per_card` at once; none where they run
+    on the CPU. `gpus` is what a task asks a cluster for that has any, before it is shared by so many tasks.
     """
 
     engine: str = "local"
     workers: int | None = None
     address: str | None = None
     gpus: int = 0
+    cards: tuple[str, ...] = ()
+    tasks_per_card: int = 1
 
 
 @contextmanager
@@ -76,7 +81,7 @@ def allocator() -> Any:
     return library if hasattr(library, "mallopt") else None
 
 
-def called(function: Callable[[Item], Result], item: Item) -> Result:
-    """The function's result, computed on one thread."""
-    with single_thread(), memory_kept():
+def called(function: Callable[[Item], Result], item: Item, slots: Slots | None = None) -> Result:
+    """The function's result, computed on one thread, and on a card where there are slots for some."""
+    with single_thread(), memory_kept(), slots.card() if slots else nullcontext():
         return function(item)

@@ -47,7 +47,7 @@ def capture_activations(
     short = short and not getattr(model, "hf_device_map", None)
     in_place = any(getattr(module, "inplace", False) for module in modules.values())  # a later one would alter them
     capture = _Capture(len(layers), read or (lambda _, tensor: tensor.clone() if in_place else tensor), short=short)
-    handles = [model.register_forward_pre_hook(capture.start)]
+    handles = [model.register_forward_pre_hook(capture.start), model.register_forward_hook(capture.end)]
     try:
         for layer in layers:
             module, at_input = module_at(layer.name, modules)
@@ -71,12 +71,15 @@ class _Capture:
     def __init__(self, layers: int, read: Callable[[str, Tensor], Any], *, short: bool) -> None:
         self.layers, self.read, self.short = layers, read, short
         self.outputs: dict[str, Any] = {}
-        self.passes = 0
+        self.went_through = False  # the whole model, once
 
     def start(self, _module: nn.Module, _inputs: object) -> None:
         """A pass begins: forget the one before."""
-        self.passes += 1
         self.outputs.clear()
+
+    def end(self, _module: nn.Module, _inputs: object, _output: object) -> None:
+        """A pass came to the end of the model."""
+        self.went_through = True
 
     def keep(self, name: str, output: object) -> None:
         """Keep a layer's output; where passes are short, the last layer ends this one."""
@@ -87,7 +90,7 @@ class _Capture:
             got = type(output).__name__ if tensor is None else f"a tensor of shape {tuple(tensor.shape)}"
             raise ThalwegError(f"layer {name!r} gave {got}; units need a tensor of shape (batch, unit, ...)")
         self.outputs[name] = self.read(name, tensor)
-        if self.short and self.passes > 1 and len(self.outputs) == self.layers:
+        if self.short and self.went_through and len(self.outputs) == self.layers:
             raise StopForward
 
 

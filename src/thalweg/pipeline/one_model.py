@@ -1,6 +1,7 @@
 """One model that exists already, measured: the same tables and the same report as a survey of one rung."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,8 +25,9 @@ from thalweg.models.records import Basis, Evaluate, Ladder, Layer, Subject
 from thalweg.models.rerandomised import WITH_RERANDOMISED
 from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings, settings_of
-from thalweg.pipeline.survey import survey
+from thalweg.pipeline.survey import survey, usual_directory
 from thalweg.progress import Progress, Silent
+from thalweg.runs.directory import read_record
 from thalweg.runs.run import Run
 from thalweg.stimuli import corpus, modalities
 from thalweg.stimuli.base import Splits, Stimuli, halves, viewed
@@ -99,7 +101,8 @@ def measure(
         call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length),
         stimuli_from=_stimuli_from(subject, stimuli, length),
     )
-    alone = {"seeds": 1, "shards": checked.shards or _shards(splits.pool, checked)}
+    directory = Path(out) if out else usual_directory([ladder])
+    alone = {"seeds": 1, "shards": checked.shards or shards_before(directory) or _shards(splits.pool, checked)}
     return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})
 
 
@@ -174,6 +177,14 @@ def _shards(pool: Stimuli, settings: Settings) -> int:
     smaller = min(map(len, halves(pool, seed=settings.seed)))
     batches = -(-smaller // (settings.batch_size or modalities.of(pool).batch_size("cpu")))
     return max(1, min(SHARDS, batches)) if settings.resolved_device == "cpu" else 1
+
+
+def shards_before(directory: Path) -> int | None:
+    """The shards of a run that was begun in this directory, perhaps on another device, if there is one."""
+    with suppress(ThalwegError):
+        shards = read_record(directory / "settings.json").get("shards")
+        return shards if isinstance(shards, int) else None
+    return None
 
 
 def evaluator(model: Subject) -> Evaluate:

@@ -6,8 +6,10 @@ from functools import partial
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from thalweg.compute.devices import PRECISIONS, placed
+from thalweg.compute.memory import Pieces
 from thalweg.files import whole
 from thalweg.measures.base import register_only
 from thalweg.measures.headlines import HEADLINES
@@ -68,9 +70,14 @@ def _along(
     network, encoders = trained()
     network = placed(network, model.settings.resolved_device).to(PRECISIONS[model.settings.precision])
     reader = Reader(everywhere, model.basis, seed=model.settings.seed, position=position, encode=encoders.get(layer))
+    device = model.settings.resolved_device
     with torch.inference_mode(), capture_activations(network.eval(), [everywhere]) as outputs:
-        network(model.pool.batch(torch.tensor(stimuli)).to(model.settings.resolved_device))
-        values = reader.along(outputs[layer], unit)
+
+        def look(ids: Tensor) -> Tensor:
+            network(model.pool.batch(ids).to(device))
+            return reader.along(outputs[layer], unit)
+
+        values = Pieces(len(stimuli), device).rows(look, torch.tensor(stimuli))
     if values.ndim != 2:
         return []
     length = getattr(model.splits.pool, "length", values.shape[1])  # a language model may see tokens before the window

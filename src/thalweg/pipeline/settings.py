@@ -2,20 +2,19 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from thalweg.compute.devices import PRECISIONS
+from thalweg.compute.cards import cards_of
+from thalweg.compute.devices import PRECISIONS, check_device, resolved
 from thalweg.compute.engines import EngineConfig
 from thalweg.errors import ThalwegError, unknown
 from thalweg.stimuli.base import Source
 from thalweg.strength import axes as strength
 
-UNAFFECTING = ("workers", "engine", "address", "device", "cache")  # settings that change no result
+UNAFFECTING = ("workers", "engine", "address", "device", "tasks_per_card", "cache")  # settings that change no result
 OF_LADDERS = ("seeds", "quick", "strength", "data")  # settings that one published model has no use for
 QUICK_SEEDS = 2
 LARGEST = (1 << 63) - 1  # PyTorch's generators take seeds of 64 bits, and some are made by adding to the user's
@@ -70,7 +69,15 @@ class Settings:
             "Parts that stimuli are cut into, each recorded as a task; 1, or 8 for one model on a CPU.", 1
         ),
     )
-    device: str = field(default="auto", metadata=_option("auto, cpu or cuda."))
+    device: str = field(
+        default="auto",
+        metadata=_option(
+            "auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, cuda:N (one card) or mps (Apple)."
+        ),
+    )
+    tasks_per_card: int = field(
+        default=1, metadata=_option("Models that share a GPU at once; the card with the most free memory is taken.", 1)
+    )
     precision: str = field(
         default="float32", metadata=_option("Precision that models run in: float32, bfloat16 or float16.")
     )
@@ -122,12 +129,9 @@ class Settings:
         strength.check(self.strength)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise unknown("device", self.device, ("auto", "cpu", "cuda"))
+        check_device(self.device, here=self.engine == "local")
         if self.address and self.engine == "local":
             raise ThalwegError("the address is that of a Ray cluster, but the engine is 'local'; add --engine ray")
-        if self.device == "cuda" and self.engine == "local" and not torch.cuda.is_available():
-            raise ThalwegError("device is 'cuda', but PyTorch finds no CUDA device here; use --device cpu")
         return self
 
     @property
@@ -137,13 +141,24 @@ class Settings:
 
     @property
     def resolved_device(self) -> str:
-        """The device that models run on."""
-        return "cpu" if self.device == "cpu" or not torch.cuda.is_available() else "cuda"
+        """The device that models run on; `cuda` is the card that a task was given."""
+        return resolved(self.device)
 
     @property
     def engine_config(self) -> EngineConfig:
-        """Where tasks run: on a cluster with GPUs, each has one to itself."""
-        return EngineConfig(self.engine, self.workers, self.address, gpus=0 if self.device == "cpu" else 1)
+        """Where tasks run that need no GPU."""
+        return EngineConfig(self.engine, self.workers, self.address)
+
+    @property
+    def model_engine_config(self) -> EngineConfig:
+        """Where tasks run that run models: as many on each GPU as the user wants, by default one."""
+        here = self.engine == "local"
+        return replace(
+            self.engine_config,
+            gpus=0 if self.device == "cpu" else 1,
+            cards=cards_of(self.device) if here else (),
+            tasks_per_card=self.tasks_per_card,
+        )
 
     def source(self, path: Path | None) -> Source:
         """The source of stimuli: their path, and the columns that are read."""

@@ -36,7 +36,7 @@ def _do(
     todo = _together(undone) if step == "train" else [[model] for model in undone]
     failures = []
     with stages(step, len(todo)) as advance:
-        for index, failure in engine.run(task, todo, models[0].settings.engine_config):
+        for index, failure in engine.run(task, todo, models[0].settings.model_engine_config):
             if failure:
                 first = todo[index][0]
                 failures.append(f"ladder {first.ladder.name!r}, rung {first.rung.name!r}, seed {first.seed}: {failure}")

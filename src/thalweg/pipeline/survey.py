@@ -86,11 +86,15 @@ def survey(
         'cannot tell'
     """
     request = _request(which, as_list(observer), as_list(data), settings)
-    usual = Path("runs") / "-".join(file_name(ladder.name) for ladder in request.ladders)
-    run = RunDirectory(Path(out) if out else usual)
+    run = RunDirectory(Path(out) if out else usual_directory(request.ladders))
     with run.locked():
         _survey(run, request, Stages(progress or Silent()))
     return Run(run.path, {ladder.name: ladder for ladder in request.ladders})
+
+
+def usual_directory(chosen: Sequence[Ladder]) -> Path:
+    """The run directory of a survey of these ladders, unless the user names another."""
+    return Path("runs") / "-".join(file_name(ladder.name) for ladder in chosen)
 
 
 @dataclass(frozen=True, eq=False)

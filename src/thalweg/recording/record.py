@@ -16,12 +16,14 @@ Limits: values are compared as float32; ids must lie below 2^32.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Int, Int64
 from torch import Tensor, nn
 
 from thalweg.compute.devices import PRECISIONS, given, in_precision, placed
+from thalweg.compute.memory import Pieces, ran_out
 from thalweg.errors import ThalwegError, user_code
 from thalweg.models.hooks import capture_activations, run, skip_logits
 from thalweg.models.records import Encode, Layer
@@ -58,10 +60,11 @@ def record(
     Raises:
         ThalwegError: an unknown layer, one that did not run, or an output that does not fit the batch.
     """
-    batch_size, device, precision = settings.batch_size, settings.device, PRECISIONS[settings.precision]
+    batch_size, device = settings.batch_size, settings.device
     scramble = Scramble.seeded(settings.seed)
     layer_pass = _Pass(layers, settings, scramble, encoders or {}, statistics or {})
-    model = in_precision(placed(model.eval(), device), precision)
+    model = in_precision(placed(model.eval(), device), PRECISIONS[settings.precision])
+    pieces = Pieces(batch_size, device, again=layer_pass.begin_again)
     orders = scrambled(ids, scramble, batch_size)
     sampled = cut_at(sample_positions(ids, scramble, settings.sample), len(ids), batch_size)
     with (
@@ -71,13 +74,11 @@ def record(
     ):
         for batch, inputs in batches(stimuli, ids, batch_size, workers=settings.workers):
             layer_pass.begin_batch(batch, next(orders), next(sampled))
-            with user_code("the model"):
-                run(model, given(inputs, device, precision))
-            for layer in layers:
-                if layer.name not in ran:
-                    raise ThalwegError(
-                        f"layer {layer.name!r} did not run for a batch; name layers that every stimulus uses"
-                    )
+            pieces(partial(layer_pass.give, model, inputs), len(batch))
+            if missing := [layer.name for layer in layers if layer.name not in ran]:
+                raise ThalwegError(
+                    f"layer {missing[0]!r} did not run for a batch; name layers that every stimulus uses"
+                )
             layer_pass.end_batch()
     return layer_pass.recordings()
 
@@ -93,7 +94,8 @@ class _Pass:
         encoders: Mapping[tuple[str, str], Encode],
         statistics: Mapping[str, Statistic],
     ) -> None:
-        self.bases, self.device = settings.bases, settings.device
+        self.bases, self.settings = settings.bases, settings
+        self.device = "cpu" if settings.device == "mps" else settings.device  # sums are in double precision
         tables = {name: table.to(self.device) for name, table in statistics.items()}
         scratch = Scratch()
         self.readers = {
@@ -109,7 +111,10 @@ class _Pass:
         }
         self.ids = self.order = torch.empty(0, dtype=torch.int64)  # of the batch, and scrambled
         self.entering: Entering = self.ids, self.order
-        self.held: dict[tuple[str, str], Tensor] = {}  # values that are taken in after the pass
+        self.part = slice(0)  # of the batch, that the model is given
+        self.held: dict[tuple[str, str], dict[int, Tensor]] = {}  # values that are taken in after the pass, by part
+        self.taken: set[tuple[str, str]] = set()  # whose values of this batch are taken in already
+        self.settled: set[tuple[str, str]] = set()  # of these, before memory ran out and the batch was begun again
 
     def begin_batch(
         self, ids: Int[Tensor, " batch"], order: Int64[Tensor, " batch"], sampled: Int64[Tensor, " sampled"]
@@ -117,31 +122,65 @@ class _Pass:
         """A batch comes: its ids, these scrambled, and the positions of those that enter the sample."""
         self.ids, self.order, positions = (part.to(self.device) for part in (ids, order, sampled))
         self.entering = positions, self.order.take(positions)
+        self.taken, self.settled = set(), set()
+
+    def give(self, model: nn.Module, inputs: Tensor, part: slice) -> None:
+        """Give the model a part of the batch; what its layers make of it is read on the way."""
+        self.part = part
+        with user_code("the model"):
+            run(model, given(inputs[part], self.settings.device, PRECISIONS[self.settings.precision]))
+
+    def begin_again(self) -> None:
+        """The model is given the batch once more, in smaller parts, as memory ran out: forget what is not taken in."""
+        self.held.clear()
+        self.settled = set(self.taken)
 
     def read(self, layer: str, output: Tensor) -> None:
         """Read a layer's values where they arise, while they are at hand and before anything alters them.
 
         Those that lie in the output itself are taken in at once. The others wait until the pass is over, as taking them
-        in costs half then; so do all in the first pass, for what lasts is not made between what does not last.
+        in costs half then; so do all in the first pass, for what lasts is not made between what does not last, and all
+        that come in parts, to be put together.
         """
+        count = self.part.stop - self.part.start
         for basis in self.bases:
-            values = self.readers[layer, basis](output).to(self.device)
-            if values.shape[0] != self.ids.shape[0]:
+            name = layer, basis
+            if name in self.settled:
+                continue
+            values = self.readers[name](output).to(self.device)
+            if values.shape[0] != count:
                 raise ThalwegError(
-                    f"layer {layer!r} returned {len(values)} rows for a batch of {len(self.ids)} stimuli; axis 0 must "
-                    "be the batch"
+                    f"layer {layer!r} returned {len(values)} rows for a batch of {count} stimuli; axis 0 must be the "
+                    "batch"
                 )
-            recorder = self.recorders[layer, basis]
             apart = values.untyped_storage().data_ptr() != output.untyped_storage().data_ptr()
-            if recorder.started and not apart:
-                recorder.update(values, self.ids, self.order, self.entering)
+            if self.recorders[name].started and not apart and count == len(self.ids):
+                self._take_in(name, values)
+                self.taken.add(name)
             else:
-                self.held[layer, basis] = values if apart else values.clone()
+                self.held.setdefault(name, {})[self.part.start] = values if apart else values.clone()
 
     def end_batch(self) -> None:
         """Take in the values that waited for the end of the model's pass."""
         for name in [*self.held]:
-            self.recorders[name].update(self.held.pop(name), self.ids, self.order, self.entering)
+            parts = list(self.held.pop(name).values())
+            self._take_in(name, parts[0] if len(parts) == 1 else torch.cat(parts))
+
+    def _take_in(self, name: tuple[str, str], values: Tensor) -> None:
+        """Take in a batch's values of a layer.
+
+        Raises:
+            ThalwegError: memory ran out, and what was kept so far is not whole.
+        """
+        try:
+            self.recorders[name].update(values, self.ids, self.order, self.entering)
+        except Exception as wrong:
+            if not ran_out(wrong):
+                raise
+            text = f"memory ran out on {self.device} while the values of layer {name[0]!r} were kept"
+        else:
+            return
+        raise ThalwegError(f"{text}; give the model fewer stimuli at once (--batch-size), or measure fewer units")
 
     def recordings(self) -> dict[tuple[str, str], Recording]:
         """What was kept: {(layer, basis): recording}."""

@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from thalweg.compute.devices import placed
+from thalweg.compute.devices import in_double, placed
+from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError, unknown
 from thalweg.stimuli.base import Stimuli
 
@@ -68,21 +69,32 @@ def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, devic
     model = placed(model.eval(), device)
     loss, right = 0.0, 0
     all_labels = stimuli.labels.long()
+    pieces = Pieces(batch_size, device)
     with torch.inference_mode():
         for which in torch.arange(len(stimuli)).split(batch_size):
-            logits = model(stimuli.batch(which).to(device))
-            labels = all_labels[which].to(device)
-            if not isinstance(logits, Tensor) or logits.shape != (len(which), len(stimuli.label_names)):
-                returned = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-                expected = (len(which), len(stimuli.label_names))
-                raise ThalwegError(f"the model returned {returned}; logits of shape {expected} were expected")
+            logits = pieces.rows(lambda ids: _logits(model(stimuli.batch(ids).to(device)), stimuli, len(ids)), which)
+            labels = all_labels[which].to(logits.device)
             if not logits.isfinite().all():
                 raise ThalwegError(
                     "the model returned NaN or infinite logits; train it with a smaller learning rate or mend it"
                 )
-            loss += float(nn.functional.cross_entropy(logits.double(), labels, reduction="sum"))
+            exact = in_double(logits)
+            loss += float(nn.functional.cross_entropy(exact, labels.to(exact.device), reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
     return _strength(loss / len(stimuli), right / len(stimuli), all_labels)
+
+
+def _logits(logits: object, stimuli: Stimuli, count: int) -> Tensor:
+    """What a model returned of so many stimuli, if it has a number for each class.
+
+    Raises:
+        ThalwegError: it returned something else.
+    """
+    expected = (count, len(stimuli.label_names))
+    if not isinstance(logits, Tensor) or logits.shape != expected:
+        returned = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ThalwegError(f"the model returned {returned}; logits of shape {expected} were expected")
+    return logits
 
 
 def _strength(loss: float, accuracy: float, labels: Tensor) -> Strength:

@@ -8,7 +8,8 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thalweg.compute.devices import in_precision, placed
+from thalweg.compute.devices import in_double, in_precision, placed
+from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Evaluation
 from thalweg.stimuli.windows import NO_TARGET, Windows
@@ -76,15 +77,20 @@ def _sums(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> dict[st
     model = in_precision(placed(model.eval(), device), torch.float32)
     needed = 1 + max(int(stimuli.tokens.max()), int(stimuli.following.max()))  # a large vocabulary may have more
     batch_size = max(1, min(WINDOWS, LOGITS // (stimuli.length * len(stimuli.vocabulary))))
-    nats, right = [], []
+    pieces = Pieces(batch_size, device)
+
+    def look(which: Tensor) -> tuple[Tensor, Tensor]:
+        logits = model(stimuli.batch(which).to(device))
+        targets = stimuli.targets(which).to(device)
+        _check(logits, (*targets.shape, len(stimuli.vocabulary)), needed)
+        targets = targets.to(logits.device)
+        return in_double(_nats(logits.float(), targets)).sum(1).cpu(), (logits.argmax(2) == targets).sum(1).cpu()
+
+    rows = []
     with torch.inference_mode():
         for which in torch.arange(len(stimuli)).split(batch_size):
-            logits = model(stimuli.batch(which).to(device))
-            targets = stimuli.targets(which).to(device)
-            _check(logits, (*targets.shape, len(stimuli.vocabulary)), needed)
-            targets = targets.to(logits.device)
-            nats.append(_nats(logits.float(), targets).double().sum(1).cpu())
-            right.append((logits.argmax(2) == targets).sum(1).cpu())
+            rows += pieces(lambda part, which=which: look(which[part]), len(which))  # type: ignore[misc]
+    nats, right = zip(*rows, strict=True)
     return {"nats": torch.cat(nats), "right": torch.cat(right)}
 
 

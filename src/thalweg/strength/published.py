@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.compute.devices import given, in_precision, placed
+from thalweg.compute.memory import Pieces
 from thalweg.errors import user_code
 from thalweg.models.hooks import answer_in
 from thalweg.models.loading import quiet
@@ -22,12 +23,20 @@ def _outputs(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict
     """Of each stimulus, the model's logits, where it has one for each of the pool's classes, and its last features."""
     model = in_precision(placed(model.eval(), device), torch.float32)
     outputs, features = [], []
+    batch_size = modalities.of(stimuli).batch_size(device)
+    pieces = Pieces(batch_size, device)
+
+    def look(ids: Tensor) -> tuple[Tensor, Tensor]:
+        with user_code("the model"):
+            answer = answer_in(model(given(stimuli.batch(ids), device)))
+        rows = _rows(answer, len(ids), len(stimuli.label_names))
+        return rows, _at_most(_rows(seen.pop("features", None), len(ids)), MOST_FEATURES + 1)
+
     with torch.inference_mode(), last_features(model) as seen, quiet():
-        for which in torch.arange(len(stimuli)).split(modalities.of(stimuli).batch_size(device)):
-            with user_code("the model"):
-                answer = answer_in(model(given(stimuli.batch(which), device)))
-            outputs.append(_rows(answer, len(which), len(stimuli.label_names)))
-            features.append(_at_most(_rows(seen.pop("features", None), len(which)), MOST_FEATURES + 1))
+        for which in torch.arange(len(stimuli)).split(batch_size):
+            for logits, last in pieces(lambda part, which=which: look(which[part]), len(which)):  # type: ignore[misc]
+                outputs.append(logits)
+                features.append(last)
     return {"logits": torch.cat(outputs), "features": torch.cat(features)}
 
 
