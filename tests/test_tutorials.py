@@ -78,7 +78,7 @@ def ran(name: str) -> str:
 
 
 def test_every_file_of_a_tutorial_is_run():
-    assert set(files()) == {*ORDER, "model.py"}
+    assert set(files()) == {*ORDER, "model.py", "traces.py"}  # the last is run by tests/stimuli/test_modality.py
 
 
 def test_a_model_of_ones_own_is_measured(printed: dict[str, str]):

@@ -24,7 +24,7 @@ class Modality:
     Functions are given the set of stimuli (`thalweg.TensorStimuli`, or a class of your own). What is left out has a
     sensible meaning, so most modalities need the first four fields.
 
-    Args:
+    Attributes:
         name: The modality's name, as tables, observers (`Observer.modality`) and messages say it.
         low_level: From stimuli to statistics (stimulus, statistic) that ask for no abstraction. Pairs of stimuli that
             these decide are left out of matched scores. None: the set has a method `low_level()`.

@@ -18,11 +18,16 @@ View = Callable[[Image.Image], Float[Tensor, "channel height width"]]  # a model
 class Shown:
     """One stimulus for a person to look at: as a picture, as text, or as HTML.
 
-    Args:
+    Attributes:
         label: What it is, in words: its class.
         png: A picture, as the bytes of a PNG file.
         pieces: Text, in the pieces that a model takes in; each is shaded by a unit's value there, where it has one.
         html: HTML or SVG. The report shows it in a frame of its own, where no script runs and nothing is fetched.
+
+    Example:
+        >>> import thalweg
+        >>> thalweg.Shown("a square", html='<svg viewBox="0 0 9 9"><rect width="5" height="5"/></svg>').label
+        'a square'
     """
 
     label: str

@@ -15,7 +15,7 @@ from thalweg.stimuli.showing import Shown
 class TensorStimuli:
     """Stimuli that are tensors of one shape, with a label each: those of a modality of the user's own.
 
-    Args:
+    Attributes:
         values: What a model is given, (stimulus, ...).
         labels: The class of each stimulus, a whole number.
         label_names: The classes.
@@ -26,6 +26,14 @@ class TensorStimuli:
 
     Raises:
         ThalwegError: the values are no tensor, lengths differ, or the modality lacks a function.
+
+    Example:
+        >>> import torch, thalweg
+        >>> tone = thalweg.Modality("tone", low_level=lambda tones: tones.values.std(1, keepdim=True),
+        ...                         show=lambda tones, which, values: thalweg.Shown("a tone", html="<i>ping</i>"))
+        >>> tones = thalweg.TensorStimuli(torch.randn(3, 16), torch.tensor([0, 1, 1]), ("low", "high"), tone)
+        >>> tones.take(slice(1, 3)).labels.tolist()
+        [1, 1]
     """
 
     values: Shaped[Tensor, "stimulus *place"]
