@@ -17,7 +17,7 @@ from thalweg.networks.language import BagOfWords, Block, Transformer, Unigram, f
 from thalweg.stimuli import corpus
 from thalweg.stimuli.base import Source
 from thalweg.stimuli.docstrings import cleaned
-from thalweg.stimuli.documents import Document
+from thalweg.stimuli.documents import Document, Texts
 from thalweg.stimuli.windows import NO_TARGET, Vocabulary, Windows
 from thalweg.strength import language as strength_language
 from thalweg.strength.language import bigram_bits_per_byte, evaluate, mean_loss, unigram
@@ -55,7 +55,7 @@ def text() -> Splits:
 def english() -> Splits:
     """The embedded text's documents on Python's topics: 366 kilobytes."""
     documents = [Document(name, cleaned(text), "Python topics") for name, text in sorted(topics.items())]
-    return corpus.split([item for item in documents if item.text], seed=0, pool=400, validation=100)
+    return corpus.split(Texts([item for item in documents if item.text]), seed=0, pool=400, validation=100)
 
 
 def seeded(build: partial[nn.Module] | type[nn.Module], *arguments: int, **named: int) -> nn.Module:

@@ -267,7 +267,18 @@ def test_files(small: Run, tmp_path: Path) -> None:
     assert write_report(small, path) == path
     assert path.read_text(encoding="utf-8") == render(small)
     made = sorted(file.name for file in (path.parent / "figures").iterdir())
-    names = {"curve", "twins", "bands", "matched", "observers", "axes", "capacity", "spread", "coverage"}  # one kind
+    names = {
+        "curve",
+        "twins",
+        "bands",
+        "matched",
+        "observers",
+        "axes",
+        "capacity",
+        "spread",
+        "coverage",
+        "factors",
+    }  # one kind
     assert made == sorted(f"1-a-b-{name}.{ending}" for name in names for ending in ("png", "svg"))
     for name in names:
         picture = Image.open(path.parent / "figures" / f"1-a-b-{name}.png")
