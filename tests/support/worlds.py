@@ -156,7 +156,7 @@ class World:
         rungs = list(dict.fromkeys((row["ladder"], row["rung"]) for row in self.models))
         roles = [("high reference", 9), ("low reference", 9), ("high query", 1), ("low query", 1)]
         return [
-            {"ladder": ladder, "rung": rung, "seed": 0, "place": place, "layer": '<h1>"1"', "unit": unit}
+            {"ladder": ladder, "rung": rung, "seed": 0, "standing": place, "layer": '<h1>"1"', "unit": unit}
             | {"measure": "two_choice_matched", "value": 0.9, "role": role, "rank": rank, "first": role == "low query"}
             | {"stimulus": rank, "label": '"><svg onload=alert(4)>'}
             | ({"png": png(20 * rank), "html": "", "pieces": [], "values": []} if ladder == HOSTILE else TEXT)

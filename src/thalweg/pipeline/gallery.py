@@ -19,7 +19,7 @@ SCHEMA: dict[str, Any] = {
     "ladder": pl.String,
     "rung": pl.String,
     "seed": pl.Int32,
-    "place": pl.String,
+    "standing": pl.String,
     "layer": pl.String,
     "unit": pl.Int32,
     "measure": pl.String,
@@ -69,7 +69,7 @@ def gallery(
         records += [
             {
                 **{name: unit[name] for name in ("ladder", "rung", "seed", "layer", "unit", "measure", "value")},
-                "place": standing,
+                "standing": standing,
                 **shown,
             }
             for shown in _shown(recordings[unit["layer"]], unit, show, trace, seed)

@@ -32,7 +32,7 @@ def gallery(ladder: Ladder) -> list[dict[str, Any]]:
             continue
         shown = shown.filter(pl.col("seed") == shown["seed"].min())
         units = _units(shown, {measure: word for word, measure in ladder.headlines.items()})
-        summary = ", ".join(f"{unit['places']} {unit['score']}" for unit in units)
+        summary = ", ".join(f"{unit['standings']} {unit['score']}" for unit in units)
         rungs.append(
             {"rung": rung, "kind": ladder.kinds[rung], "seed": shown["seed"][0], "units": units, "summary": summary}
         )
@@ -43,12 +43,12 @@ def _units(shown: pl.DataFrame, words: Mapping[str, str]) -> list[dict[str, Any]
     """The best, median and worst unit; one that has several of these places is shown once."""
     units: dict[tuple[str, int], dict[str, Any]] = {}
     for standing in PLACES:
-        rows = shown.filter(pl.col("place") == standing)
+        rows = shown.filter(pl.col("standing") == standing)
         if rows.is_empty():
             continue
-        unit = units.setdefault((rows["layer"][0], rows["unit"][0]), _unit(rows, words) | {"places": []})
-        unit["places"].append(standing)
-    return [unit | {"places": listing(unit["places"])} for unit in units.values()]
+        unit = units.setdefault((rows["layer"][0], rows["unit"][0]), _unit(rows, words) | {"standings": []})
+        unit["standings"].append(standing)
+    return [unit | {"standings": listing(unit["standings"])} for unit in units.values()]
 
 
 def _unit(shown: pl.DataFrame, words: Mapping[str, str]) -> dict[str, Any]:
