@@ -36,7 +36,20 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
     "missing": [*COUNTED, "note"],
     "factors": [*columns.FACTORS],
     "relations": ["ladder", "kind", "factor", "headline", "rho", "low", "high", "n_models", "n_rungs", "note"],
-    "gallery": ["ladder", "rung", "seed", "standing", "layer", "unit", "role", "rank", "first", "png", "pieces", "values"],
+    "gallery": [
+        "ladder",
+        "rung",
+        "seed",
+        "standing",
+        "layer",
+        "unit",
+        "role",
+        "rank",
+        "first",
+        "png",
+        "pieces",
+        "values",
+    ],
 }
 NEVER_EMPTY = ("models", "units", "scores")
 MODEL = ["ladder", "rung", "seed", "control"]
