@@ -361,17 +361,16 @@ def list_(
     """List the ladders, observers, measures or factors there are."""
     from thalweg.factors.base import FACTORS
     from thalweg.ladders import LADDERS
-    from thalweg.measures.base import MEASURES
+    from thalweg.measures.base import MEASURES, first_sentence
     from thalweg.observers.base import OBSERVERS
-
-    def first(function: Callable[..., Any]) -> str:
-        return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
 
     listed = {
         "ladders": [(ladder.name, f"{len(ladder.rungs)} rungs", ladder.description) for ladder in LADDERS.values()],
         "observers": [(each.name, "control" if each.control else "", each.sees) for each in OBSERVERS.values()],
         "factors": [(factor.name, factor.unit, factor.meaning) for factor in FACTORS.values()],
-        "measures": [(measure.name, measure.headline, first(measure.function)) for measure in MEASURES.values()],
+        "measures": [
+            (measure.name, measure.headline, first_sentence(measure.function)) for measure in MEASURES.values()
+        ],
     }
     if what not in listed:
         raise unknown("list", what, listed)

@@ -8,7 +8,6 @@ inputs by naming its parameters, which are those of `INPUTS`, and returns an `Es
 factor asks for it.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +15,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from scipy.special import ndtri
 from torch import Tensor
 
 from thalweg.errors import unknown
+from thalweg.measures.base import Declared
 
 INPUTS = {
     "network": "the model, or its twin, with its weights: a PyTorch module in evaluation mode",
@@ -31,7 +30,6 @@ INPUTS = {
     "held_out": "the same on blocks of the pool",
     "log": "what training returned: losses, examples, why it stopped",
 }
-Z = float(ndtri(0.975))
 
 
 @dataclass(frozen=True)
@@ -71,31 +69,10 @@ class Blocks:
         return float(mean), float(scatter)
 
 
-@dataclass(frozen=True)
-class Factor:
-    """What a reader must know before reading a number: its name is the function's name."""
+class Factor(Declared):
+    """A function from a model to one number."""
 
     function: Callable[..., Estimate]
-    version: int  # goes up when values change, not when code does
-    unit: str
-    range: tuple[float, float]
-    higher_is: str
-    cite: str
-
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return self.function.__name__
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The inputs it asks for."""
-        return tuple(inspect.signature(self.function).parameters)
-
-    @property
-    def meaning(self) -> str:
-        """The first sentence of the function's docstring."""
-        return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split()).replace("`", "")
 
 
 FACTORS: dict[str, Factor] = {}

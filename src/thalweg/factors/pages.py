@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from thalweg.factors.base import FACTORS, INPUTS, Factor
-from thalweg.measures.pages import first_sentence, page_of, wrap
+from thalweg.measures.base import first_sentence
+from thalweg.measures.pages import page_of, wrap
 
 
 def page(factor: Factor) -> str:

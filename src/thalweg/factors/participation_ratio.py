@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from thalweg.factors.base import Estimate, Z, factor, mean_of_layers
+from thalweg.factors.base import Estimate, factor, mean_of_layers
+from thalweg.measures.base import Z
 
 GROUPS = 20  # of stimuli, left out in turn for the interval
 LEAST = 4  # stimuli below which tr(C^2) has no unbiased estimate

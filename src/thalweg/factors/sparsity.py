@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thalweg.factors.base import Estimate, Z, factor, mean_of_layers
+from thalweg.factors.base import Estimate, factor, mean_of_layers
+from thalweg.measures.base import Z
 
 
 @factor(

@@ -61,19 +61,21 @@ class Score:
 Scores = Mapping[tuple[str, str], Score]  # by (band, capacity)
 
 
+def first_sentence(function: Callable[..., Any]) -> str:
+    """The first paragraph of a function's docstring, on one line."""
+    return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+
+
 @dataclass(frozen=True)
-class Measure:
+class Declared:
     """What a reader must know before reading a number: its name is the function's name."""
 
     function: Callable[..., Any]
     version: int  # goes up when values change, not when code does
     unit: str
     range: tuple[float, float]
-    chance: float | None
     higher_is: str
     cite: str
-    essential: bool = False  # asked of control observers and of exchanged halves too
-    headline: str = ""  # the word that the report uses for it, if it is a headline
 
     @property
     def name(self) -> str:
@@ -84,6 +86,20 @@ class Measure:
     def needs(self) -> tuple[str, ...]:
         """The inputs it asks for."""
         return tuple(inspect.signature(self.function).parameters)
+
+    @property
+    def meaning(self) -> str:
+        """The first sentence of the function's docstring."""
+        return first_sentence(self.function).replace("`", "")
+
+
+@dataclass(frozen=True)
+class Measure(Declared):
+    """A function from a unit's data to one number."""
+
+    chance: float | None
+    essential: bool = False  # asked of control observers and of exchanged halves too
+    headline: str = ""  # the word that the report uses for it, if it is a headline
 
 
 MEASURES: dict[str, Measure] = {}

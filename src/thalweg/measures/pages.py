@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from thalweg.measures.base import MEASURES, Measure
+from thalweg.measures.base import MEASURES, Measure, first_sentence
 
 WIDTH = 120
 
@@ -46,11 +46,6 @@ def _flow(text: str) -> str:
 def wrap(text: str, indent: str = "") -> str:
     """A paragraph in lines of at most 120 characters, those after the first one indented."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-
-def first_sentence(function: Callable[..., Any]) -> str:
-    """The first paragraph of a function's docstring, on one line."""
-    return " ".join(inspect.cleandoc(function.__doc__ or "").split("\n\n")[0].split())
 
 
 def _table(rows: Mapping[str, object]) -> str:

@@ -1,6 +1,5 @@
 """What a run says of the things that it was measured with, so that its report needs no registry that may change."""
 
-import inspect
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 
 from thalweg.factors.base import Factor
 from thalweg.ladders import ships
-from thalweg.measures.base import MEASURES
+from thalweg.measures.base import MEASURES, Declared
 from thalweg.models.records import DerivedTwin, Ladder
 from thalweg.models.rerandomised import DERIVED
 from thalweg.observers.base import OBSERVERS, Observer
@@ -23,39 +22,27 @@ def ends(bounds: tuple[float, float]) -> list[float | None]:
 
 def of_factors(factors: Sequence[Factor]) -> dict[str, dict[str, Any]]:
     """What each factor means, by name."""
-    return {
-        factor.name: {
-            "version": factor.version,
-            "unit": factor.unit,
-            "range": ends(factor.range),
-            "higher_is": factor.higher_is,
-            "cite": factor.cite,
-            "meaning": factor.meaning,
-        }
-        for factor in factors
-    }
+    return {factor.name: _declaration(factor) for factor in factors}
 
 
 def of_measures() -> dict[str, dict[str, Any]]:
     """What each measure means, by name."""
     return {
-        measure.name: {
-            "version": measure.version,
-            "unit": measure.unit,
-            "range": ends(measure.range),
-            "chance": measure.chance,
-            "higher_is": measure.higher_is,
-            "cite": measure.cite,
-            "headline": measure.headline,
-            "meaning": _first_sentence(measure.function),
-        }
-        for measure in MEASURES.values()
+        name: _declaration(measure) | {"chance": measure.chance, "headline": measure.headline}
+        for name, measure in MEASURES.items()
     }
 
 
-def _first_sentence(function: object) -> str:
-    """The first sentence of a function's docstring, on one line."""
-    return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split()).replace("`", "")
+def _declaration(declared: Declared) -> dict[str, Any]:
+    """What a function that is listed says of its numbers."""
+    return {
+        "version": declared.version,
+        "unit": declared.unit,
+        "range": ends(declared.range),
+        "higher_is": declared.higher_is,
+        "cite": declared.cite,
+        "meaning": declared.meaning,
+    }
 
 
 def of_observer(observer: Observer) -> str:
