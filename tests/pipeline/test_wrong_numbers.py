@@ -321,7 +321,15 @@ def test_a_worker_has_the_measures_of_the_process_that_sends_a_task(tmp_path: Pa
     """The user's own are registered in the user's process alone; without them a worker would leave their rows out."""
     kept = dict(MEASURES)
     with monkeypatch.context() as patch:
-        own = Measure(lambda activations: None, 1, "share", (0.0, 1.0), None, "more", "this test")
+        own = Measure(
+            lambda activations: None,
+            version=1,
+            unit="share",
+            range=(0.0, 1.0),
+            chance=None,
+            higher_is="more",
+            cite="this test",
+        )
         patch.setitem(MEASURES, "own", own)
         sent = cloudpickle.dumps(replace(model_of(), run=RunDirectory(tmp_path), measures=tuple(MEASURES.values())))
     assert set(MEASURES) == set(kept)

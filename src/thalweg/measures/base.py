@@ -19,7 +19,7 @@ observer makes are computed once.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,7 @@ class Declared:
     """What a reader must know before reading a number: its name is the function's name."""
 
     function: Callable[..., Any]
+    _: KW_ONLY
     version: int  # goes up when values change, not when code does
     unit: str
     range: tuple[float, float]
@@ -93,7 +94,7 @@ class Declared:
         return first_sentence(self.function).replace("`", "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measure(Declared):
     """A function from a unit's data to one number."""
 
