@@ -1,5 +1,7 @@
 """Kill a small survey at random moments and see that each continuation ends with the bytes of an undisturbed one:
-python -m benchmarks.kills [--trials 50] [--seed 0] [--rungs 2] [--shards 2] [--workers 1]
+python -m benchmarks.kills [--trials 50] [--seed 0] [--rungs 2] [--shards 2] [--workers 1] [--once FILE ...]
+
+With `--once`, it is killed too as soon as each of these files of the run directory is there.
 
 Every survey is a fork of this process, which has all modules imported already and has computed nothing itself; so a
 trial takes well under a second, and the moments fall into the survey and not into its start. A fork leads a process
@@ -109,11 +111,26 @@ def warm(out: Path, options: argparse.Namespace) -> float:
     return time.perf_counter() - start
 
 
-def killed(out: Path, moment: float, options: argparse.Namespace) -> str:
-    """Start a survey and kill it at the moment; returns the last step that was done, or nothing if all were."""
-    start = time.perf_counter()
+def after(seconds: float) -> Callable[[Path], None]:
+    """Waits so long."""
+    return lambda _out: time.sleep(seconds)
+
+
+def once(name: str) -> Callable[[Path], None]:
+    """Waits until a file of the run directory is there, at most a minute."""
+
+    def wait(out: Path) -> None:
+        start = time.perf_counter()
+        while not (out / name).exists() and time.perf_counter() < start + 60:
+            time.sleep(0.002)
+
+    return wait
+
+
+def killed(out: Path, wait: Callable[[Path], None], options: argparse.Namespace) -> str:
+    """Start a survey and kill it after a wait; returns the last step that was done, or nothing if all were."""
     child = forked(partial(small_survey, out, options))
-    time.sleep(max(0, start + moment - time.perf_counter()))
+    wait(out)
     try:
         os.killpg(child, signal.SIGKILL)
     except ProcessLookupError:  # it leads no group yet
@@ -134,6 +151,7 @@ def main() -> None:
     parser.add_argument("--rungs", type=int, default=2)
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--once", nargs="*", default=[], metavar="FILE")
     options = parser.parse_args()
     torch.set_num_threads(1)
     moments = random.Random(options.seed)
@@ -143,29 +161,27 @@ def main() -> None:
         expected = contents(whole)
         where: Counter[str] = Counter()
         wrong = []
-        for trial in range(options.trials):
+        for trial, name in enumerate([*options.once, *[None] * options.trials]):
             out, stage = Path(folder) / f"trial-{trial}", ""
             while not stage:
                 shutil.rmtree(out, ignore_errors=True)
                 moment = moments.uniform(0, seconds)
-                stage = killed(out, moment, options)
-                seconds = seconds if stage else moment  # it took no longer than that
+                stage = killed(out, once(name) if name else after(moment), options)
+                seconds = seconds if stage or name else moment  # it took no longer than that
             where[stage] += 1
             code = ended(forked(partial(small_survey, out, options)))
             written = contents(out)
             differ = sorted(
-                name for name in expected.keys() | written.keys() if expected.get(name) != written.get(name)
+                file for file in expected.keys() | written.keys() if expected.get(file) != written.get(file)
             )
             if code or differ:
-                wrong.append(f"killed after {moment:.3f} s: exit code {code}, other bytes in {', '.join(differ)}")
-    print(f"{options.trials} kills of a survey of {seconds:.2f} s and {len(expected)} files:")
+                when = f"once {name} was there" if name else f"after {moment:.3f} s"
+                wrong.append(f"killed {when}: exit code {code}, other bytes in {', '.join(differ)}")
+    trials = len(options.once) + options.trials
+    print(f"{trials} kills of a survey of {seconds:.2f} s and {len(expected)} files:")
     for stage, count in where.most_common():
         print(f"  {count:4} {stage}")
-    print(
-        "\n".join(
-            [f"{options.trials - len(wrong)} of {options.trials} continuations ended with the same bytes", *wrong]
-        )
-    )
+    print("\n".join([f"{trials - len(wrong)} of {trials} continuations ended with the same bytes", *wrong]))
     sys.exit(bool(wrong))
 
 

@@ -301,16 +301,12 @@ def test_a_full_disk_ends_the_run_at_once_and_loses_nothing(
     assert contents(out) == contents(whole)
 
 
-def test_a_survey_killed_at_random_moments_goes_on_to_the_same_bytes():
+def test_a_survey_killed_at_any_moment_goes_on_to_the_same_bytes():
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(Path(thalweg.__file__).parents[1]), str(root)])
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kills", "--trials", "10"],
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    once = ["train-small-digits-width-2-0.json", "measure-small-digits-width-2-0.json", "tables.json"]
+    command = [sys.executable, "-m", "benchmarks.kills", "--trials", "5", "--once", *(f"steps/{name}" for name in once)]
+    environment = os.environ | {"PYTHONPATH": path}
+    result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "10 of 10 continuations ended with the same bytes" in result.stdout
+    assert "8 of 8 continuations ended with the same bytes" in result.stdout

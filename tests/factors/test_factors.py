@@ -2,8 +2,10 @@
 
 import itertools
 import math
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import polars as pl
 import pytest
@@ -204,10 +206,10 @@ def test_an_old_run_is_described_by_itself(memorised: thalweg.Run, monkeypatch: 
         monkeypatch.setattr(measure.function, "__doc__", "Something else altogether.")
         monkeypatch.setitem(MEASURES, name, replace(measure, version=99, unit="furlongs", chance=0.9, headline=""))
     monkeypatch.setattr("thalweg.measures.headlines.HEADLINES", {})
-    for registry in (base.FACTORS, OBSERVERS, LADDERS, AXES):
-        for name in list(registry):
-            monkeypatch.delitem(registry, name)
-    assert render(thalweg.open_run(memorised.path)) == html
+    with ExitStack() as emptied:  # afterwards they are in their order again
+        for registry in (base.FACTORS, OBSERVERS, LADDERS, AXES):
+            emptied.enter_context(patch.dict(registry, clear=True))
+        assert render(thalweg.open_run(memorised.path)) == html
     assert "Something else" not in html
     assert "How many layers there are." in html
     assert "it failed: RuntimeError: never trained" in html

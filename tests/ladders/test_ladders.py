@@ -1,6 +1,7 @@
 """What ladders may ask for beside training each rung: checkpoints of one run, trained twins, layers of other kinds."""
 
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from thalweg.observers import base
 from thalweg.pipeline.settings import settings_of
 from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
+from thalweg.report.page import render
 from thalweg.strength.axes import evaluate
 
 OBSERVER = Observer("corners", 1, features_of_corners, names_classes=True)
@@ -41,7 +43,7 @@ def training_ladder() -> Ladder:
 
 
 def run(ladder: Ladder, out: Path, **settings) -> thalweg.Run:
-    given = {"seeds": 2, "workers": 1, "resamples": 200, "cache": out.parent / "cache"} | settings
+    given = {"seeds": 1, "workers": 1, "resamples": 200, "cache": out.parent / "cache"} | settings
     return thalweg.survey(ladder, out=out, observer=OBSERVER, **given)
 
 
@@ -70,8 +72,8 @@ def test_one_run_stopped_on_the_way_is_the_same_run(checkpoints: thalweg.Run, tm
 
 
 def test_a_lost_checkpoint_is_made_again(checkpoints: thalweg.Run, tmp_path: Path):
-    again = run(training_ladder(), tmp_path / "run")
-    lost = again.path / "weights/training-epoch-2-1.safetensors"
+    shutil.copytree(checkpoints.path, tmp_path / "run")
+    lost = tmp_path / "run" / "weights/training-epoch-2-0.safetensors"
     before = lost.read_bytes()
     lost.unlink()
     run(training_ladder(), tmp_path / "run")
@@ -83,7 +85,7 @@ def test_trained_twins_are_measured_beside_the_others(checkpoints: thalweg.Run):
     assert set(checkpoints.units["control"]) == {"trained", "untrained", "rotated", "memorising"}
     memorising = checkpoints.models.filter(control="memorising", seed=0)["bits"]
     assert memorising.n_unique() == 1
-    assert thalweg.write_report(checkpoints).is_file()
+    assert "memorising" in render(checkpoints)
 
 
 class Places(nn.Module):

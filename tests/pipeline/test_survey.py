@@ -2,11 +2,6 @@
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import filelock
@@ -97,11 +92,6 @@ def test_recordings_can_be_read_back(done: thalweg.Run):
     assert ids.max() < 400
 
 
-def test_two_workers_give_the_same_bytes_as_one(done: thalweg.Run, tiny: Ladder, tmp_path: Path):
-    again = run(tiny, tmp_path / "run", workers=2)
-    assert contents(again.path) == contents(done.path)
-
-
 def test_another_seed_gives_other_results(done: thalweg.Run, tiny: Ladder, tmp_path: Path):
     small = dataclasses.replace(tiny, rungs=tiny.rungs[1:2])
     other = run(small, tmp_path / "run", seed=5, seeds=1)
@@ -167,36 +157,6 @@ def test_a_place_that_cannot_be_written_is_named(tiny: Ladder, tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ThalwegError, match=r"file/run: cannot be written"):
         run(tiny, tmp_path / "file" / "run")
-
-
-KILLED = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from support.surveys import run
-from support.tiny import short_ladder
-if __name__ == "__main__":
-    run(short_ladder(), Path(sys.argv[1]), seeds=1)
-"""
-
-
-@pytest.mark.parametrize(
-    "moment", ["steps/train-tiny-conv-2-0.json", "steps/measure-tiny-dense-4-0.json", "units.parquet"]
-)
-def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(short: thalweg.Run, tmp_path: Path, moment: str):
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED.format(tests=str(Path(__file__).parents[1])))
-    out = tmp_path / "run"
-    process = subprocess.Popen([sys.executable, str(script), str(out)], stdout=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not (out / moment).exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    assert (out / moment).exists()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    again = run(short_ladder(), out, seeds=1)
-    assert contents(again.path) == contents(short.path)
-    assert not list(out.rglob("*.part"))
 
 
 def one_rung(model, layers=(Layer("1"),), splits=corners, train=Classifier(most_epochs=1)) -> Ladder:  # noqa: B008

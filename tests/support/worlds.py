@@ -1,8 +1,11 @@
 """A run that is made up: tables as a survey writes them, with names that try to be markup."""
 
+import copy
+import functools
 import io
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,6 +33,12 @@ NAN = float("nan")
 FACTORS = ("spread", "unknown")
 FACTOR = {"version": 3, "unit": "<b>units</b>", "range": [0, None], "higher_is": "more <i>so</i>"}
 FACTOR |= {"cite": "Nobody <u>1900</u>", "meaning": "How <b>much</b>."}
+
+
+@functools.cache
+def judged_once(curve: curves.Curve) -> dict[str, Any]:
+    """The verdict of a curve; many worlds have the same curves."""
+    return curves.judged(curve)
 
 
 def valley(strength: float) -> float:
@@ -128,7 +137,7 @@ class World:
         for name, frame in frames.items():
             write_frame(path / f"{name}.parquet", frame)
         judged = [one for one in curves.curves(models, frames["scores"], Settings(), HEADLINE) if one.headline]
-        write_json(path / "shape.json", [curves.judged(one) for one in judged])
+        write_json(path / "shape.json", [copy.deepcopy(judged_once(one)) for one in judged])
         compared = [{"headline": "predictable", "pairs": [{"sentence": "<b>no</b> telling"}]}]
         write_json(path / "comparison.json", compared)
         write_json(path / "run.json", self.record())

@@ -13,7 +13,7 @@ from thalweg.factors.base import Blocks, Estimate, factor
 
 
 @factor(
-    version=1,
+    version=2,
     unit="bits per prediction",
     range=(-math.inf, math.inf),
     higher_is="more overfitted",
@@ -23,7 +23,7 @@ def generalisation_gap_bits(training: Blocks, held_out: Blocks) -> Estimate:
     """Held-out loss minus training loss, in bits.
 
     gap = (L_pool - L_train) / ln 2, with L the mean cross-entropy in nats for each prediction: a label, a sum, a next
-    token. Both are taken after training, on at most 2,000 stimuli each, evenly spread. The interval comes from ten
+    token. Both are taken after training, on at most 1,000 stimuli each, evenly spread. The interval comes from ten
     blocks of neighbouring stimuli on either side, so the windows of one document count together; n counts stimuli.
 
     NaN where there are no training stimuli (published models), or where the loss is not known.
@@ -35,7 +35,7 @@ def generalisation_gap_bits(training: Blocks, held_out: Blocks) -> Estimate:
 
 
 @factor(
-    version=1,
+    version=2,
     unit="difference of two accuracies",
     range=(-1.0, 1.0),
     higher_is="more overfitted",
@@ -44,7 +44,7 @@ def generalisation_gap_bits(training: Blocks, held_out: Blocks) -> Estimate:
 def generalisation_gap_accuracy(training: Blocks, held_out: Blocks) -> Estimate:
     """Accuracy on training stimuli minus accuracy on held-out ones.
 
-    Both are taken after training, on at most 2,000 stimuli each, evenly spread. The interval comes from ten blocks of
+    Both are taken after training, on at most 1,000 stimuli each, evenly spread. The interval comes from ten blocks of
     neighbouring stimuli on either side; n counts stimuli.
 
     NaN where there are no training stimuli (published models), or where the accuracy is not known.

@@ -23,7 +23,7 @@ from thalweg.scoring import columns
 from thalweg.stimuli.base import Stimuli
 from thalweg.strength import axes as strength
 
-MOST_EVALUATED = 2000  # stimuli of either split: a gap in accuracy is then known to about 2 %, at a bounded cost
+MOST_EVALUATED = 1000  # stimuli of either split: a gap in accuracy is then known to about 3 %, at a bounded cost
 N_BLOCKS = 10
 NO_TRAINING = "no training stimuli are known: the model was not trained here"
 

@@ -20,6 +20,7 @@ import altair as alt
 import jinja2
 import polars as pl
 import vl_convert
+from altair.utils.schemapi import debug_mode
 
 from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError, readable, reason
@@ -137,7 +138,13 @@ def _export(file: tuple[Path, Figure]) -> str:
 
 
 def _drawn(run: Run) -> Drawn:
-    ladders = list(report_ladder.ladders(run))
+    with debug_mode(
+        False
+    ):  # Altair checks each part of a chart against its schema: half of the time, and Vega checks too
+        return _figures(list(report_ladder.ladders(run)))
+
+
+def _figures(ladders: list[Ladder]) -> Drawn:
     makers = {"joint": joint.together, "each": joint.each} if len(ladders) > 1 else {}
     every = [figures.made_or_failed(name, functools.partial(make, ladders)) for name, make in makers.items()]
     return Drawn({ladder: [*figures.figures(ladder), *factors.figures(ladder)] for ladder in ladders}, every)
