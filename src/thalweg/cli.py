@@ -131,6 +131,12 @@ SUBJECT = typer.Argument(
         "or FILE.py:NAME."
     ),
 )
+TRAINED_ON = typer.Option(help="Images or text to train on, as for `measure`.", metavar="DATA")
+SKIP_PLACES = typer.Option(
+    help="Places or tokens at the beginning that are left out; by default the attention sinks.",
+    min=0,
+    show_default=False,
+)
 
 
 def of_settings(name: str, **shown: Any) -> Any:
@@ -253,12 +259,11 @@ def layers_(subject: Annotated[str, SUBJECT], trust_remote_code: Annotated[bool,
 def train_dictionary(
     subject: Annotated[str, SUBJECT],
     layer: Annotated[str, typer.Option(help="The layer; see `thalweg layers SUBJECT`.", metavar="L")],
-    stimuli: Annotated[
-        str | None, typer.Option(help="Images or text to train on, as for `measure`.", metavar="DATA")
-    ] = None,
+    stimuli: Annotated[str | None, TRAINED_ON] = None,
     latents: Annotated[int, typer.Option(help="How many latents; 0: eight for each neuron.", min=0)] = 0,
     k: Annotated[int, typer.Option(help="How many are active at once.", min=1)] = 32,
     rows: Annotated[int, typer.Option(help="Places or tokens to train on in all.", min=1)] = 4_000_000,
+    skip_places: Annotated[int | None, SKIP_PLACES] = None,
     length: Annotated[int, typer.Option(help="Tokens in a window of text.")] = 24,
     text_column: Annotated[str | None, of_settings("text_column")] = None,
     document_column: Annotated[str | None, of_settings("document_column")] = None,
@@ -281,6 +286,7 @@ def train_dictionary(
         latents=latents,
         k=k,
         rows=rows,
+        skip_places=skip_places,
         length=length,
         progress=shown,
         text_column=text_column,
@@ -293,7 +299,7 @@ def train_dictionary(
     )
     for name, value in summary.items():
         number = f"{value:.4g}" if isinstance(value, float) else str(value)
-        out.print(f"{name.replace('_', ' '):24} {number}", markup=False)
+        out.print(f"{name.replace('_', ' '):28} {number}", markup=False)
     out.print(f"dictionary: {out_}", markup=False)
 
 

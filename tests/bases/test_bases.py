@@ -30,11 +30,13 @@ from thalweg.bases.components import Components, Projection, directions
 from thalweg.bases.dictionaries import Dictionary, Encoder
 from thalweg.bases.hook_points import module_of
 from thalweg.bases.latents import Latents
+from thalweg.bases.sinks import SkippedPlaces, leading_sinks, mean_squared_norms, skipped_places
 from thalweg.bases.streaming import outputs, rows
 from thalweg.bases.train_dictionary import Recipe, shuffled, train_dictionary, train_for_subject
 from thalweg.models.hooks import replacing_values
 from thalweg.models.records import Basis, Ladder, Subject
 from thalweg.observers.embedding import build_view
+from thalweg.progress import Silent
 from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
 from thalweg.scoring.units import Halves, ObserverOnPool, score_units, stimulus_metadata
@@ -78,6 +80,16 @@ class Vectors:
 
     def take(self, which: Tensor) -> "Vectors":
         return replace(self, values=self.values[which])
+
+
+class Said(Silent):
+    """Progress that keeps its lines."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def identity() -> nn.Module:
@@ -766,6 +778,96 @@ def test_what_is_told_of_a_dictionary():
         model[4].weight.zero_()  # now the layer does not matter
     summary = assess(model, layer, half, splits.pool, evaluate=strength.evaluate)
     assert summary["recovered_from_zero"] is None
+
+
+# places: where a model sinks, where it is measured
+
+
+def planted_sink(count: int, seed: int) -> Vectors:
+    """Texts of six places with sparse combinations of directions; at the first two they are a sink's, hundreds and
+    tens of times as large, along a direction of its own, and never twice the same.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    values = planted(6 * count, seed)[0].reshape(count, 6, 64)
+    size = torch.tensor([300.0, 30.0])[:, None] * (1 + 0.3 * torch.randn(count, 2, 64, generator=generator))
+    values[:, :2] = size * torch.linspace(-1, 1, 64)
+    return Vectors(values, modality="text")
+
+
+def test_sinks_are_told_by_their_norm():
+    norms = torch.tensor([22_000.0, 35, 1, 2, 1, 1], dtype=torch.float64)
+    assert leading_sinks(norms) == 2
+    assert leading_sinks(torch.cat([norms[2:], norms[:1]])) == 0  # none of the first; the last is what is measured
+    assert leading_sinks(torch.cat([norms[:1], norms[2:], norms[1:2], norms[2:]])) == 1  # no more than the first few
+    assert leading_sinks(norms[[0, 2]]) == 1
+    assert leading_sinks(norms[:1]) == leading_sinks(norms[:0]) == leading_sinks(torch.full((9,), 7.0).double()) == 0
+
+
+def test_places_are_left_out_of_what_is_read_at_the_last():
+    model, texts = identity(), planted_sink(50, seed=3)
+    last = Layer("0", "last", unit_axis=-1)
+    by_hand = texts.values.square().sum(2).double().mean(0)
+    torch.testing.assert_close(mean_squared_norms(model, last, texts, seed=0, device="cpu"), by_hand, rtol=1e-5, atol=0)
+
+    def skipped(layer: Layer, asked: int | None = None) -> SkippedPlaces:
+        return skipped_places(model, layer, texts, asked, seed=0, device="cpu")
+
+    assert (skipped(last).count, skipped(last).places) == (2, 6)
+    first, second, *_ = (f"{float(ratio):,.0f}" for ratio in by_hand / by_hand.median())
+    assert skipped(last).reason == f"attention sinks: {first}, {second} times the median place's mean squared norm"
+    assert skipped(replace(last, skip=2)).count == 0
+    assert skipped(replace(last, reduction="max")).count == 0  # there they are measured
+    assert skipped(replace(last, reduction="max"), 1) == SkippedPlaces(1, 6, "as asked (--skip-places)")
+    assert skipped(last, 0).count == 0
+    with pytest.raises(ThalwegError, match=r"'0' has 6 places in a row, and 6 were to be left out.*--skip-places"):
+        skipped(last, 6)
+    with pytest.raises(ThalwegError, match=r"'1' has no places in a row"):
+        skipped_places(network(4), Layer("1"), blobs(20, seed=0), 1, seed=0, device="cpu")
+
+
+def test_a_dictionary_is_not_of_the_sink(tmp_path: Path):
+    texts, lines = planted_sink(2_000, seed=1), []
+    subject = Subject("sinking", identity, (Layer("0", "last", unit_axis=-1),), modality="text")
+    splits = Splits(texts, planted_sink(300, seed=2), texts)
+    recipe = Recipe(128, 4, rows=200 * 256, batch=256, learning_rate=5e-3)
+    out = tmp_path / "made"
+    with pytest.raises(
+        ThalwegError, match=r"explains -\S+ of the variance at the last place.*\(\S+ elsewhere\).*not kept"
+    ):
+        train_for_subject(subject, splits, "0", out, replace(recipe, skip_places=0))
+    assert not any(out.iterdir())  # so the same folder can be given again
+    summary = train_for_subject(subject, splits, "0", out, recipe, progress=Said(lines))
+    assert lines == [f"2 of 6 places are left out: {summary['skipped_because']}"]
+    assert (summary["skipped_places"], summary["measured_places"]) == (2, "last")
+    assert summary["explained_variance_measured"] > 0.5
+    assert summary["explained_variance_elsewhere"] > 0.5
+    assert summary == json.loads((out / "training.json").read_text())
+    page = (out / "README.md").read_text()
+    assert f"left out at the beginning of each stimulus: 2 ({summary['skipped_because']})" in page
+    for name in ("explained_variance", "dead"):
+        at_last, elsewhere = (f"{summary[f'{name}_{where}']:.3f}" for where in ("measured", "elsewhere"))
+        assert f"{at_last} at the last place, which is measured; {elsewhere} elsewhere" in page
+    again = assess(identity(), replace(subject.layers[0], skip=2), layouts.read(out), splits.validation)
+    assert again.items() <= summary.items()
+
+
+def test_a_dictionary_is_assessed_where_it_is_measured_and_elsewhere():
+    """Four neurons, of which the last two are silent but at the last place, where the dictionary is half as good."""
+    values = torch.randn(40, 5, 4, generator=torch.Generator().manual_seed(0))
+    values[:, :-1, 2:] = 0
+    dictionary = perfect(4)
+    halved = replace(dictionary, decoder=dictionary.decoder * torch.tensor([1.0, 1.0, 0.5, 0.5]).repeat(2)[:, None])
+    layer, stimuli = Layer("0", "last", unit_axis=-1), Vectors(values, modality="text")
+    summary = assess(identity(), layer, halved, stimuli)
+    last = values[:, -1]
+    expected = 1 - (last[:, 2:] / 2).square().sum() / (last - last.mean(0)).square().sum()
+    assert summary["explained_variance_measured"] == pytest.approx(float(expected), abs=1e-5)
+    assert summary["explained_variance_elsewhere"] == pytest.approx(1, abs=1e-5)
+    assert (summary["dead_measured"], summary["dead_elsewhere"], summary["dead"]) == (0, 0.5, 0)
+    everywhere = assess(identity(), replace(layer, reduction="max"), halved, stimuli)
+    assert everywhere["explained_variance"] == pytest.approx(summary["explained_variance"], abs=1e-6)
+    assert everywhere["explained_variance_measured"] == everywhere["explained_variance"]
+    assert everywhere["explained_variance_elsewhere"] is everywhere["dead_elsewhere"] is None
 
 
 class Pair(nn.Module):

@@ -7,12 +7,17 @@ pass is ever held. Values are scaled to an average norm of sqrt(neurons), so tha
 and the decoder's bias starts at their mean; the scale is folded into the weights at the end. What is written is
 SAELens's layout, which `sae:FOLDER` reads.
 
-A dictionary is assessed on stimuli that it was not trained on:
+Places where a language model sinks its attention are left out first (`sinks`): they would be all that is learned.
+
+A dictionary is assessed on stimuli that it was not trained on, at the places that are measured and at the others:
 
     explained variance   1 - sum |x - x'|^2 / sum |x - mean|^2
     dead                 the share of latents that no place of any of these stimuli activates
     loss recovered       (L_ablated - L_reconstructed) / (L_ablated - L_clean), where the layer's values are replaced by
-                         their reconstruction, or ablated: by zeros, and by their mean
+                         their reconstruction, or ablated: by zeros, and by their mean; places left out stay as they are
+
+One that explains less than nothing where it is measured is not kept. The numbers are written beside the dictionary, to
+`training.json`, and in sentences to `README.md`.
 
 Limits: a small model's layer can be ablated at no cost, and then the last of these has no value.
 """
@@ -31,6 +36,8 @@ from torch import Tensor, nn
 from thalweg.bases import layouts
 from thalweg.bases.assess import assess, unpooled
 from thalweg.bases.dictionaries import Dictionary
+from thalweg.bases.notes import notes
+from thalweg.bases.sinks import SkippedPlaces, skipped_places
 from thalweg.bases.streaming import described, outputs, rows
 from thalweg.compute.devices import placed
 from thalweg.errors import ThalwegError, check_utf8
@@ -38,8 +45,10 @@ from thalweg.files import whole
 from thalweg.models.loading import loaded
 from thalweg.models.records import Evaluate, Layer, Subject
 from thalweg.packages import torchvision_first
+from thalweg.progress import Progress, Silent
 from thalweg.stimuli.base import Splits, Stimuli, halves, viewed
 
+Summary = dict[str, float | int | str | None]
 ROOM = 1 << 17  # rows that wait in the buffer
 EXPANSION = 8  # latents for each neuron, where no number is given
 
@@ -51,7 +60,8 @@ class Recipe:
 
     Latents of 0 stand for eight for each neuron; a learning rate of 0 for 2e-4 / sqrt(latents / 2^14), as Gao et al.
     (2024, figure 3) found it to scale.
-    `room` is how many rows the buffer holds, on the device.
+    `room` is how many rows the buffer holds, on the device. `skip_places` are left out at the beginning of each
+    stimulus; None: those that are found to be attention sinks.
     """
 
     latents: int = 0
@@ -62,6 +72,7 @@ class Recipe:
     room: int = ROOM
     seed: int = 0
     device: str = "cpu"
+    skip_places: int | None = None
 
     @property
     def steps(self) -> int:
@@ -267,44 +278,76 @@ def train_for_subject(
     recipe: Recipe,
     *,
     evaluate: Evaluate | None = None,
-    advance: Callable[[], None] = lambda: None,
-) -> dict[str, float | int | str | None]:
+    progress: Progress | None = None,
+) -> Summary:
     """Train a dictionary on a layer of a model that exists already, write it to the folder `out`, and return a summary,
-    which is written there as `training.json`.
+    which is written there as `training.json` and, in sentences, as `README.md`.
 
     It is trained on the training stimuli and assessed on the validation stimuli; without these, on the two halves of
     the pool that a survey with this seed makes. `evaluate` is as in `Ladder`; without it no loss is recovered.
 
     Raises:
-        ThalwegError: as `train_dictionary` does, and a layer that the model does not have.
+        ThalwegError: as `train_dictionary` does, a layer that the model does not have, and a dictionary that explains
+            less than nothing where it is measured.
     """
     started = time.perf_counter()
+    progress = progress or Silent()
     trained_on, held_out = _parts(subject, splits, recipe.seed)
     model = placed(loaded(subject), recipe.device)
     layer = next((known for known in subject.layers if known.name == layer_name), None)
     layer = layer or described(layer_name, model, trained_on, device=recipe.device)
-    dictionary = train_dictionary(model, layer, trained_on, out, recipe, advance=advance)
-    summary = _summary(subject.name, layer.name, dictionary, recipe, (len(trained_on), len(held_out)))
+    skipped = skipped_places(model, layer, trained_on, recipe.skip_places, seed=recipe.seed, device=recipe.device)
+    if skipped.count:
+        progress.say(f"{skipped.count} of {skipped.places} places are left out: {skipped.reason}")
+    layer = replace(layer, skip=layer.skip + skipped.count)
+    with progress.stage("dictionary", recipe.steps) as advance:
+        dictionary = train_dictionary(model, layer, trained_on, out, recipe, advance=advance)
+    summary = _summary(subject.name, layer, dictionary, recipe, skipped)
+    summary |= {"stimuli": len(trained_on), "held_out": len(held_out)}
     summary |= assess(model, layer, dictionary, held_out, evaluate=evaluate, device=recipe.device)
+    _check_use(out, layer, summary)
     summary["seconds"] = round(time.perf_counter() - started, 1)
     whole.write_json(out / "training.json", summary)
+    whole.write_text(out / "README.md", notes(summary))
     return summary
 
 
 def _summary(
-    subject_name: str, layer_name: str, dictionary: Dictionary, recipe: Recipe, stimuli: tuple[int, int]
-) -> dict[str, float | int | str | None]:
-    """What a dictionary was trained on, and its size; `stimuli` counts those for training and for assessment."""
+    subject_name: str, layer: Layer, dictionary: Dictionary, recipe: Recipe, skipped: SkippedPlaces
+) -> Summary:
+    """What a dictionary was trained on, and its size."""
     return {
         "subject": subject_name,
-        "layer": layer_name,
+        "layer": layer.name,
+        "measured_places": "last" if layer.reduction == "last" else "all",
+        "skipped_places": skipped.count,
+        "skipped_because": skipped.reason,
         "neurons": dictionary.neurons,
         "latents": dictionary.latents,
         "k": recipe.k,
         "rows": recipe.steps * recipe.batch,
-        "stimuli": stimuli[0],
-        "held_out": stimuli[1],
     }
+
+
+def _check_use(out: Path, layer: Layer, summary: Summary) -> None:
+    """Make sure that a dictionary is of use where it is measured; one that is not is taken away again.
+
+    Raises:
+        ThalwegError: it explains less there than the mean of the values does.
+    """
+    explained = summary["explained_variance_measured"]
+    if not isinstance(explained, float) or explained >= 0:
+        return
+    for name in (layouts.CONFIG, layouts.SAELENS):
+        (out / name).unlink()
+    at_last = layer.reduction == "last"
+    elsewhere = f" ({summary['explained_variance_elsewhere']:.3g} elsewhere)" if at_last else ""
+    raise ThalwegError(
+        f"layer {layer.name!r}: the dictionary explains {explained:.3g} of the variance at "
+        f"{'the last place, which is measured' if at_last else 'the places that are measured'}{elsewhere}; that is "
+        "less than their mean does, so it was not kept; train it on more rows (--rows), or leave out more places at "
+        "the beginning (--skip-places)"
+    )
 
 
 def _parts(subject: Subject, splits: Splits, seed: int) -> tuple[Stimuli, Stimuli]:

@@ -285,6 +285,7 @@ def train_dictionary(
     latents: int = 0,
     k: int = 32,
     rows: int = 4_000_000,
+    skip_places: int | None = None,
     length: int = corpus.LENGTH,
     progress: Progress | None = None,
     **settings: Any,
@@ -301,17 +302,21 @@ def train_dictionary(
         latents: How many latents; 0 means eight for each neuron of the layer.
         k: How many latents are active at once.
         rows: How many rows of the layer's values it is trained on: one row a place of a stimulus.
+        skip_places: How many places at the beginning of each stimulus are left out. By default these are the attention
+            sinks of a language model: the first places whose mean squared norm is over 3 times the median place's.
         length: Tokens in a window of text.
         progress: As in `survey`.
         **settings: As in `survey`; `seed` and `device` matter.
 
     Returns:
-        A summary, which is written to `training.json` too: `explained_variance` and `dead` (shares from 0 to 1), the
-            model's losses in nats with the layer's values as they are, reconstructed and ablated, and the shares of
-            the loss that are recovered.
+        A summary, which is written to `training.json` and, in sentences, to `README.md` too: `explained_variance` (at
+            most 1) and `dead` (a share from 0 to 1) over all places, at those that are `_measured` and `_elsewhere`;
+            how many places were left out and why; the model's losses in nats with the layer's values as they are,
+            reconstructed and ablated, and the shares of the loss that are recovered.
 
     Raises:
-        ThalwegError: A mistake that the user can mend, before the long work.
+        ThalwegError: A mistake that the user can mend, before the long work; or, after it, a dictionary that explains
+            less than nothing at the places that are measured.
 
     Example:
         >>> import thalweg
@@ -321,9 +326,8 @@ def train_dictionary(
         (32, 256)
     """
     checked = settings_of(settings)
-    recipe = Recipe(latents, k, rows, seed=checked.seed, device=checked.resolved_device)
+    recipe = Recipe(latents, k, rows, seed=checked.seed, device=checked.resolved_device, skip_places=skip_places)
     check_request(Path(out), recipe)
     model = subjects.find(subject) if isinstance(subject, str) else subject
     splits = stimuli_of(model, stimuli, checked, length=length)
-    with (progress or Silent()).stage("dictionary", recipe.steps) as advance:
-        return train_for_subject(model, splits, layer, Path(out), recipe, evaluate=evaluator(model), advance=advance)
+    return train_for_subject(model, splits, layer, Path(out), recipe, evaluate=evaluator(model), progress=progress)
