@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.ladders import words
-from thalweg.measures.base import MEAN, Score
-from thalweg.measures.two_choice import two_choice, two_choice_matched
-from thalweg.measures.two_choice_single import two_choice_capacity, two_choice_single
+from thalweg.measures.base import MEAN
+from thalweg.measures.two_choice import matched, two_choice, two_choice_matched
+from thalweg.measures.two_choice_single import two_choice_single
 from thalweg.models.records import Rung
 from thalweg.observers.answers import answer, answer_by_features
 from thalweg.observers.base import OBSERVERS, extract_features
@@ -130,13 +130,12 @@ def scores(
     pairs = matched_pairs(trials, reference, statistics, ids)
     plain = two_choice(evidence=answer(trials, view.embedding))
     by_capacity = answer_by_features(trials, view.dictionary, (1, None))
-    limited: Mapping[tuple[str, str], Score] = two_choice_capacity(by_capacity=by_capacity, matched_pairs=pairs)
     return {
         **{band: plain[band, ""].value for band in BANDS},
         "plain": plain[MEAN, ""].value,
         "matched": two_choice_matched(evidence=answer(trials, view.embedding), matched_pairs=pairs)[MEAN, ""].value,
         "single": two_choice_single(single=by_capacity[1], matched_pairs=pairs)[MEAN, "1"].value,
-        "all": limited[MEAN, "all"].value,
+        "all": matched(by_capacity[None], pairs)[MEAN, ""].value,
     }
 
 

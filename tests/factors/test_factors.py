@@ -179,9 +179,14 @@ def test_a_memorising_model_has_a_gap_and_an_untrained_twin_none(memorised: thal
     )
 
 
-def test_a_rotation_changes_no_participation_ratio(memorised: thalweg.Run):
+def test_the_rotated_twin_fills_as_many_directions_as_the_standardised_layer(memorised: thalweg.Run):
     models = {row["control"]: row for row in memorised.models.iter_rows(named=True)}
-    assert models["rotated"]["participation_ratio"] == pytest.approx(models["trained"]["participation_ratio"], rel=1e-4)
+    layers = memorised.recordings("by-heart", models["trained"]["rung"])
+    passed_on = {name: torch.cat([half.sample for half in halves]).relu() for name, halves in layers.items()}
+    standardised = {name: values / values.std(0).clamp_min(1e-9) for name, values in passed_on.items()}
+    expected = participation_ratio(standardised).value
+    assert models["rotated"]["participation_ratio"] == pytest.approx(expected, rel=0.02)
+    assert models["trained"]["participation_ratio"] != pytest.approx(expected, rel=0.02)
     assert models["rotated"]["activation_sparsity"] != pytest.approx(models["trained"]["activation_sparsity"], rel=1e-2)
     assert models["trained"]["participation_ratio"] != pytest.approx(
         models["untrained"]["participation_ratio"], rel=1e-2

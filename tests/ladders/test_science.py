@@ -81,7 +81,7 @@ def test_a_mixture_of_five_classes_lies_between(rows: pl.DataFrame, units: dict[
 
 
 def test_a_crisp_unit_needs_one_feature_and_a_mixture_more(rows: pl.DataFrame, units: dict[str, slice]):
-    item, five = (value(rows, "two_choice_capacity", capacity=c) for c in ("1", "5"))
+    item, five = (value(rows, "one_sided_capacity", capacity=c) for c in ("1", "5"))
     assert item[units["class"]].nanmean() > 0.95
     assert (five - item)[units["mixture"]].nanmean() > (five - item)[units["class"]].nanmean() + 0.02
 

@@ -25,18 +25,32 @@ from thalweg.scoring.units import ObserverOnPool
 from thalweg.stimuli.base import halves
 
 STIMULI, UNITS = 500, 6
-HEADLINES = [("two_choice", "mean", ""), ("two_choice_matched", "mean", ""), ("two_choice_single", "mean", "1")]
+HEADLINES = [
+    ("two_choice", "mean", ""),
+    ("two_choice_matched", "mean", ""),
+    ("two_choice_single", "mean", "1"),
+    ("one_sided", "mean", ""),
+    ("one_sided_single", "mean", "1"),
+]
 EVERY_MEASURE = [
     *HEADLINES,
     ("two_choice", "extreme", ""),
     ("two_choice", "v60", ""),
-    ("two_choice_capacity", "mean", "all"),
+    ("one_sided", "extreme", ""),
+    ("one_sided_single", "v50", "1"),
+    ("one_sided_capacity", "mean", "all"),
+    ("other_pole", "mean", ""),
+    ("upper_tail_share", "", ""),
     ("mis", "extreme", ""),
     ("monosemanticity", "", ""),
     ("class_selectivity", "", ""),
     ("last_token_share", "", ""),
     ("two_choice_matched_token", "mean", ""),
+    ("one_sided_token", "mean", ""),
 ]
+
+
+UNOBSERVED = ("class_selectivity", "last_token_share", "upper_tail_share")  # measures that ask for no observer
 
 
 class Tokened(Images):
@@ -81,7 +95,7 @@ def world() -> World:
 
 def taken(rows, row: tuple[str, str, str]) -> Tensor:
     name, band, capacity = row
-    return value(rows, name, band, "" if name in ("class_selectivity", "last_token_share") else "image", capacity)
+    return value(rows, name, band, "" if name in UNOBSERVED else "image", capacity)
 
 
 def test_every_measure_is_in_the_table():

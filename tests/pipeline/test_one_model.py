@@ -250,10 +250,10 @@ def test_images_view_their_pictures() -> None:
 
 
 def test_a_missing_headline_says_why(tmp_path: Path):
-    rows = {"rung": ["a", "a"], "control": ["trained"] * 2, "measure": ["two_choice_matched"] * 2}
+    rows = {"rung": ["a", "a"], "control": ["trained"] * 2, "measure": ["one_sided"] * 2}
     scores = {f"{word}{end}": [math.nan] for word in ("predictable", "crisp") for end in ("", "_low", "_high")}
     run = thalweg.Run(tmp_path)
-    words = {"two_choice_matched": "predictable", "two_choice_single": "crisp"}
+    words = {"one_sided": "predictable", "one_sided_single": "crisp"}
     named = {"measures": {measure: {"headline": word} for measure, word in words.items()}}
     reasons = {**rows, "note": ["constant", "decided by low-level statistics"], "n": [2, 9]}
     run.__dict__.update(

@@ -158,7 +158,7 @@ def test_twins_stand_where_their_trained_model_stands(html: str) -> None:
 
 
 def test_charts_hold_the_scores_of_the_tables(run: Run, html: str) -> None:
-    keep = (pl.col("ladder") == QUOTED) & (pl.col("measure") == "two_choice_matched") & (pl.col("band") == "mean")
+    keep = (pl.col("ladder") == QUOTED) & (pl.col("measure") == "one_sided") & (pl.col("band") == "mean")
     table = run.scores.filter(keep & (pl.col("observer") == "image"))
     there = {(one["rung"], one["control"], one["seed"]): one["score"] for one in table.to_dicts()}
     shown = [row for row in rows(charts(html)["ladder-2-curve-1"]) if "control" in row]
@@ -171,7 +171,7 @@ def test_charts_hold_the_scores_of_the_tables(run: Run, html: str) -> None:
 def test_differences_are_trained_minus_twin(run: Run, html: str) -> None:
     gaps = {(row["rung"], row["control"]): row["difference"] for row in rows(charts(html)["ladder-2-twins-2"]) if row}
     whole = run.scores.filter(
-        (pl.col("ladder") == QUOTED) & pl.col("seed").is_null() & (pl.col("measure") == "two_choice_matched")
+        (pl.col("ladder") == QUOTED) & pl.col("seed").is_null() & (pl.col("measure") == "one_sided")
     ).filter((pl.col("band") == "mean") & (pl.col("observer") == "image"))
     score = {(one["rung"], one["control"]): one["score"] for one in whole.to_dicts()}
     assert len(gaps) == 6

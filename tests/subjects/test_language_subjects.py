@@ -798,7 +798,7 @@ def in_basis(basis: str, stream: Tensor, reference: Tensor, weights: Mapping[str
     if basis == "sae":
         return (stream - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
     if basis == "random":
-        return stream @ rotation(16, seed=7919)
+        return stream / stream[:, -1].std(0, correction=0) @ rotation(16, seed=7919)
     last = stream[reference, -1]
     _, _, across = torch.linalg.svd(last - last.mean(0), full_matrices=False)
     signs = across.take_along_dim(across.abs().argmax(1, keepdim=True), 1).sign()
@@ -842,7 +842,7 @@ def test_the_report_shows_values_of_latents_along_windows(
         f"hf:{folders['gpt2']}", windows_of_gpt2, layers="transformer.h.0", basis=basis, **settings, **positions
     )
     shown = pl.read_parquet(run.path / "gallery.parquet")
-    assert shown["unit"].max() >= 16  # more latents than neurons
+    assert run.units["unit"].max() >= 16  # more latents than neurons
     units = in_basis("sae", stream_of_gpt2(windows_of_gpt2), torch.empty(0), weights)
     for row in shown.iter_rows(named=True):
         assert row["values"] == pytest.approx(units[row["stimulus"], :, row["unit"]].tolist(), abs=2e-3)

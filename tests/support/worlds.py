@@ -26,7 +26,7 @@ KINDS = ("plain & 'simple'", '"><img src=x onerror=alert(2)>')
 LOST = "</script><script>alert(3)</script>"  # a rung none of whose units could be measured
 OWN = "mine & <b>own</b>"  # an observer that is not thalweg's
 CONTROLS = ("trained", "untrained", "rotated")
-BANDS = {"two_choice": ("extreme", "v90", "v75", "v60", "mean"), "two_choice_matched": ("v90", "v75", "mean")}
+BANDS = {"two_choice": ("extreme", "v90", "v75", "v60", "mean"), "one_sided": ("extreme", "v75", "v50", "mean")}
 HEADLINE = {HOSTILE: "image", QUOTED: "image"}
 TEXT = {"png": b"", "html": "", "pieces": ["<b>a</b>", " &amp;", "\nend"], "values": [0.0, -1.0, 3.0]}
 NAN = float("nan")
@@ -109,8 +109,8 @@ class World:
         for observer in ("image", "hog", OWN, "random"):
             for measure, bands in BANDS.items():
                 found += [(measure, observer, band, "") for band in bands]
-            found.append(("two_choice_single", observer, "mean", "1"))
-        found += [("two_choice_capacity", "image", "mean", capacity) for capacity in ("1", "2", "5", "20", "all")]
+            found.append(("one_sided_single", observer, "mean", "1"))
+        found += [("one_sided_capacity", "image", "mean", capacity) for capacity in ("1", "2", "5", "20", "all")]
         return [dict(zip(columns.SCORE_KEY, one, strict=True)) for one in found]
 
     def save(self, path: Path) -> Run:
@@ -125,12 +125,12 @@ class World:
         frames["distributions"] = pl.concat(
             [
                 units.with_columns(measure=pl.lit(measure), bin=pl.lit(at, pl.Int32), n=pl.lit(5, pl.Int32))
-                for measure in ("two_choice", "two_choice_matched", "two_choice_single")
+                for measure in ("two_choice", "one_sided", "one_sided_single")
                 for at in (12, 17)
             ]
         )
         frames["missing"] = units.with_columns(
-            measure=pl.lit("two_choice_matched"), note=pl.lit("because of <b>x</b>"), n=pl.lit(7, pl.Int32)
+            measure=pl.lit("one_sided"), note=pl.lit("because of <b>x</b>"), n=pl.lit(7, pl.Int32)
         )
         frames["gallery"] = pl.DataFrame(self.gallery())
         frames |= self.factors()
@@ -166,7 +166,7 @@ class World:
         roles = [("high reference", 9), ("low reference", 9), ("high query", 1), ("low query", 1)]
         return [
             {"ladder": ladder, "rung": rung, "seed": 0, "standing": place, "layer": '<h1>"1"', "unit": unit}
-            | {"measure": "two_choice_matched", "value": 0.9, "role": role, "rank": rank, "first": role == "low query"}
+            | {"measure": "one_sided", "value": 0.9, "role": role, "rank": rank, "first": role == "low query"}
             | {"stimulus": rank, "label": '"><svg onload=alert(4)>'}
             | ({"png": png(20 * rank), "html": "", "pieces": [], "values": []} if ladder == HOSTILE else TEXT)
             for ladder, rung in rungs

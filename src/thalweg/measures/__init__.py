@@ -5,6 +5,7 @@ from thalweg.measures import (  # noqa: F401  (their functions register themselv
     last_token_share,
     mis,
     monosemanticity,
+    one_sided,
     two_choice,
     two_choice_single,
 )

@@ -8,9 +8,12 @@ parameters:
 - `single`: answers of the observer with capacity 1, by band
 - `by_capacity`: answers for each capacity
 - `matched_pairs`: by band, the pairs of queries that low-level statistics can't decide
+- `one_sided_evidence`, `one_sided_single`, `one_sided_matched_pairs`, ...: each of these from trials that ask about the
+  unit's main pole alone; `other_pole_evidence`, ... about its other pole
 - `matched_pairs_by_token`, `token_share`: the pairs that the identity of the last token can't decide, and the share of
   each unit's variance that it explains; for stimuli that are made of tokens
 - `activations`, `embeddings`: values on the shared random sample, and the observer's embedding of its stimuli
+- `tail_share`, `tail_share_error`: the share of the unit's spread that lies above its median, and its standard error
 - `class_means`, `class_errors`: the mean value for each class, and its standard error
 
 and returns a `Score`, or several by band (`Scores`) where `MEAN` is the headline. Measures that ask for nothing an
@@ -206,3 +209,15 @@ def mean_of(*scores: Score) -> Score:
     there = ~value.isnan()
     n = torch.stack([score.n for score in scores]).sum(0)
     return Score(value, value - below, value + above, torch.where(there, n, 0), scores[0].note)
+
+
+def mean_of_present(*scores: Score) -> Score:
+    """The mean of those bands' scores that are there; NaN where none is. The interval is that of `mean_of`."""
+    values = torch.stack([score.value for score in scores])
+    there = ~values.isnan()
+    count = there.sum(0)
+    value = values.nan_to_num().sum(0) / count
+    below = torch.stack([(score.value - score.low).nan_to_num().square() for score in scores]).sum(0).sqrt() / count
+    above = torch.stack([(score.high - score.value).nan_to_num().square() for score in scores]).sum(0).sqrt() / count
+    n = torch.stack([score.n for score in scores]).where(there, 0).sum(0)
+    return Score(value, value - below, value + above, n, scores[0].note)

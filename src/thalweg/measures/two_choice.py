@@ -1,9 +1,8 @@
 """Can an observer that compares whole stimuli predict a unit?
 
-The headline *predictable* is `two_choice_matched`: how often the observer is right where low-level statistics of the
-stimuli can't decide. `two_choice` stands beside it without that restriction. Both say that *something about the unit*
-can be predicted, not that the unit is one thing: an observer of whole stimuli reads sums of abstractions and random
-rotations of a layer as well. See `two_choice_single`.
+The published question: which of two stimuli drives the unit more, given what drives it most and least? `two_choice`
+asks it about all pairs, `two_choice_matched` about those that low-level statistics of the stimuli can't decide. The
+headline asks about one pole alone; see `one_sided`.
 """
 
 from thalweg.measures.base import DECIDED, MEAN, Scores, mean_of, measure, proportion_correct
@@ -61,9 +60,7 @@ def two_choice(evidence: Answers) -> Scores:
     range=(0.0, 1.0),
     chance=0.5,
     higher_is="more predictable beyond low-level statistics",
-    essential=True,
     cite="thalweg; matching as in matched case-control designs",
-    headline="predictable",
 )
 def two_choice_matched(evidence: Answers, matched_pairs: Pairs) -> Scores:
     """`two_choice` over only those pairs of queries that low-level statistics of the stimuli can't decide.

@@ -30,7 +30,7 @@ from thalweg.models.records import DerivedTwin, Evaluation, Ladder, Rung, Subjec
 from thalweg.models.rerandomised import DERIVED
 from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings
-from thalweg.recording.readout import NEURONS, RANDOM
+from thalweg.recording.readout import NEURONS, RANDOM, ROTATION
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.recordings import model_file, recordings_file
 from thalweg.stimuli import modalities
@@ -270,6 +270,7 @@ class Model:
         modality = modalities.of(self.ladder)
         kept += [] if modalities.ships(modality) else [identity((modality.show, modality.along))]
         basis = self.rung.basis.identity if self.rung.basis else NEURONS
+        kept += [ROTATION] if "rotated" in self.controls or self.basis == RANDOM else []
         return digest(self.train_inputs(), layers, basis, observers, features, measures, kept, self.rung.kind)
 
     def factor_inputs(self) -> str:

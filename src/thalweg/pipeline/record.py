@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, reduce
 
 from torch import nn
@@ -11,6 +12,7 @@ from thalweg.files import whole
 from thalweg.models.records import Encode
 from thalweg.pipeline.job import SHARDS, Model, failure_of
 from thalweg.pipeline.views import views_of_pool
+from thalweg.recording.deviations import unit_deviations
 from thalweg.recording.readout import RANDOM
 from thalweg.recording.record import record
 from thalweg.recording.result import merge, to_tensors
@@ -54,6 +56,20 @@ def record_model(model: Model, parts: Halves, metadata: StimulusMetadata) -> Rec
     return {control: recorded[control] for control in model.controls}, lambda: trained
 
 
+def recording_settings(model: Model, bases: Sequence[str]) -> RecordingSettings:
+    """How a model is recorded, in these bases."""
+    return RecordingSettings(
+        bases=bases,
+        k=model.settings.k,
+        sample=model.settings.sample,
+        seed=model.settings.seed,
+        batch_size=model.batch_size,
+        device=model.settings.resolved_device,
+        precision=model.settings.precision,
+        workers=model.settings.workers or default_workers(),
+    )
+
+
 def fit_encoders(network: nn.Module, model: Model, parts: Halves) -> Mapping[str, Encode]:
     """The encoders of the layers' units; none for neurons. They are fitted to the reference half alone."""
     basis, device = model.rung.basis, model.settings.resolved_device
@@ -69,16 +85,9 @@ def _record(
     encoders: Mapping[str, Encode],
 ) -> dict[str, Layers]:
     """The recordings of both halves, by control and layer."""
-    settings = RecordingSettings(
-        bases=tuple(bases.values()),
-        k=model.settings.k,
-        sample=model.settings.sample,
-        seed=model.settings.seed,
-        batch_size=model.batch_size,
-        device=model.settings.resolved_device,
-        precision=model.settings.precision,
-        workers=model.settings.workers or default_workers(),
-    )
+    settings = recording_settings(model, tuple(bases.values()))
+    if RANDOM in settings.bases:
+        settings = replace(settings, deviations=unit_deviations(network, model.rung.layers, model.pool, settings))
     reference, query = (
         record(
             network,

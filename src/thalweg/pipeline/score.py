@@ -16,8 +16,16 @@ from thalweg.measures.headlines import HEADLINES
 from thalweg.models.hooks import capture_activations
 from thalweg.pipeline.gallery import gallery
 from thalweg.pipeline.job import Model, failure_of
-from thalweg.pipeline.record import Layers, Trained, merge_shards, record_model, write_recordings
+from thalweg.pipeline.record import (
+    Layers,
+    Trained,
+    merge_shards,
+    record_model,
+    recording_settings,
+    write_recordings,
+)
 from thalweg.pipeline.views import views_of_pool
+from thalweg.recording.deviations import unit_deviations
 from thalweg.recording.readout import RANDOM, Reader
 from thalweg.recording.result import concat_units
 from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata, score_units
@@ -69,7 +77,18 @@ def _along(
     )  # a layer's places are there before they are pooled
     network, encoders = trained()
     network = placed(network, model.settings.resolved_device).to(PRECISIONS[model.settings.precision])
-    reader = Reader(everywhere, model.basis, seed=model.settings.seed, position=position, encode=encoders.get(layer))
+    deviations = {}
+    if model.basis == RANDOM:
+        layers = [model.rung.layers[position]]
+        deviations = unit_deviations(network, layers, model.pool, recording_settings(model, (RANDOM,)))
+    reader = Reader(
+        everywhere,
+        model.basis,
+        seed=model.settings.seed,
+        position=position,
+        encode=encoders.get(layer),
+        deviations=deviations.get(layer),
+    )
     device = model.settings.resolved_device
     with torch.inference_mode(), capture_activations(network.eval(), [everywhere]) as outputs:
 

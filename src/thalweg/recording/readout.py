@@ -14,6 +14,7 @@ SPARSE = 8  # units of a layer for each that is measured, beyond which those mea
 WIDEST_ROTATION = 4096  # units of a layer that is rotated whole: half a gigabyte and ten seconds
 MOST_DIRECTIONS, LEAST_DIRECTIONS = 1024, 64  # of a wider layer: they are a sample, and more would sharpen little
 LARGEST_TURN = 1 << 27  # numbers in the directions of a layer: half a gigabyte
+ROTATION = 2  # the version of what a rotated twin is: it goes up when its values change
 NEURONS, RANDOM = "neurons", "random"  # the bases a pass can read; the rotated twin is the random one
 
 
@@ -53,11 +54,22 @@ def random_directions(units: int, count: int, *, seed: int) -> Float[Tensor, "un
 class Reader:
     """From a layer's output to one value for each measured unit, in one basis.
 
-    `encode` makes a basis of its own from the layer's values, both on the last axis.
+    `encode` makes a basis of its own from the layer's values, both on the last axis. A rotation takes each unit of the
+    layer in the unit of its standard deviation, if `deviations` says what that is.
     """
 
-    def __init__(self, layer: Layer, basis: str, *, seed: int, position: int, encode: Encode | None = None) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        basis: str,
+        *,
+        seed: int,
+        position: int,
+        encode: Encode | None = None,
+        deviations: Float[Tensor, " unit"] | None = None,
+    ) -> None:
         self.layer, self.basis, self.seed, self.position, self.encode = layer, basis, seed, position, encode
+        self.deviations = deviations
         self.unit_ids: Tensor | None = None  # of the measured units, when the first output has been seen
         self.turned: Tensor | None = None  # what the rotation gives these units, (unit, measured)
 
@@ -108,8 +120,15 @@ class Reader:
             unit_ids = order[:most].sort().values.to(device)
         if self.basis == RANDOM and units > WIDEST_ROTATION:
             count = directions(units, len(unit_ids))
-            self.turned = random_directions(units, count, seed=seed).to(device)
+            self.turned = self._standardised(random_directions(units, count, seed=seed).to(device))
             return torch.arange(count, device=device)
         if self.basis == RANDOM:
-            self.turned = rotation(units, seed=seed).to(device)[:, unit_ids]
+            self.turned = self._standardised(rotation(units, seed=seed).to(device)[:, unit_ids])
         return unit_ids
+
+    def _standardised(self, turned: Float[Tensor, "unit direction"]) -> Float[Tensor, "unit direction"]:
+        """Directions in units of the standard deviations, if these are known; a unit without any is left out."""
+        if self.deviations is None:
+            return turned
+        deviations = self.deviations.to(turned.device)
+        return turned * torch.where(deviations > 0, 1 / deviations, 0)[:, None]

@@ -54,7 +54,8 @@ def record(
 
     `statistics` holds tables with a row for each stimulus of the whole set, whose products with the values are summed.
     The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled
-    (of a layer of more than `WIDEST_ROTATION` units along a sample of random directions, numbered from 0);
+    (of a layer of more than `WIDEST_ROTATION` units along a sample of random directions, numbered from 0); with
+    the settings' `deviations` each unit is first divided by its own;
     every basis but it and "neurons" has `encoders`, a function for each layer: {(layer, basis): function}.
 
     Raises:
@@ -100,7 +101,12 @@ class _Pass:
         scratch = Scratch()
         self.readers = {
             (layer.name, basis): Reader(
-                layer, basis, seed=settings.seed, position=position, encode=encoders.get((layer.name, basis))
+                layer,
+                basis,
+                seed=settings.seed,
+                position=position,
+                encode=encoders.get((layer.name, basis)),
+                deviations=settings.deviations.get(layer.name),
             )
             for position, layer in enumerate(layers)
             for basis in self.bases

@@ -1,7 +1,10 @@
 """How a pass over stimuli is made, and how much it keeps of each unit."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
 
 from thalweg.recording.readout import NEURONS
 
@@ -18,6 +21,8 @@ class RecordingSettings:
     device: str = "cpu"
     precision: str = "float32"
     workers: int = 1  # that decode pictures ahead
+    # by layer, what each unit is divided by before it is rotated (see `unit_deviations`)
+    deviations: Mapping[str, Float[Tensor, " unit"]] = field(default_factory=dict, compare=False)
 
 
 DEFAULTS = RecordingSettings()

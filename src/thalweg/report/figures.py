@@ -11,7 +11,7 @@ from thalweg.report.charts import Figure, Panel, ValueAxis
 from thalweg.report.ladder import SAME_PLACE, Ladder
 from thalweg.report.styles import Range, Row
 from thalweg.report.text import NONE, decimal, listing, percent, signed
-from thalweg.trials.building import BANDS
+from thalweg.trials.one_sided import BANDS
 
 TRAINED, UNTRAINED, ROTATED = "trained", "untrained", "rotated"
 
@@ -249,21 +249,22 @@ def small_curve(
 
 def bands(ladder: Ladder) -> Figure:
     """The psychometric view: the same curve for easy and hard trials."""
+    measure = ladder.headlines["predictable"]
     shown = {
-        band: _controls([row for row in ladder.points(PLAIN, band=band) if row["seed"] is None], TRAINED, UNTRAINED)
+        band: _controls([row for row in ladder.points(measure, band=band) if row["seed"] is None], TRAINED, UNTRAINED)
         for band in BANDS
     }
     shown = {band: points for band, points in shown.items() if points}
     panels = []
     for band, points in shown.items():
-        verdict = ladder.verdict(PLAIN, band=band)
-        chart = small_curve(ladder, points, PLAIN, verdict, scale=charts.domain(*shown.values()))
+        verdict = ladder.verdict(measure, band=band)
+        chart = small_curve(ladder, points, measure, verdict, scale=charts.domain(*shown.values()))
         panels.append(
-            Panel(band, curve_summary(points, verdict, f"two_choice, band {band}"), chart, verdict_note(verdict))
+            Panel(band, curve_summary(points, verdict, f"predictable, band {band}"), chart, verdict_note(verdict))
         )
     caption = (
-        "Easy trials saturate: in the band extreme most units are read without fault. Harder bands ask about stimuli "
-        "whose values lie closer together.",
+        "The band extreme asks about the stimuli that drive a unit most, against typical ones; v75 and v50 about those "
+        "three quarters and half of the way from the unit's median. Easy trials saturate, hard ones don't.",
     )
     return Figure(
         "bands",
@@ -276,7 +277,7 @@ def bands(ladder: Ladder) -> Figure:
 
 
 def plain_and_matched(ladder: Ladder) -> Figure:
-    """Score with and without the pairs that low-level statistics decide."""
+    """The published question beside the headline's."""
     panels = []
     shown = {measure: ladder.points(measure) for measure in (PLAIN, ladder.headlines["predictable"])}
     for measure, points in shown.items():
@@ -284,13 +285,13 @@ def plain_and_matched(ladder: Ladder) -> Figure:
         chart = small_curve(ladder, points, measure, verdict, scale=charts.domain(*shown.values()), height=260)
         panels.append(Panel(measure, curve_summary(points, verdict, measure), chart, verdict_note(verdict)))
     caption = (
-        "two_choice asks about all pairs of queries (bands extreme, v90 and v75); two_choice_matched only about those "
-        "that low-level statistics can't decide (v90 and v75). What untrained twins lose from left to right was never "
-        "an abstraction.",
+        "two_choice is the question of published studies: is a stimulus more like a unit's highest or its lowest "
+        "stimuli, over all pairs? The headline asks about one pole, against typical stimuli, and only over pairs that "
+        "low-level statistics can't decide. What untrained twins lose from left to right was never an abstraction.",
     )
     return Figure(
         "matched",
-        "With and without what low-level statistics decide",
+        "The published question, and the headline's",
         caption,
         tuple(panels),
         controls=ladder.controls,
@@ -369,7 +370,7 @@ def by_capacity(ladder: Ladder) -> Figure:
         if not rung_rows:
             continue
         chart = charts.capacity(
-            rung_rows, order, scale=charts.domain(every), chance=ladder.score_axis("two_choice_capacity", (0, 1)).level
+            rung_rows, order, scale=charts.domain(every), chance=ladder.score_axis("one_sided_capacity", (0, 1)).level
         )
         summary = "; ".join(
             f"{control} "

@@ -140,7 +140,7 @@ def capacities(run: Run, ladder: str, *, observer: str) -> pl.DataFrame:
     """Each rung's score by the number of features that the observer may use."""
     keep = (
         (pl.col("ladder") == ladder)
-        & (pl.col("measure") == "two_choice_capacity")
+        & (pl.col("measure") == "one_sided_capacity")
         & (pl.col("observer") == observer)
         & pl.col("seed").is_null()
     )

@@ -21,18 +21,21 @@ GLOSSARY = {
     "query": "a stimulus that must be placed: does it drive the unit more, or less?",
     "trial": "a two-alternative forced choice (2AFC): of these two queries, which one drives the "
     "unit more? Chance is 0.5",
-    "band": "how far apart a trial's queries are: `extreme` takes the highest and lowest stimuli; v90, v75 and v60 "
-    "those nearest to 90, 75 and 60 % of the way from the mean of the low references to that of the high ones, and "
-    "their complements. The smaller the number, the harder the trial",
+    "band": "how far apart a trial's queries are. Of one-sided trials, `extreme` takes the stimuli that drive the unit "
+    "most, v75 and v50 those nearest to 75 and 50 % of the way from its median to these, all against typical stimuli. "
+    "Of two-sided ones, `extreme` takes the highest and lowest stimuli; v90, v75 and v60 those nearest to 90, 75 and "
+    "60 % of the way from the mean of the low references to that of the high ones, and their complements. The smaller "
+    "the number, the harder the trial",
+    "pole": "one end of a unit's values. The main pole, which the headlines ask about, is the one with the heavier "
+    "tail: it lies further from the median",
+    "typical stimulus": "one whose value lies near the unit's median, or where the unit rests",
     "observer": "whoever answers trials; a machine observer compares stimuli by feature vectors",
     "measure": "a function from a unit's data to one number",
     "factor": "a function from a model to one number beside its strength and score, such as how far it overfits",
-    "predictable": "the first headline, a matched 2AFC accuracy: how often an observer that compares "
-    "whole stimuli answers right, where "
-    "low-level statistics can't decide",
-    "crisp": "the second headline, a single-feature 2AFC accuracy: how often one named feature, "
-    "chosen by the references "
-    "alone, answers right there",
+    "predictable": "the first headline, a matched 2AFC accuracy: how often an observer that compares whole stimuli "
+    "tells what drives the unit from a typical stimulus, where low-level statistics can't decide",
+    "crisp": "the second headline, a single-feature 2AFC accuracy: how often one named feature, chosen by the "
+    "references alone, answers right there",
     "coverage": "the share of units that could be measured: for the headlines, those that leave pairs of queries which "
     "low-level statistics can't decide",
     "reliability": "the rank correlation of the units' scores with those when reference and query half are exchanged",

@@ -183,7 +183,7 @@ class Run:
 
     @property
     def headlines(self) -> dict[str, str]:
-        """The measure of each headline, {"predictable": "two_choice_matched", ...}, as the run was measured."""
+        """The measure of each headline, {"predictable": "one_sided", ...}, as the run was measured."""
         return {about["headline"]: name for name, about in self.record["measures"].items() if about["headline"]}
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thalweg.errors import ThalwegError, user_code
@@ -25,6 +25,7 @@ from thalweg.recording.statistics import Indicators, Statistic
 from thalweg.scoring.columns import UNITS
 from thalweg.stimuli.base import Stimuli
 from thalweg.trials.building import Pairs, TrialSet, build_trials, group_means, matched_pairs, matched_pairs_by_group
+from thalweg.trials.one_sided import Tails, build_one_sided, tails
 
 COMMON_TOKEN = 5  # windows of the pool that end in a token, for it to have a mean of its own
 CHUNK = 128  # units at a time: bounds memory
@@ -91,40 +92,104 @@ def statistics_kept(pool: Stimuli) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Inputs:
-    """What measures may ask for of some units of one layer, each derived when it is first asked for."""
+class Questions:
+    """The trials of some units, and which of their pairs of queries neither low-level statistics nor tokens decide."""
 
-    reference: Recording
-    query: Recording
-    halves: Halves
-    metadata: StimulusMetadata
     trials: TrialSet
-    matched_pairs: Pairs
-    matched_pairs_by_token: Pairs
-    watcher: ObserverOnPool | None = None
+    reference: Recording
+    ids: Int[Tensor, " reference"]  # of the stimuli of that half
+    metadata: StimulusMetadata
+
+    @cached_property
+    def matched_pairs(self) -> Pairs:
+        """By band, the pairs that low-level statistics can't decide."""
+        return matched_pairs(self.trials, self.reference, self.metadata.low_level, self.ids)
+
+    @cached_property
+    def matched_pairs_by_token(self) -> Pairs:
+        """By band, the pairs that the identity of the last token can't decide."""
+        assert self.metadata.last_token is not None
+        return matched_pairs_by_group(self.trials, self.reference, self.metadata.last_token, self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Questions, and what an observer answers, each derived when it is first asked for."""
+
+    questions: Questions
+    watcher: ObserverOnPool | None
+
+    @property
+    def matched_pairs(self) -> Pairs:
+        """By band, the pairs that low-level statistics can't decide."""
+        return self.questions.matched_pairs
+
+    @property
+    def matched_pairs_by_token(self) -> Pairs:
+        """By band, the pairs that the identity of the last token can't decide."""
+        return self.questions.matched_pairs_by_token
 
     @cached_property
     def evidence(self) -> Answers:
         """Answers of the observer, comparing whole stimuli if it does, else by its one best feature."""
-        return self.single if self._view.embedding is None else self.cosines
+        return self.single if self.view.embedding is None else self.cosines
 
     @cached_property
     def cosines(self) -> Answers:
         """Answers of an observer that compares whole stimuli: differences of mean cosines."""
-        assert self._view.embedding is not None
-        return answer(self.trials, self._view.embedding)
+        assert self.view.embedding is not None
+        return answer(self.questions.trials, self.view.embedding)
 
     @cached_property
     def by_capacity(self) -> Mapping[int | None, Answers]:
         """Answers of the observer for each capacity."""
-        return answer_by_features(self.trials, self._view.dictionary)
+        return answer_by_features(self.questions.trials, self.view.dictionary)
 
     @cached_property
     def single(self) -> Answers:
         """Answers of the observer with capacity 1."""
         if "by_capacity" in self.__dict__:
             return self.by_capacity[1]
-        return answer_by_features(self.trials, self._view.dictionary, (1,))[1]
+        return answer_by_features(self.questions.trials, self.view.dictionary, (1,))[1]
+
+    @property
+    def view(self) -> ObserverView:
+        """What the observer answers by."""
+        if self.watcher is None:
+            raise ThalwegError("this measure needs an observer")
+        return self.watcher.view
+
+
+TWO_SIDED, ONE_SIDED, OTHER_POLE = "", "one_sided_", "other_pole_"  # what the names of inputs begin with
+
+
+def plain_name(name: str) -> str:
+    """An input's name without what says which trials it is of."""
+    return name.removeprefix(ONE_SIDED).removeprefix(OTHER_POLE)
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What measures may ask for of some units of one layer, each derived when it is first asked for.
+
+    Inputs that come from trials stand in `answered`, by what their names begin with.
+    """
+
+    reference: Recording
+    query: Recording
+    halves: Halves
+    metadata: StimulusMetadata
+    tails: Tails
+    alive: Bool[Tensor, " unit"]
+    answered: Mapping[str, Answered]
+    watcher: ObserverOnPool | None = None
+
+    def get(self, name: str) -> Any:
+        """The input of this name."""
+        plain = plain_name(name)
+        if plain in FROM_TRIALS:
+            return getattr(self.answered[name.removesuffix(plain)], plain)
+        return getattr(self, name)
 
     @cached_property
     def both(self) -> Recording:
@@ -135,7 +200,7 @@ class Inputs:
     def activations(self) -> Float[Tensor, "stimulus unit"]:
         """Values on the random samples of both halves; NaN for units that failed."""
         values = torch.cat([self.reference.sample, self.query.sample])
-        return values.where(self.trials.alive, torch.nan)
+        return values.where(self.alive, torch.nan)
 
     @property
     def embeddings(self) -> Float[Tensor, "stimulus feature"]:
@@ -147,7 +212,7 @@ class Inputs:
     def class_means(self) -> Float[Tensor, "label unit"]:
         """The mean value over the stimuli of each class; NaN for units that failed."""
         sums = self.both.products["label"][self._classes]
-        return (sums / self._class_counts[:, None]).where(self.trials.alive, torch.nan).float()
+        return (sums / self._class_counts[:, None]).where(self.alive, torch.nan).float()
 
     @property
     def class_errors(self) -> Float[Tensor, "label unit"]:
@@ -172,13 +237,21 @@ class Inputs:
         assert self.metadata.last_token is not None
         recorded = torch.cat([self.halves.reference, self.halves.query])
         share = group_means(self.both, self.metadata.last_token[recorded], "last_token").share
-        return share.where(self.trials.alive, torch.nan)
+        return share.where(self.alive, torch.nan)
+
+    @property
+    def tail_share(self) -> Float[Tensor, " unit"]:
+        """The upper tail's share of both; NaN for units that failed."""
+        return self.tails.share.where(self.alive, torch.nan)
+
+    @property
+    def tail_share_error(self) -> Float[Tensor, " unit"]:
+        """The standard error of that share."""
+        return self.tails.share_error.where(self.alive, torch.nan)
 
     @property
     def _view(self) -> ObserverView:
-        if self.watcher is None:
-            raise ThalwegError("this measure needs an observer")
-        return self.watcher.view
+        return self.answered[TWO_SIDED].view
 
 
 @dataclass
@@ -239,18 +312,16 @@ def score_units(
                 if exchanged
                 else (reference_chunk, query_chunk, halves)
             )
-            trials = build_trials(parts[0], parts[1])
-            pairs = matched_pairs(trials, parts[0], metadata.low_level, parts[2].reference)
-            by_token = pairs
-            if metadata.last_token is not None:
-                by_token = matched_pairs_by_group(trials, parts[0], metadata.last_token, parts[2].reference)
+            questions = _questions(*parts, metadata)
+            alive, notes = questions[TWO_SIDED].trials.alive, questions[TWO_SIDED].trials.notes
             for watcher in observers[:1] if exchanged else [None, *observers]:
-                inputs = Inputs(*parts, metadata, trials, pairs, by_token, watcher)
+                answered = {side: Answered(asked, watcher) for side, asked in questions.items()}
+                inputs = Inputs(*parts, metadata, tails(parts[0], parts[1]), alive, answered, watcher)
                 for measure in _measures(watcher, exchanged, metadata):
                     for (band, capacity), score in _take(measure, inputs).items():
                         rows.add(
                             score,
-                            trials.notes,
+                            notes,
                             chunk.start,
                             measure=measure.name,
                             measure_version=measure.version,
@@ -262,6 +333,19 @@ def score_units(
     return rows.frame(units)
 
 
+def _questions(
+    reference: Recording, query: Recording, halves: Halves, metadata: StimulusMetadata
+) -> dict[str, Questions]:
+    """All trials about some units, by what the names of inputs that come from them begin with."""
+    upper = tails(reference, query).upper_is_main
+    trials = {
+        TWO_SIDED: build_trials(reference, query),
+        ONE_SIDED: build_one_sided(reference, query, upper),
+        OTHER_POLE: build_one_sided(reference, query, ~upper),
+    }
+    return {side: Questions(made, reference, halves.reference, metadata) for side, made in trials.items()}
+
+
 def chunks(units: int) -> Iterator[slice]:
     """All units, some at a time."""
     for start in range(0, units, CHUNK):
@@ -271,19 +355,19 @@ def chunks(units: int) -> Iterator[slice]:
 WHOLE = {"cosines", "embeddings"}  # what only an observer that compares whole stimuli can give
 ANSWERED = {"evidence", "single", "by_capacity"} | WHOLE
 BY_TOKEN = {"matched_pairs_by_token", "token_share"}
+FROM_TRIALS = {"evidence", "cosines", "single", "by_capacity", "matched_pairs", "matched_pairs_by_token"}
 
 
 def _measures(watcher: ObserverOnPool | None, exchanged: bool, metadata: StimulusMetadata) -> list[Measure]:
     """Those that ask for an observer, or those that don't; only the essential ones of controls and of exchanged
     halves; none that asks for what the stimuli or the observer lack.
     """
-    measures = [
-        measure for measure in MEASURES.values() if bool(ANSWERED & set(measure.needs)) == (watcher is not None)
-    ]
+    needs = {name: {plain_name(need) for need in measure.needs} for name, measure in MEASURES.items()}
+    measures = [measure for name, measure in MEASURES.items() if bool(ANSWERED & needs[name]) == (watcher is not None)]
     lacking = set() if metadata.last_token is not None else set(BY_TOKEN)
     lacking |= {"class_means"} if len(metadata.labels.unique()) == 1 else set()
     lacking |= WHOLE if watcher is not None and watcher.view.embedding is None else set()
-    measures = [measure for measure in measures if not lacking & set(measure.needs)]
+    measures = [measure for measure in measures if not lacking & needs[measure.name]]
     if exchanged or (watcher is not None and watcher.observer.control):
         return [measure for measure in measures if measure.essential]
     return measures
@@ -296,7 +380,7 @@ def _take(measure: Measure, inputs: Inputs) -> Mapping[tuple[str, str], Score]:
         ThalwegError: it is the user's own, and it failed, asks for what there is not, or returned no scores.
     """
     function: Callable[..., Any] = measure.function
-    given = {name: getattr(inputs, name) for name in measure.needs}
+    given = {name: inputs.get(name) for name in measure.needs}
     with nullcontext() if is_packaged(function) else user_code(f"measure {measure.name!r}"):
         result = function(**given)
     scores = {("", ""): result} if isinstance(result, Score) else result

@@ -94,11 +94,11 @@ def build_trials(reference: Recording, query: Recording) -> TrialSet:
     top, bottom = high_values[:, :REFERENCES].mean(1), low_values[:, :REFERENCES].mean(1)  # (unit)
     failed = (reference.nonfinite > 0) | (query.nonfinite > 0)
     alive = (top - bottom > ROUNDING * torch.maximum(top.abs(), bottom.abs())) & ~failed
-    values, ids = _candidates(query)
+    values, ids = candidates(query)
     fraction = (values - bottom[:, None]) / (top - bottom)[:, None]  # (unit, candidate)
     queries = {"extreme": Queries(query.highest()[1][:, :EXTREME], query.lowest()[1][:, :EXTREME])}
     for band, grade in GRADES.items():
-        queries[band] = Queries(_nearest(fraction, ids, grade), _nearest(1 - fraction, ids, grade))
+        queries[band] = Queries(nearest(fraction, ids, grade), nearest(1 - fraction, ids, grade))
     return TrialSet(
         high=torch.where(alive[:, None], high, -1),
         low=torch.where(alive[:, None], low, -1),
@@ -114,7 +114,7 @@ def build_trials(reference: Recording, query: Recording) -> TrialSet:
     )
 
 
-def _candidates(query: Recording) -> tuple[Float[Tensor, "unit candidate"], Int64[Tensor, "unit candidate"]]:
+def candidates(query: Recording) -> tuple[Float[Tensor, "unit candidate"], Int64[Tensor, "unit candidate"]]:
     """Values and ids of all that the query half kept of each unit, each stimulus once: repeats have the value NaN."""
     high_values, high = query.highest()
     low_values, low = query.lowest()
@@ -127,7 +127,7 @@ def _candidates(query: Recording) -> tuple[Float[Tensor, "unit candidate"], Int6
     return values.masked_fill(torch.cat(repeats, 1) | (ids < 0), torch.nan), ids
 
 
-def _nearest(
+def nearest(
     fraction: Float[Tensor, "unit candidate"], ids: Int64[Tensor, "unit candidate"], grade: tuple[float, float, float]
 ) -> Int64[Tensor, "unit query"]:
     """Ids of the up to thirty candidates nearest to a band's middle, -1 beyond its edges; ties as the recording broke

@@ -1,0 +1,157 @@
+"""One-sided trials: what drives a unit, against what it does at rest.
+
+A sparse unit has one informative side: it fires for something, and is silent for all else. Asked about its highest
+stimuli against its lowest, it is compared with a random direction, which has two such sides, on unequal terms; and its
+lowest stimuli are no lower than most others. So here a side, or *pole*, of a unit is asked about alone. One set of
+references are the stimuli at its end, the other are typical ones: those nearest to the unit's median, which for a
+sparse unit is the value at which it rests. Queries of a band pair stimuli on the way from the median to the end with
+other typical ones.
+
+The *main pole* is the one with the heavier tail: whose end lies further from the median. The other pole is asked about
+in the same way, and reported apart.
+
+Which of many equally typical stimuli are taken is drawn for each unit by itself: if all units shared them, a mean over
+units would carry their chance likeness.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from thalweg.recording.result import Recording
+from thalweg.trials.building import (
+    CONSTANT,
+    EXTREME,
+    MANY_REFERENCES,
+    NONFINITE,
+    PLAIN,
+    REFERENCES,
+    ROUNDING,
+    Queries,
+    TrialSet,
+    candidates,
+    nearest,
+)
+
+GRADES = {"v75": (0.675, 0.75, 0.825), "v50": (0.425, 0.50, 0.575)}  # of the way from the median: edge, middle, edge
+BANDS = ("extreme", *GRADES)
+TYPICAL = 30  # typical queries a band, at most
+STILL_TYPICAL = 0.25  # of the way from the median to the end: what lies further is no typical stimulus
+FACTORS = (0x1B873593, 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D)  # odd, to mix the bits of whole numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Tails:
+    """How far the two ends of each unit's values lie from its median, over both halves."""
+
+    upper: Float[Tensor, " unit"]
+    lower: Float[Tensor, " unit"]
+    upper_error: Float[Tensor, " unit"]  # standard errors
+    lower_error: Float[Tensor, " unit"]
+
+    @property
+    def share(self) -> Float[Tensor, " unit"]:
+        """The upper tail's share of both; NaN for a unit that is constant."""
+        return self.upper / (self.upper + self.lower)
+
+    @property
+    def share_error(self) -> Float[Tensor, " unit"]:
+        """The standard error of that share, by the delta method."""
+        squares = (self.lower * self.upper_error).square() + (self.upper * self.lower_error).square()
+        return squares.sqrt() / (self.upper + self.lower).square()
+
+    @property
+    def upper_is_main(self) -> Bool[Tensor, " unit"]:
+        """Whether the main pole is the upper one."""
+        return self.upper >= self.lower
+
+
+def tails(reference: Recording, query: Recording) -> Tails:
+    """How far the means of the nine highest and of the nine lowest stimuli lie from the median, the mean of the halves.
+
+    It does not depend on which half is which, so that a unit keeps its main pole when they are exchanged.
+    """
+    distances, errors = [], []
+    for half in (reference, query):
+        ends = torch.stack([end[0][:, :REFERENCES] for end in (half.highest(), half.lowest())])  # (end, unit, stimulus)
+        distances.append((ends.mean(2) - _median(half)).abs())
+        errors.append(ends.std(2) / REFERENCES**0.5)
+    upper, lower = (distances[0] + distances[1]) / 2
+    upper_error, lower_error = (errors[0].square() + errors[1].square()).sqrt() / 2
+    return Tails(upper, lower, upper_error, lower_error)
+
+
+def build_one_sided(reference: Recording, query: Recording, upper: Bool[Tensor, " unit"]) -> TrialSet:
+    """The trials about one pole of each unit: the upper one, or the lower.
+
+    In the trial set, `high` are the stimuli at the pole, and `low` the typical ones. A unit whose end does not differ
+    from its median (up to rounding), or has non-finite values in either half, makes no trial.
+    """
+    end_values, end = (part[:, :MANY_REFERENCES] for part in _end(reference, upper))
+    median, top = _median(reference), end_values[:, :REFERENCES].mean(1)  # (unit)
+    failed = (reference.nonfinite > 0) | (query.nonfinite > 0)
+    alive = ((top - median).abs() > ROUNDING * torch.maximum(top.abs(), median.abs())) & ~failed
+    typical = _typical(reference, end, median, MANY_REFERENCES)
+    newest = _end(query, upper)[1][:, :EXTREME]
+    values, ids = candidates(query)
+    fraction = (values - median[:, None]) / (top - median)[:, None]  # (unit, candidate)
+    fraction = fraction.masked_fill((ids[:, :, None] == newest[:, None, :]).any(2), torch.nan)
+    asked = _typical(query, newest, median, TYPICAL * len(BANDS), most=STILL_TYPICAL * (top - median).abs())
+    sides = {"extreme": newest} | {band: nearest(fraction, ids, grade) for band, grade in GRADES.items()}
+    return TrialSet(
+        high=torch.where(alive[:, None], end, -1),
+        low=torch.where(alive[:, None], typical, -1),
+        queries={
+            band: Queries(
+                torch.where(alive[:, None], high, -1), torch.where(alive[:, None], asked[:, place :: len(BANDS)], -1)
+            )
+            for place, (band, high) in enumerate(sides.items())
+        },
+        alive=alive,
+        notes=tuple(
+            NONFINITE if bad else PLAIN if good else CONSTANT
+            for bad, good in zip(failed.tolist(), alive.tolist(), strict=True)
+        ),
+    )
+
+
+def _median(half: Recording) -> Float[Tensor, " unit"]:
+    """The median of each unit's values on the random sample that all units share."""
+    return half.sample.median(0).values
+
+
+def _end(half: Recording, upper: Bool[Tensor, " unit"]) -> tuple[Float[Tensor, "unit k"], Int64[Tensor, "unit k"]]:
+    """Values and ids of the stimuli at one end of each unit, the most extreme first."""
+    (high_values, high), (low_values, low) = half.highest(), half.lowest()
+    return torch.where(upper[:, None], high_values, low_values), torch.where(upper[:, None], high, low)
+
+
+def _typical(
+    half: Recording,
+    taken: Int64[Tensor, "unit taken"],
+    median: Float[Tensor, " unit"],
+    count: int,
+    *,
+    most: Float[Tensor, " unit"] | None = None,
+) -> Int64[Tensor, "unit typical"]:
+    """So many stimuli of the half's sample whose values lie nearest to the median, none of those that are taken; -1
+    beyond a distance. Ties are broken anew for each unit.
+    """
+    ids = half.sample_ids()
+    distance = (half.sample.T - median[:, None]).abs()
+    distance = distance.masked_fill((ids[None, :, None] == taken[:, None, :]).any(2), torch.inf)
+    shuffled = _shuffled(half)
+    position = distance.gather(1, shuffled).argsort(dim=1, stable=True)[:, :count]
+    chosen = shuffled.gather(1, position)
+    limit = torch.full_like(median, torch.finfo(torch.float32).max) if most is None else most
+    return torch.where(distance.gather(1, chosen) <= limit[:, None], ids[chosen], -1)
+
+
+def _shuffled(half: Recording) -> Int64[Tensor, "unit sample"]:
+    """The positions of the sample in an order of its own for each unit, known by its number in the layer."""
+    mixed = half.sample_keys[None, :] * FACTORS[0] + (half.unit_ids[:, None] + 1) * FACTORS[1]
+    for factor in FACTORS[1:]:
+        mixed = (mixed ^ (mixed >> 29)) * factor
+    return mixed.argsort(dim=1)
