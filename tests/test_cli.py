@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 from rich.console import Console
 
+import thalweg as package
 from support.tables import valley
 from thalweg import cli, terminal
 from thalweg.pipeline import one_model as measuring
+from thalweg.validation.validate import Validation
 
 
 def thalweg(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -144,6 +147,22 @@ def test_a_dictionary_is_trained_on_the_columns_that_are_named(monkeypatch: pyte
     assert found.returncode == 0
     assert {name: given[name] for name in columns} == columns
     assert given["skip_bad"]
+
+
+def test_a_validation_passes_its_options_on_and_prints_its_sentences(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    given: dict[str, object] = {}
+    result = Validation(tmp_path, pl.DataFrame(), {"sentences": {"crisp": "Crisp tells one latent from many."}})
+    monkeypatch.setattr(
+        package, "validate", lambda *names, **told: given.update(told, names=names) or result, raising=False
+    )
+    options = ("--observer", "hog", "--units", 20, "--seed", 3, "--label-column", "none", "--out", tmp_path)
+    found = thalweg("validate", "mnist", *options)
+    assert found.returncode == 0
+    expected = {"names": ("mnist",), "observer": ["hog"], "units": 20, "seed": 3, "label_column": "none"}
+    assert {name: given[name] for name in expected} == expected
+    assert given["out"] == tmp_path
+    assert found.stdout == f"Crisp tells one latent from many.\npage: {tmp_path / 'validation.html'}\n"
+    assert "thalweg validate mnist --observer hog" in thalweg("validate", "--help").stdout
 
 
 @pytest.mark.parametrize(

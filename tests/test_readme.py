@@ -33,6 +33,7 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "make survey": "minutes",
     "make docs": "test_site builds the documentation",
     "make test": "it is what runs this test",
+    "thalweg validate mnist --observer hog --units 20": "half a minute; it is tested on smaller stimuli",
     "make ladders": "most of an hour",
     "thalweg survey mnist --quick": "a minute, and what a survey does is tested on smaller ladders",
     "thalweg survey words --data corpus.parquet": "half an hour",

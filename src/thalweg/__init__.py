@@ -28,6 +28,7 @@ from thalweg.trials.items import Trial
 
 if TYPE_CHECKING:
     from thalweg.report.page import write_report
+    from thalweg.validation.validate import validate
 
 __all__ = [
     "Choice",
@@ -57,14 +58,19 @@ __all__ = [
     "score_choices",
     "survey",
     "train_dictionary",
+    "validate",
     "write_report",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """The report's function, imported when it is first asked for: its charts take seconds to import."""
+    """What writes pages, imported when it is first asked for: their charts take seconds to import."""
     if name == "write_report":
         from thalweg.report.page import write_report
 
         return write_report
+    if name == "validate":
+        from thalweg.validation.validate import validate
+
+        return validate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

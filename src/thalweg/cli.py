@@ -303,6 +303,62 @@ def train_dictionary(
     out.print(f"dictionary: {out_}", markup=False)
 
 
+@app.command(
+    epilog=examples(
+        "thalweg validate mnist --observer hog --units 20    # over the held-out digits",
+        "thalweg validate corpus.parquet --text-column body --out runs/validate-corpus",
+    )
+)
+def validate(
+    stimuli: Annotated[
+        str,
+        typer.Argument(
+            metavar="STIMULI_OR_LADDER", help="A ladder, whose held-out stimuli are taken, or images or text as files."
+        ),
+    ],
+    observer: Annotated[list[str] | None, of_settings("observer")] = None,
+    units: Annotated[int, typer.Option(help="Units of each group at most.", min=10)] = 40,
+    data: Annotated[list[str] | None, of_settings("data")] = None,
+    length: Annotated[int, typer.Option(help="Tokens in a window of text.")] = 24,
+    text_column: Annotated[str | None, of_settings("text_column")] = None,
+    document_column: Annotated[str | None, of_settings("document_column")] = None,
+    image_column: Annotated[str | None, of_settings("image_column")] = None,
+    label_column: Annotated[str | None, of_settings("label_column")] = None,
+    skip_bad: Annotated[bool, of_settings("skip_bad")] = False,
+    seed: Annotated[int, of_settings("seed", min=0)] = 0,
+    workers: Annotated[int | None, of_settings("workers", show_default=False)] = None,
+    cache: Annotated[Path | None, of_settings("cache", show_default=False)] = None,
+    out_: Annotated[Path | None, typer.Option("--out", help="Folder to write; runs/validate-NAME by default.")] = None,
+) -> None:
+    """Plant units whose truth is known over your stimuli, and see whether the instrument tells one thing from many.
+
+    Do this before you trust a score on new stimuli or by a new observer.
+    """
+    import thalweg
+
+    options = {"cache": cache} if cache else {}
+    result = thalweg.validate(
+        stimuli,
+        observer=observer or (),
+        units=units,
+        length=length,
+        out=out_,
+        progress=Shown(),
+        data=tuple(data or ()),
+        text_column=text_column,
+        document_column=document_column,
+        image_column=image_column,
+        label_column=label_column,
+        skip_bad=skip_bad,
+        seed=seed,
+        workers=workers,
+        **options,
+    )
+    for sentence in result.sentences.values():
+        out.print(sentence, markup=False)
+    out.print(f"page: {readable(result.page)}", markup=False)
+
+
 @app.command(epilog=examples("thalweg report runs/mnist --out mnist.html"))
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],

@@ -57,6 +57,7 @@ STAGES = {
     "train": "models are trained",
     "record": "shards of stimuli are recorded",
     "measure": "units are recorded and scored",
+    "validate": "planted units are recorded and scored",
     "tables": "tables are put together",
     "shape": "curves are judged",
     "report": "the report is written",

@@ -10,7 +10,7 @@ import functools
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -155,15 +155,11 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
     sections = [
         _section(ladder, made, f"ladder-{index}") for index, (ladder, made) in enumerate(drawn.ladders.items(), 1)
     ]
-    together = [_figure(figure, figure.name) for figure in drawn.joint]
+    together = [shown_figure(figure, figure.name) for figure in drawn.joint]
     shown = [*together, *(figure for each in sections for figure in each["figures"].values())]
     context = {
         "title": f"thalweg: {', '.join(ladder.name for ladder in drawn.ladders)}",
-        "style": (HERE / "style.css").read_text(encoding="utf-8"),
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
-        "library": _library(),
-        "chart_config": config(legend=False),
-        "specifications": {panel["id"]: panel["specification"] for figure in shown for panel in figure["panels"]},
+        **frame(shown),
         "axis": run.record["axes"][run.record["settings"]["strength"]],
         "joint": together,
         "lost": lost,
@@ -182,7 +178,18 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
         "factors": factors.meanings(run),
         "glossary": text.GLOSSARY | {name: f"a twin: {what}" for name, what in run.record["twins"].items()},
     }
-    return _environment().get_template("page.html.j2").render(context)
+    return environment().get_template("page.html.j2").render(context)
+
+
+def frame(figures: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What every page with these figures needs: its style, its script, and the library that draws the charts."""
+    return {
+        "style": (HERE / "style.css").read_text(encoding="utf-8"),
+        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "library": _library(),
+        "chart_config": config(legend=False),
+        "specifications": {panel["id"]: panel["specification"] for figure in figures for panel in figure["panels"]},
+    }
 
 
 def _alone(drawn: Drawn) -> bool:
@@ -203,9 +210,10 @@ def _library() -> str:
     return library.replace("</script", r"<\/script").replace("<!--", r"\x3c!--")
 
 
-def _environment() -> jinja2.Environment:
+def environment(*folders: Path) -> jinja2.Environment:
+    """What fills the templates of the report, and those of other pages that lie in these folders."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE),
+        loader=jinja2.FileSystemLoader([HERE, *folders]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -225,7 +233,7 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "description": about["description"],
         "rungs": len(ladder.order),
         "kinds": list(ladder.shapes),
-        "figures": {figure.name: _figure(figure, f"{anchor}-{figure.name}") for figure in made},
+        "figures": {figure.name: shown_figure(figure, f"{anchor}-{figure.name}") for figure in made},
         "basis": [listings.basis_sentence(ladder, word) for word in ladder.headlines],
         "twins": [listings.twins(ladder, word) for word in ladder.headlines],
         "gallery": pictures.gallery(ladder),
@@ -245,7 +253,7 @@ def _twins(ladder: Ladder) -> list[str]:
     ]
 
 
-def _figure(figure: Figure, anchor: str) -> dict[str, Any]:
+def shown_figure(figure: Figure, anchor: str) -> dict[str, Any]:
     """A figure as the page needs it."""
     controls = report_styles.styles(figure.controls)
     styles = ladder_styles(figure.ladders)
