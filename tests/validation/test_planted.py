@@ -7,6 +7,7 @@ from torch import Tensor
 
 from support.planted import any_halves, value
 from thalweg import Observer, ThalwegError
+from thalweg.measures.headlines import HEADLINES
 from thalweg.observers.embedding import ObserverView, centred, standardised
 from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata
 from thalweg.validation.planted import Group, Latents, draw_latents, planted_groups, without_names
@@ -134,14 +135,14 @@ def rows(dictionary: Tensor, latents: Latents, groups: dict[str, Group], parts: 
 def test_crisp_falls_with_the_number_of_latents_and_without_their_names(rows: pl.DataFrame):
     def crisp(group: str, *, named: bool = True) -> float:
         chosen = rows.filter(pl.col("layer") == group, pl.col("named") == named)
-        return float(value(chosen, "two_choice_single", capacity="1").nanmean())
+        return float(value(chosen, HEADLINES["crisp"], capacity="1").nanmean())
 
-    scores = [crisp(name) for name in ("one latent, noisy", "sum of 2", "sum of 5", "sum of 20")]
+    scores = [crisp(name) for name in ("one latent", "sum of 2", "sum of 5", "sum of 20")]
     assert scores == sorted(scores, reverse=True), scores
     assert scores[0] > 0.95
     assert scores[1] < 0.9
     assert crisp("noise") == pytest.approx(0.5, abs=0.05)
-    assert crisp("one latent, noisy", named=False) < 0.65
+    assert crisp("one latent", named=False) < 0.65
 
 
 def test_whole_stimuli_are_compared_by_the_same_embedding_without_names(rows: pl.DataFrame):

@@ -15,6 +15,7 @@ from torch import Tensor
 import thalweg
 from support.tiny import blobs
 from thalweg import Images, Observer, ThalwegError
+from thalweg.measures.headlines import HEADLINES
 from thalweg.validation import summary
 from thalweg.validation.markdown import headline_table
 from thalweg.validation.page import render
@@ -74,12 +75,10 @@ def test_a_standardised_direction_scores_as_it_is_and_crisp_falls_without_names(
         )
         return found
 
-    for measure in ("two_choice_matched", "two_choice_single"):
+    for measure in HEADLINES.values():
         assert abs(contrast("direction", "direction, standardised", measure)["difference"]) < 1e-3
     named, blind = (
-        result.groups.filter(
-            group="one latent, noisy", measure="two_choice_single", observer=NAME, named=named, band="mean"
-        )
+        result.groups.filter(group="one latent", measure=HEADLINES["crisp"], observer=NAME, named=named, band="mean")
         for named in (True, False)
     )
     assert named["mean"].item() > blind["mean"].item() + 0.1
@@ -113,7 +112,7 @@ def test_the_page_stands_alone_shows_every_group_and_no_markup_of_a_user(result:
     (rows,) = (rows for rows in score["datasets"].values() if len(rows) > 1)
     assert {row["group"] for row in rows} <= {group["name"] for group in result.record["groups"]}
     drawn = {(row["group"], row["control"]): row["score"] for row in rows}
-    one = result.groups.filter(group="noise", measure="two_choice_matched", observer=NAME, named=True, band="mean")
+    one = result.groups.filter(group="noise", measure=HEADLINES["predictable"], observer=NAME, named=True, band="mean")
     assert drawn["noise", "latents named"] == one["mean"].item()
 
 
