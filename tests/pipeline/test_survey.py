@@ -18,6 +18,7 @@ from thalweg.files.whole import read_tensors, write_json
 from thalweg.recording.result import from_tensors
 from thalweg.runs import directory
 from thalweg.scoring.columns import UNITS
+from thalweg.scoring.populations import STATISTICS
 
 TABLES = ("models", "units", "scores", "distributions", "missing", "gallery")
 
@@ -80,6 +81,15 @@ def test_verdicts_are_given_over_all_kinds_and_within_each(done: thalweg.Run):
     assert set(done.verdict["tiny"]) == {"predictable", "crisp"}
     assert {one["axis"] for one in done.shape} == {"bits", "accuracy", "parameters", "compute"}
     json.dumps(done.shape, allow_nan=False)
+
+
+def test_every_statistic_of_a_ladder_has_a_verdict(done: thalweg.Run):
+    judged = {(one["measure"], one["statistic"]): one for one in done.shape if one["statistic"] in STATISTICS}
+    assert set(judged) == {(measure, name) for measure in ("one_sided", "one_sided_single") for name in STATISTICS}
+    rows = done.populations
+    assert set(rows["statistic"]) == set(STATISTICS)
+    assert set(rows.filter(statistic="p10")["control"]) == {"trained", "untrained", "rotated"}
+    assert set(rows.filter(statistic="minus_rotated")["control"]) == {"trained"}
 
 
 def test_recordings_can_be_read_back(done: thalweg.Run):

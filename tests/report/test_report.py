@@ -278,6 +278,7 @@ def test_files(small: Run, tmp_path: Path) -> None:
         "spread",
         "coverage",
         "factors",
+        "populations",
     }  # one kind
     assert made == sorted(f"1-a-b-{name}.{ending}" for name in names for ending in ("png", "svg"))
     for name in names:

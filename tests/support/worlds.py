@@ -19,6 +19,7 @@ from thalweg.pipeline.settings import Settings
 from thalweg.runs import directory
 from thalweg.runs.run import Run
 from thalweg.scoring import columns
+from thalweg.scoring.populations import POPULATIONS
 from thalweg.strength.axes import AXES
 
 HOSTILE, QUOTED = "<script>alert(1)</script>", "a&b\"'"
@@ -120,6 +121,15 @@ class World:
         each = frames["scores"].filter(pl.col("seed").is_not_null() & (pl.col("band") == "mean"))
         frames["layers"] = pl.concat(
             [each.with_columns(layer=pl.lit(name), depth=pl.lit(depth)) for depth, name in enumerate(LAYERS)]
+        )
+        frames["populations"] = pl.concat(
+            frames["scores"]
+            .filter(pl.col("observer") == "image", pl.col("measure") == measure, pl.col("band") == "mean")
+            .filter((pl.col("control") == "trained") | (statistic in ("p10", "p90")))
+            .with_columns(statistic=pl.lit(statistic), score=pl.col("score") - shift)
+            .select(pl.col(name).cast(kind) for name, kind in POPULATIONS.items())
+            for measure in ("one_sided", "one_sided_single")
+            for statistic, shift in (("p10", 0.1), ("p90", -0.02), ("above_rotated", 0.5), ("minus_rotated", 0.6))
         )
         units = models.filter(pl.col("rung") != LOST).select(*columns.MODEL_KEY).with_columns(seeds)
         frames["distributions"] = pl.concat(

@@ -12,6 +12,7 @@ from thalweg.pipeline.relations import relations
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring.aggregate import distributions, missing, model_scores, reliability, table
 from thalweg.scoring.columns import FACTORS, MODEL_KEY
+from thalweg.scoring.populations import populations_of, populations_table
 from thalweg.stimuli import modalities
 from thalweg.strength import axes as strength
 
@@ -26,6 +27,11 @@ def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame
         for model, part in zip(models, parts, strict=True)
         for control in model.controls
     ]
+    population = [
+        each
+        for model, part in zip(models, parts, strict=True)
+        for each in populations_of(part, model.observers[0].name, resamples=settings.resamples, seed=settings.seed)
+    ]
     units = pl.concat(parts)
     scores = table(scored, seed=settings.seed)
     factors, names = _factors(run, models), [factor.name for factor in models[0].factors]
@@ -36,6 +42,7 @@ def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame
         "factors": factors,
         "relations": relations(rows, names, seed=settings.seed),
         "scores": scores,
+        "populations": populations_table(population, seed=settings.seed),
         "layers": pl.concat([each.layers for each in scored]),
         "distributions": distributions(units, observers),
         "missing": missing(units, observers),

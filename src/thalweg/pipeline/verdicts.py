@@ -47,6 +47,7 @@ class Curve:
     se: tuple[float, ...]
     rung: tuple[str, ...]
     seed: int
+    statistic: str = MEAN  # of the units of a model
 
 
 def judged(curve: Curve) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def judged(curve: Curve) -> dict[str, Any]:
         group=curve.rung,
         seed=curve.seed,
     )
-    names = ("ladder", "kind", "control", "measure", "observer", "band", "capacity", "axis", "headline")
+    names = ("ladder", "kind", "control", "measure", "observer", "band", "capacity", "statistic", "axis", "headline")
     return {**{name: getattr(curve, name) for name in names}, **verdict.to_record()}
 
 
@@ -102,6 +103,30 @@ def curves(
                     rung=tuple(shown["rung"]),
                     seed=settings.seed,
                 )
+
+
+def population_curves(models: pl.DataFrame, populations: pl.DataFrame, settings: Settings) -> Iterator[Curve]:
+    """The curves of what the mean over units hides: by headline and statistic, over all kinds."""
+    rows = _rows(models, populations)
+    key = ["ladder", "measure", "observer", "statistic"]
+    for (ladder, measure, observed, statistic), group in rows.group_by(key, maintain_order=True):
+        yield Curve(
+            ladder=str(ladder),
+            kind=ALL,
+            control="trained",
+            measure=str(measure),
+            observer=str(observed),
+            band=MEAN,
+            capacity="",
+            axis=settings.strength,
+            headline="",
+            strength=tuple(group[settings.strength].cast(pl.Float64)),
+            score=tuple(group["score"]),
+            se=tuple((group["high"] - group["low"]) / (2 * Z)),
+            rung=tuple(group["rung"]),
+            seed=settings.seed,
+            statistic=str(statistic),
+        )
 
 
 def _rows(models: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
@@ -157,8 +182,10 @@ def judge_all(
     inputs = digest(whole.read_json(run / "steps/tables.json"), settings.strength, independent)
     if not run.stale_reason("shape", inputs):
         return
-    models, scores = (whole.read_frame(run / f"{name}.parquet") for name in ("models", "scores"))
-    questions = list(curves(models, scores, settings, observers))
+    models, scores, populations = (
+        whole.read_frame(run / f"{name}.parquet") for name in ("models", "scores", "populations")
+    )
+    questions = [*curves(models, scores, settings, observers), *population_curves(models, populations, settings)]
     with stages("shape", len(questions)) as advance:
         records: dict[int, dict[str, Any]] = {}
         for index, record in engine.run(judged, questions, settings.engine_config):

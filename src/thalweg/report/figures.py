@@ -11,6 +11,7 @@ from thalweg.report.charts import Figure, Panel, ValueAxis
 from thalweg.report.ladder import SAME_PLACE, Ladder
 from thalweg.report.styles import Range, Row
 from thalweg.report.text import NONE, decimal, listing, percent, signed
+from thalweg.scoring.populations import LEVELS, STATISTICS
 from thalweg.trials.one_sided import BANDS
 
 TRAINED, UNTRAINED, ROTATED = "trained", "untrained", "rotated"
@@ -24,7 +25,7 @@ def figures(ladder: Ladder) -> list[Figure]:
         makers: tuple[Callable[[Ladder], Figure], ...] = (layer_by_layer, by_capacity, unit_spreads)
     else:
         makers = (
-            *(headline_curves, within_kinds, rung_by_rung, bands, plain_and_matched, by_observer, by_axis),
+            *(headline_curves, within_kinds, rung_by_rung, populations, bands, plain_and_matched, by_observer, by_axis),
             *(by_capacity, unit_spreads, coverage),
         )
     made = [made_or_failed(MAKERS[maker], partial(maker, ladder)) for maker in makers]
@@ -247,6 +248,46 @@ def small_curve(
     )
 
 
+def populations(ladder: Ladder) -> Figure:
+    """What the mean over units hides, for both headlines."""
+    panels = []
+    for statistic, what in STATISTICS.items():
+        shown = {word: ladder.population_points(measure, statistic) for word, measure in ladder.headlines.items()}
+        for word, points in shown.items():
+            if not any(row["score"] is not None for row in points):
+                continue
+            verdict = ladder.verdict(ladder.headlines[word], statistic=statistic)
+            plain = ladder.score_axis(ladder.headlines[word], charts.domain(*shown.values()))
+            level = LEVELS.get(statistic, plain.level)
+            every = [row for points_shown in shown.values() for row in points_shown]
+            ends = [row[end] for row in every for end in ("low", "high") if row[end] is not None]
+            scale = plain.range if level == plain.level else (min([level, *ends]), max([level, *ends]))
+            chart = charts.curve(
+                points,
+                axis=ladder.axis,
+                axis_title=ladder.axis_title(ladder.axis),
+                score=charts.ValueAxis(word, scale, level),
+                kinds=ladder.shapes,
+                verdict=verdict,
+                height=190,
+            )
+            summary = curve_summary(points, verdict, f"{word}, {what}")
+            panels.append(Panel(f"{word}: {what}", summary, chart, verdict_note(verdict)))
+    caption = (
+        "A mean can stay where it is while some units become clearer and the rest muddier. Each score is taken in "
+        "every layer and averaged over layers. If units were no better than directions of the rotated layer, 5 % "
+        "would stand above 95 % of these, and the difference of the means would be 0.",
+    )
+    return Figure(
+        "populations",
+        "What the mean over units hides",
+        caption,
+        tuple(panels),
+        controls=ladder.controls,
+        kinds=ladder.shapes,
+    )
+
+
 def bands(ladder: Ladder) -> Figure:
     """The psychometric view: the same curve for easy and hard trials."""
     measure = ladder.headlines["predictable"]
@@ -381,8 +422,9 @@ def by_capacity(ladder: Ladder) -> Figure:
         panels.append(Panel(rung, f"Score of {rung} by number of features. {summary}.", chart, ladder.kinds[rung]))
     caption = (
         "The score of an observer that may use 1, 2, 5, 20 or all features of its dictionary, rungs from weak to "
-        "strong. "
-        "A crisp unit is near its full score at 1, a confused one needs many.",
+        "strong. A crisp unit is near its full score at 1, a confused one needs many: a mixture of named things "
+        "climbs, one thing without a name does not.",
+        *climbs(every, ladder.order),
     )
     return Figure(
         "capacity",
@@ -394,6 +436,18 @@ def by_capacity(ladder: Ladder) -> Figure:
         columns=4,
         small=True,
     )
+
+
+def climbs(capacities: Sequence[Row], order: Sequence[str]) -> list[str]:
+    """How far the trained units of the weakest and of the strongest rung climb from 1 feature to 20, in a sentence."""
+    scores = {(row["rung"], row["capacity"]): row["score"] for row in capacities if row["control"] == TRAINED}
+    ends = {rung: (scores.get((rung, "1")), scores.get((rung, "20"))) for rung in order}
+    known = {rung: pair for rung, pair in ends.items() if None not in pair}
+    if not known:
+        return []
+    shown = {rung: known[rung] for rung in dict.fromkeys((next(iter(known)), list(known)[-1]))}
+    parts = [f"{decimal(one)} to {decimal(many)} in {rung}" for rung, (one, many) in shown.items()]
+    return [f"From 1 feature to 20, units climb from {' and from '.join(parts)}."]
 
 
 def unit_spreads(ladder: Ladder) -> Figure:
@@ -480,6 +534,7 @@ MAKERS: dict[Callable[[Ladder], Figure], str] = {
     within_kinds: "kinds",
     layer_by_layer: "layers",
     rung_by_rung: "twins",
+    populations: "populations",
     bands: "bands",
     plain_and_matched: "matched",
     by_observer: "observers",

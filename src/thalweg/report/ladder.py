@@ -60,7 +60,14 @@ class Ladder:
         return list(self.shapes) if len(self.shapes) > 1 else []
 
     def verdict(
-        self, measure: str, *, kind: str = ALL, axis: str = "", observer: str = "", band: str = MEAN
+        self,
+        measure: str,
+        *,
+        kind: str = ALL,
+        axis: str = "",
+        observer: str = "",
+        band: str = MEAN,
+        statistic: str = MEAN,
     ) -> Row | None:
         """The record of a verdict on the trained models, if there is one."""
         wanted = {
@@ -71,6 +78,7 @@ class Ladder:
             "axis": axis or self.axis,
             "observer": observer or self.observer,
             "band": band,
+            "statistic": statistic,
         }
         return next((record for record in self.run.shape if all(record[name] == wanted[name] for name in wanted)), None)
 
@@ -78,6 +86,13 @@ class Ladder:
         """Scores of seeds and rungs with their twins'."""
         frame = rows.points(
             self.run, self.name, axis or self.axis, measure=measure, observer=observer or self.observer, band=band
+        )
+        return list(rows.plain(frame))
+
+    def population_points(self, measure: str, statistic: str) -> list[Row]:
+        """The same of another statistic of the units than their mean."""
+        frame = rows.population_points(
+            self.run, self.name, self.axis, measure=measure, observer=self.observer, statistic=statistic
         )
         return list(rows.plain(frame))
 

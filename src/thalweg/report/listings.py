@@ -122,15 +122,15 @@ def _without_ladder(run: Run, line: dict[str, Cell]) -> dict[str, Cell]:
 
 
 def other_verdicts(run: Run) -> Table:
-    """All other verdicts: by observer, band and strength axis."""
+    """All other verdicts: by observer, band, statistic of the units and strength axis."""
     lines = []
     for verdict in run.shape:
         if not verdict["headline"]:
-            about = {name: word(verdict[name]) for name in ("observer", "band", "axis")}
+            about = {name: word(verdict[name]) for name in ("observer", "band", "statistic", "axis")}
             line = verdict_line(verdict)
             line = {name: line[name] for name in ("ladder", "kind", "measure")} | about | line
             lines.append(_without_ladder(run, line))
-    return table("other-verdicts", "Verdicts by observer, band and strength axis", lines)
+    return table("other-verdicts", "Verdicts by observer, band, statistic and strength axis", lines)
 
 
 def sentences(run: Run) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
     "models": [*columns.MODEL_KEY, "order", "n_units", "n_failed"],
     "units": list(columns.UNITS),
     "scores": [*SCORE, "band", "capacity", "coverage", "n_failed"],
+    "populations": [*SCORE, "statistic", "coverage"],
     "layers": [*SCORE, "layer", "depth"],
     "distributions": [*COUNTED, "bin"],
     "missing": [*COUNTED, "note"],
@@ -54,7 +55,8 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
 NEVER_EMPTY = ("models", "units", "scores")
 MODEL = ["ladder", "rung", "seed", "control"]
 VERDICTS: dict[str, Any] = {
-    **dict.fromkeys(("ladder", "kind", "control", "measure", "observer", "band", "capacity", "axis"), pl.String),
+    **dict.fromkeys(("ladder", "kind", "control", "measure", "observer", "band", "capacity"), pl.String),
+    **dict.fromkeys(("statistic", "axis"), pl.String),
     **dict.fromkeys(("headline", "verdict", "sentence", "reason"), pl.String),
     **dict.fromkeys(("n_models", "n_dropped"), pl.Int64),
     "minimum_detectable_depth": pl.Float64,
@@ -114,6 +116,14 @@ class Run:
     def scores(self) -> pl.DataFrame:
         """A row per model or rung (seed missing) and measure."""
         return self._frame("scores")
+
+    @cached_property
+    def populations(self) -> pl.DataFrame:
+        """What the mean over units hides: a row per model or rung (seed missing), headline measure and statistic, which
+        is the 10th or 90th percentile of the units (`p10`, `p90`), the share above the layer's rotated twin
+        (`above_rotated`), or the mean minus that twin's (`minus_rotated`).
+        """
+        return self._frame("populations")
 
     @cached_property
     def layers(self) -> pl.DataFrame:
@@ -197,9 +207,9 @@ class Run:
 
     @property
     def verdicts(self) -> pl.DataFrame:
-        """A row per verdict: ladder, kind, control, measure, observer, band, capacity, axis, headline, the verdict with
-        its sentence and reason, the numbers of models, the depth with its interval (in score units) and the p values
-        after Holm's correction.
+        """A row per verdict: ladder, kind, control, measure, observer, band, capacity, statistic (the mean over units,
+        or one of `populations`), axis, headline, the verdict with its sentence and reason, the numbers of models, the
+        depth with its interval (in score units) and the p values after Holm's correction.
         """
         rows = []
         for each in self.shape:
