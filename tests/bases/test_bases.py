@@ -249,6 +249,23 @@ def test_latents_of_text_are_those_of_the_last_token(tmp_path: Path):
     assert int((result.sample > 0).sum(1).max()) <= 3
 
 
+@pytest.mark.parametrize("basis", ["sae", "pca", "random"])
+def test_drawn_units_are_recorded_as_among_all(tmp_path: Path, basis: str):
+    torch.manual_seed(0)
+    model, pool, ids = network(WIDTH), blobs(60, seed=0), torch.arange(60)
+    layer = Layer("1", nonlinearity=torch.relu)
+    units_of = bases.find(f"sae:{saelens(tmp_path)}" if basis == "sae" else basis)
+    assert bases.unit_counts(units_of, model, [layer], pool) == {"1": LATENTS if basis == "sae" else WIDTH}
+    fitted = units_of.encoders(model, [layer], pool, ids, device="cpu")
+    encoders = {(name, basis): encode for name, encode in fitted.items()}
+    settings = RecordingSettings(bases=(basis,), sample=60)
+    every = record(model, [layer], pool, ids, settings, encoders=encoders)["1", basis]
+    few = record(model, [replace(layer, max_units=5)], pool, ids, settings, encoders=encoders)["1", basis]
+    assert len(set(few.unit_ids.tolist())) == 5
+    torch.testing.assert_close(few.sample, every.sample[:, few.unit_ids], rtol=1e-4, atol=1e-5)
+    assert few.mean.shape == (5,)  # of the others nothing is kept
+
+
 # principal components
 
 

@@ -1,11 +1,13 @@
 """One model of the user's own, measured over a folder of images: tables, report, what can be chosen, and errors."""
 
+import json
 import math
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import thalweg
@@ -150,19 +152,46 @@ def test_layers_and_units_can_be_chosen(place: Path):
     assert not (place / "none").exists()
 
 
+@pytest.fixture(scope="module")
+def dictionary(place: Path) -> Path:
+    """A dictionary of 20 latents for the six channels of layer 1, as SAELens writes it."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"W_enc": (6, 20), "b_enc": (20,), "W_dec": (20, 6), "b_dec": (6,)}
+    (folder := place / "dictionary").mkdir()
+    weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    save_file(weights, folder / "sae_weights.safetensors")
+    settings = {"architecture": "standard", "d_in": 6, "d_sae": 20, "hook_name": "1"}
+    (folder / "cfg.json").write_text(json.dumps(settings))
+    return folder
+
+
+TWINS = {"trained", "untrained", "rotated", "rerandomised"}
+
+
 @pytest.mark.parametrize(
-    ("basis", "controls"),
+    ("basis", "controls", "kind"),
     [
-        ("random", {"trained", "untrained", "rerandomised"}),
-        ("pca", {"trained", "untrained", "rotated", "rerandomised"}),
+        ("random", TWINS - {"rotated"}, "6 random directions"),
+        ("pca", TWINS, "6 principal components"),
+        ("sae", TWINS, "20 latents"),
     ],
 )
-def test_another_basis(place: Path, basis: str, controls: set[str]):
-    found = measured(place, basis, basis=basis, layers="1")
+def test_units_of_another_basis_can_be_drawn(place: Path, dictionary: Path, basis: str, controls: set[str], kind: str):
+    name = f"sae:{dictionary}" if basis == "sae" else basis
+    found = measured(place, basis, basis=name, layers="1", units=3, shards=1)
     assert set(found.models["control"]) == controls
     assert set(found.units.filter(control="trained")["basis"]) == {basis}
-    with pytest.raises(ThalwegError, match="leave --units out"):
-        measured(place, "none", basis=basis, units=3)
+    units = found.units.select("control", "unit").unique()
+    assert units.group_by("control").len().select(pl.col("len").unique()).item() == 3
+    of_latents = units.filter(pl.col("control") == "trained")["unit"].max() >= 6
+    assert of_latents == (basis == "sae")  # the rotated twin of a dictionary has directions of the layer, and no more
+    assert units.filter(pl.col("control") == "rotated")["unit"].max() in (None, *range(6))
+    about = found.record["ladders"]["mine"]["description"]  # the report shows it
+    assert about == f"one model, as it was published; 3 of {kind} are measured, drawn at random"
+    assert "--units 3" in found.record["command"]
+    layers = int(kind.split()[0])
+    with pytest.raises(ThalwegError, match=f"{layers + 1} units were to be drawn from 1 layers that hold {layers}"):
+        measured(place, "none", basis=name, layers="1", units=layers + 1)
 
 
 def test_the_layers_of_a_model_are_listed_with_their_units(place: Path):

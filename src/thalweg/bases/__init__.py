@@ -14,14 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from thalweg.bases.components import Components
 from thalweg.bases.latents import Latents
+from thalweg.bases.streaming import widths
 from thalweg.errors import ThalwegError, unknown
 from thalweg.models.records import Basis, Encode, Layer
-from thalweg.recording.readout import NEURONS, RANDOM
+from thalweg.recording.readout import NEURONS, RANDOM, directions
 from thalweg.stimuli.base import Stimuli
 
 NAMES = (NEURONS, RANDOM, "pca", "sae:FOLDER", "sae-active:FOLDER")
@@ -80,3 +82,18 @@ def layers_for(
     if named or not isinstance(basis, Latents):
         return tuple(layers)
     return basis.layers(model, layers, stimuli, device=device)
+
+
+def unit_counts(
+    basis: Basis, model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, device: str = "cpu"
+) -> dict[str, int]:
+    """How many units each layer has in a basis: a dictionary's latents, else as many directions as the layer has
+    neurons, of a wide layer's random ones a sample. Principal components may be fewer, where some do not vary.
+
+    Raises:
+        ThalwegError: a layer that has no dictionary.
+    """
+    if isinstance(basis, Latents):
+        return basis.latents(model, layers)
+    neurons = widths(model, layers, stimuli, torch.arange(1), device=device)
+    return {name: directions(n, n) if basis.name == RANDOM else n for name, n in neurons.items()}

@@ -72,6 +72,15 @@ class Latents:
                 )
         return {layer: Encoder(read[folder], self.active) for layer, folder in chosen.items()}
 
+    def latents(self, model: nn.Module, layers: Sequence[Layer]) -> dict[str, int]:
+        """How many latents the dictionary of each layer has.
+
+        Raises:
+            ThalwegError: a layer that has no dictionary.
+        """
+        alone = len(layers) == 1
+        return {layer.name: layouts.read(self._folder(layer.name, model, alone=alone)).latents for layer in layers}
+
     def _folder(self, layer: str, model: nn.Module, *, alone: bool) -> Path:
         """Where the dictionary of a layer lies."""
         if alone and len(self.folders) == 1:

@@ -27,6 +27,7 @@ from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings, settings_of
 from thalweg.pipeline.survey import survey, usual_directory
 from thalweg.progress import Progress, Silent
+from thalweg.recording.readout import NEURONS, RANDOM
 from thalweg.runs.directory import read_record
 from thalweg.runs.run import Run
 from thalweg.stimuli import corpus, modalities
@@ -38,6 +39,13 @@ from thalweg.strength.published import published
 from thalweg.subjects.language_layers import kind_of
 from thalweg.subjects.stimuli import fitting, splits_of_source
 
+DRAWN = {  # what the units of each basis are called
+    NEURONS: "units",
+    RANDOM: "random directions",
+    "pca": "principal components",
+    "sae": "latents",
+    "sae-active": "active latents",
+}
 SHARDS = 8  # of one model on a CPU: for more cores, more can be asked for
 
 
@@ -63,7 +71,7 @@ def measure(
         stimuli: A file or folder, or a set of stimuli; without it, a language model reads the English that thalweg
             brings along.
         layers: Patterns of layers' names, as "layer4.*"; by default all layers are measured.
-        units: How many units are drawn in all, each from a layer drawn at random; 0 means every unit.
+        units: How many units of the basis are drawn in all, each from a layer drawn at random; 0 means every unit.
         basis: What the units are: `neurons`, `random`, `pca`, `sae:FOLDER` or `sae-active:FOLDER`.
         length: Tokens in a window of text.
         trust_remote_code: Whether code that a repository of the hub brings along may run.
@@ -93,11 +101,11 @@ def measure(
     loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": device_map}
     model = subjects.find(subject, **loading) if isinstance(subject, str) else subject
     patterns = [layers] if isinstance(layers, str) else list(layers)
-    choice = Choice(patterns, units, basis, bases.find(basis))
+    choice = Choice(patterns, units, bases.find(basis))
     splits = stimuli_of(model, stimuli, checked, length=length)
-    measured, notes = _measured_layers(model, splits.pool, choice, checked, progress or Silent())
+    measured = _measured_units(model, splits.pool, choice, checked, progress or Silent())
     ladder = replace(
-        _ladder(replace(model, layers=measured), splits, choice.basis, notes),
+        _ladder(replace(model, layers=measured.layers), splits, choice.basis, measured),
         call=_call(subject, stimuli, layers=patterns, units=units, basis=basis, length=length),
         stimuli_from=_stimuli_from(subject, stimuli, length),
     )
@@ -112,14 +120,22 @@ class Choice:
 
     patterns: list[str]  # of layers' names; none: all layers
     units: int  # drawn in all; 0: every unit
-    basis_name: str
     basis: Basis | None  # None: neurons
 
 
-def _measured_layers(
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The layers that are measured, how their units were drawn (empty: all are measured), and warnings on them."""
+
+    layers: tuple[Layer, ...]
+    drawn: str
+    notes: tuple[str, ...]
+
+
+def _measured_units(
     model: Subject, stimuli: Stimuli, choice: Choice, settings: Settings, progress: Progress
-) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
-    """The layers that are measured, and warnings on their units.
+) -> Measured:
+    """The layers that are measured, and which of their units.
 
     Raises:
         ThalwegError: as for `measure`.
@@ -130,32 +146,56 @@ def _measured_layers(
     batch = given(pool.batch(torch.arange(2)), "cpu", PRECISIONS[settings.precision])
     without = dict if model.layers else partial(layers_left_out, network, batch)
     chosen = models_layers.matching_layers(layers_of(model, network, batch), choice.patterns, without=without)
-    if choice.units and choice.basis is not None:
-        raise ThalwegError(
-            f"--units draws neurons; basis {choice.basis_name!r} has units of its own: leave --units out"
-        )
-    measured = sample_units(chosen, choice.units, settings.seed) if choice.units else tuple(tap.layer for tap in chosen)
     named, device = bool(choice.patterns), settings.resolved_device
-    measured = bases.layers_for(choice.basis, network, measured, pool, named=named, device=device)
-    notes = _checked(model.name, network, pool, measured, settings)
+    if choice.basis is not None:
+        chosen = _in_basis(choice.basis, network, chosen, pool, named=named, device=device)
+    layers, drawn = _draw(chosen, choice, settings.seed) if choice.units else (tuple(tap.layer for tap in chosen), "")
+    notes = _checked(model.name, network, pool, layers, settings)
     if not named and (unmeasured := without()):
         names = listed(list(unmeasured)).rstrip(":")
         progress.say(f"not among the layers: {names}; `thalweg layers` says why")
-    return measured, notes
+    return Measured(layers, drawn, notes)
 
 
-def _ladder(model: Subject, splits: Splits, basis: Basis | None, notes: tuple[str, ...]) -> Ladder:
+def _in_basis(
+    basis: Basis, network: nn.Module, chosen: Sequence[LayerInfo], pool: Stimuli, *, named: bool, device: str
+) -> tuple[LayerInfo, ...]:
+    """The layers that have units in a basis, with how many they have in it.
+
+    Raises:
+        ThalwegError: a dictionary that belongs to no layer of the model, or a layer that has none.
+    """
+    layers = bases.layers_for(basis, network, [tap.layer for tap in chosen], pool, named=named, device=device)
+    counts = bases.unit_counts(basis, network, layers, pool, device=device)
+    return tuple(LayerInfo(layer, basis.name, counts[layer.name], layer.name) for layer in layers)
+
+
+def _draw(chosen: Sequence[LayerInfo], choice: Choice, seed: int) -> tuple[tuple[Layer, ...], str]:
+    """The layers with the units drawn from them, and a sentence on that.
+
+    In a basis only their number is settled here: how many principal components there are shows when they are fitted,
+    and the rotated twin has as many directions as the layer has neurons. Each draws its own, by the seed.
+    """
+    layers = sample_units(chosen, choice.units, seed)
+    total = sum(tap.units for tap in chosen)
+    kind = DRAWN[choice.basis.name if choice.basis else NEURONS]
+    if choice.basis is not None:
+        layers = tuple(replace(layer, unit_ids=(), max_units=len(layer.unit_ids)) for layer in layers)
+    return layers, f"{choice.units:,} of {total:,} {kind} are measured, drawn at random"
+
+
+def _ladder(model: Subject, splits: Splits, basis: Basis | None, measured: Measured) -> Ladder:
     """The ladder of one rung that a model makes."""
     return Ladder(
         name=model.name,
         rungs=(replace(model.rung(), basis=basis),),
         splits=lambda _source, _seed: splits,
-        description="one model, as it was published",
+        description="; ".join(filter(None, ("one model, as it was published", measured.drawn))),
         modality=model.modality,
         evaluate=evaluator(model),
         strength=modalities.of(model).strength or STRENGTH,
         controls=WITH_RERANDOMISED,
-        notes=(*model.notes, *notes),
+        notes=(*model.notes, *measured.notes),
     )
 
 
