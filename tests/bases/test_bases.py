@@ -32,7 +32,7 @@ from thalweg.bases.hook_points import module_of
 from thalweg.bases.latents import Latents
 from thalweg.bases.sinks import SkippedPlaces, leading_sinks, mean_squared_norms, skipped_places
 from thalweg.bases.streaming import outputs, rows
-from thalweg.bases.train_dictionary import Recipe, shuffled, train_dictionary, train_for_subject
+from thalweg.bases.train_dictionary import Recipe, batch_for, shuffled, train_dictionary, train_for_subject
 from thalweg.models.hooks import replacing_values
 from thalweg.models.records import Basis, Ladder, Subject
 from thalweg.observers.embedding import build_view
@@ -757,6 +757,11 @@ def test_the_learning_rate_falls_with_the_latents():
     assert Recipe(2**12, learning_rate=3e-3).rate == 3e-3
 
 
+def test_few_rows_make_small_batches():
+    sizes = {4_000_000: 2048, 2_048_000: 2048, 2_047_999: 1024, 300_000: 256, 20_000: 128, 10: 128}
+    assert {rows: batch_for(rows) for rows in sizes} == sizes
+
+
 def perfect(width: int) -> Dictionary:
     """A dictionary that gives everything back: each neuron's positive part, and its negative part."""
     both = torch.cat([torch.eye(width), -torch.eye(width)])
@@ -795,6 +800,12 @@ def test_what_is_told_of_a_dictionary():
         model[4].weight.zero_()  # now the layer does not matter
     summary = assess(model, layer, half, splits.pool, evaluate=strength.evaluate)
     assert summary["recovered_from_zero"] is None
+    counted = assess(identity(), layer, perfect(4), Vectors(values[:600, :4].float()), evaluate=count)
+    assert counted["loss"] == 500  # the loss takes long; variance and dead latents are of all
+
+
+def count(_model: nn.Module, stimuli: Vectors, *, device: str) -> dict[str, float]:
+    return {"loss": float(len(stimuli))}
 
 
 # places: where a model sinks, where it is measured

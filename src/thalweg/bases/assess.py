@@ -21,6 +21,7 @@ from thalweg.stimuli.base import Stimuli
 
 LEAST_GAP = 1e-6  # nats: an ablation that costs less costs nothing
 ROWS = 8192  # that are encoded at once
+LOSS_STIMULI = 500  # at most, over which the loss is evaluated: four passes through the whole model
 
 
 def unpooled(layer: Layer) -> Layer:
@@ -108,7 +109,7 @@ def assess(
 ) -> dict[str, float | None]:
     """How well a dictionary does on stimuli it was not trained on: `explained_variance` and `dead` over all places, of
     the measured ones and of the others alone (missing where there are none), and with `evaluate` the model's losses and
-    the shares recovered.
+    the shares recovered, over at most 500 of the stimuli.
     """
     dictionary = dictionary.to(device)
     measured, others = fits(model, layer, dictionary, stimuli, device=device)
@@ -124,6 +125,9 @@ def assess(
     if evaluate is None:
         return summary
     mean = every.mean.float()
+    if len(stimuli) > LOSS_STIMULI:
+        drawn = torch.randperm(len(stimuli), generator=torch.Generator().manual_seed(0))[:LOSS_STIMULI]
+        stimuli = stimuli.take(drawn.sort().values)
     return summary | recovered(model, layer, dictionary, mean, stimuli, evaluate=evaluate, device=device)
 
 

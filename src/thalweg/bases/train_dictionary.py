@@ -51,6 +51,8 @@ from thalweg.stimuli.base import Splits, Stimuli, halves, viewed
 Summary = dict[str, float | int | str | None]
 ROOM = 1 << 17  # rows that wait in the buffer
 EXPANSION = 8  # latents for each neuron, where no number is given
+SMALLEST_BATCH, LARGEST_BATCH = 128, 2048
+STEPS = 1000  # at least, where there are rows enough: a few hundred steps, however large, teach a dictionary little
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Recipe:
     latents: int = 0
     k: int = 32
     rows: int = 4_000_000
-    batch: int = 2048
+    batch: int = LARGEST_BATCH
     learning_rate: float = 0.0
     room: int = ROOM
     seed: int = 0
@@ -83,6 +85,14 @@ class Recipe:
     def rate(self) -> float:
         """The learning rate for so many latents."""
         return self.learning_rate or 2e-4 / (self.latents / 2**14) ** 0.5
+
+
+def batch_for(rows: int) -> int:
+    """The largest batch, a power of two from 128 to 2048, of which so many rows make a thousand steps; else 128."""
+    sizes = [LARGEST_BATCH]
+    while sizes[-1] > SMALLEST_BATCH and rows // sizes[-1] < STEPS:
+        sizes.append(sizes[-1] // 2)
+    return sizes[-1]
 
 
 def train_dictionary(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import bases, subjects
-from thalweg.bases.train_dictionary import Recipe, check_request, train_for_subject
+from thalweg.bases.train_dictionary import Recipe, batch_for, check_request, train_for_subject
 from thalweg.compute.devices import PRECISIONS, given, in_precision
 from thalweg.errors import ThalwegError
 from thalweg.ladders.published import STRENGTH
@@ -366,7 +366,8 @@ def train_dictionary(
         (32, 256)
     """
     checked = settings_of(settings)
-    recipe = Recipe(latents, k, rows, seed=checked.seed, device=checked.resolved_device, skip_places=skip_places)
+    computing: dict[str, Any] = {"seed": checked.seed, "device": checked.resolved_device}
+    recipe = Recipe(latents, k, rows, batch_for(rows), skip_places=skip_places, **computing)
     check_request(Path(out), recipe)
     model = subjects.find(subject) if isinstance(subject, str) else subject
     splits = stimuli_of(model, stimuli, checked, length=length)
