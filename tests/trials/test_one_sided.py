@@ -74,6 +74,16 @@ def test_the_main_pole_has_the_heavier_tail_and_stays_when_halves_are_exchanged(
     assert torch.equal(here.share, there.share)
 
 
+def test_what_a_rectifier_cuts_off_is_no_pole(latents: Tensor):
+    values = torch.stack([latents[:, 0] - 3 * latents[:, 1], latents[:, 2] - 9, -latents[:, 3]], 1)
+    reference, query = halves_of(values)
+    assert tails(reference, query).upper_is_main.tolist() == [False, True, False]
+    passed_on = tails(reference, query, torch.relu)
+    assert passed_on.upper_is_main.tolist() == [True, True, True]
+    assert passed_on.share[0] == 1
+    assert passed_on.share[1:].isnan().all()  # they pass on nothing
+
+
 @pytest.fixture(scope="module")
 def groups(latents: Tensor) -> dict[str, Tensor]:
     picked = {

@@ -23,6 +23,7 @@ from thalweg.observers.answers import Answers
 from thalweg.trials.building import REFERENCES, Pairs
 from thalweg.trials.one_sided import BANDS
 
+ONE_VALUE = "passes on one value alone"
 CITE = "thalweg; matching as in matched case-control designs"
 
 
@@ -169,14 +170,15 @@ def upper_tail_share(tail_share: Float[Tensor, " unit"], tail_share_error: Float
     """How much of a unit's spread lies above its median: t+ / (t+ + t-).
 
     t+ is the distance from the median to the mean of the nine highest stimuli, t- that to the nine lowest, each the
-    mean over both halves of the pool. Above 1/2 the main pole is the upper one; a rectified unit has 1. The interval is
-    by the delta method from the scatter of those stimuli.
+    mean over both halves of the pool, of values as the layer passes them on (behind its nonlinearity, if it is known).
+    Above 1/2 the main pole is the upper one; a rectified unit has 1. The interval is by the delta method from the
+    scatter of those stimuli.
 
-    A constant unit is NaN.
+    A constant unit is NaN, and so is one that passes on one value alone; its main pole is the upper one.
 
     How it can mislead: eighteen stimuli a side decide it, so for a unit with equal tails the main pole is a matter of
     chance.
     """
     half = Z * tail_share_error
     low, high = (tail_share - half).clamp_min(0), (tail_share + half).clamp_max(1)
-    return Score(tail_share, low, high, torch.where(tail_share.isnan(), 0, 4 * REFERENCES))
+    return Score(tail_share, low, high, torch.where(tail_share.isnan(), 0, 4 * REFERENCES), ONE_VALUE)

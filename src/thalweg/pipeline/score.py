@@ -26,11 +26,12 @@ from thalweg.pipeline.record import (
 )
 from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.deviations import unit_deviations
-from thalweg.recording.readout import RANDOM, Reader
+from thalweg.recording.readout import NEURONS, RANDOM, Reader
 from thalweg.recording.result import concat_units
 from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata, score_units
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import halves
+from thalweg.trials.one_sided import concat_tails, tails
 
 
 def measure_models(models: Sequence[Model]) -> str:
@@ -141,7 +142,12 @@ def _score(
     metadata: StimulusMetadata,
 ) -> pl.DataFrame:
     """The rows of the table of units for a model and its twins, all scored together."""
-    pairs = [layers[layer.name] for layers in recordings.values() for layer in model.rung.layers]
+    pairs, poles = [], []
+    for control, layers in recordings.items():
+        for layer in model.rung.layers:
+            pairs.append(layers[layer.name])
+            as_is = control == "rotated" or model.basis != NEURONS  # read behind the nonlinearity
+            poles.append(tails(*pairs[-1], None if as_is else layer.nonlinearity))
     return score_units(
         concat_units([reference for reference, _ in pairs]),
         concat_units([query for _, query in pairs]),
@@ -149,4 +155,5 @@ def _score(
         halves=parts,
         observers=views,
         metadata=metadata,
+        poles=concat_tails(poles),
     )

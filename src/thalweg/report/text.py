@@ -27,7 +27,7 @@ GLOSSARY = {
     "60 % of the way from the mean of the low references to that of the high ones, and their complements. The smaller "
     "the number, the harder the trial",
     "pole": "one end of a unit's values. The main pole, which the headlines ask about, is the one with the heavier "
-    "tail: it lies further from the median",
+    "tail: in what the layer passes on, it lies further from the median",
     "typical stimulus": "one whose value lies near the unit's median, or where the unit rests",
     "observer": "whoever answers trials; a machine observer compares stimuli by feature vectors",
     "measure": "a function from a unit's data to one number",

@@ -90,7 +90,10 @@ def _population(
         mine, theirs = (part[~np.isnan(part)] for part in (values, rotated))
         if min(len(mine), len(theirs)) < LEAST_UNITS:
             continue
-        scores.append(float(BY_NAME[statistic](mine[None], theirs[None])[0]))
+        score = float(BY_NAME[statistic](mine[None], theirs[None])[0])
+        if np.isnan(score):
+            continue
+        scores.append(score)
         drawn, turned = (part[generator.integers(len(part), size=(resamples, len(part)))] for part in (mine, theirs))
         draws.append(BY_NAME[statistic](drawn, turned))
     measured = sum(int((~np.isnan(values)).sum()) for values in layers)

@@ -296,27 +296,28 @@ def score_units(
     halves: Halves,
     observers: Sequence[ObserverOnPool],
     metadata: StimulusMetadata,
+    poles: Tails | None = None,
 ) -> pl.DataFrame:
     """Take every measure of every unit with each observer: the rows of the table of units.
 
     `units` has a row for each unit of the recordings, which may be of many layers beside each other: ladder, rung,
     layer and whatever else the table says of it. The first observer is the headline's: its essential measures are also
-    taken with the halves exchanged. Control observers are asked the essential measures only.
+    taken with the halves exchanged. Control observers are asked the essential measures only. `poles` are the units'
+    tails as their layers pass them on; by default as they were recorded.
     """
+    poles = poles or tails(reference, query)
     rows = Rows()
     for chunk in chunks(len(units)):
         reference_chunk, query_chunk = reference.units(chunk), query.units(chunk)
         for exchanged in (False, True):
-            parts = (
-                (query_chunk, reference_chunk, halves.exchanged())
-                if exchanged
-                else (reference_chunk, query_chunk, halves)
-            )
-            questions = _questions(*parts, metadata)
+            parts = reference_chunk, query_chunk, halves
+            if exchanged:
+                parts = query_chunk, reference_chunk, halves.exchanged()
+            questions = _questions(*parts, metadata, poles.units(chunk).upper_is_main)
             alive, notes = questions[TWO_SIDED].trials.alive, questions[TWO_SIDED].trials.notes
             for watcher in observers[:1] if exchanged else [None, *observers]:
                 answered = {side: Answered(asked, watcher) for side, asked in questions.items()}
-                inputs = Inputs(*parts, metadata, tails(parts[0], parts[1]), alive, answered, watcher)
+                inputs = Inputs(*parts, metadata, poles.units(chunk), alive, answered, watcher)
                 for measure in _measures(watcher, exchanged, metadata):
                     for (band, capacity), score in _take(measure, inputs).items():
                         rows.add(
@@ -334,10 +335,11 @@ def score_units(
 
 
 def _questions(
-    reference: Recording, query: Recording, halves: Halves, metadata: StimulusMetadata
+    reference: Recording, query: Recording, halves: Halves, metadata: StimulusMetadata, upper: Bool[Tensor, " unit"]
 ) -> dict[str, Questions]:
-    """All trials about some units, by what the names of inputs that come from them begin with."""
-    upper = tails(reference, query).upper_is_main
+    """All trials about some units, by what the names of inputs that come from them begin with; `upper` says whether the
+    main pole is the upper one.
+    """
     trials = {
         TWO_SIDED: build_trials(reference, query),
         ONE_SIDED: build_one_sided(reference, query, upper),

@@ -7,14 +7,15 @@ references are the stimuli at its end, the other are typical ones: those nearest
 sparse unit is the value at which it rests. Queries of a band pair stimuli on the way from the median to the end with
 other typical ones.
 
-The *main pole* is the one with the heavier tail: whose end lies further from the median. The other pole is asked about
-in the same way, and reported apart.
+The *main pole* is the one with the heavier tail: whose end lies further from the median, in what the layer passes on.
+The other pole is asked about in the same way, and reported apart.
 
 Which of many equally typical stimuli are taken is drawn for each unit by itself: if all units shared them, a mean over
 units would carry their chance likeness.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -44,12 +45,16 @@ FACTORS = (0x1B873593, 0x2545F4914F6CDD1D, 0x5851F42D4C957F2D)  # odd, to mix th
 
 @dataclass(frozen=True, eq=False)
 class Tails:
-    """How far the two ends of each unit's values lie from its median, over both halves."""
+    """How far the two ends of each unit's values lie from its median, over both halves, as the layer passes them on."""
 
     upper: Float[Tensor, " unit"]
     lower: Float[Tensor, " unit"]
     upper_error: Float[Tensor, " unit"]  # standard errors
     lower_error: Float[Tensor, " unit"]
+
+    def units(self, selection: slice) -> "Tails":
+        """The tails of some of the units."""
+        return Tails(*(getattr(self, part.name)[selection] for part in fields(self)))
 
     @property
     def share(self) -> Float[Tensor, " unit"]:
@@ -68,19 +73,28 @@ class Tails:
         return self.upper >= self.lower
 
 
-def tails(reference: Recording, query: Recording) -> Tails:
-    """How far the means of the nine highest and of the nine lowest stimuli lie from the median, the mean of the halves.
+def tails(reference: Recording, query: Recording, nonlinearity: Callable[[Tensor], Tensor] | None = None) -> Tails:
+    """How far the means of the nine highest and of the nine lowest stimuli lie from the median, the mean of the halves:
+    of what the layer passes on, if its nonlinearity is given. What a rectifier cuts off is no pole.
 
     It does not depend on which half is which, so that a unit keeps its main pole when they are exchanged.
     """
     distances, errors = [], []
     for half in (reference, query):
         ends = torch.stack([end[0][:, :REFERENCES] for end in (half.highest(), half.lowest())])  # (end, unit, stimulus)
-        distances.append((ends.mean(2) - _median(half)).abs())
+        median = _median(half)
+        if nonlinearity:
+            ends, median = nonlinearity(ends), nonlinearity(median)
+        distances.append((ends.mean(2) - median).abs())
         errors.append(ends.std(2) / REFERENCES**0.5)
     upper, lower = (distances[0] + distances[1]) / 2
     upper_error, lower_error = (errors[0].square() + errors[1].square()).sqrt() / 2
     return Tails(upper, lower, upper_error, lower_error)
+
+
+def concat_tails(parts: Sequence[Tails]) -> Tails:
+    """The tails of several layers' units beside each other."""
+    return Tails(*(torch.cat([getattr(part, each.name) for part in parts]) for each in fields(Tails)))
 
 
 def build_one_sided(reference: Recording, query: Recording, upper: Bool[Tensor, " unit"]) -> TrialSet:
