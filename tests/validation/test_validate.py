@@ -94,6 +94,11 @@ def test_the_record_holds_what_the_page_says(result: Validation):
     for row in record["correlations"]:
         assert row["rho"] is None or -1 <= row["rho"] <= 1
     assert {row["over"] for row in record["correlations"]} == {"sum", "max"}
+    for row in record["reliabilities"]:
+        assert row["observer"] == NAME
+        assert row["rho"] > 0.3 or not row["named"]  # single things and noise are told apart in either half
+        assert row["n_units"] <= sum(group["n_units"] for group in record["groups"])
+    assert {row["measure"] for row in record["reliabilities"]} >= set(HEADLINES.values())
     assert {row["measure"] for row in record["correlations"]} >= {"two_choice", "mis", "monosemanticity"}
 
 

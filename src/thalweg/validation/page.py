@@ -52,6 +52,14 @@ def render(groups: pl.DataFrame, record: Mapping[str, Any]) -> str:
         "headlines": _headlines(groups, record),
         "correlations": _correlations(record),
         "sensitivities": _sensitivities(record),
+        "reliabilities": table(
+            "reliabilities",
+            "Reliability of the scores of planted units",
+            (
+                _which(row) | {"reliability": number(row["rho"], decimal), "units": number(row["n_units"], whole)}
+                for row in record["reliabilities"]
+            ),
+        ),
         "every": _every(groups),
         "observers": table(
             "observers",
@@ -208,17 +216,20 @@ def _headlines(groups: pl.DataFrame, record: Mapping[str, Any]) -> Table:
     return table("headlines", "The headlines, by group", lines.values())
 
 
+def _which(row: Mapping[str, Any]) -> dict[str, Cell]:
+    """The score that a line is about."""
+    named = {"named": word("yes" if row["named"] else "no")}
+    return {name: word(row[name]) for name in ("measure", "observer", "capacity")} | named
+
+
 def _correlations(record: Mapping[str, Any]) -> Table:
     """The rank correlations with the number of latents."""
     return table(
         "correlations",
         "Rank correlation of the score with the number of latents",
         (
-            {
-                "measure": word(row["measure"]),
-                "observer": word(row["observer"]),
-                "capacity": word(row["capacity"]),
-                "named": word("yes" if row["named"] else "no"),
+            _which(row)
+            | {
                 "over": word({"sum": "sums", "max": "maxima"}[row["over"]]),
                 "rho": _estimate(row, "rho"),
                 "units": number(row["n_units"], whole),

@@ -202,6 +202,20 @@ def sensitivities(key: pl.DataFrame, scores: Sequence[Scores]) -> list[dict[str,
     return records
 
 
+def reliabilities(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rank correlation, over all planted units, of each score with that of exchanged halves (test-retest), for the
+    headline's observer and the measures that are taken twice.
+
+    Args:
+        rows: Those of `score_planted`.
+    """
+    both = rows.filter("exchanged").join(rows.filter(~pl.col("exchanged")), on=[*KEY, "layer", "unit"], suffix="_first")
+    both = both.filter(pl.col("value").is_not_nan() & pl.col("value_first").is_not_nan())
+    rho = pl.corr("value_first", "value", method="spearman").alias("rho")
+    listed = both.group_by(KEY, maintain_order=True).agg(rho, pl.len().alias("n_units"))
+    return listed.filter(stands_for_measure()).to_dicts()
+
+
 def sentences(
     table: pl.DataFrame, contrasts: Sequence[Mapping[str, Any]], headlines: Mapping[str, str], observer: str
 ) -> dict[str, str]:

@@ -45,8 +45,8 @@ class Validation:
     Attributes:
         path: The folder that holds the table, the record and the page.
         groups: A row for each group, measure and observer: `validation.parquet`.
-        record: What was planted and with which settings, the rank correlations and the sensitivities:
-            `validation.json`.
+        record: What was planted and with which settings, the rank correlations, sensitivities and
+            reliabilities: `validation.json`.
 
     Example:
         See `validate`.
@@ -226,6 +226,7 @@ def _result(plan: _Plan, ladder: Ladder, settings: Settings, stages: Stages) -> 
             "sentences": summary.sentences(table, contrasts, HEADLINES, plan.observers[0].name),
             "correlations": summary.correlations(key, scores, seed=settings.seed),
             "sensitivities": contrasts,
+            "reliabilities": summary.reliabilities(rows),
         }
         advance()
     return table, summary.for_json(_about(plan, ladder, settings) | found)
