@@ -22,7 +22,7 @@ from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
 from thalweg.strength.probe import last_features, probe
 from thalweg.strength.published import published
-from thalweg.subjects import find
+from thalweg.subjects import find, own
 from thalweg.subjects.weights import put_into, weights_in
 
 
@@ -334,6 +334,17 @@ def test_a_file_with_the_name_of_a_library_is_refused(tmp_path: Path, name: str)
     (tmp_path / f"{name}.py").write_text("")
     with pytest.raises(ThalwegError, match=f"has the name of the module '{name}'"):
         find(f"{tmp_path / name}.py:subject")
+
+
+def test_what_is_installed_is_asked_only_of_a_name_that_is_found_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "quick_model.py").write_text(
+        "import thalweg\nfrom torch import nn\nx = thalweg.Subject('x', nn.Identity)"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(own, "packages_distributions", lambda: pytest.fail("it takes seconds"))
+    assert find("quick_model.py:x").name == "x"
 
 
 # Checkpoints

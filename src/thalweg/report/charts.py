@@ -221,7 +221,7 @@ def chance_line(value: float | int) -> list[alt.Chart]:
     name = alt.Chart(_data([{}])).mark_text(
         align="right", baseline="bottom", dx=-2, dy=-2, fontSize=10, color=INK["faint"], text="chance"
     )
-    return [_reference(value), name.encode(x=alt.value("width"), y=alt.YDatum(value))]
+    return [_reference(value), name.encode(x=alt.XValue("width"), y=alt.YDatum(value))]
 
 
 def curve(
@@ -268,7 +268,7 @@ def _series(
     if whole:
         base = alt.Chart(_data(whole))
         rules = base.mark_rule(opacity=0.35 if faint else 0.8, strokeWidth=1.2 if faint else 1.6, xOffset=aside)
-        layers.append(rules.encode(x=x, y=alt.Y("low:Q", scale=y["scale"]), y2="high:Q", color=_colour()))
+        layers.append(rules.encode(x=x, y=alt.Y("low:Q", scale=y["scale"]), y2=alt.Y2("high:Q"), color=_colour()))
         marks = base.mark_point(filled=not faint, xOffset=aside)
         hover = _hover(axis, seed=False)
         layers.append(
@@ -297,7 +297,7 @@ def _sketch(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     return [
         alt.Chart(_data([{"strength": fit["x"][at], "score": fit["y"][at], "name": name}]))
         .mark_text(align=align, dy=dy, fontStyle="italic", fontSize=12, color=INK["ink"])  # type: ignore[arg-type]
-        .encode(x=x, y=y, text="name:N")
+        .encode(x=x, y=y, text=alt.Text("name:N"))
         for name, (at, align, dy) in zip(SKETCH, anchors, strict=True)
     ]
 
@@ -338,7 +338,7 @@ def joint(
         base = alt.Chart(_data([row for row in rows if row["control"] == control]))
         if control == "trained":
             low = alt.Y("low:Q", scale=y["scale"])
-            layers.append(base.mark_rule(opacity=0.6).encode(x=x, y=low, y2="high:Q", color=colour))
+            layers.append(base.mark_rule(opacity=0.6).encode(x=x, y=low, y2=alt.Y2("high:Q"), color=colour))
         points = base.mark_point(filled=control == "trained", opacity=0.95 if control == "trained" else 0.5)
         layers.append(points.encode(x=x, y=y, color=colour, shape=shape, tooltip=hover))
     return layered(layers, height)
@@ -383,7 +383,9 @@ def by_rung(
     hover.append(alt.Tooltip(f"{value}:Q", title=axis.title, format=number))
     if value == "score":
         low = alt.X("low:Q", scale=x["scale"])
-        layers.append(base.mark_rule(strokeWidth=1.4).encode(x=low, x2="high:Q", y=y, yOffset=aside, color=_colour()))
+        layers.append(
+            base.mark_rule(strokeWidth=1.4).encode(x=low, x2=alt.X2("high:Q"), y=y, yOffset=aside, color=_colour())
+        )
         hover += [
             alt.Tooltip("low:Q", title="from", format=number),
             alt.Tooltip("high:Q", title="to", format=number),
@@ -408,7 +410,7 @@ def strips(rows: Sequence[Row], order: Sequence[str], *, colour: str, title: str
     )
     shade = alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.03, 1]), legend=None)
     bars = alt.Chart(_data(rows)).mark_rect(color=colour, stroke=None)
-    strip = bars.encode(x=x, x2="to:Q", y=_rung_axis(order, grid=False), opacity=shade, tooltip=hover)
+    strip = bars.encode(x=x, x2=alt.X2("to:Q"), y=_rung_axis(order, grid=False), opacity=shade, tooltip=hover)
     return layered([strip], max(3, len(order)) * 17)
 
 
@@ -432,7 +434,7 @@ def capacity(rows: Sequence[Row], order: Sequence[str], *, scale: Range, chance:
     base = alt.Chart(_data([row for row in rows if row["score"] is not None]))
     lines = base.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=_colour())
     low = alt.Y("low:Q", scale=limits)
-    rules = base.mark_rule(opacity=0.3).encode(x=x, y=low, y2="high:Q", color=_colour())
+    rules = base.mark_rule(opacity=0.3).encode(x=x, y=low, y2=alt.Y2("high:Q"), color=_colour())
     dots = base.mark_point(filled=True, size=30, opacity=1)
     layers = [_reference(chance)] if chance is not None else []
     layers += [lines, rules, dots.encode(x=x, y=y, color=_colour(), shape=_control_shape(), tooltip=hover)]

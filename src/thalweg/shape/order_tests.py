@@ -63,13 +63,18 @@ def prefix_fits(score: Float[np.ndarray, "draw point"], weight: Float[np.ndarray
         if n <= MANY:
             means = (sum_wy[k] - sum_wy[:k]) / (cumulated[k] - cumulated[:k])  # (start, draw)
             start = means.argmax(axis=0)
-            last[k] = means[start, every]
+            at = (
+                start * draws + every
+            )  # in a table that is read as one row: several times faster than by row and column
+            last[k] = means.take(at)
         else:
             start, last[k] = _last_block(k, starts, last, sum_wy, sum_w)
             starts[k] = start
-        block = sum_wyy[k] - sum_wyy[start, every] - last[k] ** 2 * (sum_w[k] - sum_w[start, every])
-        error[k] = error[start, every] + np.maximum(block, 0.0)
-        first[k] = np.where(start == 0, last[k], first[start, every])
+            at = start * draws + every
+        start_w = cumulated.take(start if cumulated.shape[1] == 1 else at)
+        block = sum_wyy[k] - sum_wyy.take(at) - last[k] ** 2 * (sum_w[k] - start_w)
+        error[k] = error.take(at) + np.maximum(block, 0.0)
+        first[k] = np.where(start == 0, last[k], first.take(at))
     shift = score.mean(axis=1)
     first[1:] += shift
     last[1:] += shift

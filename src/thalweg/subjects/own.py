@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def _refuse_name_of_library(path: Path) -> None:
     """
     if path.stem in sys.stdlib_module_names:
         known = "Python's own"
-    elif path.stem in (packages := packages_distributions()):
+    elif _found_elsewhere(path) and path.stem in (packages := packages_distributions()):
         known = f"that {packages[path.stem][0]} installs"
     else:
         return
@@ -64,3 +64,12 @@ def _refuse_name_of_library(path: Path) -> None:
         f"{path.name}: has the name of the module {path.stem!r}, {known}, and each would be taken for the other; give "
         "the file another name"
     )
+
+
+def _found_elsewhere(path: Path) -> bool:
+    """Whether Python finds a module of this file's name in another folder: asking all that is installed takes seconds,
+    so it is asked only then.
+    """
+    folders = [folder for folder in sys.path if Path(folder).resolve() != path.parent]
+    finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+    return any(finder.find_spec(path.stem, folders if finder is PathFinder else None) for finder in finders)
