@@ -20,7 +20,7 @@ test: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 format: .venv/test
 	$(BIN)/ruff format .

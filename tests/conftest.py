@@ -15,10 +15,33 @@ from thalweg import Ladder
 from thalweg.packages import torchvision_first
 
 torch.set_num_threads(1)
+COSTLY = (  # files that take longest, longest first: a process that began one of these last would be waited for
+    "test_engines.py",
+    "test_readme.py",
+    "test_report.py",
+    "test_survey.py",
+    "test_one_model.py",
+    "test_science.py",
+    "test_verdicts.py",
+    "test_words.py",
+    "test_addition.py",
+    "test_ladders.py",
+    "test_tutorials.py",
+    "test_language_subjects.py",
+    "test_text.py",
+    "test_machine.py",
+    "test_site.py",
+)
 # A busy machine is no fault of the code; the same examples every time, so that a change is to blame for what fails.
 settings.register_profile("thalweg", deadline=None, derandomize=True)
 settings.load_profile("thalweg")
 torchvision_first()  # some tests import transformers themselves
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files that take longest first. (With `--dist loadfile`, each file runs in one process.)"""
+    places = {name: place for place, name in enumerate(COSTLY)}
+    items.sort(key=lambda item: places.get(item.path.name, len(COSTLY)))
 
 
 @pytest.fixture(scope="session")

@@ -305,8 +305,8 @@ def test_a_survey_killed_at_any_moment_goes_on_to_the_same_bytes():
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(Path(thalweg.__file__).parents[1]), str(root)])
     once = ["train-small-digits-width-2-0.json", "measure-small-digits-width-2-0.json", "tables.json"]
-    command = [sys.executable, "-m", "benchmarks.kills", "--trials", "5", "--once", *(f"steps/{name}" for name in once)]
+    command = [sys.executable, "-m", "benchmarks.kills", "--trials", "3", "--once", *(f"steps/{name}" for name in once)]
     environment = os.environ | {"PYTHONPATH": path}
     result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "8 of 8 continuations ended with the same bytes" in result.stdout
+    assert "6 of 6 continuations ended with the same bytes" in result.stdout

@@ -141,7 +141,7 @@ def test_done_work_is_not_done_again_and_other_choices_need_another_directory(ru
 
 
 def test_layers_and_units_can_be_chosen(place: Path):
-    few = measured(place, "few", layers=["1", "[3-6]"], units=5)
+    few = measured(place, "few", layers=["1", "[3-6]"], units=5, shards=1)
     drawn = few.units.select("control", "layer", "unit").unique()
     assert drawn.group_by("control").len()["len"].to_list() == [5] * len(few.models)
     assert set(few.gallery["layer"]) <= {"1", "3", "6"}
@@ -252,9 +252,10 @@ def test_images_that_do_not_decode_are_left_out_only_when_asked_and_are_named(pl
         images.picture(number).save(tmp_path / f"{number}.png")
     (tmp_path / "7.png").write_bytes(b"no picture")
     told = {"observer": "hog", "out": tmp_path / "run", "cache": str(place / "cache"), "workers": 1, "layers": "1"}
+    told |= {"shards": 1, "resamples": 100}
     with pytest.raises(ThalwegError, match=r"(?s)7.png.*--skip-bad"):
         thalweg.measure(f"{place / 'mine.py'}:subject", tmp_path, **told)
-    run = thalweg.measure(f"{place / 'mine.py'}:subject", tmp_path, skip_bad=True, resamples=100, **told)
+    run = thalweg.measure(f"{place / 'mine.py'}:subject", tmp_path, skip_bad=True, **told)
     told = run.record["ladders"]["mine"]
     assert told["stimuli"]["pool"] == 159
     assert "7.png" in told["left_out"][0]

@@ -41,6 +41,11 @@ def html(run: Run) -> str:
     return render(run)
 
 
+@pytest.fixture(scope="module")
+def small_html(small: Run) -> str:
+    return render(small)
+
+
 class Reader(HTMLParser):
     """What a browser would see: elements with their attributes, ids, and the text outside scripts and styles."""
 
@@ -95,13 +100,12 @@ def altered(run: Run, path: Path, /, **changes: object) -> Run:
 # what it says
 
 
-def test_same_results_same_bytes(small: Run, tmp_path: Path) -> None:
+def test_same_results_same_bytes(small: Run, small_html: str, tmp_path: Path) -> None:
     slower = small.record | {"seconds": {"train": 1.0}, "peak_memory_mib": 1, "device": "cuda"}
     other = copy.deepcopy(small.record)
     other["ladders"][QUOTED]["data_hash"] = "fedcba9876543210"
-    first = render(small)
-    assert render(altered(small, tmp_path / "again", run=slower)) == first
-    assert render(altered(small, tmp_path / "other", run=other)) != first
+    assert render(altered(small, tmp_path / "again", run=slower)) == small_html
+    assert render(altered(small, tmp_path / "other", run=other)) != small_html
 
 
 def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
@@ -262,10 +266,10 @@ def test_numbers_as_people_read_them(said: str, expected: str) -> None:
     assert said == expected
 
 
-def test_files(small: Run, tmp_path: Path) -> None:
+def test_files(small: Run, small_html: str, tmp_path: Path) -> None:
     path = tmp_path / "there" / "report.html"
     assert write_report(small, path) == path
-    assert path.read_text(encoding="utf-8") == render(small)
+    assert path.read_text(encoding="utf-8") == small_html
     made = sorted(file.name for file in (path.parent / "figures").iterdir())
     names = {
         "curve",
@@ -321,6 +325,14 @@ def browser():
 def file(html: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(html, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def small_file(small_html: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the ladder of three rungs: a browser draws its charts in a fraction of the time."""
+    path = tmp_path_factory.mktemp("small page") / "report.html"
+    path.write_text(small_html, encoding="utf-8")
     return path
 
 
@@ -441,8 +453,8 @@ LUMINANCE = """selector => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_light_and_dark_can_be_read(browser, file: Path, scheme: str) -> None:
-    page = opened(browser, file, scheme=scheme)
+def test_light_and_dark_can_be_read(browser, small_file: Path, scheme: str) -> None:
+    page = opened(browser, small_file, scheme=scheme)
     bright = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert bright == (scheme == "light")
     for words in ("p", ".fine", "a[href]", "figcaption", "#ladder-1-curve-1 .mark-text text"):
@@ -465,8 +477,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(browser, file: Path) -> Non
     page.close()
 
 
-def test_paper_shows_all_of_it(browser, file: Path) -> None:
-    page = opened(browser, file, scheme="dark")
+def test_paper_shows_all_of_it(browser, small_file: Path) -> None:
+    page = opened(browser, small_file, scheme="dark")
     printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF")
     assert page.complaints == []

@@ -221,7 +221,7 @@ def chance_line(value: float | int) -> list[alt.Chart]:
     name = alt.Chart(_data([{}])).mark_text(
         align="right", baseline="bottom", dx=-2, dy=-2, fontSize=10, color=INK["faint"], text="chance"
     )
-    return [_reference(value), name.encode(x=alt.XValue("width"), y=alt.YDatum(value))]
+    return [_reference(value), name.encode(x=alt.value("width"), y=alt.YDatum(value))]
 
 
 def curve(
