@@ -97,10 +97,7 @@ def curves(
                     capacity=str(capacity),
                     axis=axis,
                     headline=words.get(str(measure), "") if is_headline else "",
-                    strength=tuple(shown[axis].cast(pl.Float64)),
-                    score=tuple(shown["score"]),
-                    se=tuple((shown["high"] - shown["low"]) / (2 * Z)),
-                    rung=tuple(shown["rung"]),
+                    **_points(shown, axis),
                     seed=settings.seed,
                 )
 
@@ -120,13 +117,20 @@ def population_curves(models: pl.DataFrame, populations: pl.DataFrame, settings:
             capacity="",
             axis=settings.strength,
             headline="",
-            strength=tuple(group[settings.strength].cast(pl.Float64)),
-            score=tuple(group["score"]),
-            se=tuple((group["high"] - group["low"]) / (2 * Z)),
-            rung=tuple(group["rung"]),
+            **_points(group, settings.strength),
             seed=settings.seed,
             statistic=str(statistic),
         )
+
+
+def _points(rows: pl.DataFrame, axis: str) -> dict[str, Any]:
+    """The columns of a curve: strengths, scores, their standard errors, and rungs."""
+    return {
+        "strength": tuple(rows[axis].cast(pl.Float64)),
+        "score": tuple(rows["score"]),
+        "se": tuple((rows["high"] - rows["low"]) / (2 * Z)),
+        "rung": tuple(rows["rung"]),
+    }
 
 
 def _rows(models: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,7 @@ are taken.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -93,12 +93,19 @@ def statistics_kept(pool: Stimuli) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """The trials of some units, and which of their pairs of queries neither low-level statistics nor tokens decide."""
+    """The trials of some units, and which of their pairs of queries neither low-level statistics nor tokens decide;
+    made when they are first asked for.
+    """
 
-    trials: TrialSet
+    build: Callable[[], TrialSet]
     reference: Recording
     ids: Int[Tensor, " reference"]  # of the stimuli of that half
     metadata: StimulusMetadata
+
+    @cached_property
+    def trials(self) -> TrialSet:
+        """The trials."""
+        return self.build()
 
     @cached_property
     def matched_pairs(self) -> Pairs:
@@ -340,12 +347,12 @@ def _questions(
     """All trials about some units, by what the names of inputs that come from them begin with; `upper` says whether the
     main pole is the upper one.
     """
-    trials = {
-        TWO_SIDED: build_trials(reference, query),
-        ONE_SIDED: build_one_sided(reference, query, upper),
-        OTHER_POLE: build_one_sided(reference, query, ~upper),
+    builders = {
+        TWO_SIDED: partial(build_trials, reference, query),
+        ONE_SIDED: partial(build_one_sided, reference, query, upper),
+        OTHER_POLE: partial(build_one_sided, reference, query, ~upper),
     }
-    return {side: Questions(made, reference, halves.reference, metadata) for side, made in trials.items()}
+    return {side: Questions(build, reference, halves.reference, metadata) for side, build in builders.items()}
 
 
 def chunks(units: int) -> Iterator[slice]:

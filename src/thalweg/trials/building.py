@@ -99,13 +99,27 @@ def build_trials(reference: Recording, query: Recording) -> TrialSet:
     queries = {"extreme": Queries(query.highest()[1][:, :EXTREME], query.lowest()[1][:, :EXTREME])}
     for band, grade in GRADES.items():
         queries[band] = Queries(nearest(fraction, ids, grade), nearest(1 - fraction, ids, grade))
+    return trial_set(high, low, queries, alive, failed)
+
+
+def trial_set(
+    high: Int64[Tensor, "unit reference"],
+    low: Int64[Tensor, "unit reference"],
+    queries: Mapping[str, Queries],
+    alive: Bool[Tensor, " unit"],
+    failed: Bool[Tensor, " unit"],
+) -> TrialSet:
+    """The trials of the units that are alive: the others have no stimuli, and a note that says why; `failed` are those
+    with non-finite values.
+    """
+
+    def kept(ids: Tensor) -> Tensor:
+        return torch.where(alive[:, None], ids, -1)
+
     return TrialSet(
-        high=torch.where(alive[:, None], high, -1),
-        low=torch.where(alive[:, None], low, -1),
-        queries={
-            band: Queries(torch.where(alive[:, None], q.high, -1), torch.where(alive[:, None], q.low, -1))
-            for band, q in queries.items()
-        },
+        high=kept(high),
+        low=kept(low),
+        queries={band: Queries(kept(asked.high), kept(asked.low)) for band, asked in queries.items()},
         alive=alive,
         notes=tuple(
             NONFINITE if bad else PLAIN if good else CONSTANT

@@ -23,17 +23,15 @@ from torch import Tensor
 
 from thalweg.recording.result import Recording
 from thalweg.trials.building import (
-    CONSTANT,
     EXTREME,
     MANY_REFERENCES,
-    NONFINITE,
-    PLAIN,
     REFERENCES,
     ROUNDING,
     Queries,
     TrialSet,
     candidates,
     nearest,
+    trial_set,
 )
 
 GRADES = {"v75": (0.675, 0.75, 0.825), "v50": (0.425, 0.50, 0.575)}  # of the way from the median: edge, middle, edge
@@ -114,21 +112,10 @@ def build_one_sided(reference: Recording, query: Recording, upper: Bool[Tensor, 
     fraction = fraction.masked_fill((ids[:, :, None] == newest[:, None, :]).any(2), torch.nan)
     asked = _typical(query, newest, median, TYPICAL * len(BANDS), most=STILL_TYPICAL * (top - median).abs())
     sides = {"extreme": newest} | {band: nearest(fraction, ids, grade) for band, grade in GRADES.items()}
-    return TrialSet(
-        high=torch.where(alive[:, None], end, -1),
-        low=torch.where(alive[:, None], typical, -1),
-        queries={
-            band: Queries(
-                torch.where(alive[:, None], high, -1), torch.where(alive[:, None], asked[:, place :: len(BANDS)], -1)
-            )
-            for place, (band, high) in enumerate(sides.items())
-        },
-        alive=alive,
-        notes=tuple(
-            NONFINITE if bad else PLAIN if good else CONSTANT
-            for bad, good in zip(failed.tolist(), alive.tolist(), strict=True)
-        ),
-    )
+    queries = {
+        band: Queries(driving, asked[:, place :: len(BANDS)]) for place, (band, driving) in enumerate(sides.items())
+    }
+    return trial_set(end, typical, queries, alive, failed)
 
 
 def _median(half: Recording) -> Float[Tensor, " unit"]:
