@@ -30,7 +30,7 @@ from thalweg.pipeline.strengths import training_compute
 from thalweg.pipeline.user_results import checked_summary
 from thalweg.progress import Silent, Stages
 from thalweg.recording import memory
-from thalweg.recording.readout import NEURONS, RANDOM, WIDEST_ROTATION, directions, random_directions
+from thalweg.recording.readout import NEURONS, RANDOM, directions, random_directions
 from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
 from thalweg.runs.directory import RunDirectory
@@ -261,11 +261,13 @@ def test_a_probe_of_very_many_features_is_missing():
 
 
 def test_a_wide_layer_is_turned_along_a_sample_of_directions():
-    turned = random_directions(WIDEST_ROTATION + 904, 40, seed=1)
-    assert torch.allclose(turned.T @ turned, torch.eye(40), atol=1e-5)
-    assert [directions(units, units) for units in (10, 4096, 5000, 500_000, 10**8)] == [10, 4096, 1024, 268, 64]
+    turned = random_directions(5000, 300, seed=1)  # so many that they are made by way of Cholesky
+    assert torch.allclose(turned.T @ turned, torch.eye(300), atol=1e-5)
+    assert [directions(units, units) for units in (10, 256, 257, 5000, 10**6, 10**8)] == [10, 256, 256, 256, 134, 20]
+    assert [directions(units, units, at_places=True) for units in (10, 64, 65, 10**8)] == [10, 64, 64, 20]
+    assert [directions(units, units, 40, at_places=True) for units in (20, 21)] == [20, 20]
     assert directions(500_000, 20) == 20
-    model = nn.Sequential(nn.Flatten(), nn.Linear(144, WIDEST_ROTATION + 904))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 5000))
     layers = [Layer("1", unit_ids=(7, 4999, 4000), nonlinearity=torch.relu)]
     found = record(
         model, layers, blobs(60, seed=0), torch.arange(60), RecordingSettings(bases=(NEURONS, RANDOM), k=2, sample=4)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from thalweg import Images, Layer, ThalwegError
+from thalweg.compute.devices import channels_last
 from thalweg.models.hooks import capture_activations
 from thalweg.models.pooling import pooled
 from thalweg.observers.embedding import indicators
 from thalweg.recording.keys import EMPTY, Scramble, pack, unpack
-from thalweg.recording.readout import Reader, rotation
+from thalweg.recording.readout import Reader, _shared, random_directions, rotation
 from thalweg.recording.record import record
 from thalweg.recording.recorder import Recorder
 from thalweg.recording.result import Recording, from_tensors, merge, to_tensors
@@ -271,6 +272,72 @@ def test_rotation_is_orthogonal_and_fixed():
     torch.testing.assert_close(turned @ turned.T, torch.eye(40), rtol=0, atol=1e-5)
     assert torch.equal(turned, rotation(40, seed=3))
     assert not torch.equal(turned, rotation(40, seed=4))
+
+
+def test_directions_are_orthonormal_and_each_is_uniform():
+    turned = random_directions(300, 40, seed=3)
+    torch.testing.assert_close(turned.T @ turned, torch.eye(40), rtol=0, atol=1e-5)
+    assert torch.equal(turned, random_directions(300, 40, seed=3))
+    assert not torch.equal(turned, random_directions(300, 40, seed=4))
+    drawn = torch.stack([random_directions(6, 3, seed=seed) for seed in range(600)])
+    assert drawn.mean(0).abs().max() < 4 / (600 * 6) ** 0.5  # no sign is favoured
+    products = torch.einsum("sud,svd->duv", drawn, drawn) / 600
+    torch.testing.assert_close(products, torch.eye(6).expand(3, 6, 6) / 6, rtol=0, atol=0.05)
+
+
+def wide(places: int = 1) -> nn.Sequential:
+    """A convolution of 90 units, at so many places a side."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 90, 7 - places), nn.ReLU())
+
+
+@pytest.mark.parametrize(("reduction", "places", "count"), [("max", 3, 20), ("mean", 3, 80), ("max", 1, 80)])
+def test_a_wide_layer_has_a_sample_of_directions_and_fewer_where_each_place_is_turned(reduction, places, count):
+    model, stimuli, ids = wide(places), images(60), torch.arange(60)
+    settings = RecordingSettings(bases=("random",), k=3, sample=60, batch_size=20, directions=80)
+    for laid in (model, channels_last(copy.deepcopy(model))):
+        result = record(laid, [Layer("0", reduction, torch.relu)], stimuli, ids, settings)["0", "random"]
+        with torch.no_grad():
+            maps = model(stimuli.batch(slice(None)))
+        turned = torch.einsum("bchw,cd->bdhw", maps, random_directions(90, count, seed=7919))
+        expected = pooled(turned, reduction)[result.sample_ids()]
+        torch.testing.assert_close(result.sample, expected, rtol=1e-4, atol=1e-5)
+        assert result.unit_ids.tolist() == list(range(count))
+
+
+def test_directions_are_computed_once_and_the_same_in_every_shard():
+    stimuli, layer = images(80), Layer("0", "max", torch.relu)
+    settings = RecordingSettings(bases=("random",), k=3, sample=30, batch_size=20, seed=12345)
+    misses = _shared.cache_info().misses
+    whole = record(wide(3), [layer], stimuli, torch.arange(80), settings)["0", "random"]
+    parts = [record(wide(3), [layer], stimuli, ids, settings)["0", "random"] for ids in torch.arange(80).split(40)]
+    same(merge(*parts), whole)
+    assert _shared.cache_info().misses == misses + 1
+
+
+def test_the_mean_over_a_sample_of_directions_is_that_of_the_whole_rotation(generator):
+    """Of sparse units: how far a direction's highest stimulus stands out differs from direction to direction."""
+    sparse = torch.randn(400, 512, generator=generator).clamp_min(1.5) - 1.5
+    whole, part = (
+        torch.cat([sparse @ random_directions(512, count, seed=seed) for seed in range(6)], 1).amax(0).double()
+        for count in (512, 128)
+    )
+    error = whole.std() * (1 / len(part) - 1 / len(whole)) ** 0.5
+    assert abs(part.mean() - whole.mean()) < 3 * error
+    assert error < 0.005
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_directions_are_taken_in_the_precision_of_the_layer(precision, generator):
+    values = torch.randn(50, 300, generator=generator)
+    deviations = torch.ones(300)
+    deviations[0] = 1e-6  # a unit whose scale float16 cannot hold is left out
+    values[:, 0] *= 1e-6
+    readers = [Reader(Layer("1"), "random", seed=1, position=0, deviations=deviations) for _ in range(2)]
+    exact, rounded = readers[0](values), readers[1](values.to(precision))
+    assert rounded.dtype == precision
+    assert (rounded.float() - exact).std() < (0.08 if precision == torch.float16 else 0.02)
+    assert exact.std() > 0.9
 
 
 def test_pooling_takes_the_maximum_or_the_mean_over_places(generator):

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from thalweg.bases.components import Components
 from thalweg.bases.latents import Latents
-from thalweg.bases.streaming import widths
+from thalweg.bases.streaming import outputs
 from thalweg.errors import ThalwegError, unknown
+from thalweg.models.pooling import highest_of_places
 from thalweg.models.records import Basis, Encode, Layer
-from thalweg.recording.readout import NEURONS, RANDOM, directions
+from thalweg.recording.readout import DIRECTIONS, NEURONS, RANDOM, directions
 from thalweg.stimuli.base import Stimuli
 
 NAMES = (NEURONS, RANDOM, "pca", "sae:FOLDER", "sae-active:FOLDER")
@@ -85,15 +86,28 @@ def layers_for(
 
 
 def unit_counts(
-    basis: Basis, model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, device: str = "cpu"
+    basis: Basis,
+    model: nn.Module,
+    layers: Sequence[Layer],
+    stimuli: Stimuli,
+    *,
+    device: str = "cpu",
+    most: int = DIRECTIONS,
 ) -> dict[str, int]:
     """How many units each layer has in a basis: a dictionary's latents, else as many directions as the layer has
-    neurons, of a wide layer's random ones a sample. Principal components may be fewer, where some do not vary.
+    neurons, of a wide layer's random ones a sample of `most`. Principal components may be fewer, where some do not
+    vary.
 
     Raises:
         ThalwegError: a layer that has no dictionary.
     """
     if isinstance(basis, Latents):
         return basis.latents(model, layers)
-    neurons = widths(model, layers, stimuli, torch.arange(1), device=device)
-    return {name: directions(n, n) if basis.name == RANDOM else n for name, n in neurons.items()}
+    values = next(outputs(model, layers, stimuli, torch.arange(1), device=device))
+    counts = {layer.name: values[layer.name].shape[1] for layer in layers}
+    if basis.name != RANDOM:
+        return counts
+    return {
+        layer.name: directions(n, n, most, at_places=highest_of_places(values[layer.name], layer))
+        for layer, n in zip(layers, counts.values(), strict=True)
+    }

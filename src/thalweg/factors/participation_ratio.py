@@ -42,7 +42,8 @@ def participation_ratio(activations: Mapping[str, Float[Tensor, "stimulus unit"]
     one.
 
     How it can mislead: it can't exceed the number of measured units, so it grows with a layer's width and with
-    `max_units`; one unit of large variance takes it to 1, for units are not standardised; units are pooled over places.
+    `max_units`, and of a wide layer's rotated twin it says how many of the sampled directions are filled; one unit of
+    large variance takes it to 1, for units are not standardised; units are pooled over places.
     """
     ratios = {name: _ratios(_products(values)) for name, values in activations.items()}
     layers = {name: float(each[0]) for name, each in ratios.items()}

@@ -18,6 +18,11 @@ def pooled(output: Float[Tensor, "batch unit *place"], reduction: Reduction) -> 
     return highest(flat) if reduction == "max" else flat.mean(2) if reduction == "mean" else flat[:, :, -1]
 
 
+def highest_of_places(laid: Float[Tensor, "batch neuron *place"], layer: Layer) -> bool:
+    """Whether a unit's value is its highest of several places."""
+    return layer.reduction == "max" and laid.shape[2:].numel() > 1
+
+
 def highest(values: Float[Tensor, "batch unit place"]) -> Float[Tensor, "batch unit"]:
     """The maximum over the places.
 

@@ -62,7 +62,8 @@ def of_twins(ladders: Sequence[Ladder]) -> dict[str, str]:
 TWINS = {
     "untrained": "the same network with its first weights, never trained; running statistics that it normalises by are "
     "estimated on stimuli",
-    "rotated": "the units of the trained layer, standardised, mixed by a fixed random rotation",
+    "rotated": "the units of the trained layer, standardised, mixed by a fixed random rotation, of wide layers along a "
+    "sample of its directions",
 }
 TRAINED_TWINS = {
     "memorising": "in the ladder of sums, the same network, trained without weight decay until it knows its training "

@@ -270,7 +270,8 @@ class Model:
         modality = modalities.of(self.ladder)
         kept += [] if modalities.ships(modality) else [identity((modality.show, modality.along))]
         basis = self.rung.basis.identity if self.rung.basis else NEURONS
-        kept += [ROTATION] if "rotated" in self.controls or self.basis == RANDOM else []
+        rotates = "rotated" in self.controls or self.basis == RANDOM
+        kept += [ROTATION, settings["directions"]] if rotates else []
         return digest(self.train_inputs(), layers, basis, observers, features, measures, kept, self.rung.kind)
 
     def factor_inputs(self) -> str:

@@ -148,7 +148,8 @@ def _measured_units(
     chosen = models_layers.matching_layers(layers_of(model, network, batch), choice.patterns, without=without)
     named, device = bool(choice.patterns), settings.resolved_device
     if choice.basis is not None:
-        chosen = _in_basis(choice.basis, network, chosen, pool, named=named, device=device)
+        most = settings.directions
+        chosen = _in_basis(choice.basis, network, chosen, pool, named=named, device=device, most=most)
     layers, drawn = _draw(chosen, choice, settings.seed) if choice.units else (tuple(tap.layer for tap in chosen), "")
     notes = _checked(model.name, network, pool, layers, settings)
     if not named and (unmeasured := without()):
@@ -158,7 +159,14 @@ def _measured_units(
 
 
 def _in_basis(
-    basis: Basis, network: nn.Module, chosen: Sequence[LayerInfo], pool: Stimuli, *, named: bool, device: str
+    basis: Basis,
+    network: nn.Module,
+    chosen: Sequence[LayerInfo],
+    pool: Stimuli,
+    *,
+    named: bool,
+    device: str,
+    most: int,
 ) -> tuple[LayerInfo, ...]:
     """The layers that have units in a basis, with how many they have in it.
 
@@ -166,7 +174,7 @@ def _in_basis(
         ThalwegError: a dictionary that belongs to no layer of the model, or a layer that has none.
     """
     layers = bases.layers_for(basis, network, [tap.layer for tap in chosen], pool, named=named, device=device)
-    counts = bases.unit_counts(basis, network, layers, pool, device=device)
+    counts = bases.unit_counts(basis, network, layers, pool, device=device, most=most)
     return tuple(LayerInfo(layer, basis.name, counts[layer.name], layer.name) for layer in layers)
 
 
@@ -174,7 +182,7 @@ def _draw(chosen: Sequence[LayerInfo], choice: Choice, seed: int) -> tuple[tuple
     """The layers with the units drawn from them, and a sentence on that.
 
     In a basis only their number is settled here: how many principal components there are shows when they are fitted,
-    and the rotated twin has as many directions as the layer has neurons. Each draws its own, by the seed.
+    and the rotated twin has directions of the layer's neurons. Each draws its own, by the seed.
     """
     layers = sample_units(chosen, choice.units, seed)
     total = sum(tap.units for tap in chosen)

@@ -167,7 +167,12 @@ def _check_memory(network: nn.Module, model: Model, stimuli: int, at_once: int) 
     need = memory.needed(
         memory.widths(network, model.rung.layers, model.pool, device=model.settings.resolved_device),
         model.controls,
-        RecordingSettings(k=model.settings.k, sample=model.settings.sample, batch_size=model.batch_size),
+        RecordingSettings(
+            k=model.settings.k,
+            sample=model.settings.sample,
+            batch_size=model.batch_size,
+            directions=model.settings.directions,
+        ),
         basis=model.basis,
         stimuli=stimuli,
         statistics=statistics_kept(model.splits.pool),

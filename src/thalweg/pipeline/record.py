@@ -67,6 +67,7 @@ def recording_settings(model: Model, bases: Sequence[str]) -> RecordingSettings:
         device=model.settings.resolved_device,
         precision=model.settings.precision,
         workers=model.settings.workers or default_workers(),
+        directions=model.settings.directions,
     )
 
 

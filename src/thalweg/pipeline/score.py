@@ -1,7 +1,6 @@
 """The tasks that score a model's units by every measure and observer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 import polars as pl
@@ -73,25 +72,23 @@ def _along(
     if not modalities.of(model.ladder).along:
         return []
     position = [each.name for each in model.rung.layers].index(layer)
-    everywhere = replace(
-        model.rung.layers[position], reduction="max"
-    )  # a layer's places are there before they are pooled
+    chosen = model.rung.layers[position]
     network, encoders = trained()
     network = placed(network, model.settings.resolved_device).to(PRECISIONS[model.settings.precision])
     deviations = {}
     if model.basis == RANDOM:
-        layers = [model.rung.layers[position]]
-        deviations = unit_deviations(network, layers, model.pool, recording_settings(model, (RANDOM,)))
+        deviations = unit_deviations(network, [chosen], model.pool, recording_settings(model, (RANDOM,)))
     reader = Reader(
-        everywhere,
+        chosen,
         model.basis,
         seed=model.settings.seed,
         position=position,
         encode=encoders.get(layer),
         deviations=deviations.get(layer),
+        most=model.settings.directions,
     )
     device = model.settings.resolved_device
-    with torch.inference_mode(), capture_activations(network.eval(), [everywhere]) as outputs:
+    with torch.inference_mode(), capture_activations(network.eval(), [chosen]) as outputs:
 
         def look(ids: Tensor) -> Tensor:
             network(model.pool.batch(ids).to(device))

@@ -11,6 +11,7 @@ from thalweg.compute.cards import cards_of
 from thalweg.compute.devices import PRECISIONS, check_device, resolved
 from thalweg.compute.engines import EngineConfig
 from thalweg.errors import ThalwegError, unknown
+from thalweg.recording.readout import DIRECTIONS, LEAST_DIRECTIONS
 from thalweg.stimuli.base import Source
 from thalweg.strength import axes as strength
 
@@ -102,6 +103,13 @@ class Settings:
     seed: int = field(default=0, metadata=_option("The one seed that every random choice comes from.", 0))
     k: int = field(default=64, metadata=_option("Highest and lowest stimuli kept of each unit.", 30))
     sample: int = field(default=512, metadata=_option("Size of the random sample of stimuli kept for all units.", 60))
+    directions: int = field(
+        default=DIRECTIONS,
+        metadata=_option(
+            "Random directions of each layer in its rotated twin; a quarter where a unit's highest place counts.",
+            LEAST_DIRECTIONS,
+        ),
+    )
     resamples: int = field(default=1000, metadata=_option("Bootstrap draws for a model's interval.", 100))
     cache: Path = field(
         default_factory=usual_cache,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thalweg.compute.devices import given, placed
 from thalweg.errors import ThalwegError
 from thalweg.models.hooks import capture_activations, run
-from thalweg.models.pooling import units_on_axis_1
+from thalweg.models.pooling import highest_of_places, units_on_axis_1
 from thalweg.models.records import Layer
 from thalweg.recording.readout import RANDOM, directions
 from thalweg.recording.settings import RecordingSettings
@@ -81,6 +81,7 @@ class Width:
     units: int
     measured: int
     numbers: int
+    at_places: bool = False  # a unit's value is its highest of several places
 
 
 def widths(model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, device: str = "cpu") -> list[Width]:
@@ -89,14 +90,14 @@ def widths(model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, devic
     precision = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
     with torch.inference_mode(), capture_activations(model, layers) as outputs:
         run(model, given(stimuli.batch(torch.arange(1)), device, precision))
-        shapes = {
-            layer.name: (units_on_axis_1(outputs[layer.name], layer).shape[1], outputs[layer.name]) for layer in layers
-        }
-    return [
-        Width(layer.name, units, len(layer.unit_ids) or min(layer.max_units or units, units), output.numel())
-        for layer in layers
-        for units, output in [shapes[layer.name]]
-    ]
+        return [_width(layer, outputs[layer.name]) for layer in layers]
+
+
+def _width(layer: Layer, output: Tensor) -> Width:
+    laid = units_on_axis_1(output, layer)
+    units = laid.shape[1]
+    measured = len(layer.unit_ids) or min(layer.max_units or units, units)
+    return Width(layer.name, units, measured, output.numel(), highest_of_places(laid, layer))
 
 
 def needed(
@@ -118,7 +119,7 @@ def needed(
     each = 2 * 2 * (16 * settings.k + 4 * min(settings.sample, stimuli) + 8 * statistics) + ROWS
     kept, turning, passing = 0, 0, 0
     for width in wide:
-        turned = directions(width.units, width.measured)
+        turned = directions(width.units, width.measured, settings.directions, at_places=width.at_places)
         for control in controls:
             kept += each * (turned if control == "rotated" or basis == RANDOM else width.measured)
         if "rotated" in controls or basis == RANDOM:

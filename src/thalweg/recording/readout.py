@@ -1,5 +1,6 @@
 """From a layer's output to one value for each measured unit, in one basis."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -7,14 +8,16 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from thalweg.errors import ThalwegError
-from thalweg.models.pooling import pooled, units_on_axis_1
+from thalweg.models.pooling import highest_of_places, pooled, units_on_axis_1
 from thalweg.models.records import Encode, Layer
 
 SPARSE = 8  # units of a layer for each that is measured, beyond which those measured are picked before they are pooled
-WIDEST_ROTATION = 4096  # units of a layer that is rotated whole: half a gigabyte and ten seconds
-MOST_DIRECTIONS, LEAST_DIRECTIONS = 1024, 64  # of a wider layer: they are a sample, and more would sharpen little
+DIRECTIONS = 256  # of a layer, a sample of its rotation: their mean is then within about .005 of the whole rotation's
+AT_PLACES = 4  # as one in so many of these where each place has its product, which would cost more than the network
+LEAST_DIRECTIONS = 20  # fewer have no bar that at most 5 % of them and of a unit like them reach
 LARGEST_TURN = 1 << 27  # numbers in the directions of a layer: half a gigabyte
-ROTATION = 2  # the version of what a rotated twin is: it goes up when its values change
+LARGEST_FACTORED = 1 << 20  # numbers in directions that are factored by reflections, and kept for the next pass
+ROTATION = 3  # the version of what a rotated twin is: it goes up when its values change
 NEURONS, RANDOM = "neurons", "random"  # the bases a pass can read; the rotated twin is the random one
 
 
@@ -22,40 +25,69 @@ def rotation(units: int, *, seed: int) -> Float[Tensor, "unit unit"]:
     """A fixed random rotation: the orthogonal factor of a Gaussian matrix, signs set so that it is uniform (Mezzadri
     2007).
     """
-    gaussian = torch.randn(units, units, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return _columns(units, units, seed)
+
+
+def _columns(units: int, count: int, seed: int) -> Float[Tensor, "unit direction"]:
+    gaussian = torch.randn(units, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     orthogonal, upper = torch.linalg.qr(gaussian)
     uniform: Tensor = orthogonal * upper.diagonal().sign()
     return uniform.float()
 
 
-def directions(units: int, measured: int) -> int:
-    """How many random directions a layer of so many units is given, of which so many are measured: as many as these, of
-    a layer that is rotated whole; of a wider one no more than make a sample and fit into memory.
+def directions(units: int, measured: int, most: int = DIRECTIONS, *, at_places: bool = False) -> int:
+    """How many random directions a layer of so many units is given, of which so many are measured.
+
+    As many as these where the layer has at most `most` units, for it is rotated whole. Of a wider layer no more than
+    `most`, which are a sample, and than fit into memory; a quarter where the highest of many places counts
+    (`at_places`), as each place needs the product there.
     """
-    if units <= WIDEST_ROTATION:
+    limit = max(LEAST_DIRECTIONS, most // AT_PLACES) if at_places else most
+    if units <= limit:
         return measured
-    return min(measured, MOST_DIRECTIONS, max(LEAST_DIRECTIONS, LARGEST_TURN // units))
+    return min(measured, limit, max(LEAST_DIRECTIONS, LARGEST_TURN // units))
 
 
-@lru_cache(maxsize=1)  # both halves and all shards of a model ask for the same, and one can be half a gigabyte
 def random_directions(units: int, count: int, *, seed: int) -> Float[Tensor, "unit direction"]:
-    """So many random directions at right angles to each other: the columns that a rotation would begin with, without
-    the rest of it.
+    """So many random directions at right angles to each other: columns of a uniform rotation without the rest of it,
+    the thin QR factor of a Gaussian matrix. Both halves, all shards and all models of a process share them: they are
+    not to be changed.
+    """
+    return (_shared if units * count <= LARGEST_FACTORED else _largest)(units, count, seed)
 
-    The thin QR factor of a Gaussian matrix G by way of Cholesky, Q = G R^-1 with R'R = G'G, which is accurate as such a
-    matrix has a condition number near 1, and is nothing but matrix products.
+
+_shared = lru_cache(maxsize=128)(_columns)
+
+
+@lru_cache(maxsize=1)  # one can be half a gigabyte
+def _largest(units: int, count: int, seed: int) -> Float[Tensor, "unit direction"]:
+    """The thin QR factor of a Gaussian matrix G by way of Cholesky, Q = G R^-1 with R'R = G'G, which is accurate as a
+    matrix so much longer than wide has a condition number near 1, and is nothing but matrix products.
     """
     gaussian = torch.randn(units, count, generator=torch.Generator().manual_seed(seed))
     upper = torch.linalg.cholesky((gaussian.T @ gaussian).double(), upper=True)
-    directions: Tensor = gaussian @ torch.linalg.inv(upper).float()
-    return directions
+    columns: Tensor = gaussian @ torch.linalg.inv(upper).float()
+    return columns
+
+
+def along_directions(
+    values: Float[Tensor, "batch unit *place"], turned: Float[Tensor, "unit direction"]
+) -> Float[Tensor, "batch direction *place"]:
+    """The product with some directions at every place, without moving the values in memory."""
+    if values.ndim == 2:
+        return values @ turned
+    flat = values.flatten(2)
+    product = (flat.mT @ turned).mT if flat.stride(1) == 1 else turned.T @ flat
+    at_places: Tensor = product.unflatten(2, values.shape[2:])
+    return at_places
 
 
 class Reader:
     """From a layer's output to one value for each measured unit, in one basis.
 
     `encode` makes a basis of its own from the layer's values, both on the last axis. A rotation takes each unit of the
-    layer in the unit of its standard deviation, if `deviations` says what that is.
+    layer in the unit of its standard deviation, if `deviations` says what that is, and is a sample of `most` directions
+    of a wider layer (see `directions`). It is multiplied in the precision that the layer's values have.
     """
 
     def __init__(
@@ -67,47 +99,60 @@ class Reader:
         position: int,
         encode: Encode | None = None,
         deviations: Float[Tensor, " unit"] | None = None,
+        most: int = DIRECTIONS,
     ) -> None:
         self.layer, self.basis, self.seed, self.position, self.encode = layer, basis, seed, position, encode
-        self.deviations = deviations
+        self.deviations, self.most = deviations, most
         self.unit_ids: Tensor | None = None  # of the measured units, when the first output has been seen
         self.turned: Tensor | None = None  # what the rotation gives these units, (unit, measured)
 
     def __call__(self, output: Float[Tensor, "..."]) -> Float[Tensor, "batch measured"]:
         """The values of the units that are measured."""
-        laid, unit_ids = self._in_basis(output)
-        reduction, units, measured = self.layer.reduction, laid.shape[1], unit_ids.shape[0]
-        if self.turned is not None or measured == units:
+        laid = units_on_axis_1(output, self.layer)
+        unit_ids, reduction = self._unit_ids(laid), self.layer.reduction
+        if self.turned is not None:
+            passed_on = self._passed_on(laid)
+            if reduction == "mean":  # of the products it is the product of the mean
+                passed_on = pooled(passed_on, reduction)
+            return pooled(along_directions(passed_on, self.turned), reduction)
+        laid = self._encoded(laid)
+        units, measured = laid.shape[1], unit_ids.shape[0]
+        if measured == units:
             return pooled(laid, reduction)
         if SPARSE * measured < units:
             return pooled(laid[:, unit_ids], reduction)
         return pooled(laid, reduction)[:, unit_ids]
 
     def along(self, output: Float[Tensor, "..."], unit: int) -> Float[Tensor, "batch *place"]:
-        """The values of one of these units before they are pooled.
+        """The values of one of these units at every place, before they are pooled.
 
         Raises:
             ValueError: a unit that is not measured.
         """
-        laid, unit_ids = self._in_basis(output)
-        return laid[:, unit if self.turned is None else unit_ids.tolist().index(unit)]
+        unit_ids = self._unit_ids(units_on_axis_1(output, self.layer))
+        laid = units_on_axis_1(output, replace(self.layer, reduction="max"))
+        if self.turned is None:
+            return self._encoded(laid)[:, unit]
+        position = unit_ids.tolist().index(unit)
+        return along_directions(self._passed_on(laid), self.turned[:, [position]])[:, 0]
 
-    def _in_basis(
-        self, output: Float[Tensor, "..."]
-    ) -> tuple[Float[Tensor, "batch unit *place"], Int64[Tensor, " measured"]]:
-        """The layer's values in the basis, of rotated ones those measured alone; and which units are measured."""
-        laid = units_on_axis_1(output, self.layer)
-        if self.encode is not None:
-            laid = self.encode(laid.movedim(1, -1)).movedim(-1, 1)
+    def _encoded(self, laid: Float[Tensor, "batch neuron *place"]) -> Float[Tensor, "batch unit *place"]:
+        return laid if self.encode is None else self.encode(laid.movedim(1, -1)).movedim(-1, 1)
+
+    def _passed_on(self, laid: Float[Tensor, "batch neuron *place"]) -> Float[Tensor, "batch neuron *place"]:
+        return self.layer.nonlinearity(laid) if self.layer.nonlinearity else laid
+
+    def _unit_ids(self, laid: Float[Tensor, "batch neuron *place"]) -> Int64[Tensor, " measured"]:
+        """Which units are measured: settled when the first output is seen."""
         if self.unit_ids is None:
-            self.unit_ids = self._start(laid.shape[1], laid.device)
-        if self.turned is not None:
-            passed_on = self.layer.nonlinearity(laid) if self.layer.nonlinearity else laid
-            laid = torch.einsum("bu...,uv->bv...", passed_on.float(), self.turned)
-        return laid, self.unit_ids
+            self.unit_ids = self._start(laid)
+        return self.unit_ids
 
-    def _start(self, units: int, device: torch.device) -> Int64[Tensor, " measured"]:
-        """Which units are measured: those named, or as many as the layer says, drawn at random, or all."""
+    def _start(self, laid: Float[Tensor, "batch neuron *place"]) -> Int64[Tensor, " measured"]:
+        """Which units are measured: those named, or as many as the layer says, drawn at random, or all; of a wide layer
+        that is rotated, a sample of directions, numbered from 0.
+        """
+        device, units = laid.device, self._encoded(laid[:1]).shape[1]
         seed, most = self.seed + 7919 * (self.position + 1), self.layer.max_units
         unit_ids = torch.arange(units, device=device)
         if self.layer.unit_ids:
@@ -118,17 +163,23 @@ class Reader:
         elif most and most < units:
             order = torch.randperm(units, generator=torch.Generator().manual_seed(seed))
             unit_ids = order[:most].sort().values.to(device)
-        if self.basis == RANDOM and units > WIDEST_ROTATION:
-            count = directions(units, len(unit_ids))
-            self.turned = self._standardised(random_directions(units, count, seed=seed).to(device))
-            return torch.arange(count, device=device)
         if self.basis == RANDOM:
-            self.turned = self._standardised(rotation(units, seed=seed).to(device)[:, unit_ids])
+            at_places = highest_of_places(laid, self.layer)
+            whole = directions(units, units, self.most, at_places=at_places) == units
+            count = units if whole else directions(units, len(unit_ids), self.most, at_places=at_places)
+            turned = random_directions(units, count, seed=seed).to(device)
+            self.turned = self._standardised(turned[:, unit_ids] if whole else turned, laid.dtype)
+            return unit_ids if whole else torch.arange(count, device=device)
         return unit_ids
 
-    def _standardised(self, turned: Float[Tensor, "unit direction"]) -> Float[Tensor, "unit direction"]:
-        """Directions in units of the standard deviations, if these are known; a unit without any is left out."""
+    def _standardised(
+        self, turned: Float[Tensor, "unit direction"], precision: torch.dtype
+    ) -> Float[Tensor, "unit direction"]:
+        """Directions in units of the standard deviations, if these are known, in this precision. A unit is left out
+        that has none, or one so small that the precision does not reach its inverse.
+        """
         if self.deviations is None:
-            return turned
+            return turned.to(precision)
         deviations = self.deviations.to(turned.device)
-        return turned * torch.where(deviations > 0, 1 / deviations, 0)[:, None]
+        known = deviations * torch.finfo(precision).max > 1
+        return (turned * torch.where(known, 1 / deviations, 0)[:, None]).to(precision)

@@ -54,8 +54,8 @@ def record(
 
     `statistics` holds tables with a row for each stimulus of the whole set, whose products with the values are summed.
     The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled
-    (of a layer of more than `WIDEST_ROTATION` units along a sample of random directions, numbered from 0); with
-    the settings' `deviations` each unit is first divided by its own;
+    (of a layer of more units than the settings' `directions` along a sample of random directions, numbered from 0);
+    with the settings' `deviations` each unit is first divided by its own;
     every basis but it and "neurons" has `encoders`, a function for each layer: {(layer, basis): function}.
 
     Raises:
@@ -107,6 +107,7 @@ class _Pass:
                 position=position,
                 encode=encoders.get((layer.name, basis)),
                 deviations=settings.deviations.get(layer.name),
+                most=settings.directions,
             )
             for position, layer in enumerate(layers)
             for basis in self.bases

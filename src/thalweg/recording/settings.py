@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
-from thalweg.recording.readout import NEURONS
+from thalweg.recording.readout import DIRECTIONS, NEURONS
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class RecordingSettings:
     device: str = "cpu"
     precision: str = "float32"
     workers: int = 1  # that decode pictures ahead
+    directions: int = DIRECTIONS  # of a layer in the basis "random", at most (see `readout.directions`)
     # by layer, what each unit is divided by before it is rotated (see `unit_deviations`)
     deviations: Mapping[str, Float[Tensor, " unit"]] = field(default_factory=dict, compare=False)
 
