@@ -94,19 +94,18 @@ def table(name: str, caption: str, lines: Iterable[dict[str, Cell]]) -> Table:
 def verdict_line(verdict: Row) -> dict[str, Cell]:
     """One verdict with what it rests on."""
     depth, lost = verdict["depth"], verdict["changes_without"]
-    stable = "yes" if verdict["stable_without_each"] else "no"
     size = f"{depth['shape']} {interval(depth['value'], depth['low'], depth['high'])}" if depth else NONE
     return {
         "ladder": word(verdict["ladder"]),
         "kind": word(verdict["kind"]),
         "measure": word(verdict["headline"] or verdict["measure"]),
         "verdict": word(verdict["verdict"]),
-        **{f"p {shape}": number(verdict["p_holm"].get(shape), p_value) for shape in SHAPES},
+        **{f"p {shape}": number(verdict["p"].get(shape), p_value) for shape in SHAPES},
         "p flat": number(verdict["p"].get("flat"), p_value),
         "best turn, its depth or height": Cell(size, depth["value"] if depth else float("inf")),
         "least depth to be seen": number(verdict["minimum_detectable_depth"], decimal),
         "n models": number(verdict["n_models"], whole),
-        "stable without each": word(f"{stable}; changes without {listing(lost)}" if lost else stable),
+        "without each model": word("; ".join(f"without {name}: {other}" for name, other in lost.items()) or "the same"),
         "by scatter": word("; ".join(f"{name}: {each['verdict']}" for name, each in verdict["sensitivity"].items())),
     }
 

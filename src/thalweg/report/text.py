@@ -50,7 +50,7 @@ GLOSSARY = {
     "dictionary": "a sparse autoencoder (SAE), whose latents are units",
     "interval": "95 %, from drawing units and seeds again",
     "verdict": "the shape of a curve by a rule fixed beforehand: valley, hump, increasing, decreasing, flat (only by "
-    "an equivalence test), or cannot tell. n is the number of models, never of units",
+    "an equivalence test), falls (or rises) and may turn, or cannot tell. n is the number of models, never of units",
 }
 
 

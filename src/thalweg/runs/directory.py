@@ -39,7 +39,7 @@ import filelock
 from thalweg.errors import ThalwegError, check_utf8, readable
 from thalweg.files.whole import Damaged, file_digest, read_json, write_json
 
-FORMAT = 6  # of the run directory; it is raised when what is written there is named or laid out differently
+FORMAT = 7  # of the run directory; it is raised when what is written there is named or laid out differently
 # What is being written: here, and by safetensors before it has its name. By folder of the run directory.
 PART = {
     "": re.compile(r"\.[a-z]+\.(json|parquet|html)\..*\.\d+\.part"),

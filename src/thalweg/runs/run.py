@@ -209,15 +209,15 @@ class Run:
     def verdicts(self) -> pl.DataFrame:
         """A row per verdict: ladder, kind, control, measure, observer, band, capacity, statistic (the mean over units,
         or one of `populations`), axis, headline, the verdict with its sentence and reason, the numbers of models, the
-        depth with its interval (in score units) and the p values after Holm's correction.
+        depth with its interval (in score units) and the p values that decide.
         """
         rows = []
         for each in self.shape:
             depth = each["depth"] or {}
             numbers = {"depth": depth.get("value"), "depth_low": depth.get("low"), "depth_high": depth.get("high")}
-            numbers |= {f"p_holm_{shape}": each["p_holm"].get(shape) for shape in SHAPES}
+            numbers |= {f"p_{shape}": each["p"].get(shape) for shape in SHAPES}
             rows.append({**{name: each[name] for name in VERDICTS}, **numbers})
-        depths = ("depth", "depth_low", "depth_high", *(f"p_holm_{shape}" for shape in SHAPES))
+        depths = ("depth", "depth_low", "depth_high", *(f"p_{shape}" for shape in SHAPES))
         return pl.DataFrame(rows, schema={**VERDICTS, **dict.fromkeys(depths, pl.Float64)})
 
     def recordings(

@@ -3,16 +3,17 @@
 The claim under test is a drawing: simple models are easy to read, stronger ones fall into a valley of confused
 abstractions, still stronger ones climb out. A dozen models with error bars rarely settle such a claim by eye, and the
 usual tests settle it wrongly: a parabola fits a valley to any curve that falls fast and levels off. So the verdict
-rests on the order of the models alone (`order_tests`), must agree with named curves weighed against each other
-(`families`), must survive leaving models out one at a time (`deletions`), and a flat curve must be *shown* to be flat.
-What cannot be decided is called so, with the depth that could have been seen and what it would take to see less
-(`planning`). Other papers' tests stand beside it with their faults (`published_tests`).
+rests on the order of the models alone (`order_tests`, `calibration`); a monotone curve must exclude a turn worth
+speaking of (`exclusion`), and a flat one must be *shown* to be flat. Named curves (`families`) and models left out one
+at a time (`deletions`) qualify the verdict and have no veto. What cannot be decided is called so, with the depth that
+could have been seen and what it would take to see less (`planning`). Other papers' tests stand beside it with their
+faults (`published_tests`).
 
 n is the number of model configurations. Units of one network are not independent, seeds of one configuration are
 averaged, and the scatter between seeds is what a point is judged by (`points`).
 
-Limits: a verdict belongs to its strength axis. It survives any monotone rescaling of it (its p values exactly, its
-class weights nearly), never another order. Strength is taken as known, scores as normal.
+Limits: a verdict belongs to its strength axis. It survives any monotone rescaling of it, never another order. Strength
+is taken as known, scores as normal.
 """
 
 from thalweg.shape.comparison import Comparison, compare

@@ -63,7 +63,7 @@ from thalweg.shape.interaction import (
 from thalweg.shape.judging import judge
 from thalweg.shape.points import Rungs, column, rungs_of
 from thalweg.shape.sentences import number, p_text
-from thalweg.shape.verdict import Name, Verdict, as_record
+from thalweg.shape.verdict import OPEN, Name, Verdict, as_record
 
 Answer = Literal["differ", "same", "cannot tell"]
 
@@ -126,17 +126,18 @@ def answer_of(
     """The rule, in order; also says why where it cannot tell.
 
     1. differ: p_shapes < alpha; or p_curves < alpha and one verdict is `flat`, the other any other that is decided.
-    2. same: p_curves >= alpha, the same decided verdict, overlap >= .8, and gap_high < smallest_effect.
+    2. same: p_curves >= alpha, the same verdict with nothing left open, overlap >= .8, and gap_high < smallest_effect.
     3. else `cannot tell`.
     """
     decided = "cannot tell" not in verdicts
+    closed = decided and not set(verdicts) & set(OPEN.values())
     if evidence.p_shapes < alpha or (evidence.p_curves < alpha and decided and verdicts.count("flat") == 1):
         return "differ", ""
     if evidence.p_curves < alpha:
         return "cannot tell", "their curves differ, but perhaps in size only, not in shape"
     if evidence.gap_high >= smallest_effect:
         return "cannot tell", f"no difference stands out, but one of up to {number(evidence.gap_high)} is not excluded"
-    if not decided or verdicts[0] != verdicts[1]:
+    if not closed or verdicts[0] != verdicts[1]:
         return "cannot tell", "their curves lie close together, but which shape they have is not decided"
     if overlap < LEAST_OVERLAP:
         return "cannot tell", "their curves lie close together, but their class weights disagree"
@@ -146,6 +147,7 @@ def answer_of(
 def called(shape: LadderShape) -> str:
     """A ladder's verdict in words, or where its class weights lean."""
     article = {"valley": "a valley", "hump": "a hump"}
+    article |= {still_open: f"{slope} and may turn" for slope, still_open in OPEN.items()}
     if shape.verdict != "cannot tell":
         return article.get(shape.verdict, shape.verdict)
     known = {name: weight for name, weight in shape.class_weights.items() if not np.isnan(weight)}

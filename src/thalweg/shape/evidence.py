@@ -1,14 +1,15 @@
-"""What the tests say of some points under one assumption on their scatter, before any model is left out."""
+"""What the tests say of some points under one assumption on their scatter, and the verdict by the rule."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from thalweg.shape.families import CLASSES, Weighing, weigh
+from thalweg.shape.calibration import turn_p
+from thalweg.shape.exclusion import turn_excluded
 from thalweg.shape.order_tests import Null, flat_p, holm, null_of, order_p, ordered_curve, valley_fits
 from thalweg.shape.points import Points
-from thalweg.shape.verdict import Depth, Name, decide
+from thalweg.shape.verdict import SLOPES, TURNS, Depth, Name, decide
 
 DEPTH_DRAWS = 1000
 
@@ -26,14 +27,12 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What one scatter assumption says, before any model is left out."""
+    """What one scatter assumption says."""
 
     points: Points
-    p: dict[str, float]
-    p_holm: dict[str, float]
-    depth: Depth | None  # None where no turn had to be measured
-    weighing: Weighing | None
+    p: dict[str, float]  # valley, hump, increasing, decreasing, flat: those that the rule compares with alpha
     verdict: Name
+    reason: str  # why it is `cannot tell`; empty otherwise
 
 
 def null_for(points: Points, draws: int, seed: int) -> Null:
@@ -77,29 +76,32 @@ def depth_of(points: Points, shape: str, settings: Settings) -> Depth:
     )
 
 
-def examine(points: Points, settings: Settings, *, complete: bool, p: Mapping[str, float] | None = None) -> Evidence:
-    """Test the points and apply the rule as if no single model mattered.
+def examine(points: Points, settings: Settings) -> Evidence:
+    """Test the points and apply the rule."""
+    return examine_all([points], null_for(points, settings.draws, settings.seed), settings)[0]
 
-    Depth and families, the slow parts, are found only where the rule asks for them, unless `complete`. The order
-    tests are done unless their p are given.
+
+def examine_all(every: Sequence[Points], null: Null, settings: Settings) -> list[Evidence]:
+    """Test several curves of equally many points against one null, and apply the rule to each.
+
+    The p of a turn is calibrated (`calibration`), those of the two slopes are after Holm.
     """
-    if p is None:
-        null = null_for(points, settings.draws, settings.seed)
-        p = {shape: float(values[0]) for shape, values in order_p(points.score[None], points.variance, null).items()}
-    p = dict(p)
-    p["flat"] = flat_p(points.score, points.variance, points.df, settings.smallest_effect)
-    p_holm = holm(p, ("valley", "hump")) | holm(p, ("increasing", "decreasing"))
-    turn = min(("valley", "hump"), key=lambda shape: p[shape])
-    depth, weighing = None, None
-    if complete or p_holm[turn] < settings.alpha:
-        depth = depth_of(points, turn, settings)
-        weighing = weigh(points.strength, points.score, points.known, observations=points.observations)
-    verdict, _ = decide(
-        p_holm=p_holm,
-        p_flat=p["flat"],
-        depth_low=depth.low if depth else 0.0,
-        class_weights=weighing.class_weights if weighing else dict.fromkeys(CLASSES, 0.0),
-        stable=True,
-        alpha=settings.alpha,
-    )
-    return Evidence(points, p, p_holm, depth, weighing, verdict)
+    variance = np.stack([points.variance for points in every])
+    p = order_p(np.stack([points.score for points in every]), variance, null)
+    p |= {shape: turn_p(p[shape], null) for shape in TURNS}
+    evidence = []
+    for row, points in enumerate(every):
+        own = {shape: float(values[row]) for shape, values in p.items()}
+        own |= holm(own, SLOPES)
+        own["flat"] = flat_p(points.score, points.variance, points.df, settings.smallest_effect)
+        evidence.append(_judged(points, own, settings))
+    return evidence
+
+
+def _judged(points: Points, p: dict[str, float], settings: Settings) -> Evidence:
+    """The verdict by the rule; whether a slope excludes a turn is looked at only where the rule asks."""
+
+    def excluded(slope: str) -> bool:
+        return turn_excluded(points, slope, settings.smallest_effect)
+
+    return Evidence(points, p, *decide(p, excluded, settings.alpha))

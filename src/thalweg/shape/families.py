@@ -9,10 +9,11 @@ A curve is linear in all but one or two of its parameters, so those are searched
 are solved exactly for every grid point (variable projection, Golub & Pereyra 1973): deterministic, no starting values.
 Rising families and humps are falling families and valleys of -y.
 
-Limits: unlike the order-restricted test the families see the spacing of strength, so a monotone rescaling changes the
-weights; they are fitted on the scale that the scores come in, without bounds. At few observations the correction is
-severe: with 6, a valley must beat a flat curve by 40, so without replicates a short ladder can't show one. Two straight
-walls imitate a decay that levels off, so the weight of `valley` is no evidence by itself.
+Limits: unlike the order-restricted test the families see the spacing of strength, so they are weighed over its ranks
+(the named curve of a verdict is fitted over strength as given); they are fitted on the scale that the scores come in,
+without bounds. At few observations the correction is
+severe: with 6, a valley must beat a flat curve by 40. Two straight walls imitate a decay that levels off, so the weight
+of `valley` is no evidence by itself, and class weights decide nothing.
 """
 
 from collections.abc import Callable

@@ -1,12 +1,11 @@
 """From a column of strengths and a column of scores to a verdict.
 
-The tests of order use the order of strength only; class weights and the quadratic test also use its spacing. The time
-grows with the number of models: with more than 60, what is left out one at a time is bounded (see `deletions`); with
-more than 500, at most 1,000 null curves are simulated.
+The tests of order and the class weights use the order of strength only; the named curve and the tests of other papers
+also use its spacing. More than 60 distinct strengths are pooled (see `points`), so 1,500 models take a few seconds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
@@ -16,9 +15,10 @@ from thalweg.errors import ThalwegError
 from thalweg.progress import Progress
 from thalweg.shape import planning
 from thalweg.shape.deletions import LEAST_POINTS, changes_without
-from thalweg.shape.evidence import Evidence, Settings, examine, null_for
-from thalweg.shape.families import CLASSES
-from thalweg.shape.order_tests import MANY, Basis, null_of, ordered_curve
+from thalweg.shape.evidence import Evidence, Settings, depth_of, examine, null_for
+from thalweg.shape.exclusion import SHARE
+from thalweg.shape.families import CLASSES, FittedFamily, weigh
+from thalweg.shape.order_tests import Basis, ordered_curve, valley_fits
 from thalweg.shape.points import Points, Rungs, column, distinct, noise_sources, points_of, rungs_of
 from thalweg.shape.published_tests import Companions, quadratic, thirds, two_lines
 from thalweg.shape.sentences import (
@@ -27,16 +27,17 @@ from thalweg.shape.sentences import (
     models,
     monotone_sentence,
     number,
+    open_sentence,
+    resting_on,
+    rival,
     turning_sentence,
     uncertain_sentence,
 )
-from thalweg.shape.verdict import Fit, Name, Scatter, Sensitivity, Verdict, decide, manner
+from thalweg.shape.verdict import SLOPES, TURNS, Depth, Fit, Name, Scatter, Sensitivity, Verdict, manner, says
 
 FRACTION, PERCENT = 0.05, 5.0  # the smallest effect by default, where scores run from 0 to 1 and where to 100
 CLEARLY_PERCENT = 10.0  # a score above this, and none outside 0 to 100: no scale from 0 to 1, and no few units of one
 TINY = 1e-60  # powers of smaller differences vanish
-MOST_POINTS = 500  # with more, fewer null curves are simulated
-DRAWS_OF_MANY = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,30 +50,21 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Decision:
-    """The verdict by the rule, and what was derived on the way to it."""
+class Weighed:
+    """What stands beside the tests and qualifies the verdict."""
 
-    verdict: Name
-    reason: str  # why it is `cannot tell`; empty otherwise
-    changes_without: tuple[str, ...]  # the models without which the rule says something else
+    depth: Depth  # of the turn of smaller p
+    class_weights: dict[str, float]
+    families: tuple[FittedFamily, ...]  # best first, on the axis as given
+    left_out: tuple[str, ...]
+    changes_without: dict[str, Name]
     prospects: Prospects
-    manner: str | None
-    fit: Fit
 
 
-def verdict_under(rungs: Rungs, points: Points, settings: Settings) -> tuple[Evidence, Name]:
-    """Evidence and verdict under the scatter assumption of the points; models are left out only where the rule asks."""
-    evidence = examine(points, settings, complete=False)
-    verdict = evidence.verdict
-    if verdict in {"valley", "hump"} and len(changes_without(rungs, points.basis, evidence, settings, at_most=2)) > 1:
-        verdict = "cannot tell"
-    return evidence, verdict
-
-
-def sensitivity_of(evidence: Evidence, verdict: Name) -> Sensitivity:
+def sensitivity_of(evidence: Evidence) -> Sensitivity:
     """The verdict and the p values under one scatter assumption, for the record."""
     return Sensitivity(
-        verdict=verdict,
+        verdict=evidence.verdict,
         p_valley=evidence.p["valley"],
         p_hump=evidence.p["hump"],
         p_decreasing=evidence.p["decreasing"],
@@ -175,8 +167,6 @@ def _judge_sample(sample: Sample, settings: Settings, progress: Progress | None)
     if n < LEAST_POINTS:
         return speechless(f"a shape needs {LEAST_POINTS} distinct strengths, and there are {n}", sample, settings)
     by_basis = {basis: points for basis in noise_sources(rungs) if (points := points_of(rungs, basis)) is not None}
-    if n > MOST_POINTS:
-        settings = replace(settings, draws=min(settings.draws, DRAWS_OF_MANY))
     primary = next((basis for basis in ("replicates", "residuals") if basis in by_basis), None)
     if primary is None:
         why = "the scores lie on a line without any scatter, so nothing says how far chance moves them; add seeds"
@@ -234,37 +224,36 @@ def judged(
     progress: Progress | None,
 ) -> Verdict:
     """The verdict on data that can be tested; `primary` is the scatter assumption that it rests on."""
-    points = by_basis[primary]
-    evidence = examine(points, settings, complete=True)
-    depth, weighing = evidence.depth, evidence.weighing
-    assert depth is not None  # `complete`
-    assert weighing is not None
-    decision = _decision(sample.rungs, primary, evidence, settings, progress)
+    every = {basis: examine(points, settings) for basis, points in by_basis.items()}
+    evidence, points = every[primary], by_basis[primary]
+    weighed = _weighed(sample.rungs, primary, evidence, settings, progress)
+    how = manner(evidence.verdict, weighed.families)
+    fit = _fit(evidence)
     return Verdict(
-        verdict=decision.verdict,
-        sentence=_sentence(decision, evidence, len(sample.rungs), settings),
-        reason=decision.reason,
+        verdict=evidence.verdict,
+        sentence=_sentence(evidence, weighed, fit, how, len(sample.rungs), settings),
+        reason=evidence.reason,
         p=evidence.p,
-        p_holm=evidence.p_holm,
-        class_weights=weighing.class_weights,
-        depth=depth,
-        minimum_detectable_depth=decision.prospects.detectable,
-        rungs_needed=decision.prospects.rungs,
-        seeds_needed=decision.prospects.seeds,
+        class_weights=weighed.class_weights,
+        depth=weighed.depth,
+        minimum_detectable_depth=weighed.prospects.detectable,
+        rungs_needed=weighed.prospects.rungs,
+        seeds_needed=weighed.prospects.seeds,
+        seeds_to_decide=weighed.prospects.seeds_to_decide,
         n_models=len(sample.rungs),
-        n_points=len(points),
+        n_points=distinct(sample.rungs),
         n_rows=sample.n_rows,
         n_dropped=sample.n_dropped,
-        stable_without_each=len(decision.changes_without) <= 1,
-        changes_without=decision.changes_without,
-        sensitivity=_sensitivities(sample.rungs, by_basis, {primary: (evidence, decision.verdict)}, settings),
+        stable_without_each=not weighed.changes_without,
+        changes_without=weighed.changes_without,
+        sensitivity={str(basis): sensitivity_of(each) for basis, each in every.items()},
         thirds=thirds(points.score, points.variance, df=points.df, alpha=settings.alpha),
         companions=_companions(points, settings.alpha),
         scatter=Scatter(points.basis, rms(points), points.df),
-        best_family=weighing.families[0] if weighing.families else None,
-        families_left_out=weighing.left_out,
-        manner=decision.manner,
-        fit=decision.fit,
+        best_family=weighed.families[0] if weighed.families else None,
+        families_left_out=weighed.left_out,
+        manner=how,
+        fit=fit,
         smallest_effect=settings.smallest_effect,
         alpha=settings.alpha,
         draws=settings.draws,
@@ -272,67 +261,86 @@ def judged(
     )
 
 
-def _decision(
-    rungs: Rungs, basis: Basis, evidence: Evidence, settings: Settings, progress: Progress | None
-) -> Decision:
-    """Apply the rule to complete evidence."""
-    points, depth, weighing = evidence.points, evidence.depth, evidence.weighing
-    assert depth is not None
-    assert weighing is not None
+def _weighed(rungs: Rungs, basis: Basis, evidence: Evidence, settings: Settings, progress: Progress | None) -> Weighed:
+    """Depth, class weights, single models and prospects."""
+    points, p = evidence.points, evidence.p
+    depth = depth_of(points, min(TURNS, key=lambda shape: p[shape]), settings)
+    ranks = np.arange(len(points), dtype=float)
+    by_rank = weigh(ranks, points.score, points.known, observations=points.observations)
+    by_strength = weigh(points.strength, points.score, points.known, observations=points.observations)
     changed = changes_without(rungs, basis, evidence, settings, progress=progress)
-    verdict, reason = decide(
-        p_holm=evidence.p_holm,
-        p_flat=evidence.p["flat"],
-        depth_low=depth.low,
-        class_weights=weighing.class_weights,
-        stable=len(changed) <= 1,
-        alpha=settings.alpha,
-    )
-    detectable = least_depth(points, settings)
-    more_rungs, more_seeds = plan(rungs, points, settings) if verdict == "cannot tell" else (None, None)
-    drawn = verdict if verdict != "cannot tell" else min(evidence.p_holm, key=lambda shape: evidence.p[shape])
-    levels = ordered_curve(drawn, points.score, points.variance)
-    return Decision(
-        verdict,
-        reason,
+    return Weighed(
+        depth,
+        by_rank.class_weights,
+        by_strength.families,
+        by_strength.left_out,
         changed,
-        Prospects(detectable, more_rungs, more_seeds, replicated=basis == "replicates"),
-        manner(verdict, weighing.families),
-        Fit(drawn, tuple(points.strength.tolist()), tuple(levels.tolist())),
+        _prospects(rungs, evidence, depth, settings),
     )
 
 
-def _sentence(decision: Decision, evidence: Evidence, n: int, settings: Settings) -> str:
-    """The verdict on n models in one sentence."""
-    verdict, depth, weighing = decision.verdict, evidence.depth, evidence.weighing
-    assert depth is not None
-    assert weighing is not None
-    if verdict in {"valley", "hump"}:
-        return turning_sentence(depth, evidence.p_holm[verdict], weighing.class_weights[verdict], n, settings.alpha)
-    if verdict in {"increasing", "decreasing"}:
-        ends = decision.fit.y[0], decision.fit.y[-1]
-        p, p_turn = evidence.p_holm[verdict], evidence.p_holm[depth.shape]
-        return monotone_sentence(verdict, p, ends, n, how=decision.manner, turn=depth, p_turn=p_turn)
-    if verdict == "flat":
-        return flat_sentence(evidence.p["flat"], effect_text(settings), n)
-    return uncertain_sentence(
-        decision.reason,
-        n,
-        evidence.p_holm,
-        decision.prospects,
-        effect=settings.smallest_effect,
-        effect_text=effect_text(settings),
+def _prospects(rungs: Rungs, evidence: Evidence, depth: Depth, settings: Settings) -> Prospects:
+    """What the models could have shown; and, where the verdict is open, what would decide."""
+    points, seeds = evidence.points, float(rungs.seeds.mean())
+    least = planning.detectable(null_for(points, settings.draws, settings.seed), settings.alpha)
+    detectable = None if least is None else least * rms(points)
+    replicated = points.basis == "replicates"
+    if evidence.verdict in {*TURNS, *SLOPES, "flat"}:
+        return Prospects(detectable, None, None, None, replicated)
+    sd_of_one = rms(points) * float(np.sqrt(seeds))
+    level, seed, effect = settings.alpha, settings.seed, settings.smallest_effect
+    more_rungs = planning.rungs_needed(
+        len(points), rms(points), points.basis, seeds, effect=effect, level=level, seed=seed
     )
+    more_seeds = planning.seeds_needed(len(points), sd_of_one, int(seeds), effect=effect, level=level, seed=seed)
+    turn = _likely_turn(points, depth)
+    decisive = None if turn is None else planning.seeds_to_decide(turn, sd_of_one, int(seeds), level=level, seed=seed)
+    return Prospects(detectable, more_rungs, more_seeds, decisive, replicated)
 
 
-def _sensitivities(
-    rungs: Rungs, by_basis: dict[Basis, Points], known: dict[Basis, tuple[Evidence, Name]], settings: Settings
-) -> dict[str, Sensitivity]:
-    """The verdict under each scatter assumption; `known` ones are not derived again."""
-    return {
-        str(basis): sensitivity_of(*(known.get(basis) or verdict_under(rungs, points, settings)))
-        for basis, points in by_basis.items()
-    }
+def _likely_turn(points: Points, depth: Depth) -> Float[np.ndarray, " point"] | None:
+    """The turn that fits best, as a valley, made as deep as it is without the bias of its depth; None if that is 0."""
+    score = points.score if depth.shape == "valley" else -points.score
+    raw = float(valley_fits(score[None], points.variance).depth[0])
+    if not depth.value > 0 or not raw > 0:
+        return None
+    return ordered_curve("valley", score, points.variance) * (depth.value / raw)
+
+
+def _fit(evidence: Evidence) -> Fit:
+    """The curve of the verdict's shape; of `cannot tell`, of the shape of smallest p."""
+    points, p = evidence.points, evidence.p
+    shape = says(evidence.verdict)
+    if shape == "cannot tell":
+        shape = min((*TURNS, *SLOPES), key=lambda each: p[each])
+    levels = ordered_curve(shape, points.score, points.variance)
+    return Fit(shape, tuple(points.strength.tolist()), tuple(levels.tolist()))
+
+
+def _sentence(evidence: Evidence, weighed: Weighed, fit: Fit, how: str | None, n: int, settings: Settings) -> str:
+    """The verdict on n models in words, with what qualifies it."""
+    verdict, p, depth = evidence.verdict, evidence.p, weighed.depth
+    ends = fit.y[0], fit.y[-1]
+    if verdict in TURNS:
+        sentence = turning_sentence(depth, p[verdict], n, settings.alpha)
+        sentence += rival(verdict, weighed.class_weights, evidence.points.observations)
+    elif verdict in SLOPES:
+        least = max(settings.smallest_effect, SHARE * abs(ends[1] - ends[0]))
+        sentence = monotone_sentence(verdict, p, ends, n, how=how, turn=depth, least=least)
+    elif verdict == "flat":
+        sentence = flat_sentence(p["flat"], effect_text(settings), n)
+    elif verdict == "cannot tell":
+        sentence = uncertain_sentence(
+            evidence.reason,
+            n,
+            p,
+            weighed.prospects,
+            effect=settings.smallest_effect,
+            effect_text=effect_text(settings),
+        )
+    else:
+        sentence = open_sentence(says(verdict), p, ends, n, turn=depth, prospects=weighed.prospects)
+    return sentence + resting_on(weighed.changes_without, n, sure=verdict != "cannot tell")
 
 
 def _companions(points: Points, alpha: float) -> Companions:
@@ -348,32 +356,6 @@ def effect_text(settings: Settings) -> str:
     return f"{number(settings.smallest_effect)}{' percentage points' if settings.percent else ''}"
 
 
-def least_depth(points: Points, settings: Settings) -> float | None:
-    """The smallest depth that these points could have shown; of many points, what `MANY` means of neighbours could."""
-    level = settings.alpha / 2  # half: Holm over valley and hump
-    if len(points) <= MANY:
-        least = planning.detectable(null_for(points, settings.draws, settings.seed), level)
-        return None if least is None else least * rms(points)
-    starts = np.linspace(0, len(points), MANY, endpoint=False).astype(int)
-    variance = 1.0 / np.add.reduceat(1.0 / points.variance, starts)
-    basis: Basis = "replicates" if np.isfinite(points.df) else "known"  # the estimate stays as sure as it is
-    null = null_of(variance, basis=basis, df=points.df, draws=settings.draws, seed=settings.seed)
-    least = planning.detectable(null, level)
-    return None if least is None else least * float(np.sqrt(variance.mean()))
-
-
-def plan(rungs: Rungs, points: Points, settings: Settings) -> tuple[int | None, int | None]:
-    """Rungs, or seeds a rung, that would show a valley of the smallest effect."""
-    seeds = float(rungs.seeds.mean())
-    sd, level = rms(points), settings.alpha / 2
-    common = {"effect": settings.smallest_effect, "level": level}
-    more_rungs = planning.rungs_needed(len(points), sd, points.basis, seeds, **common, seed=settings.seed)
-    few = min(len(points), MANY)  # of many points, means of neighbours
-    sd_of_one = sd * float(np.sqrt(seeds)) * (few / len(points)) ** 0.5
-    more_seeds = planning.seeds_needed(few, sd_of_one, int(seeds), **common, seed=settings.seed)
-    return more_rungs, more_seeds
-
-
 def speechless(reason: str, sample: Sample, settings: Settings) -> Verdict:
     """`cannot tell` where nothing can be tested at all."""
     nan = float("nan")
@@ -383,18 +365,18 @@ def speechless(reason: str, sample: Sample, settings: Settings) -> Verdict:
         sentence=f"Cannot tell from {models(len(sample.rungs))}: {reason}.",
         reason=reason,
         p=p,
-        p_holm={shape: nan for shape in p if shape != "flat"},
         class_weights=dict.fromkeys(CLASSES, nan),
         depth=None,
         minimum_detectable_depth=None,
         rungs_needed=None,
         seeds_needed=None,
+        seeds_to_decide=None,
         n_models=len(sample.rungs),
         n_points=distinct(sample.rungs),
         n_rows=sample.n_rows,
         n_dropped=sample.n_dropped,
         stable_without_each=False,
-        changes_without=(),
+        changes_without={},
         sensitivity={},
         thirds=None,
         companions=None,

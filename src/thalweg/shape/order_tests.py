@@ -10,8 +10,8 @@ simulated scores around a *constant* curve, the monotone curve for which the gai
 favourable), with the same variances as the data; when the variance is itself an estimate, each simulated curve draws
 its own estimate too (an F-like distribution), so that few replicates do not turn into false valleys.
 
-Limits: a least favourable null is conservative for steep monotone curves, and a valley whose shallow wall is one model
-wide is one model's word.
+Limits: a least favourable null is conservative for steep monotone curves (`calibration` mends it where the scatter is
+read from the curve), and a valley whose shallow wall is one model wide is one model's word.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,6 @@ from scipy.special import stdtr
 
 Basis = Literal["known", "replicates", "residuals", "within"]
 
-MANY = 60  # points: with more, blocks are found by pooling neighbours and not by comparing all starts
 AT_ONCE = 4_000_000  # values that are fitted at once: more curves go through in turn, so that memory stays small
 ROUNDING = 1e-9  # statistics of the order of 1 that differ by less are equal: they come from sums in another order
 
@@ -42,11 +41,9 @@ def prefix_fits(score: Float[np.ndarray, "draw point"], weight: Float[np.ndarray
 
     The last block of the fit to points 1..k starts at s = argmax_s mean_w(y_s..y_k) and has that mean as its level;
     what precedes it is the fit to points 1..s-1, already known. So error_k = error_(s-1) + sum_(i=s..k) w_i (y_i -
-    level)^2. Up to `MANY` points all s are compared, n^2/2 vector operations; from there on the block of y_k alone is
-    pooled with the blocks before it until their levels rise, which finds the same s in about n of them.
+    level)^2: n^2/2 vector operations.
 
-    Source: the max-min formula of isotonic regression and the pool-adjacent-violators algorithm (Robertson, Wright &
-    Dykstra 1988, theorem 1.4.4 and section 1.2).
+    Source: the max-min formula of isotonic regression (Robertson, Wright & Dykstra 1988, theorem 1.4.4).
     """
     draws, n = score.shape
     centred = (
@@ -54,24 +51,16 @@ def prefix_fits(score: Float[np.ndarray, "draw point"], weight: Float[np.ndarray
     ).T  # (point, draw): sums of squares lose no digits to a large mean
     heavy = np.atleast_2d(weight).T  # (point, draw), or one column for all
     sum_w = np.concatenate([np.zeros((1, heavy.shape[1])), np.cumsum(heavy, axis=0)])
-    cumulated, sum_w = sum_w, np.broadcast_to(sum_w, (n + 1, draws))
     sum_wy, sum_wyy, error, first, last = np.zeros((5, n + 1, draws))
     np.cumsum(heavy * centred, axis=0, out=sum_wy[1:])
     np.cumsum(heavy * centred**2, axis=0, out=sum_wyy[1:])
-    every, starts = np.arange(draws), np.zeros((n + 1, draws), dtype=np.int32)
+    every = np.arange(draws)
     for k in range(1, n + 1):
-        if n <= MANY:
-            means = (sum_wy[k] - sum_wy[:k]) / (cumulated[k] - cumulated[:k])  # (start, draw)
-            start = means.argmax(axis=0)
-            at = (
-                start * draws + every
-            )  # in a table that is read as one row: several times faster than by row and column
-            last[k] = means.take(at)
-        else:
-            start, last[k] = _last_block(k, starts, last, sum_wy, sum_w)
-            starts[k] = start
-            at = start * draws + every
-        start_w = cumulated.take(start if cumulated.shape[1] == 1 else at)
+        means = (sum_wy[k] - sum_wy[:k]) / (sum_w[k] - sum_w[:k])  # (start, draw)
+        start = means.argmax(axis=0)
+        at = start * draws + every  # in a table that is read as one row: several times faster than by row and column
+        last[k] = means.take(at)
+        start_w = sum_w.take(start if sum_w.shape[1] == 1 else at)
         block = sum_wyy[k] - sum_wyy.take(at) - last[k] ** 2 * (sum_w[k] - start_w)
         error[k] = error.take(at) + np.maximum(block, 0.0)
         first[k] = np.where(start == 0, last[k], first.take(at))
@@ -79,21 +68,6 @@ def prefix_fits(score: Float[np.ndarray, "draw point"], weight: Float[np.ndarray
     first[1:] += shift
     last[1:] += shift
     return PrefixFits(error.T, first.T, last.T)
-
-
-def _last_block(
-    k: int, starts: np.ndarray, last: np.ndarray, sum_wy: np.ndarray, sum_w: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where the last block of the fit to points 1..k starts, and its level, from the last blocks of shorter fits."""
-    start = np.full(starts.shape[1], k - 1, dtype=np.int32)
-    level = (sum_wy[k] - sum_wy[k - 1]) / (sum_w[k] - sum_w[k - 1])
-    pooled = np.flatnonzero(last[k - 1] >= level) if k > 1 else np.zeros(0, dtype=int)
-    while len(pooled):
-        begin = starts[start[pooled], pooled]
-        mean = (sum_wy[k, pooled] - sum_wy[begin, pooled]) / (sum_w[k, pooled] - sum_w[begin, pooled])
-        start[pooled], level[pooled] = begin, mean
-        pooled = pooled[(begin > 0) & (last[begin, pooled] >= mean)]
-    return start, level
 
 
 class ValleyFits(NamedTuple):

@@ -1,12 +1,9 @@
 """What the data could have shown, and what it would take to show more.
 
 "Cannot tell" means little without the depth that these models could have shown. The smallest detectable depth is the
-depth D of a symmetric valley with its bottom in the middle and both walls D high, straight in rank, that the
-order-restricted test finds four times in five with the same number of points, the same variances and the same kind of
-variance estimate. It is found by simulation: the same noise for every D, and a bisection.
-
-It is the power of the order test alone. The whole verdict also asks for the class weight and for stability, so with few
-models it needs more; benchmarks/shape_power.py measures how much.
+depth D of a symmetric valley with its bottom in the middle and both walls D high, straight in rank, that the verdict
+calls a valley four times in five with the same number of points, the same variances and the same kind of variance
+estimate. It is found by simulation: the same noise for every D, and a bisection.
 """
 
 import math
@@ -14,7 +11,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Float
 
+from thalweg.shape.calibration import nominal_level
 from thalweg.shape.order_tests import Basis, Null, gains, null_of, simulate
 
 POWER = 0.8  # Cohen 1988's convention
@@ -24,30 +23,34 @@ MOST_RUNGS = 40  # the most rungs and seeds that a plan will ask for
 MOST_SEEDS = 100
 
 
-@lru_cache(maxsize=512)
-def detectable(null: Null, level: float) -> float | None:
-    """Smallest depth found with power .8 at this level, in units of the root mean variance; None if no depth is.
+def power_of(null: Null, level: float, shape: Float[np.ndarray, " point"]) -> Callable[[float], float]:
+    """How often the verdict on points of a null is `valley`, as a function of the depth D of a valley D * shape.
 
-    power(D) = share of curves D |2 i / (n - 1) - 1| + noise with both T / s^2 above their level quantiles under a
-    constant curve.
+    power(D) = share of curves D * shape + noise with both T / s^2 above their quantiles under a constant curve, at the
+    nominal level that is worth `level`.
     """
-    simulated = simulate(null)
-    bars = [float(np.quantile(simulated[i], 1.0 - level)) for i in (0, 1)]
+    nominal, simulated = nominal_level(null, level), simulate(null)
+    bars = [float(np.quantile(simulated[i], 1.0 - nominal)) for i in (0, 1)]
     rng = np.random.default_rng([null.seed, 1])
     relative = np.array(null.relative)
-    n = len(relative)
-    noise = rng.standard_normal((CURVES, n)) * np.sqrt(relative)
-    walls = np.abs(np.linspace(-1.0, 1.0, n))
+    noise = rng.standard_normal((CURVES, len(relative))) * np.sqrt(relative)
     noise_scale = null.variance_draws(noise, np.random.default_rng([null.seed, 2]))
 
     def power(depth: float) -> float:
-        score = noise + depth * walls
+        score = noise + depth * shape
         scale = noise_scale
         if null.basis == "residuals":  # the only estimate that sees the curve
             scale = null.variance_draws(score, np.random.default_rng([null.seed, 2]))
         statistics = gains(score, relative)
         return float(((statistics[0] / scale > bars[0]) & (statistics[1] / scale > bars[1])).mean())
 
+    return power
+
+
+@lru_cache(maxsize=512)
+def detectable(null: Null, level: float) -> float | None:
+    """Smallest depth found with power .8 at this level, in units of the root mean variance; None if no depth is."""
+    power = power_of(null, level, np.abs(np.linspace(-1.0, 1.0, len(null.relative))))
     if power(DEEPEST) < POWER:
         return None
     low, high = 0.0, 16.0 if power(16.0) >= POWER else DEEPEST
@@ -99,5 +102,19 @@ def seeds_needed(n: int, sd_of_one: float, seeds: int, *, effect: float, level: 
     def enough(each: int) -> bool:
         depth = detectable(even_null(n, "replicates", float(each), seed), level)
         return depth is not None and depth * sd_of_one / math.sqrt(each) <= effect
+
+    return first_that(enough, max(seeds, 2), MOST_SEEDS)
+
+
+def seeds_to_decide(
+    valley: Float[np.ndarray, " point"], sd_of_one: float, seeds: int, *, level: float, seed: int
+) -> int | None:
+    """Fewest seeds a rung that would show this valley four times in five, if all scatter is between seeds; None if more
+    than 100. A hump is given upside down.
+    """
+
+    def enough(each: int) -> bool:
+        power = power_of(even_null(len(valley), "replicates", float(each), seed), level, valley)
+        return power(math.sqrt(each) / sd_of_one) >= POWER
 
     return first_that(enough, max(seeds, 2), MOST_SEEDS)

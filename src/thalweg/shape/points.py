@@ -23,6 +23,7 @@ from thalweg.shape.order_tests import Basis, local_df, off_line
 ROUNDING = 1e-10  # of the scores: a smaller scatter is that of floating-point numbers, not of models
 LEAST_SHARE = 1e-8  # of the largest variance: weights further apart than this lose the digits of their sums
 HUGE = 1e60  # the fourth power of larger numbers, which a test needs, overflows
+MOST_POINTS = 60  # more distinct strengths are pooled with their neighbours
 SAME_STRENGTH = 1e-12  # of the range of strengths: averages of equal strengths may differ in their last digit
 
 
@@ -168,14 +169,21 @@ def noise_sources(rungs: Rungs) -> list[Basis]:
 def points_of(rungs: Rungs, basis: Basis) -> Points | None:
     """Average rungs of equal strength and give each point its variance; None where the data hold no scatter at all.
 
+    More than `MOST_POINTS` distinct strengths are pooled into so many points of neighbours: a narrower valley than that
+    is not looked for, and a thousand models take no longer than sixty.
+
     replicates: v_i = max(s^2 / R_i, floor_i), s^2 = sum of the rungs' spreads / sum (R_i - 1).
     residuals: v_i = max(s^2, floor_i), s^2 = `order_tests.local_variance`, pooled with the spread between models of
-    equal strength. within: v_i = floor_i, floor_i = mean squared standard error / R_i.
+    equal strength (not of pooled neighbours, which differ by more than chance).
+    within: v_i = floor_i, floor_i = mean squared standard error / R_i.
     Tied points: weights 1 / v, v = 1 / sum (1 / v_i). A floor can only make the variance larger than the null assumes:
     p errs upwards.
     """
     rung_variance = {"replicates": 1.0 / rungs.seeds, "within": rungs.floor}.get(basis, np.ones(len(rungs)))
     starts = tie_starts(rungs.strength)
+    pooled = len(starts) > MOST_POINTS
+    if pooled:
+        starts = starts[np.linspace(0, len(starts), MOST_POINTS, endpoint=False).astype(int)]
     sizes = np.diff(starts, append=len(rungs))
     weight = 1.0 / rung_variance
     total = np.add.reduceat(weight, starts)
@@ -192,9 +200,9 @@ def points_of(rungs: Rungs, basis: Basis) -> Points | None:
         null_df = df = float((rungs.seeds - 1).sum())
         unit = float(rungs.spread.sum() / df)
     elif basis == "residuals":
-        null_df = len(rungs) - len(starts)
+        null_df = 0 if pooled else len(rungs) - len(starts)
         df = local_df(relative, int(null_df))
-        apart = ((rungs.score - np.repeat(score, sizes)) ** 2).sum()  # between models of equal strength
+        apart = 0.0 if pooled else ((rungs.score - np.repeat(score, sizes)) ** 2).sum()  # models of equal strength
         unit = float(((off_line(score, relative) ** 2).sum() + apart) / (len(starts) - 2 + null_df))
     variance = np.maximum(unit * relative, floor)
     if variance.max() <= (ROUNDING * max(1e-300, float(np.abs(score).max()))) ** 2:

@@ -4,7 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thalweg.shape.verdict import Depth
+from thalweg.shape.verdict import Depth, Name
+
+FEW = 3  # models that a sentence names
+ENOUGH = 10  # observations, for class weights to be worth a sentence
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,7 @@ class Prospects:
     detectable: float | None  # the least depth of a valley; None: of any depth, none
     rungs: int | None  # None: more than a plan asks for
     seeds: int | None  # a rung
+    seeds_to_decide: int | None  # a rung, if the turn that fits best is the truth
     replicated: bool  # the scatter comes from seeds
 
 
@@ -34,30 +38,93 @@ def models(n: int) -> str:
     return f"{n} model{'' if n == 1 else 's'}"
 
 
-def turning_sentence(depth: Depth, p: float, weight: float, n: int, alpha: float) -> str:
+def turning_sentence(depth: Depth, p: float, n: int, alpha: float) -> str:
     """The sentence for a valley or a hump."""
     way, size = "falls to a lowest point and rises again", "depth"
     if depth.shape == "hump":
         way, size = "rises to a highest point and falls again", "height"
     return (
-        f"A {depth.shape}: over {models(n)} the score {way} near strength {number(depth.strength_at_extremum)}; "
-        f"{size} {number(depth.value)} ({100 * (1 - alpha):g} % interval {number(depth.low)} to {number(depth.high)}), "
-        f"order-restricted {p_text(p)} after Holm, class weight {weight:.2f}."
+        f"A {depth.shape}: over {models(n)} the score {way} near strength {number(depth.strength_at_extremum)} "
+        f"(order-restricted {p_text(p)}); {size} {number(depth.value)} "
+        f"({100 * (1 - alpha):g} % interval {number(depth.low)} to {number(depth.high)})."
     )
+
+
+def rival(verdict: Name, class_weights: Mapping[str, float], observations: int) -> str:
+    """A sentence more where usual curves of another shape, but a flat one, fit a turn better, by their class weights.
+
+    The tests have excluded a flat curve; and with few observations the criterion prefers few parameters whatever the
+    data say.
+    """
+    rivals = {shape: weight for shape, weight in class_weights.items() if shape != "flat" and not math.isnan(weight)}
+    best = max(rivals, key=lambda shape: rivals[shape], default=verdict)
+    if best == verdict or observations < ENOUGH:
+        return ""
+    curve = {"valley": "a valley", "hump": "a hump"}.get(best, f"a {best} curve")
+    return (
+        f" Of the usual formulas, {curve} fits better (class weight {rivals[best]:.2f}; of a {verdict} "
+        f"{rivals.get(verdict, 0.0):.2f})."
+    )
+
+
+def resting_on(changes: Mapping[str, Name], n: int, *, sure: bool) -> str:
+    """A sentence more where single models decide."""
+    if not changes:
+        return ""
+    if len(changes) > FEW:
+        return f" Leaving out one model changes this for {len(changes)} of the {n}."
+    listed = " and ".join(f"without {name} it is {verdict!r}" for name, verdict in changes.items())
+    return f" {'It rests on single models' if sure else 'Single models matter'}: {listed}."
 
 
 def monotone_sentence(
-    shape: str, p: float, ends: tuple[float, float], n: int, *, how: str | None, turn: Depth, p_turn: float
+    shape: Name,
+    p: Mapping[str, float],
+    ends: tuple[float, float],
+    n: int,
+    *,
+    how: str | None,
+    turn: Depth,
+    least: float,
 ) -> str:
-    """The sentence for an increase or a decrease, with the turn that it leaves possible."""
+    """The sentence for an increase or a decrease: the turn that it excludes, and the one that it leaves possible."""
     kind = f" ({how})" if how else ""
+    back = "rise" if shape == "decreasing" else "fall"
     size = "deep" if turn.shape == "valley" else "high"
-    possible = f", though a {turn.shape} up to {number(turn.high)} {size} is not excluded" if turn.high > 0 else ""
+    possible = f"; a narrow {turn.shape} up to {number(turn.high)} {size} is not" if turn.high > 0 else ""
     return (
         f"{shape.capitalize()}{kind}: over {models(n)} the fitted score goes from {number(ends[0])} to "
-        f"{number(ends[1])} (monotone against flat, {p_text(p)} after Holm); no turn is supported ({turn.shape} "
-        f"{p_text(p_turn)} after Holm){possible}."
+        f"{number(ends[1])} (monotone against flat, {p_text(p[shape])}). A steady {back} of {number(least)} or more is "
+        f"excluded{possible} ({turn.shape} {p_text(p[turn.shape])})."
     )
+
+
+def open_sentence(
+    slope: Name, p: Mapping[str, float], ends: tuple[float, float], n: int, *, turn: Depth, prospects: Prospects
+) -> str:
+    """The sentence where a slope is sure and whether the curve also turns is not."""
+    falls, again = ("Falls", "rises") if slope == "decreasing" else ("Rises", "falls")
+    size = "deep" if turn.shape == "valley" else "high"
+    return (
+        f"{falls} for sure: over {models(n)} the fitted score goes from {number(ends[0])} to {number(ends[1])} "
+        f"(monotone against flat, {p_text(p[slope])}). Whether it also {again}, these models cannot tell: a "
+        f"{turn.shape} up to {number(turn.high)} {size} is not excluded ({turn.shape} {p_text(p[turn.shape])})."
+        f"{_decisive(turn, prospects)}"
+    )
+
+
+def _decisive(turn: Depth, prospects: Prospects) -> str:
+    """How many seeds would show the turn that fits best."""
+    if prospects.seeds_to_decide is None:
+        return ""
+    return (
+        f" If the {turn.shape} that fits best is the truth, about {prospects.seeds_to_decide} seeds a rung would "
+        f"show it{_as_these(prospects)}."
+    )
+
+
+def _as_these(prospects: Prospects) -> str:
+    return "" if prospects.replicated else " (if seeds scatter as these models do)"
 
 
 def flat_sentence(p: float, effect: str, n: int) -> str:
@@ -69,7 +136,7 @@ def uncertain_sentence(
     reason: str, n: int, p: Mapping[str, float], prospects: Prospects, *, effect: float, effect_text: str
 ) -> str:
     """The sentence where the data cannot tell: what they could have shown, and what would show the smallest effect."""
-    seen = ", ".join(f"{shape} {p_text(p[shape])}" for shape in ("valley", "hump")) + ", after Holm"
+    seen = ", ".join(f"{shape} {p_text(p[shape])}" for shape in ("valley", "hump"))
     start = f"Cannot tell from {models(n)}: {reason}"
     depth = prospects.detectable
     could = "no valley of any depth" if depth is None else f"a valley {number(depth)} deep, four times in five"
@@ -85,6 +152,5 @@ def _wanted(n: int, prospects: Prospects) -> str:
     if prospects.rungs is not None:
         wanted.append(f"{prospects.rungs} rungs")
     if prospects.seeds is not None:
-        scatter = "" if prospects.replicated else " (if seeds scatter as these models do)"
-        wanted.append(f"{prospects.seeds} seeds a rung{scatter}")
+        wanted.append(f"{prospects.seeds} seeds a rung{_as_these(prospects)}")
     return f"about {' or '.join(wanted)}" if wanted else f"more than {max(40, n)} rungs or 100 seeds a rung"

@@ -1,15 +1,19 @@
 """The verdict: the rule fixed beforehand, the record of everything it rests on, and the sentence that says it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 from thalweg.shape.families import FittedFamily
 from thalweg.shape.published_tests import Companions, Thirds
 
-Name = Literal["valley", "hump", "increasing", "decreasing", "flat", "cannot tell"]
-CLASS_WEIGHT = 0.5  # a turning curve must weigh more than all other classes together
+Name = Literal[
+    "valley", "hump", "increasing", "decreasing", "rises, may turn", "falls, may turn", "flat", "cannot tell"
+]
+TURNS: tuple[Name, Name] = ("valley", "hump")
+SLOPES: tuple[Name, Name] = ("increasing", "decreasing")
+OPEN: dict[Name, Name] = {"increasing": "rises, may turn", "decreasing": "falls, may turn"}  # what is sure of a slope
 TELLING_APART = 4.0  # in AICc, "considerably less support" (Burnham & Anderson 2002, section 2.6)
 
 
@@ -63,21 +67,21 @@ class Verdict:
     verdict: Name
     sentence: str
     reason: str  # why it is `cannot tell`; empty otherwise
-    p: dict[str, float]  # valley, hump, increasing, decreasing, flat (equivalence)
-    p_holm: dict[str, float]  # valley with hump, increasing with decreasing
-    class_weights: dict[str, float]
+    p: dict[
+        str, float
+    ]  # valley and hump (both allowed for), increasing and decreasing (after Holm), flat (equivalence)
+    class_weights: dict[str, float]  # on the ranks of strength, so that no rescaling of it changes them
     depth: Depth | None  # of the valley or the hump, whichever has the smaller p, whatever the verdict
-    minimum_detectable_depth: float | None  # by the order test, power .8; None: no depth could have been detected
-    rungs_needed: (
-        int | None
-    )  # to detect `smallest_effect`; None: more than 40, or not asked because the verdict is clear
-    seeds_needed: int | None  # None: more than 100, or not asked
+    minimum_detectable_depth: float | None  # by this verdict, power .8; None: no depth could have been detected
+    rungs_needed: int | None  # to detect `smallest_effect`; None: more than 40, or not asked: the verdict is clear
+    seeds_needed: int | None  # likewise; None: more than 100, or not asked
+    seeds_to_decide: int | None  # a rung, that would show the turn that fits best, were it the truth; None likewise
     n_models: int  # configurations
     n_points: int  # distinct strengths among them
     n_rows: int
     n_dropped: int
-    stable_without_each: bool  # the rule says the same without any one model, but for at most one
-    changes_without: tuple[str, ...]  # the models without which it says something else
+    stable_without_each: bool  # the rule says the same without any one model
+    changes_without: dict[str, Name]  # the models without which it says something else, and what
     sensitivity: dict[str, Sensitivity]
     thirds: Thirds | None
     companions: Companions | None
@@ -116,45 +120,36 @@ def plain(value: object) -> Any:
     return value
 
 
-def decide(
-    *,
-    p_holm: Mapping[str, float],
-    p_flat: float,
-    depth_low: float,
-    class_weights: Mapping[str, float],
-    stable: bool,
-    alpha: float,
-) -> tuple[Name, str]:
+def says(verdict: Name) -> Name:
+    """A verdict without what it leaves open."""
+    return next((slope for slope, still_open in OPEN.items() if still_open == verdict), verdict)
+
+
+def decide(p: Mapping[str, float], excluded: Callable[[Name], bool], alpha: float) -> tuple[Name, str]:
     """The rule, in order; also says why where it cannot tell.
 
-    1. valley, hump: order-restricted p < alpha after Holm, and the interval of its depth above 0, and a class weight
-       above one half, and the same verdict without any one model (but for at most one of them). Where the order test
-       sees a turn and any of the others fails, no monotone verdict is given either.
-    2. decreasing, increasing: monotone against flat, p < alpha after Holm, for one of the two directions only.
+    1. valley, hump: order-restricted p < alpha, for one of the two only.
+    2. decreasing, increasing: monotone against flat, p < alpha after Holm, for one of the two only, and a turn worth
+       speaking of is excluded (`exclusion`); else `falls, may turn`, `rises, may turn`.
     3. flat: equivalence, p < alpha.
     4. else `cannot tell`.
+
+    Args:
+        p: Of valley, hump, increasing, decreasing and flat.
+        excluded: Whether a slope excludes a turn; asked only if the slope is sure.
+        alpha: The level.
     """
-    turning: list[Name] = [shape for shape in ("valley", "hump") if p_holm[shape] < alpha]
+    turning = [shape for shape in TURNS if p[shape] < alpha]
     if len(turning) == 2:
         return "cannot tell", "the order test finds both a valley and a hump: the curve turns more than once"
-    for shape in turning:
-        weight = class_weights[shape]
-        failed = []
-        if not depth_low > 0:
-            failed.append("the interval of its depth reaches 0")
-        if not weight > CLASS_WEIGHT:
-            failed.append(f"its class weight is only {weight:.2f}")
-        if not stable:
-            failed.append("it depends on single models")
-        if failed:
-            return "cannot tell", f"the order test finds a {shape}, but {' and '.join(failed)}"
-        return shape, ""
-    sloping: list[Name] = [shape for shape in ("decreasing", "increasing") if p_holm[shape] < alpha]
+    if turning:
+        return turning[0], ""
+    sloping = [shape for shape in SLOPES if p[shape] < alpha]
     if len(sloping) == 2:
         return "cannot tell", "both a decrease and an increase stand out against flat, and no turn between them is sure"
     if sloping:
-        return sloping[0], ""
-    if p_flat < alpha:
+        return (sloping[0] if excluded(sloping[0]) else OPEN[sloping[0]]), ""
+    if p["flat"] < alpha:
         return "flat", ""
     return "cannot tell", "no shape stands out, and the models scatter too much to call the curve flat"
 
