@@ -63,7 +63,7 @@ class Classifier:
         """
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout
-        optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate)
+        optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
         device = str(next(model.parameters()).device)
         best, kept, since, epoch = math.inf, {}, 0, 0
         while since < self.patience and epoch < self.most_epochs:
