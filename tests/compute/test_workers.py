@@ -6,12 +6,17 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 import thalweg
 from thalweg import ThalwegError
+from thalweg.compute import engines, processes
+from thalweg.compute.engines import EngineConfig
 from thalweg.compute.sending import Packed, packed, portable, unpacked
 
 OWN = """
@@ -32,18 +37,16 @@ times = Times()
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from thalweg.compute.local import _call
-from thalweg.compute.sending import packed
+from thalweg.compute import engines
+from thalweg.compute.engines import EngineConfig
 
 def waiting(item):
-    Path(sys.argv[1], f"{os.getpid()}").write_text("")
+    Path(sys.argv[1], f"{os.getpid()}-{os.getppid()}").write_text("")  # the worker and what started it
     time.sleep(600)
 
-parent, sent = os.getpid(), packed((waiting, 0))
-for _ in range(2):
-    if os.fork() == 0:
-        _call(parent, 0, sent)
-time.sleep(600)
+if __name__ != "__main__":
+    raise SystemExit("a worker runs the script again")
+list(engines.run(waiting, range(2), EngineConfig(workers=2)))
 """
 
 
@@ -56,6 +59,28 @@ class Picky(Exception):
 
 def here(item: int) -> int:
     return item
+
+
+def surroundings(_item: int) -> dict[str, str]:
+    return dict(os.environ)
+
+
+def state_of_a_worker(_item: int) -> dict[str, object]:
+    libraries = {library["num_threads"] for library in threadpool_info()}
+    return {
+        "modules": set(sys.modules),
+        "threads": (torch.get_num_threads(), max(libraries)),
+        "cuda was initialised before the fork": torch.cuda._is_in_bad_fork(),
+    }
+
+
+def wrong_or_slow(folder: Path, item: int) -> None:
+    """The first item waits for the second to begin, and is wrong."""
+    if item == 0:
+        until(lambda: any(folder.iterdir()), 60)
+        raise ThalwegError("item 0 is wrong")
+    (folder / str(os.getpid())).write_text("")
+    time.sleep(600)
 
 
 def alive(pid: int) -> bool:
@@ -126,16 +151,47 @@ def test_an_exception_that_cannot_travel_comes_back_in_words():
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_workers_end_with_their_parent_even_if_it_is_killed(tmp_path: Path):
     path = os.pathsep.join([str(Path(thalweg.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, tmp_path], env=os.environ | {"PYTHONPATH": path})
+    script, noted = tmp_path / "parent.py", tmp_path / "noted"
+    script.write_text(PARENT)
+    noted.mkdir()
+    parent = subprocess.Popen([sys.executable, script, noted], env=os.environ | {"PYTHONPATH": path})
+    processes: set[int] = set()
     try:
-        assert until(lambda: len(list(tmp_path.iterdir())) == 2, 100)
-        workers = [int(file.name) for file in tmp_path.iterdir()]
-        assert all(map(alive, workers))
+        assert until(lambda: len(list(noted.iterdir())) == 2, 100)
+        processes = {int(number) for file in noted.iterdir() for number in file.name.split("-")}
+        assert len(processes) == 3  # both are forks of one server
+        assert parent.pid not in processes
+        assert all(map(alive, processes))
         parent.kill()
         parent.wait(10)
-        assert until(lambda: not any(map(alive, workers)), 20)
+        assert until(lambda: not any(map(alive, processes)), 20)
     finally:
         parent.kill()
-        for file in tmp_path.iterdir():
-            if alive(int(file.name)):
-                os.kill(int(file.name), signal.SIGKILL)
+        for process in filter(alive, processes):
+            os.kill(process, signal.SIGKILL)
+
+
+def test_the_environment_of_a_call_reaches_its_workers(monkeypatch: pytest.MonkeyPatch):
+    for value in ("here", "there"):
+        monkeypatch.setenv("THALWEG_TEST", value)
+        calls = dict(engines.run(surroundings, range(2), EngineConfig(workers=2)))
+        assert {call["THALWEG_TEST"] for call in calls.values()} == {value}
+        assert not any("PYTHONSAFEPATH" in call for call in calls.values())
+    monkeypatch.delenv("THALWEG_TEST")
+    assert "THALWEG_TEST" not in dict(engines.run(surroundings, range(2), EngineConfig(workers=2)))[0]
+
+
+@pytest.mark.skipif(not processes.FORKS, reason="workers start afresh here")
+def test_workers_are_forked_from_a_server_that_has_imported_all_and_computed_nothing():
+    state = dict(engines.run(state_of_a_worker, range(2), EngineConfig(workers=2)))[0]
+    assert set(processes.PRELOADED) <= state["modules"]
+    assert state["threads"] == (1, 1)
+    assert not state["cuda was initialised before the fork"]
+
+
+def test_a_mistake_ends_the_other_tasks_and_the_next_call_works(tmp_path: Path):
+    with pytest.raises(ThalwegError, match="item 0 is wrong"):
+        list(engines.run(partial(wrong_or_slow, tmp_path), range(2), EngineConfig(workers=2)))
+    slow = int(next(tmp_path.iterdir()).name)
+    assert until(lambda: not alive(slow), 20)
+    assert dict(engines.run(abs, [-1, -2], EngineConfig(workers=2))) == {0: 1, 1: 2}

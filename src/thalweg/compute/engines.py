@@ -6,7 +6,7 @@ An engine is a module with two functions: `ready(where)` raises what the user ca
 `run(function, items, where)` yields results as they come. A worker process that dies costs the tasks it was at: they
 are started again, a stated number of times.
 
-- `local`: processes of this machine, through joblib.
+- `local`: processes of this machine, through loky.
 - `ray`: the tasks of a Ray cluster, whose machines must see the run directory and the cache under the same paths.
 
 The same bytes come out where processors are of one kind; another kind adds up in another order.

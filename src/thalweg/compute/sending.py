@@ -5,6 +5,7 @@ travels by name and is imported where the process that sends it finds it. A torc
 before anything imports it.
 """
 
+import multiprocessing
 import os
 import pickle
 import sys
@@ -13,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import connection
 from types import ModuleType
 from typing import Any
 
@@ -87,11 +89,16 @@ def portable(wrong: Exception) -> Exception:
 
 @cache
 def ends_with(parent: int) -> None:
-    """End this process soon after the one that started it has ended, however that came about."""
+    """End this process soon after the one that it works for has ended, however that came about."""
+    sentinel = getattr(multiprocessing.parent_process(), "_sentinel", None)  # loky's processes have none
+    starter = parent if sentinel is None else os.getppid()  # or the server that it is a fork of
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(HEARTBEAT)
+        while os.getppid() == starter:
+            if sentinel is None:
+                time.sleep(HEARTBEAT)
+            elif connection.wait([sentinel], HEARTBEAT):
+                break
         os._exit(1)
 
     if sys.platform != "win32":  # there a process keeps its parent's number; joblib ends idle workers in time

@@ -5,9 +5,9 @@ while the network is busy with one batch, worker processes decode the next ones,
 order: the bytes are the same for any number of workers. No more than a few pieces wait at a time, whatever the number
 of images.
 
-The processes are loky's, which start afresh. A forked process would inherit locks of PyTorch's and polars' threads (the
-data loader of PyTorch forks, or starts processes that cannot be given a function defined on the spot). When one dies,
-this process decodes its share.
+The processes are those of `compute.processes`. A fork of this process would inherit locks of PyTorch's and polars'
+threads (the data loader of PyTorch forks, or starts processes that cannot be given a function defined on the spot).
+When one dies, this process decodes its share.
 """
 
 from collections import deque
@@ -24,6 +24,7 @@ from joblib.externals.loky.process_executor import BrokenProcessPool, ProcessPoo
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thalweg.compute.processes import pool
 from thalweg.compute.workers import single_thread
 from thalweg.stimuli.base import Stimuli
 from thalweg.stimuli.files import ImageFiles
@@ -31,7 +32,6 @@ from thalweg.stimuli.files import ImageFiles
 PIECE = 25  # stimuli decoded by a process at once: 15 MB at 224 pixels
 WAITING = 3  # pieces a worker that are decoded or being decoded
 RESTARTS = 1  # times that processes are started again after one died; from then on all is decoded here
-IDLE = 300  # seconds after which processes without work end: starting one costs seconds
 
 
 def batches(
@@ -84,8 +84,8 @@ def _submitted(part: Stimuli, workers: int) -> Future[NDArray[Any]] | None:
 
 @lru_cache(maxsize=1)
 def _processes(workers: int) -> ProcessPoolExecutor:
-    """Kept from one pass to the next, apart from the processes that joblib keeps for whole tasks."""
-    return ProcessPoolExecutor(max_workers=workers, timeout=IDLE)
+    """Kept from one pass to the next, apart from the processes that are kept for whole tasks."""
+    return pool(workers)
 
 
 def _made(part: Stimuli) -> NDArray[Any]:
