@@ -31,7 +31,11 @@ def noted(folder: Path, item: int) -> int:
 
 
 def deadly(folder: Path, item: int) -> int:
+    """The second kills its own process once the first is done."""
     if item == 1:
+        end = time.monotonic() + 60
+        while not (folder / "0").exists() and time.monotonic() < end:
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
     (folder / str(item)).write_text("")
     return item
