@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from thalweg import Source, ThalwegError
 from thalweg.ladders import mnist
+from thalweg.networks.vision import convolutional, fully_connected
+from thalweg.stimuli.base import Splits
 from thalweg.stimuli.idx import read_idx
 from thalweg.strength.axes import entropy, evaluate, forward_flops
 from thalweg.training.classifier import Classifier, shifted
+from thalweg.training.stacked import stackable
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -172,3 +175,43 @@ def test_shifting_moves_a_batch_as_one(generator):
         seen |= {(d, a) for d, a in at if torch.equal(moved, padded[:, :, d : d + 8, a : a + 8])}
     assert len(seen) == 9
     assert shifted(batch, 0, generator) is batch
+
+
+class Exact(nn.Module):
+    """Pixels in double precision, in which rounding does not grow to be seen."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.double()
+
+
+@pytest.mark.parametrize("build", [lambda: fully_connected(8), lambda: convolutional(2, "pool", 4, "pool")])
+def test_seeds_that_are_trained_as_one_stack_end_as_each_alone(build):
+    item, seeds = mnist.splits(Source(), 0), [0, 1, 2]
+    few = Splits(item.train.take(slice(0, 200)), item.validation.take(slice(0, 100)), item.pool)
+    train = Classifier(learning_rate=0.05, patience=1, most_epochs=12, shift=1)
+
+    def untrained() -> list[nn.Module]:
+        return [(torch.manual_seed(seed), nn.Sequential(Exact(), build().double()))[1] for seed in seeds]
+
+    alone, stacked = untrained(), untrained()
+    ends = [train(model, few, seed) for model, seed in zip(alone, seeds, strict=True)]
+    together = train.together(stacked, few, seeds)
+    assert len({end["epochs"] for end in ends}) > 1  # each stops by itself
+    for one, other, end, again in zip(alone, stacked, ends, together, strict=True):
+        assert end.pop("stopped") == again.pop("stopped")
+        assert end == pytest.approx(again, rel=1e-6)
+        for (name, value), same in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+            assert torch.allclose(value, same, rtol=1e-6, atol=1e-8), name
+
+
+def test_models_with_dropout_or_of_other_shapes_are_trained_one_by_one():
+    assert stackable([fully_connected(8), fully_connected(8)])
+    assert not stackable([fully_connected(8), fully_connected(4)])
+    assert not stackable([nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(784, 10)) for _ in range(2)])
+    assert not stackable([fully_connected(8)])
+
+
+def test_a_stack_that_diverges_says_so():
+    item = mnist.splits(Source(), 0)
+    with pytest.raises(ThalwegError, match="NaN or infinite; train with a smaller learning rate"):
+        Classifier(learning_rate=1e30).together([fully_connected(8), fully_connected(8)], item, [0, 1])

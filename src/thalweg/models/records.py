@@ -25,6 +25,15 @@ Evaluate = Callable[..., Summary]
 Encode = Callable[[Float[Tensor, "... neuron"]], Float[Tensor, "... unit"]]
 
 
+@runtime_checkable
+class Together(Protocol):
+    """A trainer that can also train several models of one build at once, as a GPU likes it; see `Classifier`."""
+
+    def together(self, models: Sequence[nn.Module], splits: Splits, seeds: Sequence[int]) -> Sequence[Summary]:
+        """Train the models in place, each by its own seed; returns what training one of them returns, for each."""
+        ...
+
+
 def _named(value: object) -> str:
     """A value as a message names it: plain ones as they are, others by their type."""
     return repr(value) if value is None or isinstance(value, str | int | float) else f"of type {type(value).__name__}"

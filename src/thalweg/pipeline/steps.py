@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError
+from thalweg.models.records import Together
 from thalweg.pipeline.factors import factor_models
 from thalweg.pipeline.job import SHARDS, Model
 from thalweg.pipeline.record import record_shards
@@ -94,9 +95,14 @@ def _share_out(
 
 
 def _together(models: list[Model]) -> list[list[Model]]:
-    """The models in groups that are trained at once: the checkpoints of one run, in order, or each by itself."""
+    """The models in groups that are trained at once: the checkpoints of one run, in order; on a GPU the seeds of a
+    rung, if its trainer can; or each by itself.
+    """
     groups: dict[tuple[str, ...], list[Model]] = {}
     for model in models:
         rung = "" if model.ladder.checkpoint_trainer else model.rung.name
-        groups.setdefault((model.ladder.name, rung, str(model.seed)), []).append(model)
-    return [sorted(group, key=lambda model: model.rung.checkpoint) for group in groups.values()]
+        at_once = model.settings.resolved_device.startswith("cuda") and isinstance(
+            model.trainers.get("trained"), Together
+        )
+        groups.setdefault((model.ladder.name, rung, "" if at_once else str(model.seed)), []).append(model)
+    return [sorted(group, key=lambda model: (model.rung.checkpoint, model.seed)) for group in groups.values()]

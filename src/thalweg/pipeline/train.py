@@ -1,14 +1,15 @@
 """The tasks that train the models of a rung, or load them, and keep their weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
+from functools import partial
 from itertools import starmap
 
 from torch import Tensor, nn
 
 from thalweg.compute.devices import placed
 from thalweg.files import whole
-from thalweg.models.records import Summary
+from thalweg.models.records import Summary, Together, Trainer
 from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.strengths import published_summary, with_strengths
 from thalweg.pipeline.twins import statistics, twin_note
@@ -16,7 +17,9 @@ from thalweg.pipeline.user_results import PlainSummary, checked_summary, code_of
 
 
 def train_models(models: Sequence[Model]) -> str:
-    """Train a model, or one run of which several models are checkpoints, and write weights and summaries."""
+    """Train a model, the seeds of a rung, or one run of which several models are checkpoints; write weights and
+    summaries.
+    """
     return failure_of(models, starmap(_keep_weights, zip(models, _course(models), strict=True)))
 
 
@@ -30,19 +33,10 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
         loaded = [control for control in first.controls if control != "rotated"]
         yield {control: ({}, published_summary(first, control)) for control in loaded}
         return
-    made: Weights = {}
-    if "untrained" in first.controls:
-        untrained = placed(first.network("untrained"), first.settings.resolved_device)
-        made["untrained"] = ({}, with_strengths(untrained, first, _untaught(first, "untrained"), control="untrained"))
-    for control, trainer in first.trainers.items():
-        twin = first.build().to(first.settings.resolved_device)
-        with code_of_user("train", first, trainer):
-            result = trainer(twin, first.splits, first.seed)
-        made[control] = (_state(twin), with_strengths(twin, first, checked_summary("train", first, result)))
-        made |= _derived(first, twin) if control == "trained" else {}
     if first.ladder.checkpoint_trainer is None:
-        yield made
+        yield from _seeds(models)
         return
+    made = _untrained(first) | _trained([first])[0]
     network = placed(first.build(), first.settings.resolved_device)
     checkpoints = [model.rung.checkpoint for model in models]
     with code_of_user("checkpoint_trainer", first, first.ladder.checkpoint_trainer):
@@ -58,6 +52,50 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
                 with_strengths(network, model, checked_summary("checkpoint_trainer", model, result)),
             ),
         }
+
+
+def _seeds(models: Sequence[Model]) -> Iterator[Weights]:
+    """The weights of the seeds of one rung, which are trained at once where their trainers can."""
+    for model, trained in zip(models, _trained(models), strict=True):
+        yield _untrained(model) | trained
+
+
+def _untrained(model: Model) -> Weights:
+    """The untrained twin, if there is one."""
+    if "untrained" not in model.controls:
+        return {}
+    network = placed(model.network("untrained"), model.settings.resolved_device)
+    summary = with_strengths(network, model, _untaught(model, "untrained"), control="untrained")
+    return {"untrained": ({}, summary)}
+
+
+def _trained(models: Sequence[Model]) -> list[Weights]:
+    """What is trained of each model: itself, and those of its twins that are, with the twins that are derived."""
+    made: list[Weights] = [{} for _ in models]
+    for control, trainer in models[0].trainers.items():
+        at_once = len(models) > 1 and isinstance(trainer, Together)
+        ends = _at_once(trainer, models) if at_once else map(partial(_alone, trainer), models)
+        for weights, model, (network, result) in zip(made, models, ends, strict=True):
+            summary = with_strengths(network, model, checked_summary("train", model, result))
+            weights[control] = (_state(network), summary)
+            weights |= _derived(model, network) if control == "trained" else {}
+    return made
+
+
+def _alone(trainer: Trainer, model: Model) -> tuple[nn.Module, object]:
+    """A trained network, and what its trainer returned."""
+    network = model.build().to(model.settings.resolved_device)
+    with code_of_user("train", model, trainer):
+        return network, trainer(network, model.splits, model.seed)
+
+
+def _at_once(trainer: Trainer, models: Sequence[Model]) -> Iterable[tuple[nn.Module, object]]:
+    """The trained networks of models that are trained as one, and what their trainer returned of each."""
+    assert isinstance(trainer, Together)
+    networks = [model.build().to(model.settings.resolved_device) for model in models]
+    with code_of_user("train", models[0], trainer):
+        results = trainer.together(networks, models[0].splits, [model.seed for model in models])
+    return zip(networks, results, strict=True)
 
 
 def _untaught(model: Model, control: str) -> PlainSummary:

@@ -6,7 +6,8 @@ that.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits, Stimuli
 from thalweg.strength.axes import evaluate
+from thalweg.training.stacked import Stack, stackable
 
 IMPROVEMENT = 1e-4  # nats: less than this is no improvement
+Summary = dict[str, float | int | str]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Classifier:
     most_epochs: int = 200
     shift: int = 0
 
-    def __call__(self, model: nn.Module, splits: Splits, seed: int) -> dict[str, float | int | str]:
+    def __call__(self, model: nn.Module, splits: Splits, seed: int) -> Summary:
         """Train the model in place.
 
         Args:
@@ -64,40 +67,124 @@ class Classifier:
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout
         optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
-        device = str(next(model.parameters()).device)
-        best, kept, since, epoch = math.inf, {}, 0, 0
-        while since < self.patience and epoch < self.most_epochs:
-            epoch += 1
+        course = _Course(model, self)
+        while course.goes_on:
             self._epoch(model, splits.train, optimiser, generator)
-            loss = evaluate(model, splits.validation, device=device)["loss"]
-            improved = loss < best - IMPROVEMENT
-            since = 0 if improved else since + 1
-            if improved:
-                best, kept = loss, {name: value.clone() for name, value in model.state_dict().items()}
-        model.load_state_dict(kept)
-        return {
-            "epochs": epoch,
-            "stopped": "validation loss stopped improving" if since >= self.patience else "most epochs reached",
-            "train_examples": epoch * len(splits.train),
-            "train_loss": evaluate(model, splits.train, device=device)["loss"],
-            "validation_loss": best,
-            "last_validation_loss": loss,
-        }
+            course.look(splits)
+        return course.end(splits)
+
+    def together(self, models: Sequence[nn.Module], splits: Splits, seeds: Sequence[int]) -> list[Summary]:
+        """Train models of one build, such as the seeds of a rung, in place as one stack.
+
+        Each goes through its own batches and stops by itself; the results are those of training one by one, but for
+        rounding. Models with dropout, or of different shapes, are trained one by one.
+
+        Args:
+            models: Each returns logits (batch, class); all on one device.
+            splits: As for one model.
+            seeds: Of each model.
+
+        Returns:
+            What training one of them returns, for each.
+
+        Raises:
+            ThalwegError: The loss of one of them became NaN or infinite.
+        """
+        if not stackable(models):
+            return [self(model, splits, seed) for model, seed in zip(models, seeds, strict=True)]
+        stack = Stack(models, self.learning_rate)
+        courses = [_Course(model, self) for model in models]
+        every = [self._batches(splits.train, torch.Generator().manual_seed(seed)) for seed in seeds]
+        going = list(range(len(models)))
+        steps = math.ceil(len(splits.train) / self.batch_size)
+        while going:
+            for _ in range(steps):
+                batches, labels = zip(*(next(every[number]) for number in going), strict=True)
+                device = next(models[0].parameters()).device
+                check_loss(stack.step(torch.stack(batches).to(device), torch.stack(labels).to(device)))
+            stack.unstack()
+            for number in going:
+                courses[number].look(splits)
+            left = [place for place, number in enumerate(going) if courses[number].goes_on]
+            if 0 < len(left) < len(going):
+                stack.keep(left)
+            going = [going[place] for place in left]
+        return [course.end(splits) for course in courses]
+
+    def _batches(self, stimuli: Stimuli, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches with their labels, in a new order in each epoch."""
+        labels = stimuli.labels.long()
+        while True:
+            for which in torch.randperm(len(stimuli), generator=generator).split(self.batch_size):
+                yield shifted(stimuli.batch(which), self.shift, generator), labels[which]
 
     def _epoch(
         self, model: nn.Module, stimuli: Stimuli, optimiser: torch.optim.Optimizer, generator: torch.Generator
     ) -> None:
         model.train()
         device = next(model.parameters()).device
-        labels = stimuli.labels.long()
-        for which in torch.randperm(len(stimuli), generator=generator).split(self.batch_size):
+        batches = self._batches(stimuli, generator)
+        for _ in range(math.ceil(len(stimuli) / self.batch_size)):
             optimiser.zero_grad()
-            batch = shifted(stimuli.batch(which), self.shift, generator)
-            loss = nn.functional.cross_entropy(model(batch.to(device)), labels[which].to(device))
-            if not loss.isfinite():
-                raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
+            batch, labels = next(batches)
+            loss = nn.functional.cross_entropy(model(batch.to(device)), labels.to(device))
+            check_loss(loss)
             loss.backward()
             optimiser.step()
+
+
+def check_loss(loss: Tensor) -> None:
+    """Check that training goes on.
+
+    Raises:
+        ThalwegError: a loss is NaN or infinite.
+    """
+    if not loss.isfinite().all():
+        raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
+
+
+@dataclass
+class _Course:
+    """How the training of one model goes, and when it ends."""
+
+    model: nn.Module
+    rule: Classifier
+    best: float = math.inf
+    loss: float = math.inf  # the last one
+    since: int = 0  # epochs without an improvement
+    epoch: int = 0
+    kept: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def goes_on(self) -> bool:
+        return self.since < self.rule.patience and self.epoch < self.rule.most_epochs
+
+    def look(self, splits: Splits) -> None:
+        """Note the validation loss after an epoch, and the weights if it is lower."""
+        self.epoch += 1
+        self.loss = evaluate(self.model, splits.validation, device=self._device)["loss"]
+        improved = self.loss < self.best - IMPROVEMENT
+        self.since = 0 if improved else self.since + 1
+        if improved:
+            self.best = self.loss
+            self.kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def end(self, splits: Splits) -> Summary:
+        """Give the model its best weights; returns how training ended."""
+        self.model.load_state_dict(self.kept)
+        stopped = self.since >= self.rule.patience
+        return {
+            "epochs": self.epoch,
+            "stopped": "validation loss stopped improving" if stopped else "most epochs reached",
+            "train_examples": self.epoch * len(splits.train),
+            "train_loss": evaluate(self.model, splits.train, device=self._device)["loss"],
+            "validation_loss": self.best,
+            "last_validation_loss": self.loss,
+        }
+
+    @property
+    def _device(self) -> str:
+        return str(next(self.model.parameters()).device)
 
 
 def shifted(batch: Tensor, most: int, generator: torch.Generator) -> Tensor:
