@@ -41,7 +41,7 @@ class Stack:
     ) -> Float[Tensor, " model"]:
         """One step of every network on its own batch; returns the losses before it."""
         self.optimiser.zero_grad()
-        logits = vmap(self._forward)(self.parameters, self.buffers, batches)
+        logits: Tensor = vmap(self._forward)(self.parameters, self.buffers, batches)
         losses = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
         losses = losses.unflatten(0, labels.shape).mean(1)
         losses.sum().backward()  # the networks share no weight: each gets the gradient of its own loss
@@ -49,8 +49,7 @@ class Stack:
         return losses.detach()
 
     def _forward(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Tensor) -> Tensor:
-        logits = functional_call(self._plan, (parameters, buffers), (batch,))
-        assert isinstance(logits, Tensor)
+        logits: Tensor = functional_call(self._plan, (parameters, buffers), (batch,))
         return logits
 
     def unstack(self) -> None:
