@@ -43,7 +43,7 @@ class Stack:
         self.optimiser.zero_grad()
         logits: Tensor = vmap(self._forward)(self.parameters, self.buffers, batches)
         losses = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        losses = losses.unflatten(0, labels.shape).mean(1)
+        losses = losses.reshape(labels.shape).mean(1)
         losses.sum().backward()  # the networks share no weight: each gets the gradient of its own loss
         self.optimiser.step()
         return losses.detach()
