@@ -437,6 +437,7 @@ def test_a_fall_that_may_turn_says_what_is_sure_and_what_would_decide():
     for verdict in found:
         assert verdict.sentence.startswith("Falls for sure: over 9 models")
         assert f"up to {number(verdict.depth.high)} deep is not excluded" in verdict.sentence
+        assert "Whether it rises again" in verdict.sentence
         assert verdict.fit.shape == "decreasing"
         assert verdict.reason == ""
         if verdict.seeds_to_decide:

@@ -103,11 +103,12 @@ def open_sentence(
     slope: Name, p: Mapping[str, float], ends: tuple[float, float], n: int, *, turn: Depth, prospects: Prospects
 ) -> str:
     """The sentence where a slope is sure and whether the curve also turns is not."""
-    falls, again = ("Falls", "rises") if slope == "decreasing" else ("Rises", "falls")
+    falls, rises = ("Falls", "rises") if slope == "decreasing" else ("Rises", "falls")
+    when = "again" if (turn.shape == "valley") == (slope == "decreasing") else "first"
     size = "deep" if turn.shape == "valley" else "high"
     return (
         f"{falls} for sure: over {models(n)} the fitted score goes from {number(ends[0])} to {number(ends[1])} "
-        f"(monotone against flat, {p_text(p[slope])}). Whether it also {again}, these models cannot tell: a "
+        f"(monotone against flat, {p_text(p[slope])}). Whether it {rises} {when}, these models cannot tell: a "
         f"{turn.shape} up to {number(turn.high)} {size} is not excluded ({turn.shape} {p_text(p[turn.shape])})."
         f"{_decisive(turn, prospects)}"
     )
