@@ -1,5 +1,6 @@
 """What recording costs beside the bare forward pass, and beside other ways of finding what drives units:
-python -m benchmarks.recording [CASE]... [--stimuli N] [--rounds 7] [--threads 1] [--alone] [--memory]
+python -m benchmarks.recording [CASE]... [--stimuli N] [--batch-size N] [--rounds 7] [--threads 1] [--alone] [--memory]
+    [--twins] [--directions N] [--device cuda] [--precision float16]
 
 All go through the same network and batches in one process. thalweg and the bare pass take turns batch by batch, so that
 a machine that others use too is as fast for one as for the other; the rest follow in each round. Of each, the median
@@ -7,6 +8,11 @@ over the rounds of its time over the bare pass's in the same round is printed. W
 `dense` (784-256-10: the hidden units, which are what a survey records of it), `logits` (the same and its ten logits),
 `resnet50` (all convolutions of the four stages, 224 pixels) and `gpt2` (all neurons of the perceptrons of a network of
 GPT-2 small's shape, at the last of 24 tokens). Weights and stimuli are random numbers.
+
+With `--twins` the rotated twin is recorded in the same pass, each layer behind its nonlinearity, as a survey does it.
+The 256 stimuli from which a survey learns the units' standard deviations beforehand are not in these times. On another
+device than the CPU stimuli lie there from the start, passes are not interleaved, and the rest stays away; channels are
+last in both passes.
 
 - `thalweg`: the 64 highest and lowest stimuli, the shared sample and the moments of every unit. Published convnets run
   with their channels last, as thalweg loads them; `thalweg, as given` records the network as its library makes it, and
@@ -41,11 +47,12 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import Layer
-from thalweg.compute.devices import channels_last
+from thalweg.compute.devices import PRECISIONS, channels_last, given, in_precision
 from thalweg.compute.workers import memory_kept
 from thalweg.models.hooks import skip_logits
 from thalweg.models.pooling import pooled, units_on_axis_1
 from thalweg.packages import torchvision_first
+from thalweg.recording.readout import DIRECTIONS, NEURONS, RANDOM
 from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
 
@@ -137,7 +144,8 @@ def resnet50() -> nn.Module:
 
 def convolutions(model: nn.Module) -> list[Layer]:
     named = model.named_modules()
-    return [Layer(name) for name, part in named if name.startswith("layer") and isinstance(part, nn.Conv2d)]
+    names = [name for name, part in named if name.startswith("layer") and isinstance(part, nn.Conv2d)]
+    return [Layer(name, nonlinearity=torch.relu) for name in names]
 
 
 def gpt2() -> nn.Module:
@@ -150,12 +158,21 @@ def gpt2() -> nn.Module:
 
 
 def neurons(model: nn.Module) -> list[Layer]:
-    return [Layer(name, "last", unit_axis=2) for name, _ in model.named_modules() if name.endswith("mlp.c_fc")]
+    gelu = partial(nn.functional.gelu, approximate="tanh")
+    names = [name for name, _ in model.named_modules() if name.endswith("mlp.c_fc")]
+    return [Layer(name, "last", gelu, unit_axis=2) for name in names]
 
 
 CASES = {
-    "dense": Case("784-256-10", dense, lambda _model: [Layer("1")], digits, 60_000, 1000),
-    "logits": Case("784-256-10, logits too", dense, lambda _model: [Layer("1"), Layer("3")], digits, 60_000, 1000),
+    "dense": Case("784-256-10", dense, lambda _model: [Layer("1", nonlinearity=torch.relu)], digits, 60_000, 1000),
+    "logits": Case(
+        "784-256-10, logits too",
+        dense,
+        lambda _model: [Layer("1", nonlinearity=torch.relu), Layer("3")],
+        digits,
+        60_000,
+        1000,
+    ),
     "resnet50": Case(
         "ResNet-50 at 224 pixels",
         resnet50,
@@ -180,6 +197,8 @@ def over_batches(forward: Callable[[Tensor], object], stimuli: Noise, size: int)
     with torch.inference_mode():
         for ids in torch.arange(len(stimuli)).split(size):
             forward(stimuli.batch(ids))
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 @contextmanager
@@ -195,8 +214,8 @@ def hooks(model: nn.Module, layers: list[Layer], read: Callable[[Layer, Tensor],
         handle.remove()
 
 
-def ours(model: nn.Module, layers: list[Layer], stimuli: Noise | TurnAbout, size: int) -> None:
-    record(model, layers, stimuli, torch.arange(len(stimuli)), RecordingSettings(batch_size=size))
+def ours(model: nn.Module, layers: list[Layer], stimuli: Noise | TurnAbout, settings: RecordingSettings) -> None:
+    record(model, layers, stimuli, torch.arange(len(stimuli)), settings)
 
 
 def stored(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> None:
@@ -259,15 +278,37 @@ def with_cache(model: nn.Module, stimuli: Noise, size: int) -> None:
 Contest = dict[str, tuple[Callable[[], float | None], str]]  # by name: what is timed, and against which pass
 
 
-def contest(name: str, case: Case, stimuli: Noise) -> Contest:
-    model = case.make().eval()
-    layers, size = case.layers(model), case.size
+def recording_settings(case: Case, options: argparse.Namespace) -> RecordingSettings:
+    return RecordingSettings(
+        bases=(NEURONS, RANDOM) if options.twins else (NEURONS,),
+        batch_size=options.batch_size or case.size,
+        device=options.device,
+        precision=options.precision,
+        directions=options.directions,
+    )
+
+
+def on_device(case: Case, stimuli: Noise, settings: RecordingSettings) -> Contest:
+    """The bare pass and thalweg's, one after the other, of the network as thalweg loads it."""
+    model = in_precision(case.loaded(case.make().eval()).to(settings.device), PRECISIONS[settings.precision])
+    layers = case.layers(model)
+
+    def bare() -> None:
+        with skip_logits(model, layers):
+            over_batches(model, stimuli, settings.batch_size)
+
+    return {BARE: (bare, BARE), OURS: (partial(ours, model, layers, stimuli, settings), BARE)}
+
+
+def contest(name: str, case: Case, stimuli: Noise, settings: RecordingSettings) -> Contest:
+    model = in_precision(case.make().eval(), PRECISIONS[settings.precision])
+    layers, size = case.layers(model), settings.batch_size
     loaded = case.loaded(deepcopy(model))
     pairs = {OURS: (loaded, model)}
     if case.loaded is not as_made:
         pairs |= {f"{OURS}, as given": (model, model), f"{OURS}, both so": (loaded, loaded)}
     contest: Contest = {
-        which: (partial(turn_about, first, deepcopy(other), layers, stimuli, size), BARE)
+        which: (partial(turn_about, first, deepcopy(other), layers, stimuli, settings), BARE)
         for which, (first, other) in pairs.items()
     }
     contest["store everything"] = (partial(stored, model, layers, stimuli, size), BARE)
@@ -284,11 +325,13 @@ def contest(name: str, case: Case, stimuli: Noise) -> Contest:
     return contest
 
 
-def turn_about(model: nn.Module, twin: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> float:
+def turn_about(
+    model: nn.Module, twin: nn.Module, layers: list[Layer], stimuli: Noise, settings: RecordingSettings
+) -> float:
     """Record, with the bare pass of the model's twin before each batch; the seconds that the bare pass took."""
     both = TurnAbout(stimuli, twin)
     with skip_logits(twin, layers):
-        ours(model, layers, both, size)
+        ours(model, layers, both, settings)
     return both.seconds
 
 
@@ -303,22 +346,31 @@ def compare(name: str, options: argparse.Namespace) -> None:
     case = CASES[name]
     count = options.stimuli or case.stimuli
     torch.manual_seed(0)
-    stimuli = Kept(case.batch, count, torch.zeros(count, dtype=torch.int64), all=case.batch(count))
-    contestants = contest(name, case, stimuli)
-    if options.alone:
+    settings = recording_settings(case, options)
+    there = given(case.batch(count), options.device, PRECISIONS[options.precision])
+    stimuli = Kept(case.batch, count, torch.zeros(count, dtype=torch.int64), all=there)
+    here = options.device == "cpu"
+    contestants = contest(name, case, stimuli, settings) if here else on_device(case, stimuli, settings)
+    if options.alone and here:
         contestants = {which: contestant for which, contestant in contestants.items() if which.startswith(OURS)}
-    over_batches(case.make().eval(), replace(stimuli, count=min(count, 4 * case.size)), case.size)  # warms up
+    if here:
+        few = replace(stimuli, count=min(count, 4 * case.size))
+        over_batches(in_precision(case.make().eval(), PRECISIONS[options.precision]), few, case.size)  # warms up
+    for function, _ in [] if here else contestants.values():
+        function()
     times: dict[str, list[float]] = {which: [] for which in (BARE, *contestants)}
     ratios: dict[str, list[float]] = {which: [] for which in times}
     for _ in range(options.rounds):
         for which, (function, against) in contestants.items():
             taken, beside = timed(function)
             times[which].append(taken)
-            if which == OURS:
+            if which == OURS and beside:
                 times[BARE].append(beside)
             if which != against:
                 ratios[which].append(taken / (beside or times[against][-1]))
-    print(f"{case.title}: {count} stimuli, batches of {case.size}, {torch.get_num_threads()} threads")
+    twins = ", rotated twin too" if options.twins else ""
+    place = f"{torch.get_num_threads()} threads" if here else torch.cuda.get_device_name()
+    print(f"{case.title}{twins}: {count} stimuli, batches of {settings.batch_size}, {place}, {options.precision}")
     for which, taken in times.items():
         sorted_ratios = sorted(ratios[which])
         spread = (
@@ -333,7 +385,8 @@ def peak(name: str, options: argparse.Namespace) -> None:
     """Print the most memory that this process has held, in KiB, after a recording."""
     case, count = CASES[name], options.stimuli
     model = case.loaded(case.make().eval())
-    ours(model, case.layers(model), Noise(case.batch, count, torch.zeros(count, dtype=torch.int64)), case.size)
+    stimuli = Noise(case.batch, count, torch.zeros(count, dtype=torch.int64))
+    ours(model, case.layers(model), stimuli, recording_settings(case, options))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
@@ -349,7 +402,7 @@ def memory(name: str, options: argparse.Namespace) -> None:
     peaks = {}
     for many in (count, 2 * count):
         command = [sys.executable, "-m", "benchmarks.recording", name, "--peak", "--stimuli", str(many)]
-        command += ["--threads", str(options.threads)]
+        command += ["--threads", str(options.threads)] + ["--twins"] * options.twins
         printed = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=same_addresses).stdout
         peaks[many] = int(printed) / 1024
         print(f"{CASES[name].title}: {many} stimuli, peak {peaks[many]:.1f} MiB", flush=True)
@@ -362,6 +415,11 @@ def main() -> None:
     parser.add_argument("--stimuli", type=int)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=[*PRECISIONS], default="float32")
+    parser.add_argument("--twins", action="store_true")
+    parser.add_argument("--directions", type=int, default=DIRECTIONS)
     parser.add_argument("--alone", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)

@@ -239,7 +239,7 @@ def test_a_recorder_that_runs_out_of_memory_is_not_asked_again(monkeypatch: pyte
     def fails(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("thalweg.recording.recorder.Recorder.update", fails)
+    monkeypatch.setattr("thalweg.recording.recorder.Recorder.make_way", fails)
     with pytest.raises(ThalwegError, match="memory ran out on cpu while the values of layer '0' were kept; give the"):
         recorded(model_of(100))
 

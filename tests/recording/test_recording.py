@@ -1,6 +1,7 @@
 """The streaming pass against brute force: any values, any batches, any shards, any order."""
 
 import copy
+from contextlib import AbstractContextManager, ExitStack
 from unittest.mock import patch
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from thalweg import Images, Layer, ThalwegError
 from thalweg.compute.devices import channels_last
@@ -19,12 +21,15 @@ from thalweg.recording.readout import Reader, _shared, random_directions, rotati
 from thalweg.recording.record import record
 from thalweg.recording.recorder import Recorder
 from thalweg.recording.result import Recording, from_tensors, merge, to_tensors
-from thalweg.recording.sample import BLOCK
+from thalweg.recording.sample import BLOCK, cut_at
 from thalweg.recording.settings import RecordingSettings
 from thalweg.recording.statistics import Indicators
 from thalweg.scoring.units import StimulusMetadata
 
 ODD = [0.0, -0.0, 1.0, -1.0, 1e-38, 3.4e38, float("inf"), -float("inf"), float("nan"), 2.0, 2.0, -7.25]
+
+
+WAYS = st.sampled_from(["searched", "sorted"])
 
 
 @st.composite
@@ -41,11 +46,27 @@ def tables(draw: st.DrawFn) -> Tensor:
     return values
 
 
-def recorded(values: Tensor, ids: Tensor, *, batch: int, seed: int = 0, block: int = 1) -> Recording:
+def sorting(way: str) -> AbstractContextManager[object]:
+    """Blocks are searched, as on a CPU, or sorted whole, as on an accelerator."""
+    patches = ExitStack()
+    for module in ("recorder", "record"):
+        patches.enter_context(patch(f"thalweg.recording.{module}.sorts_blocks", lambda _device: way == "sorted"))
+    return patches
+
+
+def recorded(
+    values: Tensor, ids: Tensor, *, batch: int, seed: int = 0, block: int = 1, way: str = "searched"
+) -> Recording:
     """A recording made batch by batch, each overwritten when it has been offered."""
     statistic = torch.arange(200.0)[:, None].cos()
     recorder = Recorder(k=4, sample=7, scramble=Scramble.seeded(seed), statistics={"trivial": statistic})
-    with patch("thalweg.recording.recorder.BLOCK", block), patch("thalweg.recording.sample.BLOCK", block):
+    with (
+        patch("thalweg.recording.recorder.BLOCK", block),
+        patch("thalweg.recording.recorder.SORTED_BLOCK", 60 * block),
+        patch("thalweg.recording.extremes.SORTED_KEYS", 60 * block),
+        patch("thalweg.recording.sample.BLOCK", block),
+        sorting(way),
+    ):
         for rows in torch.arange(len(ids)).split(batch):
             offered = values[ids[rows]]
             recorder.update(offered, ids[rows])
@@ -79,10 +100,10 @@ def same(first: Recording, other: Recording) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(tables(), st.integers(1, 70), st.sampled_from([1, BLOCK]), st.integers(0, 2**31))
-def test_extremes_moments_and_sample_match_brute_force(values: Tensor, batch: int, block: int, seed: int):
+@given(tables(), st.integers(1, 70), st.sampled_from([1, BLOCK]), st.integers(0, 2**31), WAYS)
+def test_extremes_moments_and_sample_match_brute_force(values: Tensor, batch: int, block: int, seed: int, way: str):
     ids = torch.arange(len(values))
-    recording = recorded(values, ids, batch=batch, seed=seed, block=block)
+    recording = recorded(values, ids, batch=batch, seed=seed, block=block, way=way)
     highest, lowest = brute(values, 4, Scramble.seeded(seed))
     assert kept(recording.highest()[1]) == highest
     assert kept(recording.lowest()[1]) == lowest
@@ -123,16 +144,20 @@ def test_shards_merge_into_the_whole_in_any_order(values: Tensor, batch: int, ow
     same(right, whole)
 
 
-@pytest.mark.parametrize(("batch", "share"), [(100, 1.0), (250, 0.3), (3000, 1.0)])
-def test_extremes_of_many_batches_match_a_sort(batch: int, share: float, generator):
+@pytest.mark.parametrize(
+    ("batch", "share", "way"),
+    [(100, 1.0, "searched"), (250, 0.3, "searched"), (3000, 1.0, "searched"), (250, 0.3, "sorted")],
+)
+def test_extremes_of_many_batches_match_a_sort(batch: int, share: float, way: str, generator):
     values = torch.randn(3000, 150, generator=generator).mul(1 + torch.arange(150.0)).clamp_min(-200)
     values[:, 0] = values[:, 0] > 0  # ties on both sides, on one, and nothing but ties
     values[:, 1].clamp_(min=0)
     values[:, 2] = -1.5
     values[torch.rand(3000, generator=generator) > share, 3] = torch.nan
     recorder = Recorder(k=20, sample=100, scramble=Scramble.seeded(5), statistics={})
-    for rows in torch.randperm(3000, generator=generator).split(batch):
-        recorder.update(values[rows], rows)
+    with sorting(way):
+        for rows in torch.randperm(3000, generator=generator).split(batch):
+            recorder.update(values[rows], rows)
     recording, order = recorder.compute(), Scramble.seeded(5)(torch.arange(3000))
     for ids, signed in ((recording.highest()[1], values), (recording.lowest()[1], -values)):
         keys = pack(signed, order[:, None].expand_as(signed)).where(signed.isfinite(), EMPTY)
@@ -230,6 +255,51 @@ def test_a_model_is_recorded_at_every_layer_in_one_pass():
     for key, values in expected.items():
         recording = result[key]
         torch.testing.assert_close(recording.sample, values[recording.sample_ids()], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_layers_that_are_sorted_together_are_recorded_as_each_by_itself(precision: str):
+    """As on an accelerator: all layers and bases in one block of many batches."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(48, 5))
+    layers = [Layer("0", "max", torch.relu), Layer("3"), Layer("3:in", max_units=4)]
+    given_settings = {"k": 5, "sample": 30, "bases": ("neurons", "random"), "batch_size": 20, "precision": precision}
+    statistics = {"label": Indicators(torch.arange(90) % 3, 3), "trivial": torch.randn(90, 2)}
+    results = []
+    for way in ("searched", "sorted"):
+        with sorting(way), patch("thalweg.recording.recorder.SORTED_ROWS", 50):
+            settings = RecordingSettings(**given_settings)
+            results.append(record(model, layers, images(90), torch.arange(90), settings, statistics=statistics))
+    for name, recording in results[0].items():
+        same(results[1][name], recording)
+        assert all(tensor.is_contiguous() for tensor in to_tensors(results[1][name]).values())
+    assert len(results[1]) == 6
+
+
+class NoNumberComesBack(TorchDispatchMode):
+    """Fails at what makes the host wait for a device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        waits = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount", "unique", "is_nonzero")
+        assert not any(word in func.name() for word in waits), func.name()
+        return func(*args, **(kwargs or {}))
+
+
+def test_blocks_that_are_sorted_wait_for_nothing(generator):
+    values = torch.randn(200, 7, generator=generator)
+    values[3, 2] = torch.nan
+    statistics = {"trivial": torch.randn(200, 2, generator=generator)}
+    recorder = Recorder(k=4, sample=60, scramble=Scramble.seeded(1), statistics=statistics)
+    order = Scramble.seeded(1)(torch.arange(200))
+    entering = order.argsort()[:60].sort().values
+    with sorting("sorted"), patch("thalweg.recording.recorder.SORTED_ROWS", 50), NoNumberComesBack():
+        recorder.start(7, torch.device("cpu"), rows=20, sample=60)
+        for rows, positions in zip(torch.arange(200).split(20), cut_at(entering, 200, 20), strict=True):
+            recorder.make_way(20)
+            recorder.place(values[rows], slice(None))
+            recorder.add(rows, order[rows], (positions, order[rows][positions]))
+    assert torch.equal(recorder.compute().sample_ids(), order.argsort()[:60])
+    assert recorder.compute().nonfinite.tolist() == [0, 0, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("last", "times"), [("1", 1), ("2", 1), ("3", 3), ("2:in", 1)])

@@ -10,17 +10,16 @@ from thalweg.recording.keys import EMPTY, pack, unpack
 SLACK = 1 - 1e-6  # of the squared distance of a k-th value: what rounding may take from it, and more
 MANY = 4  # as one in so many values of a batch being possible newcomers, beyond which all are sorted
 AT_ONCE = 256  # units whose values are sorted together, which a processor's cache holds
+SORTED_KEYS = 1 << 24  # keys that an accelerator sorts together: 128 MB
 
 
 def positions_where(mask: Bool[Tensor, "*shape"]) -> Int64[Tensor, " entry"]:
     """The position of each true entry in the flattened mask.
 
-    On a CPU, where PyTorch's own search is slow, eight entries are looked at as one number first: most are zero
-    (measured: five times faster where one in a hundred is true).
+    PyTorch's own search is slow on a CPU, so eight entries are looked at as one number first: most are zero (measured:
+    five times faster where one in a hundred is true).
     """
     flat = mask.flatten()
-    if mask.device.type != "cpu":
-        return flat.nonzero().flatten()
     if len(flat) % 8:
         flat = nn.functional.pad(flat, (0, 8 - len(flat) % 8))
     eights = flat.numpy().view(np.uint64)
@@ -33,24 +32,20 @@ def at_least(values: Float32[Tensor, "batch unit"], bars: Float32[Tensor, "*unit
     """Where values reach their unit's bar, or the one that all units share; NumPy compares three times faster than
     PyTorch on a CPU.
     """
-    if values.device.type != "cpu":
-        return values >= bars
     return torch.from_numpy(values.numpy() >= bars.numpy())
 
 
 def largest(keys: Int64[Tensor, "row key"], k: int) -> Int64[Tensor, "row k"]:
-    """The k largest of each row, the least of them first, the others in any order. On a CPU the rows themselves change:
+    """The k largest of each row, the least of them first, the others in any order. The rows themselves change: on a CPU
     NumPy's partition is several times faster than a sorted top-k.
     """
-    if keys.device.type != "cpu":
-        return keys.topk(k, 1).values.flip(1)
     keys.numpy().partition(keys.shape[1] - k, axis=1)
     return keys[:, -k:]
 
 
 def by_row(row: Int64[Tensor, " entry"], rows: int) -> Int64[Tensor, " entry"]:
     """Indices that sort entries by their row; NumPy sorts 16-bit numbers ten times faster than longer ones on a CPU."""
-    if row.device.type != "cpu" or rows > 1 << 16:
+    if rows > 1 << 16:
         return row.argsort(stable=True)
     return torch.from_numpy(row.numpy().astype(np.uint16).argsort(kind="stable"))
 
@@ -64,17 +59,18 @@ class Extremes:
     compared exactly. Where the k-th values lie on one another, or are not known, `scale` is 1 and all values pass.
 
     What lasts is made once and written in place: pieces made anew between the passes of a large model would lie in the
-    way of its own.
+    way of its own. Where blocks are sorted whole (`sorts`), none of this is looked at.
     """
 
-    def __init__(self, units: int, k: int, rows: int, device: torch.device) -> None:
+    def __init__(self, units: int, k: int, rows: int, device: torch.device, *, sorts: bool = False) -> None:
         """For batches of no more than so many rows."""
-        self.units, self.k = units, k
+        self.units, self.k, self.sorts = units, k, sorts
+        self.at_once = max(1, SORTED_KEYS // (2 * (rows + k))) if sorts else AT_ONCE
         self.keys = torch.full((2 * units, k), EMPTY, device=device)  # the least first, the others in any order
         self.centre, self.scale = torch.zeros(units, device=device), torch.ones(units, device=device)
         self.moved = False  # whether centre and scale have changed since the recorder took them
         self.many = rows * units // MANY  # newcomers of one batch that are too many to wait
-        room = max(units * k, self.many)
+        room = 0 if sorts else max(units * k, self.many)
         self.unit, self.order = (torch.zeros(room, dtype=torch.int64, device=device) for _ in range(2))
         self.value = torch.zeros(room, device=device)  # of possible newcomers, like these; zeros: memory that is there
         self.waiting = 0  # how many they are
@@ -117,8 +113,11 @@ class Extremes:
 
     def update_all(self, values: Float32[Tensor, "batch unit"], order: Int64[Tensor, " batch"]) -> None:
         """Consider all finite values of a batch: with many newcomers, sorting all costs less than finding these."""
-        for start in range(0, self.units, AT_ONCE):
-            block = values[:, start : start + AT_ONCE].T.contiguous()
+        for start in range(0, self.units, self.at_once):
+            block = values[:, start : start + self.at_once].T.contiguous()
+            if self.sorts:
+                self._sort(block, order, start)
+                continue
             missing = None if block.sum().isfinite() else ~block.isfinite()
             for signed, first in ((block, start), (-block, start + self.units)):
                 keys = pack(signed, order)
@@ -126,7 +125,22 @@ class Extremes:
                     keys[missing] = EMPTY
                 kept = self.keys[first : first + len(block)]
                 kept.copy_(largest(torch.cat([kept, keys], 1), self.k))
-        self._update_thresholds()
+        if not self.sorts:
+            self._update_thresholds()
+
+    def _sort(self, block: Float32[Tensor, "unit batch"], order: Int64[Tensor, " batch"], start: int) -> None:
+        """Keep the largest keys of some units, the first of them this one, by one top-k for both sides."""
+        sides = [(block, start), (-block, start + self.units)]
+        missing = ~block.isfinite()
+        table = torch.cat(
+            [
+                torch.cat([self.keys[first : first + len(block)], pack(signed, order).masked_fill_(missing, EMPTY)], 1)
+                for signed, first in sides
+            ]
+        )
+        high, low = table.topk(self.k, 1, sorted=False).values.split(len(block))
+        self.keys[start : start + len(block)] = high
+        self.keys[start + self.units : start + self.units + len(block)] = low
 
     def settle(self) -> None:
         """Merge the newcomers that wait into the keys."""

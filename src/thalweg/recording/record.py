@@ -14,9 +14,11 @@ that pass are the only ones packed.
 Limits: values are compared as float32; ids must lie below 2^32.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
 import torch
 from jaxtyping import Int, Int64
@@ -30,8 +32,8 @@ from thalweg.models.records import Encode, Layer
 from thalweg.recording.extremes import Scratch
 from thalweg.recording.keys import Scramble
 from thalweg.recording.readout import Reader
-from thalweg.recording.recorder import Entering, Recorder
-from thalweg.recording.result import Recording
+from thalweg.recording.recorder import Entering, Recorder, sorts_blocks
+from thalweg.recording.result import Recording, from_tensors, to_tensors
 from thalweg.recording.sample import cut_at, sample_positions, scrambled
 from thalweg.recording.settings import DEFAULTS, RecordingSettings
 from thalweg.recording.statistics import Statistic
@@ -112,16 +114,19 @@ class _Pass:
             for position, layer in enumerate(layers)
             for basis in self.bases
         }
-        self.recorders = {
-            name: Recorder(k=settings.k, sample=settings.sample, scramble=scramble, statistics=tables, scratch=scratch)
-            for name in self.readers
-        }
+        together = [list(self.readers)] if sorts_blocks(self.device) else [[name] for name in self.readers]
+        self.groups = [
+            _Group(
+                names,
+                Recorder(k=settings.k, sample=settings.sample, scramble=scramble, statistics=tables, scratch=scratch),
+            )
+            for names in together
+        ]
+        self.group_of = {name: group for group in self.groups for name in group.names}
         self.ids = self.order = torch.empty(0, dtype=torch.int64)  # of the batch, and scrambled
         self.entering: Entering = self.ids, self.order
         self.part = slice(0)  # of the batch, that the model is given
-        self.held: dict[tuple[str, str], dict[int, Tensor]] = {}  # values that are taken in after the pass, by part
-        self.taken: set[tuple[str, str]] = set()  # whose values of this batch are taken in already
-        self.settled: set[tuple[str, str]] = set()  # of these, before memory ran out and the batch was begun again
+        self.held: dict[tuple[str, str], dict[int, Tensor]] = {}  # values of the first batch, by part
 
     def begin_batch(
         self, ids: Int[Tensor, " batch"], order: Int64[Tensor, " batch"], sampled: Int64[Tensor, " sampled"]
@@ -129,7 +134,9 @@ class _Pass:
         """A batch comes: its ids, these scrambled, and the positions of those that enter the sample."""
         self.ids, self.order, positions = (part.to(self.device) for part in (ids, order, sampled))
         self.entering = positions, self.order.take(positions)
-        self.taken, self.settled = set(), set()
+        for group in self.groups:
+            if group.recorder.started:
+                group.make_way(len(ids), self.device)
 
     def give(self, model: nn.Module, inputs: Tensor, part: slice) -> None:
         """Give the model a part of the batch; what its layers make of it is read on the way."""
@@ -138,60 +145,102 @@ class _Pass:
             run(model, given(inputs[part], self.settings.device, PRECISIONS[self.settings.precision]))
 
     def begin_again(self) -> None:
-        """The model is given the batch once more, in smaller parts, as memory ran out: forget what is not taken in."""
+        """The model is given the batch once more, in smaller parts, as memory ran out: what was read is read anew."""
         self.held.clear()
-        self.settled = set(self.taken)
 
     def read(self, layer: str, output: Tensor) -> None:
         """Read a layer's values where they arise, while they are at hand and before anything alters them.
 
-        Those that lie in the output itself are taken in at once. The others wait until the pass is over, as taking them
-        in costs half then; so do all in the first pass, for what lasts is not made between what does not last, and all
-        that come in parts, to be put together.
+        They are written where they wait to be taken in. In the first batch there is no such place yet: what lasts is
+        not made between what does not last.
         """
         count = self.part.stop - self.part.start
         for basis in self.bases:
             name = layer, basis
-            if name in self.settled:
-                continue
-            values = self.readers[name](output).to(self.device)
+            values = self.readers[name](output)
             if values.shape[0] != count:
                 raise ThalwegError(
                     f"layer {layer!r} returned {len(values)} rows for a batch of {count} stimuli; axis 0 must be the "
                     "batch"
                 )
-            apart = values.untyped_storage().data_ptr() != output.untyped_storage().data_ptr()
-            if self.recorders[name].started and not apart and count == len(self.ids):
-                self._take_in(name, values)
-                self.taken.add(name)
+            group = self.group_of[name]
+            if group.recorder.started:
+                group.recorder.place(values, group.columns[name], self.part.start)
             else:
+                apart = values.untyped_storage().data_ptr() != output.untyped_storage().data_ptr()
+                values = values.to(self.device)
                 self.held.setdefault(name, {})[self.part.start] = values if apart else values.clone()
 
     def end_batch(self) -> None:
-        """Take in the values that waited for the end of the model's pass."""
-        for name in [*self.held]:
-            parts = list(self.held.pop(name).values())
-            self._take_in(name, parts[0] if len(parts) == 1 else torch.cat(parts))
-
-    def _take_in(self, name: tuple[str, str], values: Tensor) -> None:
-        """Take in a batch's values of a layer.
-
-        Raises:
-            ThalwegError: memory ran out, and what was kept so far is not whole.
-        """
-        try:
-            self.recorders[name].update(values, self.ids, self.order, self.entering)
-        except Exception as wrong:
-            if not ran_out(wrong):
-                raise
-            text = f"memory ran out on {self.device} while the values of layer {name[0]!r} were kept"
-        else:
-            return
-        raise ThalwegError(f"{text}; give the model fewer stimuli at once (--batch-size), or measure fewer units")
+        """The batch went through the model: its values count."""
+        if self.held:
+            for group in self.groups:
+                group.start([[*self.held.pop(name).values()] for name in group.names], self.settings, self.device)
+        for group in self.groups:
+            group.recorder.add(self.ids, self.order, self.entering)
 
     def recordings(self) -> dict[tuple[str, str], Recording]:
         """What was kept: {(layer, basis): recording}."""
+        kept = {name: part for group in self.groups for name, part in group.recordings(self.device).items()}
         return {
-            name: replace(recorder.compute(), unit_ids=self.readers[name].unit_ids.cpu())  # type: ignore[union-attr]
-            for name, recorder in self.recorders.items()
+            name: replace(kept[name], unit_ids=reader.unit_ids.cpu())  # type: ignore[union-attr]
+            for name, reader in self.readers.items()
         }
+
+
+class _Group:
+    """Layers and bases whose values are kept beside each other, by one recorder."""
+
+    def __init__(self, names: Sequence[tuple[str, str]], recorder: Recorder) -> None:
+        self.names, self.recorder = names, recorder
+        self.columns: dict[tuple[str, str], slice] = {}
+
+    def start(self, parts: Sequence[Sequence[Tensor]], settings: RecordingSettings, device: str) -> None:
+        """Make room, and place the values of the first batch, of each layer in parts."""
+        ends = list(accumulate((values[0].shape[1] for values in parts), initial=0))
+        self.columns = {
+            name: slice(start, end) for name, start, end in zip(self.names, ends[:-1], ends[1:], strict=True)
+        }
+        with self._kept(device):
+            self.recorder.start(ends[-1], torch.device(device), rows=settings.batch_size, sample=settings.sample)
+            for values, columns in zip(parts, self.columns.values(), strict=True):
+                first = 0
+                for part in values:
+                    self.recorder.place(part, columns, first)
+                    first += part.shape[0]
+
+    def make_way(self, rows: int, device: str) -> None:
+        """Take in what waits, if a batch of so many stimuli has no room beside it."""
+        with self._kept(device):
+            self.recorder.make_way(rows)
+
+    def recordings(self, device: str) -> dict[tuple[str, str], Recording]:
+        """What was kept of each layer."""
+        with self._kept(device):
+            whole = self.recorder.compute()
+        if len(self.names) == 1:
+            return {self.names[0]: whole}
+        parts = {name: to_tensors(whole.units(columns)) for name, columns in self.columns.items()}
+        return {  # copies, for a view would keep the whole in memory
+            name: from_tensors(
+                {what: tensor.clone(memory_format=torch.contiguous_format) for what, tensor in part.items()}
+            )
+            for name, part in parts.items()
+        }
+
+    @contextmanager
+    def _kept(self, device: str) -> Iterator[None]:
+        """Say where memory ran out, as what was kept so far is not whole then.
+
+        Raises:
+            ThalwegError: memory ran out.
+        """
+        try:
+            yield
+        except Exception as wrong:
+            if not ran_out(wrong):
+                raise
+            text = f"memory ran out on {device} while the values of layer {self.names[0][0]!r} were kept"
+        else:
+            return
+        raise ThalwegError(f"{text}; give the model fewer stimuli at once (--batch-size), or measure fewer units")

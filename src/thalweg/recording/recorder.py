@@ -1,28 +1,44 @@
-"""Collects the values of one layer while the stimuli stream by."""
+"""Collects the values of layers while the stimuli stream by.
+
+Batches are copied into a block and wait until they fill it. What a full block costs differs with the device, what is
+kept does not. On a CPU a block holds one layer, in its cache; few values can be new, and these are searched for. On an
+accelerator a block holds all layers and many batches, and is sorted whole: that is a few calls a block, none of which
+sends a number back, so nothing waits for anything.
+"""
 
 import math
 from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from thalweg.recording.extremes import Extremes, Scratch, at_least, positions_where
 from thalweg.recording.keys import MASK, Scramble
-from thalweg.recording.moments import moments_of_union
+from thalweg.recording.moments import Moments, moments_of_union
 from thalweg.recording.result import Recording
 from thalweg.recording.sample import BLOCK
 from thalweg.recording.statistics import Statistic
 
+SORTED_BLOCK, SORTED_ROWS = 1 << 25, 2048  # values and stimuli of a block that is sorted whole
 Entering = tuple[Int64[Tensor, " entering"], Int64[Tensor, " entering"]]  # positions in a batch, and scrambled ids
 
 
-class Recorder:
-    """Collects the values of one layer's units, batch by batch, into a recording.
+def sorts_blocks(device: str | torch.device) -> bool:
+    """Whether blocks are sorted whole on a device, and hold all layers."""
+    return torch.device(device).type != "cpu"
 
-    What a batch costs beside the work on its values is paid once a block: small batches are copied and wait until they
-    fill one. Sums are of the values as distances from the middle of their extremes, and settled whenever that moves.
+
+Waiting = tuple[Int64[Tensor, " batch"], Int64[Tensor, " batch"], Entering | None, int]  # ids, scrambled; their start
+NONE: Entering = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+
+
+class Recorder:
+    """Collects the values of units, of one layer or of several beside each other, batch by batch, into a recording.
+
+    Searched blocks are summed as distances from the middle of the extremes, settled whenever that moves; sorted ones in
+    double precision.
     """
 
     def __init__(
@@ -39,9 +55,11 @@ class Recorder:
         self.started = False
 
     @torch.inference_mode(False)  # what is written in place must not be bound to inference mode
-    def _make_room(self, values: Float[Tensor, "batch unit"], sample: int) -> None:
-        """Make all that lasts, for values like these and so many stimuli that may be in the sample at once."""
-        units, device = values.shape[1], values.device
+    def start(self, units: int, device: torch.device, *, rows: int = 1, sample: int = 0) -> None:
+        """Make all that lasts, for so many units, batches of so many stimuli, and so many of these that may be in the
+        sample at once (0: which ones enter is not known beforehand).
+        """
+        self.sorts = sorts_blocks(device)
         self.count, self.nonfinite = (torch.zeros(units, dtype=torch.int64, device=device) for _ in range(2))
         self.mean, self.deviations, self.total, self.square = (
             torch.zeros(units, dtype=torch.float64, device=device) for _ in range(4)
@@ -54,16 +72,20 @@ class Recorder:
             name: torch.zeros(table.shape[1], units, dtype=torch.float64, device=device)
             for name, table in self.statistics.items()
         }
-        self.sample_order = torch.empty(sample, dtype=torch.int64, device=device)
-        self.sample = torch.empty(sample, units, device=device)
+        held = sample or 2 * self.size
+        self.sample_order = torch.empty(held, dtype=torch.int64, device=device)
+        self.sample = torch.empty(held, units, device=device)
         self.sampled = 0  # how many stimuli these hold; small pieces kept in a list would leave holes in the memory
         self.bar = MASK  # the largest scrambled id that may still enter the sample
-        room = max(BLOCK // units, 4 * self.k)  # so many that the first block's k-th values bar most
-        self.extremes = Extremes(units, self.k, room, device)
+        if self.sorts:
+            room = max(min(SORTED_BLOCK // units, SORTED_ROWS), rows)
+        else:
+            room = max(BLOCK // units, 4 * self.k, rows)  # so many that the first block's k-th values bar most
+        self.extremes = Extremes(units, self.k, room, device, sorts=self.sorts)
         self.block = torch.empty(room, units, device=device)
         self.ones = torch.ones(room, device=device)
-        self.waiting: list[tuple[Tensor, Tensor]] = []  # ids, scrambled too, of the stimuli that wait in the block
-        self.filled = 0  # how many they are
+        self.waiting: list[Waiting] = []
+        self.filled = 0  # stimuli that wait in the block
         self.started = True
 
     def update(
@@ -79,36 +101,70 @@ class Recorder:
         values = values.detach()
         order = self.scramble(ids) if order is None else order
         if not self.started:
-            self._make_room(values, 2 * self.size if entering is None else self.size)
-        if entering is None:
-            positions = positions_where(order <= self.bar)
-            entering = positions, order.take(positions)
-        self._keep_sample(values, *entering)
-        self._collect(values, ids, order)
+            self.start(values.shape[1], values.device, sample=0 if entering is None else self.size)
+        if entering is not None:
+            self._keep_sample(values, *entering)
+        room = self.block.shape[0]
+        for part, part_ids, part_order in zip(values.split(room), ids.split(room), order.split(room), strict=True):
+            self.make_way(len(part))
+            self.place(part, slice(None))
+            self.add(part_ids, part_order, None if entering is None else NONE)
 
-    def _collect(
-        self, values: Float[Tensor, "batch unit"], ids: Int64[Tensor, " batch"], order: Int64[Tensor, " batch"]
-    ) -> None:
-        """Take in the values in pieces of the size of a block, or have them wait until they fill one."""
-        room, rows = self.block.shape[0], values.shape[0]  # a tensor's `len` takes ten times as long
-        if rows > room:
-            for part in zip(values.split(room), ids.split(room), order.split(room), strict=True):
-                self._collect(*part)
-            return
-        if self.filled + rows > room:
+    def make_way(self, rows: int) -> None:
+        """Take in what waits, if a batch of so many stimuli has no room beside it."""
+        if self.filled + rows > self.block.shape[0]:
             self._empty_block()
-        if 2 * rows > room:
-            self._take_in(values.float().contiguous(), ids, order)
-        else:
-            self.block[self.filled : self.filled + rows] = values
-            self.filled += rows
-            self.waiting.append((ids, order))
+
+    def place(self, values: Float[Tensor, "part unit"], columns: slice, first: int = 0) -> None:
+        """Write the values of some units, for a part of the batch that starts so far in, where they wait; what was
+        written there is forgotten.
+        """
+        start = self.filled + first
+        self.block[start : start + values.shape[0], columns] = values
+
+    def add(self, ids: Int64[Tensor, " batch"], order: Int64[Tensor, " batch"], entering: Entering | None) -> None:
+        """The batch whose values were placed is whole, of stimuli with these ids, as in `update`."""
+        self.waiting.append((ids, order, entering, self.filled))
+        self.filled += ids.shape[0]
 
     def _empty_block(self) -> None:
-        if self.waiting:
-            ids, order = (torch.cat(parts) for parts in zip(*self.waiting, strict=True))
-            self._take_in(self.block[: self.filled], ids, order)
-            self.waiting, self.filled = [], 0
+        if not self.waiting:
+            return
+        values, (ids, order) = self.block[: self.filled], self.waiting[0][:2]
+        if len(self.waiting) > 1:
+            ids, order = (torch.cat([batch[part] for batch in self.waiting]) for part in (0, 1))  # type: ignore[misc]
+        self._keep_sample(values, *self._entering(order))
+        (self._sort_in if self.sorts else self._take_in)(values, ids, order)
+        self.waiting, self.filled = [], 0
+
+    def _entering(self, order: Int64[Tensor, " stimulus"]) -> Entering:
+        """The positions in the block of the stimuli that may enter the sample, and their scrambled ids."""
+        if self.waiting[0][2] is None:
+            positions = positions_where(order <= self.bar)
+            return positions, order.take(positions)
+        each = [(positions + first, part) for _, _, (positions, part), first in self.waiting if len(part)]  # type: ignore[misc]
+        if not each:
+            return NONE
+        positions, entered = zip(*each, strict=True)
+        return torch.cat(positions), torch.cat(entered)
+
+    def _sort_in(
+        self, values: Float32[Tensor, "block unit"], ids: Int64[Tensor, " block"], order: Int64[Tensor, " block"]
+    ) -> None:
+        """Take in a block without a look at its values, a few units at a time as memory allows."""
+        sums, many = [], self.extremes.at_once
+        rows = {name: table[ids].double() for name, table in self.statistics.items()}
+        for start in range(0, self.extremes.units, many):
+            columns = slice(start, start + many)
+            finite = values[:, columns].isfinite()
+            exact = values[:, columns].where(finite, 0).double()
+            sums.append(_sums_of(exact, finite))
+            for name, table in rows.items():
+                self.products[name][:, columns] += table.T @ exact
+        count, mean, deviations = (torch.cat(parts) for parts in zip(*sums, strict=True))
+        self.nonfinite += values.shape[0] - count
+        self._count(count, mean, deviations)
+        self.extremes.update_all(values, order)
 
     def _take_in(
         self, values: Float32[Tensor, "batch unit"], ids: Int64[Tensor, " batch"], order: Int64[Tensor, " batch"]
@@ -141,11 +197,10 @@ class Recorder:
         self, values: Float32[Tensor, "batch unit"], finite: Bool[Tensor, "batch unit"], ids: Int64[Tensor, " batch"]
     ) -> None:
         """Sums of a batch some of whose values are not finite, or too large to be squared."""
-        count = finite.sum(0)
-        self.nonfinite += len(values) - count
         exact = values.where(finite, 0).double()
-        mean = exact.sum(0) / count.clamp_min(1).double()
-        self._count(count, mean, ((exact - mean) * finite).square().sum(0))
+        count, mean, deviations = _sums_of(exact, finite)
+        self.nonfinite += len(values) - count
+        self._count(count, mean, deviations)
         for name, table in self.statistics.items():
             self.products[name] += table[ids].double().T @ exact
 
@@ -196,7 +251,8 @@ class Recorder:
     def compute(self) -> Recording:
         """The recording of all that was offered, on the CPU."""
         self._empty_block()
-        self._settle_sums()
+        if not self.sorts:
+            self._settle_sums()
         self._settle_sample()
         self.extremes.settle()
         keys = torch.from_numpy(np.sort(self.extremes.keys.cpu().numpy())).flip(1)  # faster than PyTorch's sort
@@ -215,3 +271,10 @@ class Recorder:
             scramble=self.scramble,
             size=self.size,
         )
+
+
+def _sums_of(exact: Float64[Tensor, "batch unit"], finite: Bool[Tensor, "batch unit"]) -> Moments:
+    """Count, mean and sum of squared deviations of the values that are finite; the others are given as 0."""
+    count = finite.sum(0)
+    mean = exact.sum(0) / count.clamp_min(1).double()
+    return count, mean, ((exact - mean) * finite).square().sum(0)
