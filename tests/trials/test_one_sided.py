@@ -13,7 +13,8 @@ from thalweg.observers.embedding import ObserverView, centred, standardised
 from thalweg.recording.result import Recording
 from thalweg.scoring.units import ObserverOnPool
 from thalweg.stimuli.images import Images
-from thalweg.trials.one_sided import BANDS, GRADES, STILL_TYPICAL, build_one_sided, tails
+from thalweg.trials.building import build_trials, candidates, ends
+from thalweg.trials.one_sided import BANDS, GRADES, STILL_TYPICAL, _shuffled, _typical, build_one_sided, tails
 
 STIMULI, LATENTS = 2000, 24
 
@@ -63,6 +64,36 @@ def test_units_that_rest_at_one_value_do_not_share_their_typical_stimuli(latents
     low = build_one_sided(reference, query, torch.ones(LATENTS, dtype=torch.bool)).low
     shared = [len(set(low[0].tolist()) & set(low[unit].tolist())) for unit in range(1, LATENTS)]
     assert max(shared) < 10  # of thirty, among five hundred
+
+
+def test_typical_stimuli_are_the_nearest_in_an_order_of_each_units_own(latents: Tensor):
+    """Against a stable sort of all distances; ties, taken stimuli and a limit included."""
+    reference, _ = halves_of(torch.cat([latents, torch.randn(STIMULI, 6, generator=seeded(4))], 1))
+    median, ids, end = reference.sample.median(0).values, reference.sample_ids(), reference.highest()[1]
+    limit = torch.full_like(median, 0.3)
+    shuffled, ranks = _shuffled(reference)
+    assert torch.equal(ranks.gather(1, shuffled), torch.arange(len(ids)).expand_as(ranks))
+    for count, most in ((30, None), (90, limit)):
+        result = _typical(reference, end, median, count, most=most)
+        for unit, row in enumerate(result.tolist()):
+            taken = set(end[unit].tolist())
+            distance = (reference.sample[:, unit] - median[unit]).abs().tolist()
+            free = [at for at in shuffled[unit].tolist() if int(ids[at]) not in taken]
+            expected = [int(ids[at]) for at in sorted(free, key=distance.__getitem__)][:count]
+            within = [each for each in expected if most is None or distance[ids.tolist().index(each)] <= 0.3]
+            assert [each for each in row if each >= 0] == within
+
+
+def test_both_poles_and_exchanged_halves_share_what_does_not_depend_on_them(latents: Tensor):
+    first, other = halves_of(latents)
+    shared = (candidates, ends, _shuffled)
+    before = [each.cache_info().misses for each in shared]
+    upper = torch.ones(LATENTS, dtype=torch.bool)
+    for reference, query in ((first, other), (other, first)):
+        for pole in (upper, ~upper):
+            build_one_sided(reference, query, pole)
+        build_trials(reference, query)
+    assert [each.cache_info().misses - was for each, was in zip(shared, before, strict=True)] == [2, 2, 2]
 
 
 def test_the_main_pole_has_the_heavier_tail_and_stays_when_halves_are_exchanged(latents: Tensor):

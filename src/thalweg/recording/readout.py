@@ -17,6 +17,7 @@ AT_PLACES = 4  # as one in so many of these where each place has its product, wh
 LEAST_DIRECTIONS = 20  # fewer have no bar that at most 5 % of them and of a unit like them reach
 LARGEST_TURN = 1 << 27  # numbers in the directions of a layer: half a gigabyte
 LARGEST_FACTORED = 1 << 20  # numbers in directions that are factored by reflections, and kept for the next pass
+CACHED = 1 << 18  # values of a layer that are multiplied together on a CPU, whose cache holds what is made of them
 ROTATION = 3  # the version of what a rotated twin is: it goes up when its values change
 NEURONS, RANDOM = "neurons", "random"  # the bases a pass can read; the rotated twin is the random one
 
@@ -111,10 +112,16 @@ class Reader:
         laid = units_on_axis_1(output, self.layer)
         unit_ids, reduction = self._unit_ids(laid), self.layer.reduction
         if self.turned is not None:
-            passed_on = self._passed_on(laid)
+            if laid.ndim == 2:
+                return along_directions(self._passed_on(laid), self.turned)
             if reduction == "mean":  # of the products it is the product of the mean
-                passed_on = pooled(passed_on, reduction)
-            return pooled(along_directions(passed_on, self.turned), reduction)
+                return along_directions(pooled(self._passed_on(laid), reduction), self.turned)
+            each = laid[:1].numel()
+            step = max(1, CACHED // each) if laid.device.type == "cpu" else len(laid)
+            parts = [
+                pooled(along_directions(self._passed_on(part), self.turned), reduction) for part in laid.split(step)
+            ]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
         laid = self._encoded(laid)
         units, measured = laid.shape[1], unit_ids.shape[0]
         if measured == units:

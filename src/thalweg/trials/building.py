@@ -12,7 +12,7 @@ Everything here is a pure function of two recordings, so trials are derived agai
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int, Int64
@@ -89,14 +89,15 @@ def build_trials(reference: Recording, query: Recording) -> TrialSet:
 
     A unit that is constant on the references (up to rounding), or has non-finite values in either half, makes no trial.
     """
-    high_values, high = (part[:, :MANY_REFERENCES] for part in reference.highest())
-    low_values, low = (part[:, :MANY_REFERENCES] for part in reference.lowest())
+    (high_values, high), (low_values, low) = (
+        (values[:, :MANY_REFERENCES], ids[:, :MANY_REFERENCES]) for values, ids in ends(reference)
+    )
     top, bottom = high_values[:, :REFERENCES].mean(1), low_values[:, :REFERENCES].mean(1)  # (unit)
     failed = (reference.nonfinite > 0) | (query.nonfinite > 0)
     alive = (top - bottom > ROUNDING * torch.maximum(top.abs(), bottom.abs())) & ~failed
     values, ids = candidates(query)
     fraction = (values - bottom[:, None]) / (top - bottom)[:, None]  # (unit, candidate)
-    queries = {"extreme": Queries(query.highest()[1][:, :EXTREME], query.lowest()[1][:, :EXTREME])}
+    queries = {"extreme": Queries(*(newest[:, :EXTREME] for _, newest in ends(query)))}
     for band, grade in GRADES.items():
         queries[band] = Queries(nearest(fraction, ids, grade), nearest(1 - fraction, ids, grade))
     return trial_set(high, low, queries, alive, failed)
@@ -128,10 +129,20 @@ def trial_set(
     )
 
 
+@lru_cache(maxsize=2)  # as below
+def ends(half: Recording) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Values and ids of the highest and of the lowest stimuli of each unit, the most extreme first. Not to be changed
+    in place.
+    """
+    return half.highest(), half.lowest()
+
+
+@lru_cache(maxsize=2)  # the trials of both poles, of both sides and of exchanged halves ask for the same
 def candidates(query: Recording) -> tuple[Float[Tensor, "unit candidate"], Int64[Tensor, "unit candidate"]]:
-    """Values and ids of all that the query half kept of each unit, each stimulus once: repeats have the value NaN."""
-    high_values, high = query.highest()
-    low_values, low = query.lowest()
+    """Values and ids of all that the query half kept of each unit, each stimulus once: repeats have the value NaN.
+    Not to be changed in place.
+    """
+    (high_values, high), (low_values, low) = ends(query)
     sample = query.sample_ids()
     repeats = [torch.isin(high, sample), torch.isin(low, sample), torch.zeros(len(high), len(sample), dtype=torch.bool)]
     if int(query.count.min()) < 2 * query.k:  # only then can a stimulus be among the highest and the lowest

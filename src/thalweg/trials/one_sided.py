@@ -16,11 +16,13 @@ units would carry their chance likeness.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from thalweg.recording.keys import pack, unpack
 from thalweg.recording.result import Recording
 from thalweg.trials.building import (
     EXTREME,
@@ -30,6 +32,7 @@ from thalweg.trials.building import (
     Queries,
     TrialSet,
     candidates,
+    ends,
     nearest,
     trial_set,
 )
@@ -79,12 +82,12 @@ def tails(reference: Recording, query: Recording, nonlinearity: Callable[[Tensor
     """
     distances, errors = [], []
     for half in (reference, query):
-        ends = torch.stack([end[0][:, :REFERENCES] for end in (half.highest(), half.lowest())])  # (end, unit, stimulus)
-        median = _median(half)
+        both = torch.stack([end[0][:, :REFERENCES] for end in (half.highest(), half.lowest())])  # (end, unit, stimulus)
+        median = half.sample.median(0).values
         if nonlinearity:
-            ends, median = nonlinearity(ends), nonlinearity(median)
-        distances.append((ends.mean(2) - median).abs())
-        errors.append(ends.std(2) / REFERENCES**0.5)
+            both, median = nonlinearity(both), nonlinearity(median)
+        distances.append((both.mean(2) - median).abs())
+        errors.append(both.std(2) / REFERENCES**0.5)
     upper, lower = (distances[0] + distances[1]) / 2
     upper_error, lower_error = (errors[0].square() + errors[1].square()).sqrt() / 2
     return Tails(upper, lower, upper_error, lower_error)
@@ -109,7 +112,7 @@ def build_one_sided(reference: Recording, query: Recording, upper: Bool[Tensor, 
     newest = _end(query, upper)[1][:, :EXTREME]
     values, ids = candidates(query)
     fraction = (values - median[:, None]) / (top - median)[:, None]  # (unit, candidate)
-    fraction = fraction.masked_fill((ids[:, :, None] == newest[:, None, :]).any(2), torch.nan)
+    fraction = fraction.masked_fill(_among(ids, newest, query), torch.nan)
     asked = _typical(query, newest, median, TYPICAL * len(BANDS), most=STILL_TYPICAL * (top - median).abs())
     sides = {"extreme": newest} | {band: nearest(fraction, ids, grade) for band, grade in GRADES.items()}
     queries = {
@@ -118,6 +121,7 @@ def build_one_sided(reference: Recording, query: Recording, upper: Bool[Tensor, 
     return trial_set(end, typical, queries, alive, failed)
 
 
+@lru_cache(maxsize=2)  # both poles ask for it, and both orders of the halves
 def _median(half: Recording) -> Float[Tensor, " unit"]:
     """The median of each unit's values on the random sample that all units share."""
     return half.sample.median(0).values
@@ -125,7 +129,7 @@ def _median(half: Recording) -> Float[Tensor, " unit"]:
 
 def _end(half: Recording, upper: Bool[Tensor, " unit"]) -> tuple[Float[Tensor, "unit k"], Int64[Tensor, "unit k"]]:
     """Values and ids of the stimuli at one end of each unit, the most extreme first."""
-    (high_values, high), (low_values, low) = half.highest(), half.lowest()
+    (high_values, high), (low_values, low) = ends(half)
     return torch.where(upper[:, None], high_values, low_values), torch.where(upper[:, None], high, low)
 
 
@@ -142,17 +146,40 @@ def _typical(
     """
     ids = half.sample_ids()
     distance = (half.sample.T - median[:, None]).abs()
-    distance = distance.masked_fill((ids[None, :, None] == taken[:, None, :]).any(2), torch.inf)
-    shuffled = _shuffled(half)
-    position = distance.gather(1, shuffled).argsort(dim=1, stable=True)[:, :count]
-    chosen = shuffled.gather(1, position)
+    distance = distance.masked_fill(_in_sample(half, taken), torch.inf)
+    shuffled, ranks = _shuffled(half)
+    keys = pack(-distance, len(ids) - 1 - ranks).topk(min(count, len(ids)), 1).values  # nearest, then first in order
+    closeness, rank = unpack(keys)
     limit = torch.full_like(median, torch.finfo(torch.float32).max) if most is None else most
-    return torch.where(distance.gather(1, chosen) <= limit[:, None], ids[chosen], -1)
+    chosen = shuffled.gather(1, len(ids) - 1 - rank)
+    return torch.where(-closeness <= limit[:, None], ids[chosen], -1)
 
 
-def _shuffled(half: Recording) -> Int64[Tensor, "unit sample"]:
-    """The positions of the sample in an order of its own for each unit, known by its number in the layer."""
+def _in_sample(half: Recording, taken: Int64[Tensor, "unit taken"]) -> Bool[Tensor, "unit sample"]:
+    """Which stimuli of the half's sample each unit has taken."""
+    ids, order = half.sample_ids().sort()
+    position = torch.searchsorted(ids, taken.contiguous()).clamp_max(len(ids) - 1)
+    column = torch.where(ids[position] == taken, order[position], len(ids))  # the last column: of none
+    marked = torch.zeros(len(taken), len(ids) + 1, dtype=torch.bool)
+    return marked.scatter_(1, column, torch.ones_like(column, dtype=torch.bool))[:, :-1]
+
+
+def _among(
+    ids: Int64[Tensor, "unit candidate"], taken: Int64[Tensor, "unit taken"], half: Recording
+) -> Bool[Tensor, "unit candidate"]:
+    """Which of a half's candidates, which end with its sample, each unit has taken."""
+    ends = ids[:, : ids.shape[1] - len(half.sample_keys)]
+    return torch.cat([(ends[:, :, None] == taken[:, None, :]).any(2), _in_sample(half, taken)], 1)
+
+
+@lru_cache(maxsize=2)
+def _shuffled(half: Recording) -> tuple[Int64[Tensor, "unit sample"], Int64[Tensor, "unit sample"]]:
+    """The positions of the sample in an order of its own for each unit, known by its number in the layer; and the rank
+    of each position in it.
+    """
     mixed = half.sample_keys[None, :] * FACTORS[0] + (half.unit_ids[:, None] + 1) * FACTORS[1]
     for factor in FACTORS[1:]:
         mixed = (mixed ^ (mixed >> 29)) * factor
-    return mixed.argsort(dim=1)
+    shuffled = mixed.argsort(dim=1)
+    ranks = torch.empty_like(shuffled).scatter_(1, shuffled, torch.arange(shuffled.shape[1]).expand_as(shuffled))
+    return shuffled, ranks
