@@ -25,7 +25,7 @@ from thalweg.pipeline import job
 from thalweg.pipeline.settings import Settings, usual_cache
 from thalweg.pipeline.survey import check_settings
 from thalweg.progress import Silent
-from thalweg.report import charts, figures, styles
+from thalweg.report import charts, figures, page, styles
 from thalweg.report.ladder import ladders
 from thalweg.report.page import render, write_report
 from thalweg.runs import directory
@@ -381,3 +381,29 @@ def test_an_interruption_while_the_command_is_imported_shows_no_traceback(monkey
     shown = capsys.readouterr().err
     assert shown.startswith("interrupted\n")
     assert "ValueError: a fault" in shown
+
+
+def test_the_library_of_charts_is_made_once_a_machine_and_again_where_its_file_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made: list[str] = []
+
+    def bundle(snippet: str, vl_version: str) -> str:
+        made.append(vl_version)
+        return "draw('\n</script>ä');"
+
+    monkeypatch.setattr(page.vl_convert, "javascript_bundle", bundle)
+    fresh = page._library.__wrapped__
+    library = fresh()
+    assert "</script" not in library
+    assert fresh() == library
+    assert len(made) == 1
+    (kept,) = (tmp_path / ".cache/thalweg").iterdir()
+    for damaged in (kept.read_bytes()[:-3], b"", b"\xff\xff"):
+        kept.write_bytes(damaged)
+        assert fresh() == library
+    assert len(made) == 4
+    kept.unlink()
+    kept.mkdir()  # cannot be written
+    assert fresh() == library

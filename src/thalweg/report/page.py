@@ -7,11 +7,14 @@ time or machines.
 """
 
 import functools
+import hashlib
 import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +28,7 @@ from altair.utils.schemapi import debug_mode
 from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files.whole import AGAIN, replacing
+from thalweg.pipeline.settings import usual_cache
 from thalweg.report import charts, factors, figures, joint, listings, pictures, text
 from thalweg.report import ladder as report_ladder
 from thalweg.report import styles as report_styles
@@ -205,9 +209,24 @@ def _file_name(ladder: Ladder, figure: Figure) -> str:
 
 @functools.cache
 def _library() -> str:
-    """The JavaScript of Vega, Vega-Lite and their embedding, with nothing in it that could end a script element."""
+    """The JavaScript of Vega, Vega-Lite and their embedding, with nothing in it that could end a script element.
+
+    It takes seconds to make, so it is kept in the user's cache, after its digest: a damaged file is made again.
+    """
+    kept = usual_cache() / f"charts-{version('vl-convert-python')}-{VEGA_LITE}.js"
+    with suppress(OSError, UnicodeDecodeError):
+        stated, _, library = kept.read_bytes().decode().partition("\n")
+        if stated == _stated(library):
+            return library
     library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=VEGA_LITE)
-    return library.replace("</script", r"<\/script").replace("<!--", r"\x3c!--")
+    library = library.replace("</script", r"<\/script").replace("<!--", r"\x3c!--")
+    with suppress(OSError, ThalwegError), replacing(kept) as beside:
+        beside.write_bytes(f"{_stated(library)}\n{library}".encode())
+    return library
+
+
+def _stated(library: str) -> str:
+    return f"// SHA-256 {hashlib.sha256(library.encode()).hexdigest()}"
 
 
 def environment(*folders: Path) -> jinja2.Environment:
