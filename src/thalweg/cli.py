@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
 from functools import partialmethod
@@ -374,46 +374,78 @@ def report(
     out.print(f"report: {readable(thalweg.write_report(run, out_, workers=workers))}", markup=False)
 
 
-@app.command(epilog=examples("thalweg shape table.csv --strength loss --score score --group model"))
+SE = typer.Option(help="Column of the score's standard error; one for each score.", metavar="COL")
+GROUP = typer.Option(help="Column that names the configuration of replicates.", metavar="COL")
+BY = typer.Option(help="Column that splits the models: a verdict for each of its values.", metavar="COL")
+SMALLEST_EFFECT = typer.Option(
+    help="Least difference in score that matters, in units of the score or as a share (5%): a curve without one is "
+    "flat. By default .05, and 5 for percentages (all scores from 0 to 100, one above 10).",
+    metavar="NUMBER",
+)
+SCALE = typer.Option(help="Whether scores are of 1 or of 100; decided by them by default.", metavar="fraction|percent")
+LESS_IS_BETTER = typer.Option(
+    "--less-is-better/--more-is-better",
+    help="Whether less strength is better; by default it is of a loss, an error, a perplexity, by the name.",
+    show_default=False,
+)
+
+
+@app.command(
+    epilog=examples(
+        "thalweg shape table.csv --strength loss --score score --group model",
+        "thalweg shape one.csv two.csv --strength params --score easy --score hard --out verdicts.csv",
+        "thalweg shape table.csv --strength params --score score --by family --smallest-effect 5%",
+    )
+)
 def shape(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A CSV or Parquet file with a row per model.")],
+    table: Annotated[list[Path], typer.Argument(metavar="TABLE...", help="CSV or Parquet files with a row per model.")],
     strength: Annotated[str, typer.Option(help="Column of the strength.", metavar="COL")],
-    score: Annotated[str, typer.Option(help="Column of the score.", metavar="COL")],
-    se: Annotated[str | None, typer.Option(help="Column of the score's standard error.", metavar="COL")] = None,
-    group: Annotated[
-        str | None, typer.Option(help="Column that names the configuration of replicates.", metavar="COL")
-    ] = None,
-    smallest_effect: Annotated[
-        float | None,
-        typer.Option(
-            help="Least difference in score that matters: a curve without one is flat. By default .05, and 5 for "
-            "percentages (all scores from 0 to 100, one above 10).",
-            metavar="NUMBER",
-        ),
-    ] = None,
+    score: Annotated[list[str], typer.Option(help="Column of the score; several get a verdict each.", metavar="COL")],
+    se: Annotated[list[str] | None, SE] = None,
+    group: Annotated[str | None, GROUP] = None,
+    by: Annotated[str | None, BY] = None,
+    smallest_effect: Annotated[str | None, SMALLEST_EFFECT] = None,
+    scale: Annotated[str | None, SCALE] = None,
+    less_is_better: Annotated[bool | None, LESS_IS_BETTER] = None,
     seed: Annotated[int, typer.Option(help="Seed of the simulated null distributions.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record.")] = False,
+    out_: Annotated[
+        Path | None, typer.Option("--out", help="Write the records to a .json, .csv or .parquet file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record, or a list of several.")] = False,
 ) -> None:
     """Decide the shape of any curve of score against strength.
 
-    It is a valley, a hump, increasing, decreasing, flat, or cannot be told yet.
+    It is a valley, a hump, increasing, decreasing, flat, or cannot be told yet. Several curves get a row each.
     """
-    from thalweg.shape import judge_table, read_table
+    from thalweg.shape import Choice, judge_curves, read_table
+    from thalweg.shape.records import check_ending, remarks, row_of, write_records
 
-    verdict = judge_table(
-        read_table(table),
-        strength=strength,
-        score=score,
-        se=se,
-        group=group,
-        seed=seed,
-        smallest_effect=smallest_effect,
-        progress=Shown(),
-    )
+    check_ending(out_)
+    choice = Choice(strength, tuple(score), tuple(se or ()), group, by, smallest_effect, scale, less_is_better)
+    curves = judge_curves([read_table(path) for path in table], choice, seed=seed, progress=Shown())
+    for line in remarks(curves):
+        err.print(line, markup=False)
+    records = [curve.to_record() for curve in curves]
+    if out_ is not None:
+        write_records(records, out_)
     if as_json:
-        print(json.dumps(verdict.to_record(), indent=1, allow_nan=False))
+        print(json.dumps(records if len(records) > 1 else records[0], indent=1, allow_nan=False))
+    elif len(curves) == 1:
+        out.print(curves[0].verdict.sentence, markup=False)
     else:
-        out.print(verdict.sentence, markup=False)
+        out.print(_verdicts([row_of(curve) for curve in curves]))
+
+
+def _verdicts(rows: Sequence[Mapping[str, str]]) -> Table:
+    """A row for each curve, without columns that say nothing."""
+    idle = {"table", "by", "score", "rows left out"}
+    shown = [name for name in rows[0] if name not in idle or len({row[name] for row in rows}) > 1]
+    table = Table(*shown, box=None, pad_edge=False)
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    for row in rows:
+        table.add_row(*_cells(*(row[name] for name in shown)))
+    return table
 
 
 @app.command(name="list", epilog=examples("thalweg list ladders", "thalweg list factors"))

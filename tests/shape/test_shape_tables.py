@@ -1,6 +1,7 @@
 """Tables of models as people keep them: each is read rightly, or its first fault is named with its line."""
 
 import doctest
+import json
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+import thalweg.shape.axes
 import thalweg.shape.judging
-import thalweg.shape.tables
+import thalweg.shape.several
 from thalweg.errors import ThalwegError
-from thalweg.shape import ModelTable, judge, judge_table, read_table
+from thalweg.shape import Choice, Curve, ModelTable, judge, judge_curves, judge_table, read_table, table_of_frame
+from thalweg.shape.axes import is_less_better
 from thalweg.shape.reading import number_of
+from thalweg.shape.records import remarks, write_records
 from thalweg.shape.tables import numbers
 
 PARAMS = [20166762, 116676921, 287773694, 1889237209, 3805831315, 4246843794]
@@ -285,7 +289,7 @@ def test_any_numbers_get_a_verdict_or_a_mistake(columns: dict, errors: bool, gro
     verdict.to_record()
 
 
-@pytest.mark.parametrize("module", [thalweg.shape.tables, thalweg.shape.judging])
+@pytest.mark.parametrize("module", [thalweg.shape.several, thalweg.shape.axes, thalweg.shape.judging])
 def test_the_examples_of_the_documentation_run(module):
     found = doctest.testmod(module)
     assert found.attempted > 0
@@ -296,3 +300,143 @@ def test_the_page_of_tables_runs_as_printed():
     found = doctest.testfile(str(Path(__file__).parents[2] / "docs/tables.md"), module_relative=False)
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def curves_of(frame: pl.DataFrame, choice: Choice, **options: object) -> list[Curve]:
+    return list(judge_curves([table_of_frame(frame, "the models")], choice, **options))
+
+
+RISING = pl.DataFrame({"params": [1.0, 2, 3, 4, 5, 6], "score": [0.61, 0.64, 0.71, 0.78, 0.80, 0.86]})
+FALLING = RISING.with_columns(score=1 - pl.col("score"))
+
+
+def test_tables_scores_and_groups_of_models_get_a_row_each():
+    both = pl.concat([RISING.with_columns(kind=pl.lit("a")), FALLING.with_columns(kind=pl.lit("b"))])
+    both = both.with_columns(again=1 - pl.col("score"))
+    tables = [table_of_frame(both, "first"), table_of_frame(both.reverse(), "second")]
+    curves = judge_curves(tables, Choice("params", ("score", "again"), by="kind"))
+    said = {(curve.table, curve.by, curve.score): curve.verdict.verdict for curve in curves}
+    up, down = "increasing", "decreasing"
+    assert said == {
+        (table, kind, score): up if (kind == "a") == (score == "score") else down
+        for table in ("first", "second")
+        for kind in "ab"
+        for score in ("score", "again")
+    }
+    alone = judge(RISING["params"], RISING["score"])
+    assert curves[0].verdict.to_record() == alone.to_record()
+    record = curves[0].to_record()
+    assert record["p_of"] == up
+    assert 0 < record["p_decisive"] < 0.05
+    assert record["sentence"] == alone.sentence
+
+
+def test_a_standard_error_belongs_to_a_score():
+    with pytest.raises(ThalwegError, match=r"2 scores \(score, again\) and 1 standard errors"):
+        curves_of(RISING, Choice("params", ("score", "again"), errors=("se",)))
+
+
+@pytest.mark.parametrize("name", ["loss", "val_loss", "testLoss", "perplexity", "top1 error"])
+def test_a_strength_of_which_less_is_better_is_turned_and_that_is_said(name: str):
+    frame = RISING.rename({"params": name})
+    (curve,) = curves_of(frame, Choice(name, ("score",)))
+    assert curve.turned
+    assert curve.verdict.verdict == "decreasing"
+    assert any("less" in note and "negative" in note for note in curve.notes)
+    (kept,) = curves_of(frame, Choice(name, ("score",), less_is_better=False))
+    assert (kept.turned, kept.verdict.verdict, kept.notes) == (False, "increasing", ())
+    assert judge_table(frame, strength=name, score="score").verdict == "decreasing"
+
+
+@pytest.mark.parametrize("name", ["params", "bits", "loss_reduction", "glossary", "terror"])
+def test_other_strengths_are_not_turned(name: str):
+    assert not is_less_better(name)
+
+
+@pytest.mark.parametrize("effect", ["5%", "2%", "20 %", None])
+def test_percentages_and_fractions_get_one_verdict(effect: str | None):
+    noise = np.random.default_rng(3).normal(0.6, 0.007, 12)
+    verdicts = [
+        judge_table(
+            pl.DataFrame({"x": np.arange(12), "score": noise * whole}),
+            strength="x",
+            score="score",
+            smallest_effect=effect,
+        )
+        for whole in (1, 100)
+    ]
+    assert verdicts[0].verdict == verdicts[1].verdict
+    assert verdicts[0].verdict == "flat" or effect != "20 %"
+    assert verdicts[0].p == pytest.approx(verdicts[1].p)
+    assert verdicts[1].smallest_effect == pytest.approx(100 * verdicts[0].smallest_effect)
+
+
+def test_a_scale_that_is_said_wins_and_one_that_is_needed_is_asked_for():
+    small = RISING.with_columns(pl.col("score") * 10)  # percentages below ten look like fractions of nothing
+    said = judge_table(small, strength="params", score="score", smallest_effect="5%", scale="percent")
+    assert said.smallest_effect == 5
+    assert judge_table(small, strength="params", score="score", scale="percent").smallest_effect == 5
+    assert judge_table(small, strength="params", score="score", smallest_effect=0.2).smallest_effect == 0.2
+    wide = RISING.with_columns(pl.col("score") * 1000)
+    with pytest.raises(ThalwegError, match="'score' runs from 610 to 860, so it is no share"):
+        judge_table(wide, strength="params", score="score", smallest_effect="5%")
+    with pytest.raises(ThalwegError, match="no scale is called 'permille'"):
+        judge_table(wide, strength="params", score="score", scale="permille")
+    with pytest.raises(ThalwegError, match="smallest effect is 'some'"):
+        judge_table(wide, strength="params", score="score", smallest_effect="some")
+
+
+HINTS = {
+    "a score against itself": (RISING.with_columns(score=pl.col("params")), {}, "hold the same numbers"),
+    "a doubled row": (pl.concat([RISING, RISING[2:3]]), {}, "row 7: the same as an earlier one in every column"),
+    "one value": (RISING.with_columns(score=pl.lit(0.5)), {}, "'score' is 0.5 in every row"),
+    "few models": (RISING[:4], {}, "4 models: fewer than 5"),
+    "one configuration": (
+        RISING.with_columns(kind=pl.lit("a")),
+        {"group": "kind"},
+        "'kind' names 1 configuration only",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HINTS)
+def test_a_careful_readers_questions_are_asked(what: str):
+    frame, options, hint = HINTS[what]
+    (curve,) = curves_of(frame, Choice("params", ("score",), **options))
+    assert any(hint in note for note in curve.notes)
+    heard = Heard()
+    judge_table(frame, strength="params", score="score", **options, progress=heard)
+    assert hint in heard.said[-1]
+
+
+def test_nothing_is_asked_of_a_plain_table():
+    (curve,) = curves_of(RISING, Choice("params", ("score",)))
+    assert curve.notes == ()
+
+
+@pytest.mark.parametrize("ending", [".json", ".csv", ".parquet"])
+def test_records_are_written_by_the_ending(tmp_path: Path, ending: str):
+    records = [curve.to_record() for curve in curves_of(RISING.with_columns(again=1 - pl.col("score")), TWO)]
+    path = tmp_path / f"verdicts{ending}"
+    write_records(records, path)
+    if ending == ".json":
+        assert json.loads(path.read_text()) == records
+        return
+    rows = (pl.read_csv(path) if ending == ".csv" else pl.read_parquet(path)).to_dicts()
+    assert [(row["score"], row["verdict"], row["p_of"]) for row in rows] == [
+        ("score", "increasing", "increasing"),
+        ("again", "decreasing", "decreasing"),
+    ]
+
+
+TWO = Choice("params", ("score", "again"))
+
+
+def test_a_note_that_holds_for_all_curves_of_a_table_is_said_once():
+    frame = pl.concat([RISING, RISING[2:3]]).with_columns(again=pl.lit(0.5))
+    lines = remarks(curves_of(frame, TWO))
+    assert [line.split(":")[0] for line in lines] == ["the models", "the models"]
+    assert "row 7" in lines[0]
+    assert "again: 'again' is 0.5" in lines[1]
+    with pytest.raises(ThalwegError, match=r"ends in \.json, \.csv or \.parquet"):
+        write_records([], Path("verdicts.txt"))

@@ -20,12 +20,14 @@ from thalweg.shape.comparison import Comparison, compare
 from thalweg.shape.interaction import Models
 from thalweg.shape.judging import judge
 from thalweg.shape.order_tests import order_restricted_p
-from thalweg.shape.reading import ModelTable, read_table
-from thalweg.shape.tables import judge_table
+from thalweg.shape.reading import ModelTable, read_table, table_of_frame
+from thalweg.shape.several import Choice, Curve, judge_curves, judge_table
 from thalweg.shape.verdict import Depth, Fit, Scatter, Sensitivity, Verdict
 
 __all__ = [
+    "Choice",
     "Comparison",
+    "Curve",
     "Depth",
     "Fit",
     "ModelTable",
@@ -35,7 +37,9 @@ __all__ = [
     "Verdict",
     "compare",
     "judge",
+    "judge_curves",
     "judge_table",
     "order_restricted_p",
     "read_table",
+    "table_of_frame",
 ]

@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -45,6 +45,11 @@ class ModelTable:
     def where(self, row: int) -> str:
         """A row as a message names it; rows are counted from 0 here, and from 1 there."""
         return f"{self.noun} {self.lines[row]}"
+
+    def keep(self, rows: Sequence[int]) -> "ModelTable":
+        """Only these rows, counted from 0."""
+        columns = tuple([column[row] for row in rows] for column in self.columns)
+        return replace(self, columns=columns, lines=tuple(self.lines[row] for row in rows))
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,13 @@
-"""Verdicts from a table: a CSV or Parquet file, or a polars frame, with one row a model."""
+"""The columns that a verdict needs, from a table with one row a model: numbers, names, and what is missing."""
 
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 from jaxtyping import Float
 
 from thalweg.errors import ThalwegError, unknown
-from thalweg.progress import Progress, Silent
-from thalweg.shape.judging import judge
 from thalweg.shape.points import HUGE, too_large
-from thalweg.shape.reading import ModelTable, number_of, plain_number, table_of_frame
-from thalweg.shape.verdict import Verdict
+from thalweg.shape.reading import ModelTable, number_of, plain_number
 
 MISSING = {
     "",
@@ -47,7 +43,7 @@ class Columns:
     note: str
 
 
-def _index(table: ModelTable, name: str) -> int:
+def index_of(table: ModelTable, name: str) -> int:
     """The position of the column of a name.
 
     Raises:
@@ -75,7 +71,7 @@ def numbers(table: ModelTable, name: str) -> tuple[Float[np.ndarray, " row"], li
     Raises:
         ThalwegError: a cell is no number, or infinite; says where it is.
     """
-    i = _index(table, name)
+    i = index_of(table, name)
     decimal = table.decimals[i] if table.decimals else "."
     cells = [cell.strip() if isinstance(cell, str) else cell for cell in table.columns[i]]
     missing = [row for row, cell in enumerate(cells) if _is_missing(cell)]
@@ -120,14 +116,14 @@ def _number(table: ModelTable, name: str, row: int, cell: object, decimal: str) 
     return value
 
 
-def _labels(table: ModelTable, name: str) -> list[str]:
+def labels_of(table: ModelTable, name: str) -> list[str]:
     """A column of names.
 
     Raises:
         ThalwegError: one is missing; says where.
     """
     labels = []
-    for row, cell in enumerate(table.columns[_index(table, name)]):
+    for row, cell in enumerate(table.columns[index_of(table, name)]):
         label = "" if cell is None else str(cell).strip()
         if label.lower() in UNNAMED:
             raise ThalwegError(
@@ -160,10 +156,10 @@ def _missing_note(table: ModelTable, columns: dict[str, str], missing: dict[str,
         return ""
     by_column = ", ".join(f"{len(each)} without {name}" for name, each in missing.items() if each)
     marks = {
-        str(table.columns[_index(table, columns[purpose])][row]).strip()
+        str(table.columns[index_of(table, columns[purpose])][row]).strip()
         for purpose, each in missing.items()
         for row in each
-        if table.columns[_index(table, columns[purpose])][row] is not None
+        if table.columns[index_of(table, columns[purpose])][row] is not None
     }
     written = ", ".join(repr(mark) for mark in sorted(marks - {""})[:3])
     listed = ", ".join(str(table.lines[row]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
@@ -172,55 +168,7 @@ def _missing_note(table: ModelTable, columns: dict[str, str], missing: dict[str,
     return f"{len(rows)} of {len(table)} rows left out ({by_column}; {noun} {listed}{marked})"
 
 
-def judge_table(
-    frame: pl.DataFrame | ModelTable,
-    *,
-    strength: str,
-    score: str,
-    se: str | None = None,
-    group: str | None = None,
-    seed: int = 0,
-    draws: int = 4000,
-    smallest_effect: float | None = None,
-    alpha: float = 0.05,
-    progress: Progress | None = None,
-) -> Verdict:
-    """`judge` on the named columns of a table, whether `read_table` read it or it is a polars frame.
-
-    An empty cell, a null, NaN, NA, N/A, null, none, - and the like are missing numbers: their rows are left out and
-    counted. `progress` gets one line on what was assumed of the file and which rows were left out.
-
-    Example:
-        >>> import polars as pl
-        >>> from thalweg.shape import judge_table
-        >>> models = pl.DataFrame({"loss": range(8), "read": [0.8, 0.71, 0.66, 0.6, 0.61, 0.65, 0.72, 0.79]})
-        >>> judge_table(models, strength="loss", score="read").verdict
-        'valley'
-
-    Raises:
-        ThalwegError: A column does not exist, exists twice, holds something that is no number, or serves two purposes,
-            or `judge` cannot use what it holds.
-    """
-    table = frame if isinstance(frame, ModelTable) else table_of_frame(frame)
-    progress = progress or Silent()
-    columns = _columns_of(table, {"strength": strength, "score": score, "se": se, "group": group})
-    notes = [note for note in (*table.notes, columns.note) if note]
-    if notes:
-        progress.say(f"{table.source}: {'; '.join(notes)}")
-    return judge(
-        columns.strength,
-        columns.score,
-        se=columns.se,
-        group=columns.group,
-        seed=seed,
-        draws=draws,
-        smallest_effect=smallest_effect,
-        alpha=alpha,
-        progress=progress,
-    )
-
-
-def _columns_of(table: ModelTable, names: dict[str, str | None]) -> Columns:
+def columns_of(table: ModelTable, names: dict[str, str | None]) -> Columns:
     """The columns that `judge` takes, from a table; `names` says for each purpose which column serves it.
 
     Raises:
@@ -237,6 +185,6 @@ def _columns_of(table: ModelTable, names: dict[str, str | None]) -> Columns:
             f"{table.source}, {table.where(negative[0])}, column {se!r}: a standard error is negative; give 0 or more, "
             "or leave it empty where it is unknown"
         )
-    labels = None if group is None else _labels(table, group)
+    labels = None if group is None else labels_of(table, group)
     note = _missing_note(table, required, {purpose: missing for purpose, (_, missing) in columns.items()})
     return Columns(columns["strength"][0], columns["score"][0], errors, labels, note)
