@@ -35,6 +35,8 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "make test": "it is what runs this test",
     "thalweg validate mnist --observer hog --units 20": "half a minute; it is tested on smaller stimuli",
     "make ladders": "most of an hour",
+    "thalweg literature": "half a minute; it is tested on fewer studies",
+    "thalweg literature --data mine.toml": "half a minute; it is tested on fewer studies",
     "thalweg survey mnist --quick": "a minute, and what a survey does is tested on smaller ladders",
     "thalweg survey words --data corpus.parquet": "half an hour",
     "thalweg survey addition:113": "an hour",
@@ -69,10 +71,12 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def commands() -> list[Command]:
-    """Every line of the pages' blocks but Python's, and every piece of code in their text that calls a program."""
+    """Every line of the pages' blocks of commands, and every piece of code in their text that calls a program."""
     shown = []
     for page in [*PAGES, *TUTORIALS]:
-        lines = [line for language, text in blocks(page) if language != "python" for line in text.splitlines()]
+        lines = [
+            line for language, text in blocks(page) if language not in ("python", "toml") for line in text.splitlines()
+        ]
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
         spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text)]
         calls = [

@@ -27,6 +27,7 @@ from thalweg.training.classifier import Classifier
 from thalweg.trials.items import Trial
 
 if TYPE_CHECKING:
+    from thalweg.literature.review import judge_literature
     from thalweg.report.page import write_report
     from thalweg.validation.validate import validate
 
@@ -52,6 +53,7 @@ __all__ = [
     "TrialObserver",
     "TrialSettings",
     "Windows",
+    "judge_literature",
     "measure",
     "one_by_one",
     "open_run",
@@ -69,6 +71,10 @@ def __getattr__(name: str) -> Any:
         from thalweg.report.page import write_report
 
         return write_report
+    if name == "judge_literature":
+        from thalweg.literature.review import judge_literature
+
+        return judge_literature
     if name == "validate":
         from thalweg.validation.validate import validate
 

@@ -448,6 +448,31 @@ def _verdicts(rows: Sequence[Mapping[str, str]]) -> Table:
     return table
 
 
+@app.command(
+    epilog=examples(
+        "thalweg literature --out literature.html",
+        "thalweg literature --data mine.toml    # a study of your own beside those that ship",
+    )
+)
+def literature(
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Records of studies (.toml, each beside its table), or folders of them.", metavar="PATH"),
+    ] = None,
+    out_: Annotated[Path, typer.Option("--out", help="The page; records go beside it as .json.")] = Path(
+        "literature.html"
+    ),
+    only: Annotated[bool, typer.Option("--only-data", help="Leave out the studies that ship.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated null distributions.", min=0)] = 0,
+) -> None:
+    """Judge the curves of published studies by one rule, and draw them on one page with their sources."""
+    import thalweg
+
+    result = thalweg.judge_literature(data or (), out_, shipped=not only, seed=seed, progress=Shown())
+    out.print(result.sentence, markup=False)
+    out.print(f"page: {readable(result.page)}", markup=False)
+
+
 @app.command(name="list", epilog=examples("thalweg list ladders", "thalweg list factors"))
 def list_(
     what: Annotated[str, typer.Argument(metavar="ladders|observers|measures|factors", help="What to list.")],

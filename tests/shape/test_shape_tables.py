@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import thalweg.shape.axes
 import thalweg.shape.judging
 import thalweg.shape.several
+from thalweg.cli import app
 from thalweg.errors import ThalwegError
 from thalweg.shape import Choice, Curve, ModelTable, judge, judge_curves, judge_table, read_table, table_of_frame
 from thalweg.shape.axes import is_less_better
@@ -440,3 +442,20 @@ def test_a_note_that_holds_for_all_curves_of_a_table_is_said_once():
     assert "again: 'again' is 0.5" in lines[1]
     with pytest.raises(ThalwegError, match=r"ends in \.json, \.csv or \.parquet"):
         write_records([], Path("verdicts.txt"))
+
+
+def test_the_command_gives_a_row_for_each_curve(tmp_path: Path):
+    table = tmp_path / "models.csv"
+    RISING.with_columns(again=1 - pl.col("score")).write_csv(table)
+    words = ["shape", str(table), "--strength", "params", "--score", "score", "--score", "again"]
+    result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "verdicts.csv")])
+    assert result.exit_code == 0
+    header, *rows = [line.split() for line in result.stdout.splitlines()]
+    assert header[:3] == ["score", "models", "verdict"]
+    assert [(row[0], row[1], row[2]) for row in rows[:2]] == [
+        ("score", "6", "increasing"),
+        ("again", "6", "decreasing"),
+    ]
+    assert pl.read_csv(tmp_path / "verdicts.csv").height == 2
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert [record["verdict"] for record in json.loads(result.stdout)] == ["increasing", "decreasing"]

@@ -1,7 +1,7 @@
 """Many verdicts as a table on the screen and as a file: JSON with all of each, CSV or Parquet with its main columns."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def row_of(curve: Curve) -> dict[str, str]:
     """A curve as a row of texts."""
     verdict = curve.verdict
     kind, p = decisive(verdict)
-    changes = tuple(verdict.changes_without)
+    changes = _changes(verdict.changes_without)
     named = ", ".join(changes[:MANY]) + (f" and {len(changes) - MANY} more" if len(changes) > MANY else "")
     return {
         "table": Path(curve.table).name,
@@ -33,6 +33,11 @@ def row_of(curve: Curve) -> dict[str, str]:
         "p": f"{kind} {p_text(p)}" if kind else "none",
         "changes without": named or "none",
     }
+
+
+def _changes(changes: Mapping[str, str]) -> list[str]:
+    """The models that decide, and what the verdict is without each."""
+    return [f"{name}: {verdict}" for name, verdict in changes.items()]
 
 
 def remarks(curves: Sequence[Curve]) -> list[str]:
@@ -61,10 +66,9 @@ def check_ending(path: Path | None) -> None:
 
 def frame_of(records: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """The main columns of each record: a row a curve."""
-    joined = ("notes", "changes_without")
     rows = [
         {name: record[name] for name in COLUMNS}
-        | {name: "; ".join(record[name]) for name in joined}
+        | {"notes": "; ".join(record["notes"]), "changes_without": "; ".join(_changes(record["changes_without"]))}
         | {"sentence": record["sentence"]}
         for record in records
     ]

@@ -14,10 +14,9 @@ from thalweg.shape.axes import effect_in_units, is_less_better
 from thalweg.shape.judging import judge
 from thalweg.shape.reading import ModelTable, table_of_frame
 from thalweg.shape.tables import Columns, columns_of, labels_of
-from thalweg.shape.verdict import Verdict
+from thalweg.shape.verdict import Verdict, says
 
 FEW = 5  # models: fewer can hardly show a shape
-SLOPES = {"rises, may turn": "increasing", "falls, may turn": "decreasing"}  # what is sure of them
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,8 @@ def decisive(verdict: Verdict) -> tuple[str, float]:
         >>> decisive(judge([1, 2, 3, 4, 5, 6], [0.61, 0.64, 0.71, 0.78, 0.80, 0.86]))[0]
         'increasing'
     """
-    record = verdict.to_record()
-    values = {**record["p"], **record.get("p_holm", {})}
-    known = {shape: value for shape, value in values.items() if value is not None}
-    shape = SLOPES.get(verdict.verdict, verdict.verdict)
+    known = {shape: value for shape, value in verdict.p.items() if not np.isnan(value)}
+    shape: str = says(verdict.verdict)
     if shape not in known:
         shape = min(known, key=lambda each: known[each], default="")
     return shape, known.get(shape, float("nan"))
