@@ -112,6 +112,11 @@ def test_network_dissection_rises_through_its_random_network_alone(shipped: dict
     assert whole.to_record()["p_decisive"] == pytest.approx(0.008, abs=0.003)
 
 
+def test_of_too_few_models_nothing_is_said_to_decide(shipped: dict[str, Study]):
+    (reading,) = judge_studies([shipped["gurnee2024_universal"]])
+    assert (reading.verdict, what_decides(reading)) == ("cannot tell", "")
+
+
 def test_the_wheel_leaves_no_table_out():
     """The wheel takes all of the package but what git ignores."""
     root = Path(__file__).parents[2]

@@ -111,7 +111,7 @@ def _have(count: int) -> str:
 
 def what_decides(reading: Reading) -> str:
     """What the verdict is without each model, in a sentence."""
-    if reading.curve is None:
+    if reading.curve is None or reading.curve.verdict.scatter is None:  # nothing could be tested
         return ""
     verdict = reading.curve.verdict
     changes = verdict.changes_without
