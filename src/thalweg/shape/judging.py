@@ -292,7 +292,9 @@ def _prospects(rungs: Rungs, evidence: Evidence, depth: Depth, settings: Setting
     more_rungs = planning.rungs_needed(
         len(points), rms(points), points.basis, seeds, effect=effect, level=level, seed=seed
     )
-    more_seeds = planning.seeds_needed(len(points), sd_of_one, int(seeds), effect=effect, level=level, seed=seed)
+    few = min(len(points), planning.MOST_RUNGS)  # of many points, means of neighbours
+    sd_of_few = sd_of_one * (few / len(points)) ** 0.5
+    more_seeds = planning.seeds_needed(few, sd_of_few, int(seeds), effect=effect, level=level, seed=seed)
     turn = _likely_turn(points, depth)
     decisive = None if turn is None else planning.seeds_to_decide(turn, sd_of_one, int(seeds), level=level, seed=seed)
     return Prospects(detectable, more_rungs, more_seeds, decisive, replicated)

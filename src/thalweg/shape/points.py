@@ -13,6 +13,7 @@ can be said about.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -43,7 +44,7 @@ class Rungs:
 
     def keep(self, mask: Bool[np.ndarray, " rung"]) -> "Rungs":
         """Only the rungs of the mask."""
-        names = tuple(name for name, kept in zip(self.names, mask, strict=True) if kept)
+        names = tuple(compress(self.names, mask))
         arrays = (self.strength, self.score, self.seeds, self.spread, self.floor)
         return Rungs(names, *(values[mask] for values in arrays))
 
