@@ -221,6 +221,7 @@ def test_lost_shards_are_made_again_and_only_these(
             measured(few, out, shards=3)
     shards = sorted((out / "recordings/shards").glob("*.safetensors"))
     assert len(shards) == 2 * 3 * 3
+    assert len([*(out / "recordings/shards").glob("*.deviations")]) == 2  # learnt once a model, not in every shard
     shards[0].unlink()
     shards[-1].write_bytes(shards[-1].read_bytes()[:1000])
     before = {file: file.stat().st_mtime_ns for file in shards[1:]}

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, reduce
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from thalweg.compute.local import default_workers
+from thalweg.errors import ThalwegError
 from thalweg.files import whole
 from thalweg.models.records import Encode
 from thalweg.pipeline.job import SHARDS, Model, failure_of
@@ -88,7 +91,7 @@ def _record(
     """The recordings of both halves, by control and layer."""
     settings = recording_settings(model, tuple(bases.values()))
     if RANDOM in settings.bases:
-        settings = replace(settings, deviations=unit_deviations(network, model.rung.layers, model.pool, settings))
+        settings = replace(settings, deviations=_deviations(network, model, next(iter(bases)), settings))
     reference, query = (
         record(
             network,
@@ -108,6 +111,24 @@ def _record(
         }
         for control, basis in bases.items()
     }
+
+
+def _deviations(
+    network: nn.Module, model: Model, control: str, settings: RecordingSettings
+) -> Mapping[str, Float[Tensor, " unit"]]:
+    """The standard deviations of the units. They are the same for every shard, so the first that needs them leaves them
+    with the shards' recordings.
+    """
+    if model.shard is None:
+        return unit_deviations(network, model.rung.layers, model.pool, settings)
+    made_from = model.measure_inputs()[:16]  # a file of other inputs may lie there after an interruption
+    path = model.run / f"{SHARDS}/{model.stem(control)}-{made_from}.deviations"
+    if path.is_file():
+        with suppress(ThalwegError):  # damaged: made again
+            return whole.read_tensors(path)
+    deviations = unit_deviations(network, model.rung.layers, model.pool, settings)
+    whole.write_tensors(path, deviations)
+    return deviations
 
 
 def write_recordings(recordings: Layers, model: Model, control: str) -> str:
