@@ -30,6 +30,7 @@ PUBLIC = {
     **{name: getattr(interventions, name) for name in ("ablate", "patch", "add", "replace", "values_of")},
 }
 ELSEWHERE = {  # examples that are run where what they need is imported anyway, and what has none
+    "judge_literature": "tests/literature/test_literature.py",
     "train_dictionary": "tests/bases/test_bases.py",
     "write_report": "tests/test_readme.py",
     "ThalwegError": "it is raised, never made by a user",

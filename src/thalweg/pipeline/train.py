@@ -56,8 +56,9 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
 
 def _seeds(models: Sequence[Model]) -> Iterator[Weights]:
     """The weights of the seeds of one rung, which are trained at once where their trainers can."""
-    for model, trained in zip(models, _trained(models), strict=True):
-        yield _untrained(model) | trained
+    untrained = [_untrained(model) for model in models]  # first: a model that fails there need not be trained
+    for before, trained in zip(untrained, _trained(models), strict=True):
+        yield before | trained
 
 
 def _untrained(model: Model) -> Weights:
