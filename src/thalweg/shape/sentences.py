@@ -60,7 +60,7 @@ def rival(verdict: Name, class_weights: Mapping[str, float], observations: int) 
     best = max(rivals, key=lambda shape: rivals[shape], default=verdict)
     if best == verdict or observations < ENOUGH:
         return ""
-    curve = {"valley": "a valley", "hump": "a hump"}.get(best, f"a {best} curve")
+    curve = {"valley": "a valley", "hump": "a hump"}.get(best, f"{'an' if best == 'increasing' else 'a'} {best} curve")
     return (
         f" Of the usual formulas, {curve} fits better (class weight {rivals[best]:.2f}; of a {verdict} "
         f"{rivals.get(verdict, 0.0):.2f})."
