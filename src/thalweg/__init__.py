@@ -5,6 +5,7 @@ from thalweg.interrupts import quiet_for_the_command
 
 quiet_for_the_command()
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import ThalwegError
@@ -65,18 +66,15 @@ __all__ = [
 ]
 
 
+WRITE_PAGES = {  # where what writes pages is: their charts take seconds to import, so that waits until it is asked for
+    "judge_literature": "thalweg.literature.review",
+    "validate": "thalweg.validation.validate",
+    "write_report": "thalweg.report.page",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """What writes pages, imported when it is first asked for: their charts take seconds to import."""
-    if name == "write_report":
-        from thalweg.report.page import write_report
-
-        return write_report
-    if name == "judge_literature":
-        from thalweg.literature.review import judge_literature
-
-        return judge_literature
-    if name == "validate":
-        from thalweg.validation.validate import validate
-
-        return validate
+    """What writes pages, imported when it is first asked for."""
+    if name in WRITE_PAGES:
+        return getattr(import_module(WRITE_PAGES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
