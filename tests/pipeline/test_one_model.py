@@ -15,6 +15,7 @@ from support.tiny import blobs
 from thalweg import Images, Layer, Subject, ThalwegError, subjects
 from thalweg.cli import headline
 from thalweg.pipeline.one_model import layers_of
+from thalweg.strength.published import published
 
 MINE = """
 import torch
@@ -110,6 +111,35 @@ def test_strength_is_the_same_in_one_piece_and_in_eight(run: thalweg.Run, place:
     assert told[0]["probe"].null_count() == 0
     for before, after in zip(told[0].rows(), told[1].rows(), strict=True):
         assert after == pytest.approx(before, abs=1e-6)
+
+
+class Counting(nn.Sequential):
+    """A network that notes how many stimuli it was given."""
+
+    seen = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        Counting.seen += len(images)
+        return super().forward(images)
+
+
+def test_strength_is_read_in_the_pass_that_records_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def build() -> nn.Module:
+        torch.manual_seed(1)
+        return Counting(nn.Flatten(), nn.Linear(144, 5), nn.ReLU(), nn.Linear(5, 4))
+
+    monkeypatch.setattr(Counting, "seen", 0)
+    pool = blobs(200, seed=2)
+    model = Subject("small", build, (Layer("1", nonlinearity=torch.relu),))
+    settings = {"observer": "hog", "cache": tmp_path / "cache", "workers": 1, "resamples": 100, "twins": "none"}
+    run = thalweg.measure(model, pool, out=tmp_path / "run", shards=2, **settings)
+    factors = run.models["participation_ratio"].len()
+    assert len(pool) <= Counting.seen < 2 * len(pool) + factors
+    expected = published(build(), pool)
+    row = run.models.row(0, named=True)
+    assert {name: row[name] for name in ("bits", "accuracy", "probe")} == {
+        name: pytest.approx(expected[name], abs=1e-6) for name in ("bits", "accuracy", "probe")
+    }
 
 
 def test_a_layers_row_is_the_mean_of_its_units(run: thalweg.Run):

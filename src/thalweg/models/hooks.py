@@ -18,10 +18,11 @@ class StopForward(BaseException):
     """Ends a forward pass early, when every layer has run. Not an `Exception`, which a model may catch."""
 
 
-def run(model: nn.Module, inputs: Tensor) -> None:
-    """Run the model, whole or until a hook raises `StopForward`."""
+def run(model: nn.Module, inputs: Tensor) -> object:
+    """Run the model, whole or until a hook raises `StopForward`; returns its output, or nothing if it was stopped."""
     with suppress(StopForward):
-        model(inputs)
+        return model(inputs)
+    return None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ weights it was published with. Nothing here runs anything.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -22,6 +23,7 @@ Summary = Mapping[str, float | int | str | None]
 Trainer = Callable[[nn.Module, Splits, int], Summary]
 CheckpointTrainer = Callable[[nn.Module, Splits, int, Sequence[int]], Iterator[Summary]]
 Evaluate = Callable[..., Summary]
+ReadRows = Callable[[Int[Tensor, " batch"], object], Mapping[str, Tensor]]
 Encode = Callable[[Float[Tensor, "... neuron"]], Float[Tensor, "... unit"]]
 
 
@@ -238,11 +240,16 @@ class Evaluation:
     """How strong a model is, found out in pieces.
 
     `per_stimulus(model, stimuli, device=...)` returns tensors with a row for each stimulus, and
-    `summarise(rows, stimuli)` what these rows amount to over all stimuli.
+    `summarise(rows, stimuli)` what these rows amount to over all stimuli. `alongside(model, stimuli)`, if there is one,
+    is a context in which the same rows can be had of a pass that is made for something else: it gives a function of the
+    positions of some stimuli and of what the model returned for them. `most_at_once(stimuli)` is how many of the
+    stimuli such a pass may take at once.
     """
 
     per_stimulus: Callable[..., Mapping[str, Tensor]]
     summarise: Callable[[Mapping[str, Tensor], Any], Summary]
+    alongside: Callable[[nn.Module, Any], AbstractContextManager[ReadRows]] | None = None
+    most_at_once: Callable[[Any], int] | None = None
 
     def __call__(self, model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> Summary:
         """What a ladder's `evaluate` returns, in one piece."""

@@ -150,8 +150,28 @@ class Model:
 
     @property
     def in_pieces(self) -> bool:
-        """Whether its strength is found out shard by shard."""
-        return self.subject is not None and isinstance(self.ladder.evaluate, Evaluation) and self.settings.n_shards > 1
+        """Whether its strength is put together from what was found out shard by shard."""
+        return self.recorded_with_strength or (self._evaluated_in_pieces and self.settings.n_shards > 1)
+
+    @property
+    def _evaluated_in_pieces(self) -> bool:
+        return self.subject is not None and isinstance(self.ladder.evaluate, Evaluation)
+
+    @property
+    def recorded_with_strength(self) -> bool:
+        """Whether its strength is read in the pass that records it: one that gives the outputs that are evaluated, in
+        full precision, for no more stimuli at once than the evaluation takes.
+        """
+        evaluation = self.ladder.evaluate
+        if self.subject is None or not isinstance(evaluation, Evaluation) or evaluation.alongside is None:
+            return False
+        most = evaluation.most_at_once(self.pool) if evaluation.most_at_once else self.batch_size
+        return self.settings.precision == "float32" and self.batch_size <= most
+
+    @property
+    def recorded_apart(self) -> bool:
+        """Whether it is recorded in tasks of their own, before the one that scores it."""
+        return self.settings.n_shards > 1 or self.recorded_with_strength
 
     @property
     def pool(self) -> Stimuli:

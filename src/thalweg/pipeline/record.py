@@ -14,6 +14,7 @@ from thalweg.errors import ThalwegError
 from thalweg.files import whole
 from thalweg.models.records import Encode
 from thalweg.pipeline.job import SHARDS, Model, failure_of
+from thalweg.pipeline.strengths import StrengthReader, reading_strength
 from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.deviations import unit_deviations
 from thalweg.recording.readout import RANDOM
@@ -38,13 +39,16 @@ def _record_shard(model: Model) -> None:
     assert model.shard is not None
     parts = Halves(*halves(model.splits.pool, seed=model.settings.seed))
     _, metadata = views_of_pool(model, model.splits.pool)
-    recordings, _ = record_model(model, parts, metadata)
-    outputs = [write_recordings(layers, model, control) for control, layers in recordings.items()]
+    outputs: list[str] = []
+    recordings, _ = record_model(model, parts, metadata, outputs)
+    outputs += [write_recordings(layers, model, control) for control, layers in recordings.items()]
     model.run.finish(f"record-{model.task}", model.measure_inputs(), outputs)
 
 
-def record_model(model: Model, parts: Halves, metadata: StimulusMetadata) -> Recorded:
-    """The recordings of a model and its twins."""
+def record_model(model: Model, parts: Halves, metadata: StimulusMetadata, written: list[str] | None = None) -> Recorded:
+    """The recordings of a model and its twins. Files that are written of what is read on the way are added to those
+    that are `written`.
+    """
     recorded: dict[str, Layers] = {}
     trained: Trained = (nn.Module(), {})
     for control in model.controls:
@@ -55,7 +59,10 @@ def record_model(model: Model, parts: Halves, metadata: StimulusMetadata) -> Rec
             if control == "trained":
                 trained = (network, encoders)
                 bases |= {"rotated": RANDOM} if "rotated" in model.controls else {}
-            recorded |= _record(network, model, parts, metadata, bases, encoders)
+            with reading_strength(network, model, control) as reader:
+                recorded |= _record(network, model, parts, metadata, bases, encoders, reader)
+            if reader is not None and written is not None:
+                written.append(reader.write(network))
     return {control: recorded[control] for control in model.controls}, lambda: trained
 
 
@@ -87,11 +94,13 @@ def _record(
     metadata: StimulusMetadata,
     bases: Mapping[str, str],
     encoders: Mapping[str, Encode],
+    reader: StrengthReader | None,
 ) -> dict[str, Layers]:
     """The recordings of both halves, by control and layer."""
     settings = recording_settings(model, tuple(bases.values()))
     if RANDOM in settings.bases:
         settings = replace(settings, deviations=_deviations(network, model, next(iter(bases)), settings))
+    settings = replace(settings, read_output=reader)
     reference, query = (
         record(
             network,

@@ -43,9 +43,7 @@ def _measure(model: Model) -> None:
     pool = model.splits.pool
     parts = Halves(*halves(pool, seed=model.settings.seed))
     views, metadata = views_of_pool(model, pool)
-    recordings, trained = (
-        merge_shards(model, parts) if model.settings.n_shards > 1 else record_model(model, parts, metadata)
-    )
+    recordings, trained = merge_shards(model, parts) if model.recorded_apart else record_model(model, parts, metadata)
     rows = pl.concat([_score(group, model, parts, views, metadata) for group in _groups(recordings, model)])
     outputs = [write_recordings(layers, model, control) for control, layers in recordings.items()]
     outputs += [f"parts/{model.name}.parquet", f"parts/{model.name}-gallery.parquet"]

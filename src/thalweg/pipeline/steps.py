@@ -51,11 +51,15 @@ def _do(
 
 
 def train_all(models: list[Model], stages: Stages) -> None:
-    """Train all models that are trained here, and find out how strong all are; what is in pieces, piece by piece."""
+    """Train all models that are trained here, and find out how strong all are; what is in pieces, piece by piece. Where
+    the strength is read in the pass that records a model, that comes first.
+    """
     if normalising := [model for model in models if model.estimated]:
         _do("settle", settle_models, normalising, Model.train_inputs, stages)
-    in_pieces = [model for model in models if model.in_pieces]
-    _share_out("strength", look_at_shards, in_pieces, Model.train_inputs, stages, before="train")
+    together = [model for model in models if model.recorded_with_strength]
+    in_pieces = [model for model in models if model.in_pieces and not model.recorded_with_strength]
+    _share_out("strength", look_at_shards, in_pieces, Model.train_inputs, stages)
+    _share_out("record", record_shards, together, Model.measure_inputs, stages)
     _do("train", train_models, models, Model.train_inputs, stages)
 
 
@@ -63,8 +67,8 @@ def measure_all(models: list[Model], settings: Settings, stages: Stages) -> None
     """Measure all models; of those that are recorded in shards, the shards first, which are not needed any more when
     all is measured.
     """
-    if settings.n_shards > 1:
-        _share_out("record", record_shards, models, Model.measure_inputs, stages, before="measure")
+    apart = [model for model in models if model.recorded_apart and not model.recorded_with_strength]
+    _share_out("record", record_shards, apart, Model.measure_inputs, stages)
     _do("measure", measure_models, models, Model.measure_inputs, stages)
     shutil.rmtree(models[0].run / SHARDS, ignore_errors=True)
     for step in ("strength", "record"):
@@ -84,11 +88,9 @@ def _share_out(
     models: list[Model],
     inputs: Callable[[Model], str],
     stages: Stages,
-    *,
-    before: str,
 ) -> None:
-    """Do a task for each shard of the models whose next step, which puts the shards together, is not done already."""
-    undone = [model for model in models if model.run.stale_reason(f"{before}-{model.task}", inputs(model))]
+    """Do a task for each shard of the models of which a step that puts the shards together is not done already."""
+    undone = [model for model in models if _wanted(step, model)]
     shards = [replace(model, shard=shard) for model in undone for shard in range(model.settings.n_shards)]
     if shards:
         _do(step, task, shards, inputs, stages)
@@ -106,3 +108,10 @@ def _together(models: list[Model]) -> list[list[Model]]:
         )
         groups.setdefault((model.ladder.name, rung, "" if at_once else str(model.seed)), []).append(model)
     return [sorted(group, key=lambda model: (model.rung.checkpoint, model.seed)) for group in groups.values()]
+
+
+def _wanted(step: str, model: Model) -> bool:
+    """Whether a step needs what this step's shards give, and is not done already."""
+    trains = bool(model.run.stale_reason(f"train-{model.task}", model.train_inputs()))
+    measures = bool(model.run.stale_reason(f"measure-{model.task}", model.measure_inputs()))
+    return measures or (trains and model.recorded_with_strength) if step == "record" else trains

@@ -1,19 +1,23 @@
 """The tasks that find out how strong a model is, on every axis."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError, reason
 from thalweg.files import whole
-from thalweg.models.records import Evaluation, Summary
+from thalweg.models.records import Evaluation, ReadRows, Summary
 from thalweg.pipeline.job import PARAMETERS, SHARDS, Model, failure_of
 from thalweg.pipeline.twins import twin_note
 from thalweg.pipeline.user_results import PlainSummary, code_of_user, plain_values
 from thalweg.stimuli.base import Stimuli
 from thalweg.strength import axes as strength
+
+STIMULI = "stimuli"  # the positions of the stimuli that were looked at, in a file of findings
 
 
 def look_at_shards(models: Sequence[Model]) -> str:
@@ -24,7 +28,8 @@ def look_at_shards(models: Sequence[Model]) -> str:
 def _look_at_shard(model: Model) -> None:
     assert model.shard is not None
     assert isinstance(model.ladder.evaluate, Evaluation)
-    part = model.pool.take(model.part(torch.arange(len(model.pool))))
+    positions = model.part(torch.arange(len(model.pool)))
+    part = model.pool.take(positions)
     outputs = []
     for control in model.controls:
         if control != "rotated":
@@ -32,8 +37,55 @@ def _look_at_shard(model: Model) -> None:
             network = model.network(control)
             counted = torch.tensor([_parameters(network)])
             outcomes = _outcomes(network, model, control, part)
-            whole.write_tensors(model.run / outputs[-1], {**outcomes, PARAMETERS: counted})
+            whole.write_tensors(model.run / outputs[-1], {**outcomes, PARAMETERS: counted, STIMULI: positions})
     model.run.finish(f"strength-{model.task}", model.train_inputs(), outputs)
+
+
+@dataclass(eq=False)
+class StrengthReader:
+    """Reads what a network makes of each stimulus in a pass that records it.
+
+    Nothing is read of a derived twin once it could not be evaluated, as it may overflow.
+    """
+
+    model: Model
+    control: str
+    rows_of: ReadRows | None
+    rows: dict[int, tuple[Tensor, Mapping[str, Tensor]]] = field(default_factory=dict)  # by the first stimulus
+
+    def __call__(self, ids: Tensor, output: object) -> None:
+        """Read the output for some stimuli; what was read of them before counts no more."""
+        if self.rows_of is None:
+            return
+        try:
+            self.rows[int(ids[0])] = ids, self.rows_of(ids, output)
+        except ThalwegError:
+            if self.control not in self.model.derived:
+                raise
+            self.rows_of = None
+
+    def write(self, network: nn.Module) -> str:
+        """Write what was read to the file of the shard; returns its name."""
+        assert self.model.shard is not None
+        file = _findings(self.model, self.control, self.model.shard)
+        ids = torch.cat([ids for ids, _ in self.rows.values()]) if self.rows else torch.empty(0, dtype=torch.int64)
+        read = [rows for _, rows in self.rows.values()] if self.rows_of else []
+        outcomes = {name: torch.cat([rows[name] for rows in read]) for name in read[0]} if read else {}
+        counted = torch.tensor([_parameters(network)])
+        whole.write_tensors(self.model.run / file, {**outcomes, PARAMETERS: counted, STIMULI: ids})
+        return file
+
+
+@contextmanager
+def reading_strength(network: nn.Module, model: Model, control: str) -> Iterator[StrengthReader | None]:
+    """What reads the strength in the pass that records a network, if it is read there."""
+    if not model.recorded_with_strength or model.shard is None:
+        yield None
+        return
+    assert isinstance(model.ladder.evaluate, Evaluation)
+    assert model.ladder.evaluate.alongside is not None
+    with model.ladder.evaluate.alongside(network, model.pool) as rows_of:
+        yield StrengthReader(model, control, rows_of)
 
 
 def _outcomes(network: nn.Module, model: Model, control: str, part: Stimuli) -> Mapping[str, Tensor]:
@@ -83,10 +135,11 @@ NOT_EVALUATED = "the twin could not be evaluated on every stimulus: its outputs 
 def _joined(parts: Sequence[Mapping[str, Tensor]], model: Model) -> PlainSummary:
     """The strength, of what was found out shard by shard."""
     assert isinstance(model.ladder.evaluate, Evaluation)
-    names = [name for name in parts[0] if name != PARAMETERS]
+    names = [name for name in parts[0] if name not in (PARAMETERS, STIMULI)]
     if not names or any(name not in part for part in parts for name in names):
         return {"loss": None, "strength_note": NOT_EVALUATED}
-    joined = {name: torch.cat([part[name] for part in parts]) for name in names}
+    order = torch.cat([part[STIMULI] for part in parts]).argsort()
+    joined = {name: torch.cat([part[name] for part in parts])[order] for name in names}
     return _finite(plain_values("evaluate", model, model.ladder.evaluate.summarise(joined, model.pool)))
 
 

@@ -15,7 +15,7 @@ Limits: values are compared as float32; ids must lie below 2^32.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -52,7 +52,8 @@ def record(
     statistics: Mapping[str, Statistic] | None = None,
 ) -> dict[tuple[str, str], Recording]:
     """Record every unit of every layer, in each basis, over the stimuli with these ids in one pass: {(layer, basis):
-    recording}. But for the first batch, the pass goes no further than the last of the layers.
+    recording}. But for the first batch, the pass goes no further than the last of the layers, unless the settings say
+    what reads the model's outputs (`read_output`).
 
     `statistics` holds tables with a row for each stimulus of the whole set, whose products with the values are summed.
     The basis "random" is the layer's output after its nonlinearity, rotated at random over the units, then pooled
@@ -70,10 +71,11 @@ def record(
     pieces = Pieces(batch_size, device, again=layer_pass.begin_again)
     orders = scrambled(ids, scramble, batch_size)
     sampled = cut_at(sample_positions(ids, scramble, settings.sample), len(ids), batch_size)
+    whole = settings.read_output is not None
     with (
         torch.inference_mode(),
-        capture_activations(model, layers, read=layer_pass.read, short=True) as ran,
-        skip_logits(model, layers),
+        capture_activations(model, layers, read=layer_pass.read, short=not whole) as ran,
+        nullcontext() if whole else skip_logits(model, layers),
     ):
         for batch, inputs in batches(stimuli, ids, batch_size, workers=settings.workers):
             layer_pass.begin_batch(batch, next(orders), next(sampled))
@@ -125,6 +127,7 @@ class _Pass:
         self.group_of = {name: group for group in self.groups for name in group.names}
         self.ids = self.order = torch.empty(0, dtype=torch.int64)  # of the batch, and scrambled
         self.entering: Entering = self.ids, self.order
+        self.batch = self.ids  # the ids on the CPU
         self.part = slice(0)  # of the batch, that the model is given
         self.held: dict[tuple[str, str], dict[int, Tensor]] = {}  # values of the first batch, by part
 
@@ -132,6 +135,7 @@ class _Pass:
         self, ids: Int[Tensor, " batch"], order: Int64[Tensor, " batch"], sampled: Int64[Tensor, " sampled"]
     ) -> None:
         """A batch comes: its ids, these scrambled, and the positions of those that enter the sample."""
+        self.batch = ids
         self.ids, self.order, positions = (part.to(self.device) for part in (ids, order, sampled))
         self.entering = positions, self.order.take(positions)
         for group in self.groups:
@@ -142,7 +146,9 @@ class _Pass:
         """Give the model a part of the batch; what its layers make of it is read on the way."""
         self.part = part
         with user_code("the model"):
-            run(model, given(inputs[part], self.settings.device, PRECISIONS[self.settings.precision]))
+            output = run(model, given(inputs[part], self.settings.device, PRECISIONS[self.settings.precision]))
+        if self.settings.read_output:
+            self.settings.read_output(self.batch[part], output)
 
     def begin_again(self) -> None:
         """The model is given the batch once more, in smaller parts, as memory ran out: what was read is read anew."""

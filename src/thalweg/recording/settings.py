@@ -1,9 +1,9 @@
 """How a pass over stimuli is made, and how much it keeps of each unit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from thalweg.recording.readout import DIRECTIONS, NEURONS
@@ -24,6 +24,8 @@ class RecordingSettings:
     directions: int = DIRECTIONS  # of a layer in the basis "random", at most (see `readout.directions`)
     # by layer, what each unit is divided by before it is rotated (see `unit_deviations`)
     deviations: Mapping[str, Float[Tensor, " unit"]] = field(default_factory=dict, compare=False)
+    # what is given the ids of each part of a batch and what the model returned for it; passes then go to its end
+    read_output: Callable[[Int[Tensor, " part"], object], None] | None = field(default=None, compare=False)
 
 
 DEFAULTS = RecordingSettings()

@@ -1,7 +1,8 @@
 """How strong a language model is: bits per byte gained over the unigram model."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Float64, Int, Int64
@@ -11,7 +12,7 @@ from torch.nn import functional
 from thalweg.compute.devices import in_double, in_precision, placed
 from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError
-from thalweg.models.records import Evaluation
+from thalweg.models.records import Evaluation, ReadRows
 from thalweg.stimuli.windows import NO_TARGET, Windows
 
 WINDOWS = 64  # evaluated at once, at most
@@ -75,26 +76,40 @@ def _sums(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> dict[st
         ThalwegError: logits that are not finite, or not of shape (window, token, vocabulary).
     """
     model = in_precision(placed(model.eval(), device), torch.float32)
-    needed = 1 + max(int(stimuli.tokens.max()), int(stimuli.following.max()))  # a large vocabulary may have more
-    batch_size = max(1, min(WINDOWS, LOGITS // (stimuli.length * len(stimuli.vocabulary))))
+    batch_size = min(WINDOWS, _at_once(stimuli))
     pieces = Pieces(batch_size, device)
 
-    def look(which: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model(stimuli.batch(which).to(device))
-        targets = stimuli.targets(which).to(device)
-        _check(logits, (*targets.shape, len(stimuli.vocabulary)), needed)
-        targets = targets.to(logits.device)
-        return in_double(_nats(logits.float(), targets)).sum(1).cpu(), (logits.argmax(2) == targets).sum(1).cpu()
+    def look(which: Tensor) -> Mapping[str, Tensor]:
+        return rows_of(which, model(stimuli.batch(which).to(device)))
 
-    rows = []
-    with torch.inference_mode():
+    parts: list[Mapping[str, Tensor]] = []
+    with torch.inference_mode(), _alongside(model, stimuli) as rows_of:
         for which in torch.arange(len(stimuli)).split(batch_size):
-            rows += pieces(lambda part, which=which: look(which[part]), len(which))  # type: ignore[misc]
-    nats, right = zip(*rows, strict=True)
-    return {"nats": torch.cat(nats), "right": torch.cat(right)}
+            parts += pieces(lambda part, which=which: look(which[part]), len(which))  # type: ignore[misc]
+    return {name: torch.cat([part[name] for part in parts]) for name in ("nats", "right")}
 
 
-evaluate = Evaluation(_sums, _strength)
+@contextmanager
+def _alongside(_model: nn.Module, stimuli: Windows) -> Iterator[ReadRows]:
+    """The same rows, of the logits of a pass that is made for something else."""
+    needed = 1 + max(int(stimuli.tokens.max()), int(stimuli.following.max()))  # a large vocabulary may have more
+
+    def rows_of(which: Tensor, logits: object) -> dict[str, Tensor]:
+        targets = stimuli.targets(which)
+        checked = _check(logits, (*targets.shape, len(stimuli.vocabulary)), needed)
+        targets = targets.to(checked.device)
+        nats = in_double(_nats(checked.float(), targets)).sum(1).cpu()
+        return {"nats": nats, "right": (checked.argmax(2) == targets).sum(1).cpu()}
+
+    yield rows_of
+
+
+def _at_once(stimuli: Windows) -> int:
+    """So many windows whose logits do not take too much memory."""
+    return max(1, LOGITS // (stimuli.length * len(stimuli.vocabulary)))
+
+
+evaluate = Evaluation(_sums, _strength, _alongside, _at_once)
 
 
 def spread(stimuli: Windows, most: int) -> Windows:
@@ -114,8 +129,8 @@ def mean_loss(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> flo
     return float(_sums(model, stimuli, device=device)["nats"].sum()) / known
 
 
-def _check(logits: object, shape: tuple[int, int, int], needed: int) -> None:
-    """Make sure that logits are what they should be.
+def _check(logits: object, shape: tuple[int, int, int], needed: int) -> Tensor:
+    """The logits, if they are what they should be.
 
     A model may know more tokens than the vocabulary has, and a published one fewer: those that were added for another
     use. It must know those that occur.
@@ -129,6 +144,7 @@ def _check(logits: object, shape: tuple[int, int, int], needed: int) -> None:
         raise ThalwegError(
             "the model returned NaN or infinite logits; train it with a smaller learning rate or mend it"
         )
+    return logits
 
 
 def unigram(counts: Int[Tensor, " token"]) -> Float64[Tensor, " token"]:

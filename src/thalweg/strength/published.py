@@ -1,6 +1,7 @@
 """How strong a published vision model is: bits where it says the pool's labels, and a linear probe."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from thalweg.compute.memory import Pieces
 from thalweg.errors import user_code
 from thalweg.models.hooks import answer_in
 from thalweg.models.loading import quiet
-from thalweg.models.records import Evaluation
+from thalweg.models.records import Evaluation, ReadRows
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Stimuli
 from thalweg.strength.axes import SHARE, from_logits
@@ -22,22 +23,32 @@ NOTHING: dict[str, float | None] = {"loss": None, "bits": None, SHARE: None, "ac
 def _outputs(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict[str, Tensor]:
     """Of each stimulus, the model's logits, where it has one for each of the pool's classes, and its last features."""
     model = in_precision(placed(model.eval(), device), torch.float32)
-    outputs, features = [], []
+    parts: list[Mapping[str, Tensor]] = []
     batch_size = modalities.of(stimuli).batch_size(device)
     pieces = Pieces(batch_size, device)
 
-    def look(ids: Tensor) -> tuple[Tensor, Tensor]:
+    def look(ids: Tensor) -> Mapping[str, Tensor]:
         with user_code("the model"):
-            answer = answer_in(model(given(stimuli.batch(ids), device)))
-        rows = _rows(answer, len(ids), len(stimuli.label_names))
-        return rows, _at_most(_rows(seen.pop("features", None), len(ids)), MOST_FEATURES + 1)
+            output = model(given(stimuli.batch(ids), device))
+        return rows_of(ids, output)
 
-    with torch.inference_mode(), last_features(model) as seen, quiet():
+    with torch.inference_mode(), _alongside(model, stimuli) as rows_of, quiet():
         for which in torch.arange(len(stimuli)).split(batch_size):
-            for logits, last in pieces(lambda part, which=which: look(which[part]), len(which)):  # type: ignore[misc]
-                outputs.append(logits)
-                features.append(last)
-    return {"logits": torch.cat(outputs), "features": torch.cat(features)}
+            parts += pieces(lambda part, which=which: look(which[part]), len(which))  # type: ignore[misc]
+    return {name: torch.cat([part[name] for part in parts]) for name in ("logits", "features")}
+
+
+@contextmanager
+def _alongside(model: nn.Module, stimuli: Stimuli) -> Iterator[ReadRows]:
+    """The same rows, of what the model returns in a pass that is made for something else."""
+    with last_features(model) as seen:
+
+        def rows_of(ids: Tensor, output: object) -> dict[str, Tensor]:
+            logits = _rows(answer_in(output), len(ids), len(stimuli.label_names))
+            last = _rows(seen.pop("features", None), len(ids))
+            return {"logits": logits, "features": _at_most(last, MOST_FEATURES + 1)}
+
+        yield rows_of
 
 
 def _at_most(rows: Tensor, columns: int) -> Tensor:
@@ -67,4 +78,4 @@ def _strength(outputs: Mapping[str, Tensor], stimuli: Stimuli) -> dict[str, floa
     return {**strength, "probe": accuracy, "probe_note": note or None}
 
 
-published = Evaluation(_outputs, _strength)
+published = Evaluation(_outputs, _strength, _alongside)
