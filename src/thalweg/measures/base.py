@@ -23,6 +23,7 @@ observer makes are computed once.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,12 @@ def first_sentence(function: Callable[..., Any]) -> str:
     return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
 
 
+@cache
+def parameters_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a function's parameters; they take a while to find out, and every chunk of units asks for them."""
+    return tuple(inspect.signature(function).parameters)
+
+
 @dataclass(frozen=True)
 class Declared:
     """What a reader must know before reading a number: its name is the function's name."""
@@ -89,7 +96,7 @@ class Declared:
     @property
     def needs(self) -> tuple[str, ...]:
         """The inputs it asks for."""
-        return tuple(inspect.signature(self.function).parameters)
+        return parameters_of(self.function)
 
     @property
     def meaning(self) -> str:
