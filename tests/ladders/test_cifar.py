@@ -20,6 +20,7 @@ from thalweg.ladders.cifar.ladder import RUNGS
 from thalweg.ladders.cifar.ladder import splits as cifar_splits
 from thalweg.strength.axes import evaluate
 from thalweg.training.classifier import Classifier
+from thalweg.training.one_cycle import OneCycle
 
 EACH = 20  # images in a batch
 
@@ -268,3 +269,25 @@ def test_rungs_learn_what_is_to_be_learned(name: str, rate: float):
     Classifier(learning_rate=rate, most_epochs=6)(model, splits, 0)
     assert evaluate(model, splits.pool)["bits"] > 0.5
     assert evaluate(rung.build(), splits.pool)["bits"] < 0.1
+
+
+def test_the_strong_ladder_ends_with_residual_networks_and_has_a_recipe_for_them():
+    ladder = ladders.find("cifar-strong")
+    strong = [rung for rung in ladder.rungs if rung.name.startswith("residual")]
+    assert [rung.name for rung in ladder.rungs[-3:]] == [rung.name for rung in strong]
+    assert [rung.name for rung in ladder.rungs[:-3]] == [rung.name for rung in ladders.find("cifar").rungs]
+    assert all(isinstance(rung.train, OneCycle) for rung in strong)
+    modules = [part for part in strong[0].build().modules() if isinstance(part, nn.Conv2d)]
+    assert len(modules) == 10
+    assert len(strong[0].layers) == 7  # the first convolution, and of each stage its convolution and what is added up
+
+
+def test_a_residual_block_adds_to_what_it_is_given():
+    torch.manual_seed(0)
+    block, pictures = networks.Residual(4).eval(), torch.randn(2, 4, 6, 6)
+    change = block.second(torch.relu(block.first(pictures)))
+    assert torch.equal(block(pictures), pictures + change)
+    with torch.no_grad():
+        block.second[1].weight.zero_()
+    assert torch.equal(block(pictures), pictures)
+    assert networks.residual(4)(torch.rand(2, 3, 32, 32)).shape == (2, 10)

@@ -15,6 +15,7 @@ LADDERS = {
     for ladder in (
         mnist.LADDER,
         cifar.LADDER,
+        cifar.STRONG_LADDER,
         words.LADDER,
         words.TRAINING,
         addition.LADDER,

@@ -1,5 +1,5 @@
-"""CIFAR-10: its files, its convnets, and the ladder."""
+"""CIFAR-10: its files, its convnets, and the ladders."""
 
-from thalweg.ladders.cifar.ladder import LADDER, ladder
+from thalweg.ladders.cifar.ladder import LADDER, STRONG_LADDER, ladder
 
-__all__ = ["LADDER", "ladder"]
+__all__ = ["LADDER", "STRONG_LADDER", "ladder"]
