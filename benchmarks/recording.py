@@ -52,7 +52,8 @@ from thalweg.compute.workers import memory_kept
 from thalweg.models.hooks import skip_logits
 from thalweg.models.pooling import pooled, units_on_axis_1
 from thalweg.packages import torchvision_first
-from thalweg.recording.readout import DIRECTIONS, NEURONS, RANDOM
+from thalweg.recording.limits import DIRECTIONS
+from thalweg.recording.readout import NEURONS, RANDOM
 from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
 

@@ -1,6 +1,7 @@
 """The command line as a user types it."""
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -128,14 +129,30 @@ def test_the_version_is_shown_with_those_it_rests_on(monkeypatch: pytest.MonkeyP
     assert re.fullmatch(r"thalweg \d\S*, PyTorch \d\S*, Python \d\S*\n", capsys.readouterr().out)
 
 
-def test_the_package_runs_as_a_module_and_imports_what_is_slow_only_where_it_is_needed() -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "thalweg", "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "survey" in shown.stdout
-    imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
-    assert "thalweg.pipeline.survey" in imported
-    slow = {"altair", "pandas", "scipy.interpolate", "scipy.optimize", "scipy.stats", "sklearn", "transformers"}
-    assert not imported & slow
+SLOW = {"altair", "pandas", "scipy.stats", "sklearn", "statsmodels", "torch", "transformers"}
+
+
+def test_the_package_runs_as_a_module_and_imports_what_is_slow_only_where_it_is_needed(tmp_path: Path) -> None:
+    of_shape = ("shape", str(valley(tmp_path / "table.csv")), "--strength", "loss", "--score", "clear")
+    for words, shown, module, slow in (
+        (("--help",), "survey", "thalweg.pipeline.settings", {*SLOW, "scipy.interpolate", "scipy.optimize"}),
+        (of_shape, "A valley", "thalweg.shape.judging", SLOW),
+    ):
+        command = [sys.executable, "-X", "importtime", "-m", "thalweg", *words]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert shown in result.stdout
+        imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+        assert module in imported
+        assert not imported & slow
+
+
+def test_public_names_are_imported_when_they_are_asked_for() -> None:
+    assert set(package.MODULES) == set(package.__all__) <= set(dir(package))
+    for name, module in package.MODULES.items():
+        assert getattr(package, name) is getattr(importlib.import_module(module), name)
+    assert package.ladders is importlib.import_module("thalweg.ladders")
+    with pytest.raises(AttributeError, match="no attribute 'surveys'"):
+        _ = package.surveys
 
 
 def test_a_dictionary_is_trained_on_the_columns_that_are_named(monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,7 @@
-"""thalweg: how interpretable a network's units are, and how that changes with its strength."""
+"""thalweg: how interpretable a network's units are, and how that changes with its strength.
+
+What is public is imported when it is first asked for: PyTorch takes seconds, and `thalweg --help` needs none of it.
+"""
 
 # ruff: noqa: E402  # before all that takes long to import
 from thalweg.interrupts import quiet_for_the_command
@@ -6,30 +9,30 @@ from thalweg.interrupts import quiet_for_the_command
 quiet_for_the_command()
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from thalweg.errors import ThalwegError
-from thalweg.measures.choices import ChoiceScores, score_choices
-from thalweg.models.records import Ladder, Layer, Rung, Subject
-from thalweg.observers.base import Observer
-from thalweg.observers.choices import Choice, TrialObserver, one_by_one
-from thalweg.pipeline.one_model import measure, train_dictionary
-from thalweg.pipeline.survey import survey
-from thalweg.runs.run import Run, open_run
-from thalweg.runs.trials import TrialSettings
-from thalweg.stimuli.base import Source, Splits
-from thalweg.stimuli.images import Images
-from thalweg.stimuli.modality import Modality
-from thalweg.stimuli.pairs import NumberPairs
-from thalweg.stimuli.showing import Shown
-from thalweg.stimuli.tensors import TensorStimuli
-from thalweg.stimuli.windows import Windows
-from thalweg.training.classifier import Classifier
-from thalweg.trials.items import Trial
-
 if TYPE_CHECKING:
+    from thalweg.errors import ThalwegError
     from thalweg.literature.review import judge_literature
+    from thalweg.measures.choices import ChoiceScores, score_choices
+    from thalweg.models.records import Ladder, Layer, Rung, Subject
+    from thalweg.observers.base import Observer
+    from thalweg.observers.choices import Choice, TrialObserver, one_by_one
+    from thalweg.pipeline.one_model import measure, train_dictionary
+    from thalweg.pipeline.survey import survey
     from thalweg.report.page import write_report
+    from thalweg.runs.run import Run, open_run
+    from thalweg.runs.trials import TrialSettings
+    from thalweg.stimuli.base import Source, Splits
+    from thalweg.stimuli.images import Images
+    from thalweg.stimuli.modality import Modality
+    from thalweg.stimuli.pairs import NumberPairs
+    from thalweg.stimuli.showing import Shown
+    from thalweg.stimuli.tensors import TensorStimuli
+    from thalweg.stimuli.windows import Windows
+    from thalweg.training.classifier import Classifier
+    from thalweg.trials.items import Trial
     from thalweg.validation.validate import validate
 
 __all__ = [
@@ -65,16 +68,49 @@ __all__ = [
     "write_report",
 ]
 
-
-WRITE_PAGES = {  # where what writes pages is: their charts take seconds to import, so that waits until it is asked for
+MODULES = {  # where each public name is
+    "Choice": "thalweg.observers.choices",
+    "ChoiceScores": "thalweg.measures.choices",
+    "Classifier": "thalweg.training.classifier",
+    "Images": "thalweg.stimuli.images",
+    "Ladder": "thalweg.models.records",
+    "Layer": "thalweg.models.records",
+    "Modality": "thalweg.stimuli.modality",
+    "NumberPairs": "thalweg.stimuli.pairs",
+    "Observer": "thalweg.observers.base",
+    "Run": "thalweg.runs.run",
+    "Rung": "thalweg.models.records",
+    "Shown": "thalweg.stimuli.showing",
+    "Source": "thalweg.stimuli.base",
+    "Splits": "thalweg.stimuli.base",
+    "Subject": "thalweg.models.records",
+    "TensorStimuli": "thalweg.stimuli.tensors",
+    "ThalwegError": "thalweg.errors",
+    "Trial": "thalweg.trials.items",
+    "TrialObserver": "thalweg.observers.choices",
+    "TrialSettings": "thalweg.runs.trials",
+    "Windows": "thalweg.stimuli.windows",
     "judge_literature": "thalweg.literature.review",
+    "measure": "thalweg.pipeline.one_model",
+    "one_by_one": "thalweg.observers.choices",
+    "open_run": "thalweg.runs.run",
+    "score_choices": "thalweg.measures.choices",
+    "survey": "thalweg.pipeline.survey",
+    "train_dictionary": "thalweg.pipeline.one_model",
     "validate": "thalweg.validation.validate",
     "write_report": "thalweg.report.page",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """What writes pages, imported when it is first asked for."""
-    if name in WRITE_PAGES:
-        return getattr(import_module(WRITE_PAGES[name]), name)
+    """A public name or a package of thalweg's, imported now."""
+    if name in MODULES:
+        value = globals()[name] = getattr(import_module(MODULES[name]), name)
+        return value
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

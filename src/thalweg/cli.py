@@ -13,7 +13,7 @@ from dataclasses import MISSING, Field, fields
 from functools import partialmethod
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -22,8 +22,10 @@ from rich.table import Table
 from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.files.whole import FULL
 from thalweg.pipeline.settings import OF_LADDERS, Settings
-from thalweg.runs.run import Run
 from thalweg.terminal import CLOSED, INTERRUPTED, MISTAKE, UNEXPECTED, Shown, close_output, err, out, printable
+
+if TYPE_CHECKING:
+    from thalweg.runs.run import Run
 
 
 def examples(*commands: str) -> str:
@@ -114,7 +116,7 @@ def going_on(shown: Shown) -> Iterator[None]:
         os._exit(INTERRUPTED)  # worker processes in the middle of a task are not waited for
 
 
-def written(run: Run, shown: Shown, workers: int | None) -> Path:
+def written(run: "Run", shown: Shown, workers: int | None) -> Path:
     """The run's report, written with its progress shown."""
     import thalweg
 
@@ -202,14 +204,14 @@ def measure(
     out.print(f"report: {readable(path)}", markup=False)
 
 
-def print_headline(run: Run) -> None:
+def print_headline(run: "Run") -> None:
     """Print the headline scores of a run of one model."""
     for word, line in headline(run).items():
         out.print(f"[bold]{word}:[/bold] ", end="")
         out.print(line, markup=False)
 
 
-def headline(run: Run) -> dict[str, str]:
+def headline(run: "Run") -> dict[str, str]:
     """The headline scores of a run of one model, beside those of its twins."""
     lines = {}
     for word in ("predictable", "crisp"):
@@ -225,7 +227,7 @@ def headline(run: Run) -> dict[str, str]:
     return lines
 
 
-def why_no_score(run: Run, control: str, measure: str) -> str:
+def why_no_score(run: "Run", control: str, measure: str) -> str:
     """That a model has no score, with the commonest reason among its units."""
     reasons = run.missing.filter(control=control, measure=measure).sort("n", descending=True, maintain_order=True)
     return "has no score" + (f" ({reasons['note'][0]})" if len(reasons) else "")

@@ -886,6 +886,20 @@ def test_interrupted_lines_are_found_on_each_side_of_the_break():
     assert max(p_low, p_high) < 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")
+@pytest.mark.parametrize(("at", "kind"), [(0.5, "HC3"), (0.9, "HC1")])
+def test_interrupted_lines_have_the_robust_errors_of_statsmodels(at: float, kind: str):
+    from statsmodels.regression.linear_model import OLS
+
+    x = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.95])
+    y = np.random.default_rng(0).standard_normal(9)
+    low = x <= at
+    design = np.stack([np.ones(9), (x - at) * low, (x - at) * ~low, ~low], axis=1)
+    fit = OLS(y, design).fit(cov_type=kind, use_t=True)
+    expected = [value for i in (1, 2) for value in (fit.params[i], fit.pvalues[i])]
+    assert np.ravel(interrupted(x, y, at, break_is_low=True)) == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_smoother_keeps_a_line_and_follows_a_wave():
     x = np.linspace(0, 1, 40)
     fit, _ = smooth(x, 3 - 2 * x)

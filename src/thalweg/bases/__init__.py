@@ -24,7 +24,8 @@ from thalweg.bases.streaming import outputs
 from thalweg.errors import ThalwegError, unknown
 from thalweg.models.pooling import highest_of_places
 from thalweg.models.records import Basis, Encode, Layer
-from thalweg.recording.readout import DIRECTIONS, NEURONS, RANDOM, directions
+from thalweg.recording.limits import DIRECTIONS
+from thalweg.recording.readout import NEURONS, RANDOM, directions
 from thalweg.stimuli.base import Stimuli
 
 NAMES = (NEURONS, RANDOM, "pca", "sae:FOLDER", "sae-active:FOLDER")

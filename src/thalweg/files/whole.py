@@ -9,14 +9,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import safetensors
-import safetensors.torch
-from torch import Tensor
 
 from thalweg.errors import NoRoom, ThalwegError, check_utf8, readable, reason
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def file_digest(path: Path) -> str:
@@ -91,8 +92,10 @@ def write_frame(path: Path, frame: pl.DataFrame) -> None:
         frame.write_parquet(beside, compression="zstd", statistics=False)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", notes: Mapping[str, str] | None = None) -> None:
     """Write tensors as safetensors."""
+    import safetensors.torch  # it imports PyTorch, which the command line need not wait for
+
     with replacing(path) as beside:
         safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, beside, dict(notes or {}))
 
@@ -149,8 +152,10 @@ def check_columns(path: Path, frame: pl.DataFrame, columns: Iterable[str], mend:
         raise Damaged(path, f"it has no column {', '.join(lacking[:3])}: is it another table?", mend)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> "dict[str, Tensor]":
     """Tensors of the run directory; ThalwegError if the file is missing or damaged."""
+    import safetensors.torch
+
     return _reading(path, safetensors.torch.load_file, AGAIN)  # type: ignore[no-any-return]
 
 

@@ -1,19 +1,20 @@
-"""The settings of a survey. The command line's options are made from these fields."""
+"""The settings of a survey. The command line's options are made from these fields, so what needs PyTorch is imported
+only where it is used.
+"""
 
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from thalweg.compute.cards import cards_of
-from thalweg.compute.devices import PRECISIONS, check_device, resolved
-from thalweg.compute.engines import EngineConfig
 from thalweg.errors import ThalwegError, unknown
-from thalweg.recording.readout import DIRECTIONS, LEAST_DIRECTIONS
-from thalweg.stimuli.base import Source
-from thalweg.strength import axes as strength
+from thalweg.recording.limits import DIRECTIONS, LEAST_DIRECTIONS
+
+if TYPE_CHECKING:
+    from thalweg.compute.engines import EngineConfig
+    from thalweg.stimuli.base import Source
 
 UNAFFECTING = ("workers", "engine", "address", "device", "tasks_per_card", "cache")  # settings that change no result
 OF_LADDERS = ("seeds", "quick", "strength", "data")  # settings that one published model has no use for
@@ -126,6 +127,9 @@ class Settings:
         Raises:
             ThalwegError: a value out of range, an unknown strength axis, or a device that is not there.
         """
+        from thalweg.compute.devices import PRECISIONS, check_device
+        from thalweg.strength import axes
+
         for name, declared in self.__dataclass_fields__.items():
             value, least = getattr(self, name), declared.metadata.get("least")
             if least is None or value is None:
@@ -134,7 +138,7 @@ class Settings:
                 raise ThalwegError(f"{called(name)} is {value!r}; a whole number was expected")
             if not least <= value <= LARGEST:
                 raise ThalwegError(f"{called(name)} is {value}; at least {least} and at most {LARGEST} was expected")
-        strength.check(self.strength)
+        axes.check(self.strength)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         check_device(self.device, here=self.engine == "local")
@@ -150,16 +154,22 @@ class Settings:
     @property
     def resolved_device(self) -> str:
         """The device that models run on; `cuda` is the card that a task was given."""
+        from thalweg.compute.devices import resolved
+
         return resolved(self.device)
 
     @property
-    def engine_config(self) -> EngineConfig:
+    def engine_config(self) -> "EngineConfig":
         """Where tasks run that need no GPU."""
+        from thalweg.compute.engines import EngineConfig
+
         return EngineConfig(self.engine, self.workers, self.address)
 
     @property
-    def model_engine_config(self) -> EngineConfig:
+    def model_engine_config(self) -> "EngineConfig":
         """Where tasks run that run models: as many on each GPU as the user wants, by default one."""
+        from thalweg.compute.cards import cards_of
+
         here = self.engine == "local"
         return replace(
             self.engine_config,
@@ -168,8 +178,10 @@ class Settings:
             tasks_per_card=self.tasks_per_card,
         )
 
-    def source(self, path: Path | None) -> Source:
+    def source(self, path: Path | None) -> "Source":
         """The source of stimuli: their path, and the columns that are read."""
+        from thalweg.stimuli.base import Source
+
         return Source(path, self.text_column, self.document_column, self.image_column, self.label_column, self.skip_bad)
 
     def affecting(self) -> dict[str, Any]:

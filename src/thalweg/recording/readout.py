@@ -10,11 +10,10 @@ from torch import Tensor
 from thalweg.errors import ThalwegError
 from thalweg.models.pooling import highest_of_places, pooled, units_on_axis_1
 from thalweg.models.records import Encode, Layer
+from thalweg.recording.limits import DIRECTIONS, LEAST_DIRECTIONS
 
 SPARSE = 8  # units of a layer for each that is measured, beyond which those measured are picked before they are pooled
-DIRECTIONS = 256  # of a layer, a sample of its rotation: their mean is then within about .005 of the whole rotation's
 AT_PLACES = 4  # as one in so many of these where each place has its product, which would cost more than the network
-LEAST_DIRECTIONS = 20  # fewer have no bar that at most 5 % of them and of a unit like them reach
 LARGEST_TURN = 1 << 27  # numbers in the directions of a layer: half a gigabyte
 LARGEST_FACTORED = 1 << 20  # numbers in directions that are factored by reflections, and kept for the next pass
 CACHED = 1 << 18  # values of a layer that are multiplied together on a CPU, whose cache holds what is made of them

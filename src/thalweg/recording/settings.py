@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from thalweg.recording.readout import DIRECTIONS, NEURONS
+from thalweg.recording.limits import DIRECTIONS
+from thalweg.recording.readout import NEURONS
 
 
 @dataclass(frozen=True)

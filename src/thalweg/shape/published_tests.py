@@ -5,7 +5,6 @@ fast exponential decay, which only falls, it finds one in up to three of four ca
 needs some twenty points; with two points in a segment its standard errors vanish and so does its meaning.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -241,16 +240,18 @@ def interrupted(
 
     Source: Simonsohn 2018; MacKinnon & White 1985 (HC3).
     """
-    from statsmodels.regression.linear_model import OLS  # slow to import, and only needed here
-
     low = x <= at if break_is_low else x < at
     design = np.stack([np.ones_like(x), np.where(low, x - at, 0.0), np.where(low, 0.0, x - at), 1.0 - low], axis=1)
-    leverage = np.einsum("ij,ji->i", design, np.linalg.pinv(design))
-    kind = "HC1" if leverage.max() > 1 - 1e-9 else "HC3"
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a segment of one point has no slope: its p is NaN or 1, and no valley follows
-        fit = OLS(y, design).fit(cov_type=kind, use_t=True)
-        return [(float(fit.params[i]), float(fit.pvalues[i])) for i in (1, 2)]
+    inverse = np.linalg.pinv(design, rcond=1e-15)  # (coefficient, point)
+    coefficients = inverse @ y
+    residual = y - design @ coefficients
+    leverage = np.einsum("ij,ji->i", design, inverse)
+    free = len(x) - int(np.linalg.matrix_rank(design))
+    with np.errstate(all="ignore"):  # a segment of one point has no slope: its p is NaN or 1, and no valley follows
+        hc1, hc3 = residual**2 * len(x) / free, (residual / (1 - leverage)) ** 2
+        variance = hc1 if leverage.max() > 1 - 1e-9 else hc3
+        ratio = coefficients / np.sqrt(inverse**2 @ variance)
+        return [(float(coefficients[i]), float(2 * stdtr(free, -abs(ratio[i])))) for i in (1, 2)]
 
 
 def two_lines(
