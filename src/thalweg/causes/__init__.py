@@ -1,0 +1,1 @@
+"""Why: an experiment on tasks whose features are known, by networks that differ in one thing at a time."""

@@ -1,0 +1,86 @@
+"""The networks of the experiment: fully connected ones, whose hidden layers' units are measured."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+RECTIFIER, SOFTMAX_LINEAR = "rectifier", "softmax-linear"
+
+
+class SoftmaxLinear(nn.Module):
+    """Softmax linear units: x * softmax(x) (Elhage et al. 2022), scaled by the width so that values keep their size."""
+
+    def forward(self, values: Float[Tensor, "batch unit"]) -> Float[Tensor, "batch unit"]:
+        """The values, each weighed by its share of the softmax."""
+        return values * values.softmax(1) * values.shape[1]
+
+
+class Perceptron(nn.Module):
+    """Hidden layers of one width, and an output for each circuit: the log-odds of yes.
+
+    Args:
+        n_inputs: Numbers of a stimulus.
+        width: Units of each hidden layer.
+        depth: Hidden layers.
+        n_outputs: Circuits.
+        nonlinearity: `rectifier` or `softmax-linear`; the latter is followed by a layer norm, as published.
+        dropout: The share of units that are dropped in training.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        width: int,
+        depth: int,
+        n_outputs: int,
+        *,
+        nonlinearity: str = RECTIFIER,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        sizes = [n_inputs, *[width] * depth]
+        self.linear = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
+        soft = nonlinearity == SOFTMAX_LINEAR
+        self.act: nn.Module = SoftmaxLinear() if soft else nn.ReLU()
+        self.norm = nn.ModuleList(nn.LayerNorm(width) if soft else nn.Identity() for _ in range(depth))
+        self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.head = nn.Linear(width, n_outputs)
+
+    def hidden(self, shown: Float[Tensor, "batch input"]) -> list[Float[Tensor, "batch unit"]]:
+        """What the units of each hidden layer pass on."""
+        return self._through(shown)[0]
+
+    def forward(self, shown: Float[Tensor, "batch input"]) -> Float[Tensor, "batch circuit"]:
+        """The log-odds of yes."""
+        return self._through(shown)[1]
+
+    def with_hidden(
+        self, shown: Float[Tensor, "batch input"]
+    ) -> tuple[list[Float[Tensor, "batch unit"]], Float[Tensor, "batch circuit"]]:
+        """What the hidden layers pass on, and the log-odds."""
+        return self._through(shown)
+
+    def _through(self, shown: Tensor) -> tuple[list[Tensor], Tensor]:
+        values, kept = shown, []
+        for linear, norm in zip(self.linear, self.norm, strict=True):
+            kept.append(self.act(linear(values)))
+            values = self.drop(norm(kept[-1]))
+        return kept, self.head(values)
+
+
+def build(
+    n_inputs: int,
+    width: int,
+    depth: int,
+    n_outputs: int,
+    *,
+    seed: int,
+    nonlinearity: str = RECTIFIER,
+    dropout: float = 0.0,
+) -> Perceptron:
+    """A network with weights drawn by the seed, whatever else is drawn in this process."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Perceptron(n_inputs, width, depth, n_outputs, nonlinearity=nonlinearity, dropout=dropout)
