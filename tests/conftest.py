@@ -39,7 +39,13 @@ torchvision_first()  # some tests import transformers themselves
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the files that take longest first. (With `--dist loadfile`, each file runs in one process.)"""
+    """Run the files that take longest first. (With `--dist loadfile`, each file runs in one process.) Tests that are
+    marked `gpu` are skipped where there is none.
+    """
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))
     places = {name: place for place, name in enumerate(COSTLY)}
     items.sort(key=lambda item: places.get(item.path.name, len(COSTLY)))
 
@@ -47,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny() -> Ladder:
     return tiny_ladder()
+
+
+@pytest.fixture
+def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without a GPU: a library that takes one by itself stays on the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 @pytest.fixture

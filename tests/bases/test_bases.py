@@ -733,6 +733,7 @@ def planted(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.zeros(count, 128).scatter(1, on, strengths) @ known_directions + 0.5, known_directions
 
 
+@pytest.mark.usefixtures("without_cuda")
 def test_a_planted_dictionary_is_found(tmp_path: Path):
     train, truth = planted(10_000, seed=1)
     model, layer, steps = identity(), Layer("0"), []
@@ -946,6 +947,7 @@ def test_the_buffer_is_bounded_and_gives_each_row_once():
     assert seen != sorted(seen)
 
 
+@pytest.mark.usefixtures("without_cuda")
 def test_a_dictionary_of_a_subject(tmp_path: Path):
     model, splits = trained_convnet()
     subject = Subject("mine", lambda: model)
@@ -1017,6 +1019,7 @@ def test_where_no_dictionary_can_be_written_is_said_before_any_work(tmp_path: Pa
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.usefixtures("without_cuda")
 def test_a_diverging_dictionary_is_told(tmp_path: Path):
     values = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
     values[3] = torch.inf

@@ -1,6 +1,7 @@
 """Devices: what a user can name, which card a task runs on, and what happens when memory runs out."""
 
 import logging
+import os
 import subprocess
 import threading
 from dataclasses import replace
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import thalweg
-from support.tiny import blobs
+from support.surveys import run
+from support.tiny import blobs, short_ladder
 from thalweg import Layer, ThalwegError
 from thalweg.bases import streaming
 from thalweg.compute import cards, devices, engines, memory
@@ -74,6 +76,47 @@ def test_only_tasks_that_run_models_take_cards():
     assert settings_of({"device": "cuda:1"}).model_engine_config.cards == ("cuda:1",)
     assert settings_of({"device": "cpu"}).model_engine_config == EngineConfig()
     assert settings_of({"engine": "ray"}).model_engine_config.cards == ()
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_workers_are_tasks_a_card_where_models_run_on_cards():
+    planned = settings_of({"workers": 3}).model_engine_config
+    assert (planned.workers, planned.tasks_per_card) == (6, 3)
+    alone = settings_of({"workers": 3, "device": "cuda:1"}).model_engine_config
+    assert (alone.workers, alone.tasks_per_card) == (3, 3)
+    bounded = settings_of({"workers": 3, "tasks_per_card": 2}).model_engine_config
+    assert (bounded.workers, bounded.tasks_per_card) == (3, 2)
+    assert settings_of({"workers": 3, "device": "cpu"}).model_engine_config.workers == 3
+    assert settings_of({"workers": 3}).engine_config.workers == 3  # of what needs no card
+
+
+def _switches() -> tuple[bool, ...]:
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    return torch.are_deterministic_algorithms_enabled(), warned, *tf32
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_a_task_on_a_card_is_as_repeatable_as_it_can_be(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = _switches()
+    with devices.repeatable("cpu"):
+        assert _switches() == before
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    with devices.repeatable(settings_of({"device": "cuda:1"}).resolved_device):
+        assert _switches() == (True, True, False, False)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == devices.WORKSPACE
+    assert _switches() == before
+    assert devices.repeats("cpu") == "byte-identical"
+    assert {devices.repeats(device) for device in ("cuda", "cuda:1", "mps")} == {"not byte-identical on this device"}
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu_is_that_on_the_cpu_but_for_rounding(tmp_path: Path):
+    runs = [run(short_ladder(), tmp_path / device, seeds=1, device=device) for device in ("cpu", "cuda")]
+    assert [each.record["repeats"] for each in runs] == [devices.IDENTICAL, devices.NOT_IDENTICAL]
+    values = [each.models.filter(control="untrained")["pool_loss"].to_list() for each in runs]
+    assert values[1] == pytest.approx(values[0], rel=1e-4)  # training amplifies rounding; untrained models do not
 
 
 def test_the_device_is_no_part_of_what_a_run_is_known_by():

@@ -1,6 +1,9 @@
 """Where models run, in which precision, and how their numbers lie in memory."""
 
-from typing import TypeVar
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +49,41 @@ def resolved(device: str) -> str:
     if device == "cpu" or not torch.cuda.is_available():
         return "cpu"
     return "cuda" if device == "auto" else device
+
+
+IDENTICAL, NOT_IDENTICAL = "byte-identical", "not byte-identical on this device"  # what the same command gives again
+WORKSPACE = ":4096:8"  # of cuBLAS: with it, the same products are the same to the last bit
+
+
+def repeats(device: str) -> str:
+    """What the same command gives again on a device: the same bytes on a CPU. On a GPU there is no such promise, as
+    some algorithms have no deterministic form there.
+    """
+    return IDENTICAL if device == "cpu" else NOT_IDENTICAL
+
+
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """On a CUDA device, deterministic algorithms where there are such, and products in the precision that was asked
+    for (no TF32), for as long as the context lasts. Elsewhere nothing changes.
+    """
+    if not device.startswith("cuda"):
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", WORKSPACE)  # read when cuBLAS is first used
+    enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic  # a module whose type is not known
+    filled = memory.fill_uninitialized_memory
+    in_tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False  # nothing is read before it is written
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warns)
+        memory.fill_uninitialized_memory = filled
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = in_tf32
 
 
 def in_double(values: Tensor) -> Tensor:

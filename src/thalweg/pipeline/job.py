@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from thalweg.compute.devices import repeatable
 from thalweg.errors import NoRoom, ThalwegError, reason, user_code
 from thalweg.factors.base import Factor
 from thalweg.files import whole
@@ -314,8 +315,9 @@ def failure_of(models: Sequence[Model], work: Iterable[None]) -> str:
     """
     try:
         models[0].run.seen()
-        for _ in work:
-            pass
+        with repeatable(models[0].settings.resolved_device):
+            for _ in work:
+                pass
     except NoRoom:
         raise
     except ThalwegError as wrong:

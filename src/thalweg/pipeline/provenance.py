@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from thalweg.compute.devices import repeats
 from thalweg.models.records import Ladder
 from thalweg.observers.base import Observer
 from thalweg.pipeline.descriptions import command, of_factors, of_measures, of_observer, of_twins
@@ -88,6 +89,7 @@ def run_record(
         "axes": dict(AXES),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "device": settings.resolved_device,
+        "repeats": repeats(settings.resolved_device),
         "seconds": stages.seconds,
         "peak_memory_mib": round(peak / 1024),
     }

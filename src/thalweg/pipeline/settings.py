@@ -77,8 +77,9 @@ class Settings:
             "auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, cuda:N (one card) or mps (Apple)."
         ),
     )
-    tasks_per_card: int = field(
-        default=1, metadata=_option("Models that share a GPU at once; the card with the most free memory is taken.", 1)
+    tasks_per_card: int | None = field(
+        default=None,
+        metadata=_option("Models that share a GPU at once, on the card with the most free memory; --workers, or 1.", 1),
     )
     precision: str = field(
         default="float32", metadata=_option("Precision that models run in: float32, bfloat16 or float16.")
@@ -167,15 +168,19 @@ class Settings:
 
     @property
     def model_engine_config(self) -> "EngineConfig":
-        """Where tasks run that run models: as many on each GPU as the user wants, by default one."""
+        """Where tasks run that run models. On GPUs of this machine `workers` are tasks a card, by default one, unless
+        `tasks_per_card` says how many; then `workers` bounds them all.
+        """
         from thalweg.compute.cards import cards_of
 
-        here = self.engine == "local"
+        cards = cards_of(self.device) if self.engine == "local" else ()
+        a_card = self.workers if cards and self.tasks_per_card is None else None
         return replace(
             self.engine_config,
+            workers=len(cards) * a_card if a_card else self.workers,
             gpus=0 if self.device == "cpu" else 1,
-            cards=cards_of(self.device) if here else (),
-            tasks_per_card=self.tasks_per_card,
+            cards=cards,
+            tasks_per_card=self.tasks_per_card or a_card or 1,
         )
 
     def source(self, path: Path | None) -> "Source":
