@@ -8,8 +8,8 @@ import torch
 
 from support.tiny import corners, network
 from thalweg import Classifier, Ladder, Layer, Rung, Source
+from thalweg.compute import devices
 from thalweg.files import whole
-from thalweg.pipeline import settings as settings_module
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.settings import settings_of
 from thalweg.pipeline.steps import _together
@@ -28,7 +28,7 @@ def seeds_of(ladder: Ladder, run: Path) -> list[Model]:
 
 @pytest.fixture
 def on_a_gpu(monkeypatch):
-    monkeypatch.setattr(settings_module, "resolved", lambda device: "cuda" if device == "cuda" else "cpu")
+    monkeypatch.setattr(devices, "resolved", lambda device: "cuda" if device == "cuda" else "cpu")
 
 
 @pytest.mark.usefixtures("on_a_gpu")
