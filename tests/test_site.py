@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 import thalweg
 from support.browser import QUIET, chromium
@@ -107,6 +106,8 @@ def test_the_api_has_every_public_name_with_what_it_does(site: Path):
 def test_a_reader_without_a_network_can_search(site: Path):
     """Opened from its file in a browser, a page asks for nothing but files, and finds a word."""
     asked: list[str] = []
+    from playwright.sync_api import sync_playwright  # slow to import, and every process of the tests reads this file
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
         page = browser.new_page()

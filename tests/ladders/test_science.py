@@ -48,7 +48,7 @@ def rows(latents: Tensor) -> pl.DataFrame:
     mixtures = torch.stack([latents[:, five].sum(1) for five in chosen], 1)
     noise = torch.randn(len(pool), NOISE_UNITS, generator=generator)
     ink = pool.pixels.float().mean((1, 2, 3))[:, None] / 255
-    return on_digits(torch.cat([latents, mixtures, noise, ink], 1), "image", "random", "trivial", "pixels")
+    return on_digits(torch.cat([latents, mixtures, noise, ink], 1), "image", "random", "trivial")
 
 
 def test_a_unit_for_one_class_is_predicted_in_the_easy_bands(rows: pl.DataFrame, units: dict[str, slice]):

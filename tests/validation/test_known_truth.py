@@ -8,13 +8,6 @@ from functools import partial
 import polars as pl
 import pytest
 import torch
-from sae_lens.synthetic import (
-    ActivationGenerator,
-    FeatureDictionary,
-    HierarchyNode,
-    hierarchy_modifier,
-    zipfian_firing_probabilities,
-)
 from torch import Tensor, nn
 
 from support.planted import scored, value
@@ -39,6 +32,14 @@ def crisp(rows: pl.DataFrame, observer: str) -> Tensor:
 @pytest.fixture(scope="module")
 def synthetic() -> tuple[Tensor, Tensor]:
     """Features with Zipf's frequencies, one of them the parent of three, and their sum in fewer dimensions."""
+    from sae_lens.synthetic import (  # slow to import, and every process of the tests reads this file
+        ActivationGenerator,
+        FeatureDictionary,
+        HierarchyNode,
+        hierarchy_modifier,
+        zipfian_firing_probabilities,
+    )
+
     torch.manual_seed(0)
     chance = zipfian_firing_probabilities(FEATURES, exponent=0.5, max_prob=0.25, min_prob=0.05)
     tree = HierarchyNode(0, children=[HierarchyNode(child) for child in CHILDREN])
