@@ -148,7 +148,7 @@ def test_an_older_format_is_named(done: Run, tmp_path: Path):
     record = {**done.record}
     del record["format"]
     whole.write_json(tmp_path / "run.json", record)
-    with pytest.raises(ThalwegError, match="this run has format 1, and this thalweg reads format 7"):
+    with pytest.raises(ThalwegError, match="this run has format 1, and this thalweg reads format 7 and 8"):
         open_run(tmp_path)
 
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import filelock
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 
 import thalweg
 from support.surveys import contents, run
-from support.tiny import blobs, corners, network, short_ladder
+from support.tiny import blobs, corners, network, short_ladder, tiny_ladder
 from thalweg import Classifier, Ladder, Layer, Observer, Rung, Splits, ThalwegError, ladders
 from thalweg.files.whole import read_tensors, write_json
 from thalweg.recording.result import from_tensors
@@ -102,6 +104,58 @@ def test_recordings_can_be_read_back(done: thalweg.Run):
     assert ids.max() < 400
 
 
+def test_units_are_a_file_for_each_model_and_one_table_to_any_reader(done: thalweg.Run):
+    folder = done.path / "units"
+    names = [f"tiny-{rung}-{seed}" for rung in done.models["rung"].unique(maintain_order=True) for seed in (0, 1)]
+    assert [file.name for file in sorted(folder.iterdir())] == [
+        f"{place:06}-{name}.parquet" for place, name in enumerate(names)
+    ]
+    assert done.scan_units().collect().equals(done.units)
+    assert pl.read_parquet(folder).equals(done.units)
+    whole = pd.read_parquet(folder)
+    assert dict(whole.dtypes.astype(str))["value"] == "float32"
+    assert whole.astype({"seed": "int32"}).equals(done.units.to_pandas().astype({"seed": "int32"}))
+    drawn = done.scan_units().filter(rung="conv-3", exchanged=False).select("unit").unique().collect()
+    assert len(drawn) == 3
+
+
+def as_format_7(run: thalweg.Run, path: Path) -> None:
+    """The run as it would lie there in format 7, which had one file of units."""
+    shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("units"))
+    run.units.write_parquet(path / "units.parquet")
+    for name in ("run.json", "settings.json"):
+        write_json(path / name, {**json.loads((run.path / name).read_text()), "format": 7})
+
+
+def test_a_run_of_the_format_before_is_read_and_not_continued(short: thalweg.Run, tmp_path: Path):
+    as_format_7(short, tmp_path / "run")
+    before = thalweg.open_run(tmp_path / "run")
+    assert before.units.equals(short.units)
+    assert before.scan_units().collect().equals(short.units)
+    assert before.record["format"] == 7
+    with pytest.raises(ThalwegError, match=r"this run has format 7, and this thalweg continues format 8; use"):
+        run(short_ladder(), tmp_path / "run", seeds=1)
+
+
+def test_a_rung_that_is_new_moves_the_files_of_those_behind_it(short: thalweg.Run, tmp_path: Path):
+    out = tmp_path / "run"
+    shutil.copytree(short.path, out)
+    recorded = {file: file.stat().st_mtime_ns for file in (out / "recordings").iterdir()}
+    longer = dataclasses.replace(short_ladder(), rungs=(tiny_ladder().rungs[0], *short_ladder().rungs))
+    more = thalweg.open_run(run(longer, out, seeds=1).path)
+    assert {file: file.stat().st_mtime_ns for file in recorded} == recorded  # they are not measured again
+    names = [f"{place:06}-tiny-{rung}-0.parquet" for place, rung in enumerate(("dense-2", "dense-4", "conv-2"))]
+    assert sorted(file.name for file in (out / "units").iterdir()) == names
+    assert more.units.filter(pl.col("rung") != "dense-2").equals(short.units)
+    run(short_ladder(), out, seeds=1)
+    assert (
+        contents(out)["units/000001-tiny-conv-2-0.parquet"]
+        == contents(short.path)["units/000001-tiny-conv-2-0.parquet"]
+    )
+    assert thalweg.open_run(out).units.equals(short.units)
+    assert len(list((out / "units").iterdir())) == 2  # that of the rung that is no more in the ladder is gone
+
+
 def test_another_seed_gives_other_results(done: thalweg.Run, tiny: Ladder, tmp_path: Path):
     small = dataclasses.replace(tiny, rungs=tiny.rungs[1:2])
     other = run(small, tmp_path / "run", seed=5, seeds=1)
@@ -122,7 +176,7 @@ def test_a_finished_run_is_not_done_again(done: thalweg.Run, tiny: Ladder):
         "weights/tiny-dense-4-0.safetensors",
         "parts/tiny-conv-2-0.parquet",
         "recordings/tiny-dense-4-0-trained.safetensors",
-        "units.parquet",
+        "units/000001-tiny-conv-2-0.parquet",
         "shape.json",
         "steps/measure-tiny-conv-2-0.json",
     ],
@@ -147,8 +201,18 @@ def test_a_damaged_table_is_named_when_it_is_read(done: thalweg.Run, tmp_path: P
     (tmp_path / "models.parquet").write_bytes((done.path / "models.parquet").read_bytes()[:200])
     with pytest.raises(ThalwegError, match=r"models\.parquet: damaged.*survey command again"):
         _ = thalweg.open_run(tmp_path).models
-    with pytest.raises(ThalwegError, match=r"units\.parquet: there is no such file"):
-        _ = thalweg.open_run(tmp_path).units
+    for name in ("models.parquet", "run.json"):
+        (tmp_path / name).write_bytes((done.path / name).read_bytes())
+    missing = r"units/000000-tiny-dense-2-0\.parquet: there is no such file.*survey command again"
+    for read in (lambda run: run.units, lambda run: run.scan_units()):
+        with pytest.raises(ThalwegError, match=missing):
+            read(thalweg.open_run(tmp_path))
+    for file in (done.path / "units").iterdir():
+        (tmp_path / "units").mkdir(exist_ok=True)
+        (tmp_path / "units" / file.name).write_bytes(file.read_bytes()[:-9])
+    for read in (lambda run: run.units, lambda run: run.scan_units()):
+        with pytest.raises(ThalwegError, match=r"units/000000-tiny-dense-2-0\.parquet: damaged"):
+            read(thalweg.open_run(tmp_path))
     with pytest.raises(ThalwegError, match=r"nothing: there is no such file or folder; the folder of a survey"):
         thalweg.open_run(tmp_path / "nothing")
 

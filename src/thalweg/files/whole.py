@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,10 +86,10 @@ def write_json(path: Path, content: object) -> None:
         beside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_frame(path: Path, frame: pl.DataFrame) -> None:
-    """Write a table as Parquet."""
+def write_frame(path: Path, frame: pl.DataFrame, *, statistics: bool = False) -> None:
+    """Write a table as Parquet; with statistics of its columns, by which a lazy reader passes over blocks of rows."""
     with replacing(path) as beside:
-        frame.write_parquet(beside, compression="zstd", statistics=False)
+        frame.write_parquet(beside, compression="zstd", statistics=statistics)
 
 
 def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", notes: Mapping[str, str] | None = None) -> None:
@@ -136,19 +136,24 @@ def read_frame(path: Path, columns: Iterable[str] = (), *, least: int = 0, mend:
         ThalwegError: it is missing or damaged, or has not these columns or not so many rows.
     """
     frame: pl.DataFrame = _reading(path, pl.read_parquet, mend)
-    check_columns(path, frame, columns, mend)
+    check_columns(path, frame.columns, columns, mend)
     if len(frame) < least:
         raise Damaged(path, "it has no rows", mend)
     return frame
 
 
-def check_columns(path: Path, frame: pl.DataFrame, columns: Iterable[str], mend: str = AGAIN) -> None:
+def read_columns(path: Path) -> list[str]:
+    """The names of the columns of a table of the run directory; ThalwegError if it is missing or damaged."""
+    return list(_reading(path, pl.read_parquet_schema, AGAIN))
+
+
+def check_columns(path: Path, there: Collection[str], columns: Iterable[str], mend: str = AGAIN) -> None:
     """Check that a table of the run directory has these columns; `mend` is what the user is told to do if not.
 
     Raises:
         ThalwegError: it has not.
     """
-    if lacking := [name for name in columns if name not in frame.columns]:
+    if lacking := [name for name in columns if name not in there]:
         raise Damaged(path, f"it has no column {', '.join(lacking[:3])}: is it another table?", mend)
 
 

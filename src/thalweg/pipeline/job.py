@@ -34,6 +34,7 @@ from thalweg.pipeline.settings import Settings
 from thalweg.recording.readout import NEURONS, RANDOM, ROTATION
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.recordings import model_file, recordings_file
+from thalweg.runs.units import UNITS_FOLDER, units_stem
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Splits, Stimuli, viewed
 from thalweg.stimuli.modality import BATCH
@@ -83,6 +84,7 @@ class Model:
     shard: int | None = None  # the part of the stimuli that the task is about, if not all
     notes: tuple[str, ...] = ()  # warnings on its ladder's models, from before the long work
     normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
+    place: int = 0  # among the models of the run, which the names of the files of units begin with
     code: str = ""  # what it is made by, taken before any of it runs and may change its own state
     measures: tuple[Measure, ...] = field(default_factory=lambda: tuple(MEASURES.values()))  # the user's own too
 
@@ -195,6 +197,26 @@ class Model:
     def own_seed(self) -> int:
         """The seed of what is drawn for this model."""
         return (1_000_003 * self.settings.seed + self.seed) % (1 << 64)
+
+    @property
+    def units_file(self) -> str:
+        """The name of the file of the rows of its units in the run directory."""
+        return f"{UNITS_FOLDER}/{units_stem(self.place, self.name)}.parquet"
+
+    @property
+    def summary_file(self) -> str:
+        """The name of the file of what the tables say of it."""
+        return f"parts/{self.name}.parquet"
+
+    @property
+    def draws_file(self) -> str:
+        """The name of the file of the bootstrap draws of its scores."""
+        return f"parts/{self.name}-draws.safetensors"
+
+    @property
+    def gallery_file(self) -> str:
+        """The name of the file of the stimuli of its best, median and worst unit."""
+        return f"parts/{self.name}-gallery.parquet"
 
     def recordings(self, control: str) -> str:
         """The name of the file of its recordings in the run directory."""

@@ -15,6 +15,7 @@ from thalweg.measures.headlines import HEADLINES
 from thalweg.models.hooks import capture_activations
 from thalweg.pipeline.gallery import gallery
 from thalweg.pipeline.job import Model, failure_of
+from thalweg.pipeline.parts import write_summary
 from thalweg.pipeline.record import (
     Layers,
     Trained,
@@ -27,6 +28,7 @@ from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.deviations import unit_deviations
 from thalweg.recording.readout import NEURONS, RANDOM, Reader
 from thalweg.recording.result import concat_units
+from thalweg.scoring.summary import summarise
 from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata, score_units
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import halves
@@ -46,10 +48,13 @@ def _measure(model: Model) -> None:
     recordings, trained = merge_shards(model, parts) if model.recorded_apart else record_model(model, parts, metadata)
     rows = pl.concat([_score(group, model, parts, views, metadata) for group in _groups(recordings, model)])
     outputs = [write_recordings(layers, model, control) for control, layers in recordings.items()]
-    outputs += [f"parts/{model.name}.parquet", f"parts/{model.name}-gallery.parquet"]
-    whole.write_frame(model.run / outputs[-2], rows)
+    outputs += [model.units_file, model.gallery_file]
+    whole.write_frame(model.run / model.units_file, rows, statistics=True)
+    settings = model.settings
+    summary = summarise([rows], model.observers[0].name, resamples=settings.resamples, seed=settings.seed)
+    outputs += write_summary(model, summary)
     shown = gallery(
-        rows.filter(pl.col("control") == "trained"),
+        summary.headlines.filter(pl.col("control") == "trained"),
         recordings["trained"],
         show=partial(modalities.of(model.ladder).shown, pool),
         trace=partial(_along, trained, model),
@@ -57,7 +62,7 @@ def _measure(model: Model) -> None:
         observer=model.observers[0].name,
         seed=model.settings.seed,
     )
-    whole.write_frame(model.run / outputs[-1], shown)
+    whole.write_frame(model.run / model.gallery_file, shown)
     model.run.finish(f"measure-{model.name}", model.measure_inputs(), outputs)
 
 

@@ -6,7 +6,7 @@ ends with the same bytes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from thalweg.progress import Progress, Silent, Stages
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run
+from thalweg.runs.units import remove_others, settle_places
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Source
 
@@ -151,6 +152,8 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
     names.same_files(file for model in models for file in files_of(model))
     if not (run / "settings.json").is_file():  # not before: a mistaken command leaves no trace
         whole.write_json(run / "settings.json", written)
+    models = [replace(model, place=place) for place, model in enumerate(models)]
+    settle_places(run, [model.name for model in models])
     train_all(models, stages)
     measure_all(models, settings, stages)
     factor_all(models, stages)
@@ -217,9 +220,9 @@ def check_settings(run: RunDirectory, chosen: list[Ladder], settings: Settings, 
 def _gather(run: RunDirectory, models: list[Model], stages: Stages) -> None:
     """Put the tables together from the parts of all models, if any of them is new."""
     made = [
-        "units.parquet",
         "models.parquet",
         "scores.parquet",
+        "populations.parquet",
         "layers.parquet",
         "distributions.parquet",
         "missing.parquet",
@@ -232,6 +235,7 @@ def _gather(run: RunDirectory, models: list[Model], stages: Stages) -> None:
     inputs = digest(stamps, made)
     with stages("tables", 1) as advance:
         if run.stale_reason("tables", inputs):
+            remove_others(run.path, [model.name for model in models])
             for name, frame in gathering.gather(run, models).items():
                 whole.write_frame(run / f"{name}.parquet", frame)
             run.finish("tables", inputs, made)

@@ -8,46 +8,61 @@ import polars as pl
 from thalweg.files.whole import read_frame, read_json
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
 from thalweg.pipeline.job import Model
+from thalweg.pipeline.parts import Part, populations_again, read_draws, read_part, scores_of
 from thalweg.pipeline.relations import relations
 from thalweg.runs.directory import RunDirectory
-from thalweg.scoring.aggregate import distributions, missing, model_scores, reliability, table
+from thalweg.scoring.aggregate import ModelScores, frame, rung_scores
 from thalweg.scoring.columns import FACTORS, MODEL_KEY
-from thalweg.scoring.populations import populations_of, populations_table
+from thalweg.scoring.populations import Population, populations_table
 from thalweg.stimuli import modalities
 from thalweg.strength import axes as strength
 
 
 def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame]:
     """All tables of a run, by name, put together from the parts of its models."""
-    settings = models[0].settings
+    seed = models[0].settings.seed
     observers = {model.ladder.name: model.observers[0].name for model in models}
-    parts = [read_frame(run / f"parts/{model.name}.parquet") for model in models]
-    scored = [
-        model_scores(part.filter(control=control), resamples=settings.resamples, seed=settings.seed)
-        for model, part in zip(models, parts, strict=True)
-        for control in model.controls
-    ]
-    population = [
-        each
-        for model, part in zip(models, parts, strict=True)
-        for each in populations_of(part, model.observers[0].name, resamples=settings.resamples, seed=settings.seed)
-    ]
-    units = pl.concat(parts)
-    scores = table(scored, seed=settings.seed)
+    parts = {model.name: read_part(model) for model in models}
+
+    def together(table: str) -> pl.DataFrame:
+        return pl.concat([part.table(table) for part in parts.values()])
+
+    rungs, populations = _rungs(models, parts)
+    scores = pl.concat([together("scores"), *map(frame, rungs)])
     factors, names = _factors(run, models), [factor.name for factor in models[0].factors]
-    rows = _with_factors(_models(run, models, scores, reliability(units), observers), factors, names)
+    rows = _with_factors(_models(run, models, scores, together("reliability"), observers), factors, names)
     return {
-        "units": units,
         "models": rows,
         "factors": factors,
-        "relations": relations(rows, names, seed=settings.seed),
+        "relations": relations(rows, names, seed=seed),
         "scores": scores,
-        "populations": populations_table(population, seed=settings.seed),
-        "layers": pl.concat([each.layers for each in scored]),
-        "distributions": distributions(units, observers),
-        "missing": missing(units, observers),
-        "gallery": pl.concat([read_frame(run / f"parts/{model.name}-gallery.parquet") for model in models]),
+        "populations": populations_table(populations, seed=seed),
+        "layers": together("layers"),
+        "distributions": together("distributions").sort(*MODEL_KEY, "measure", "bin"),
+        "missing": together("missing").sort(*MODEL_KEY, "measure", "note"),
+        "gallery": pl.concat([read_frame(run / model.gallery_file) for model in models]),
     }
+
+
+def _rungs(models: Sequence[Model], parts: Mapping[str, Part]) -> tuple[list[ModelScores], list[Population]]:
+    """The scores of all rungs, and the statistics of all models' units; the draws of one rung are in memory at a
+    time.
+    """
+    seeds: dict[tuple[str, str], list[Model]] = {}
+    for model in models:
+        seeds.setdefault((model.ladder.name, model.rung.name), []).append(model)
+    rungs: list[ModelScores] = []
+    populations: list[Population] = []
+    for group in seeds.values():
+        draws = [read_draws(model) for model in group]
+        mine = [parts[model.name] for model in group]
+        populations += [
+            each for part, drawn in zip(mine, draws, strict=True) for each in populations_again(part, drawn)
+        ]
+        for control in group[0].controls:
+            scores = [scores_of(part, control, drawn) for part, drawn in zip(mine, draws, strict=True)]
+            rungs.append(rung_scores(scores, seed=group[0].settings.seed))
+    return rungs, populations
 
 
 def _factors(run: RunDirectory, models: Sequence[Model]) -> pl.DataFrame:
@@ -83,7 +98,7 @@ def _models(
     rows = rows.with_columns(pl.lit(None).alias(axis) for axis in axes if axis not in rows.columns)
     rows = rows.cast({"seed": pl.Int32}).with_columns(pl.col(axes).cast(pl.Float64).fill_null(math.nan))
     shown = scores.filter(is_headline(observers) & pl.col("seed").is_not_null())
-    shown = shown.join(again.drop("n"), on=[*MODEL_KEY, "measure"], how="left")
+    shown = shown.join(again, on=[*MODEL_KEY, "measure"], how="left")
     for word, measure in {**HEADLINES, PLAIN: PLAIN}.items():
         headline = shown.filter(measure=measure).select(
             *MODEL_KEY,

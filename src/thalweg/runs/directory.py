@@ -3,7 +3,7 @@
     run.json                settings, versions, hashes of data, seconds and peak memory of each stage; what the report
                             says of measures, observers, factors, twins and strength axes; the command
     models.parquet          a row per model and control: strength, losses, headline scores and factors with intervals
-    units.parquet           a row per unit and measure (and observer, band, capacity)
+    units/                  a row per unit and measure (and observer, band, capacity): a file for each model
     scores.parquet          a row per model or rung (seed missing) and measure: the means of the units
     layers.parquet          a row per model, layer and headline measure: the means of the layer's units
     distributions.parquet   how the units of a rung spread over a headline's range
@@ -17,7 +17,7 @@
     answers/                answers that are not in that table yet, in pieces
     weights/, recordings/   safetensors for each model
     recordings/shards/      recordings of parts of the stimuli, until they are merged
-    parts/                  the rows of each model, which the tables are put together from
+    parts/                  the rows of each model, which the tables are put together from, and bootstrap draws
     steps/                  what each finished step was made from, and the hashes of what it made
     report.html, figures/   the report, and its charts as SVG and PNG files
 
@@ -29,7 +29,7 @@ import json
 import platform
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,19 +39,20 @@ import filelock
 from thalweg.errors import ThalwegError, check_utf8, readable
 from thalweg.files.whole import Damaged, file_digest, read_json, write_json
 
-FORMAT = 7  # of the run directory; it is raised when what is written there is named or laid out differently
+FORMAT = 8  # of the run directory; it is raised when what is written there is named or laid out differently
+READABLE = (7, FORMAT)  # finished runs that can be read: 7 has one table of units
 # What is being written: here, and by safetensors before it has its name. By folder of the run directory.
 PART = {
     "": re.compile(r"\.[a-z]+\.(json|parquet|html)\..*\.\d+\.part"),
     **dict.fromkeys(
-        ("weights", "recordings", "recordings/shards", "parts", "steps", "figures", "answers"),
+        ("weights", "recordings", "recordings/shards", "units", "parts", "steps", "figures", "answers"),
         re.compile(r"\..+\.(json|parquet|safetensors|svg|png)\..*\.\d+\.part|\.tmp\w{6}"),
     ),
 }
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object, of a run of this format.
+def read_record(path: Path, formats: Sequence[int] = (FORMAT,)) -> dict[str, Any]:
+    """A JSON file that holds an object, of a run of this format, or of any of several.
 
     Raises:
         ThalwegError: it is missing or damaged, or the run has another format.
@@ -59,10 +60,12 @@ def read_record(path: Path) -> dict[str, Any]:
     record = read_json(path)
     if not isinstance(record, dict):
         raise Damaged(path, f"it holds {type(record).__name__}, and an object was expected")
-    if (format_ := record.get("format", 1)) != FORMAT:
+    if (format_ := record.get("format", 1)) not in formats:
+        does = "continues" if format_ in READABLE else "reads"
+        known = " and ".join(map(str, formats))
         raise ThalwegError(
-            f"{readable(path)}: this run has format {format_!r}, and this thalweg reads format {FORMAT}; read it with "
-            "the version of thalweg that made it, or survey again into another --out"
+            f"{readable(path)}: this run has format {format_!r}, and this thalweg {does} format {known}; use the "
+            "version of thalweg that made it, or survey again into another --out"
         )
     return record
 
@@ -165,6 +168,15 @@ class RunDirectory:
         """Note that a step is finished, what from, and what it made."""
         made = {name: file_digest(self / name) for name in outputs}
         write_json(self / f"steps/{step}.json", {"inputs": inputs, "outputs": made})
+
+    def rename(self, step: str, before: str, after: str) -> None:
+        """Give a file that a finished step made another name; if that is cut off, the step is done again."""
+        (self / before).rename(self / after)
+        stamp = self / f"steps/{step}.json"
+        with suppress(ThalwegError, KeyError, TypeError, AttributeError):  # a damaged stamp: the step is done again
+            record = read_json(stamp)
+            made = {after if name == before else name: digest for name, digest in record["outputs"].items()}
+            write_json(stamp, {**record, "outputs": made})
 
 
 def is_part(folder: str, name: str) -> bool:

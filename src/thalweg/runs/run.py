@@ -21,6 +21,7 @@ from thalweg.runs.directory import RunDirectory
 from thalweg.runs.recordings import RecordedHalves, model_file, read_recordings, recordings_file
 from thalweg.runs.stimuli import splits_again
 from thalweg.runs.trials import RecordedModel, TrialSettings, check_settings, trial_settings, trials_of
+from thalweg.runs.units import read_units, scan_units, unit_files
 from thalweg.scoring import columns
 from thalweg.stimuli.base import Splits, Stimuli
 from thalweg.trials.items import Trial
@@ -29,7 +30,6 @@ SCORE = [*columns.MODEL_KEY, "measure", "observer", "score", "low", "high", "n_u
 COUNTED = ["ladder", "rung", "control", "measure", "n"]
 COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summary may have any others
     "models": [*columns.MODEL_KEY, "order", "n_units", "n_failed"],
-    "units": list(columns.UNITS),
     "scores": [*SCORE, "band", "capacity", "coverage", "n_failed"],
     "populations": [*SCORE, "statistic", "coverage"],
     "layers": [*SCORE, "layer", "depth"],
@@ -52,7 +52,7 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
         "values",
     ],
 }
-NEVER_EMPTY = ("models", "units", "scores")
+NEVER_EMPTY = ("models", "scores")
 MODEL = ["ladder", "rung", "seed", "control"]
 VERDICTS: dict[str, Any] = {
     **dict.fromkeys(("ladder", "kind", "control", "measure", "observer", "band", "capacity"), pl.String),
@@ -104,13 +104,36 @@ class Run:
     def models(self) -> pl.DataFrame:
         """A row per model and control."""
         frame = self._frame("models")
-        whole.check_columns(self.path / "models.parquet", frame, [*self.record["axes"], *self.headlines])
+        whole.check_columns(self.path / "models.parquet", frame.columns, [*self.record["axes"], *self.headlines])
         return frame
 
     @cached_property
     def units(self) -> pl.DataFrame:
-        """A row per unit and measure."""
-        return self._frame("units")
+        """A row per unit and measure, of all models: 10 kB of memory a unit. `scan_units` reads less."""
+        return read_units(self._unit_files())
+
+    def scan_units(self) -> pl.LazyFrame:
+        """The table of units to be read lazily: only what a query needs comes into memory, so that a run of millions
+        of units can be asked.
+
+        Returns:
+            The same rows as `units`, as a polars LazyFrame.
+
+        Raises:
+            ThalwegError: a file of units is missing or damaged.
+
+        Example:
+            >>> import thalweg
+            >>> units = thalweg.open_run("runs/small-digits").scan_units()
+            >>> units.filter(control="trained").select("rung", "unit").unique().collect().height
+            70
+        """
+        return scan_units(self._unit_files())
+
+    def _unit_files(self) -> list[Path]:
+        """The files of the table of units."""
+        models = self.models.select("ladder", "rung", "seed").unique(maintain_order=True)
+        return unit_files(self.path, [model_file(*model) for model in models.iter_rows()])
 
     @cached_property
     def scores(self) -> pl.DataFrame:
@@ -179,7 +202,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """Settings, versions, hashes, seconds and peak memory."""
         path = self.path / "run.json"
-        record = directory.read_record(path)
+        record = directory.read_record(path, directory.READABLE)
         for name in ("settings", "ladders", "versions", "measures", "factors", "twins", "axes"):
             if not isinstance(record.get(name), dict):
                 raise whole.Damaged(path, f"an object named {name!r} was expected in it")
@@ -451,5 +474,5 @@ def open_run(path: str | Path, *given: Ladder) -> Run:
             f"{readable(run.path)}: this run is not finished: run.json, its last file, is not there; wait for the "
             "survey that is at work, or give its command again"
         )
-    directory.read_record(run / "run.json")
+    directory.read_record(run / "run.json", directory.READABLE)
     return Run(Path(path), {ladder.name: ladder for ladder in given})

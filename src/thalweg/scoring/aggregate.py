@@ -6,7 +6,7 @@ its seeds; its interval draws seeds, then units. With three seeds the percentile
 up to sqrt(2/3): tests of shape use the seeds' variance instead.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,30 @@ from numpy.typing import NDArray
 from thalweg.measures.base import MEAN
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
 from thalweg.scoring.columns import MODEL_KEY, SCORE_KEY
-from thalweg.trials.building import CONSTANT, NONFINITE
 
 Numbers = NDArray[np.float64]
 PERCENTILES = (2.5, 97.5)
 BINS = 20  # of a headline's range, in the distribution of units
+HELD = 1 << 26  # numbers of one kind that are held at once: half a gigabyte
+
+
+@dataclass(frozen=True, eq=False)
+class LayerValues:
+    """The scores of the units of one layer of a model."""
+
+    layer: str
+    depth: int
+    values: NDArray[np.float32]  # (unit, column)
+
+
+@dataclass(frozen=True, eq=False)
+class UnitValues:
+    """The scores of all units of one model, laid out for averaging."""
+
+    key: Mapping[str, object]
+    columns: pl.DataFrame  # (measure, observer, band, capacity)
+    layers: Sequence[LayerValues]  # the first layer first
+    failed: int  # units that make no trial at all
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,48 +56,59 @@ class ModelScores:
     layers: pl.DataFrame  # a row for each layer and headline measure
 
 
-def model_scores(units: pl.DataFrame, *, resamples: int, seed: int) -> ModelScores:
-    """The scores of one model from its rows of the table of units."""
-    rows = units.filter(~pl.col("exchanged"))
-    columns = rows.select(SCORE_KEY).unique(maintain_order=True)
-    layer_scores, layer_draws, measured, count = [], [], np.zeros(len(columns), np.int64), 0
-    first, layers = rows.select(MODEL_KEY).row(0, named=True), []
+def model_scores(units: UnitValues, *, resamples: int, seed: int) -> ModelScores:
+    """The scores of one model from those of its units."""
+    columns = units.columns
+    layer_scores, layer_draws, measured, layers = [], [], np.zeros(len(columns), np.int64), []
     shown = columns.select(pl.col("measure").is_in([*HEADLINES.values(), PLAIN]) & (pl.col("band") == MEAN)).to_series()
     generator = np.random.default_rng(seed)
-    for (depth,), layer in rows.sort("depth", maintain_order=True).group_by("depth", maintain_order=True):
-        values = _by_column(layer, len(columns))  # (unit, column)
-        there = ~np.isnan(values)
-        filled = np.where(there, values, 0)
+    for layer in units.layers:
+        sums, counts = _sums(None, layer.values)
         with np.errstate(invalid="ignore"):
-            layer_scores.append(filled.sum(0) / there.sum(0))
-            weights = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), resamples).astype(float)
-            layer_draws.append((weights @ filled) / (weights @ there))
-        measured += there.sum(0)
-        count += len(values)
+            layer_scores.append(sums / counts)
+        layer_draws.append(_redrawn(layer.values, resamples, generator))
+        measured += counts.astype(np.int64)
         layers.append(
-            _keyed(columns.filter(shown), {**first, "layer": layer["layer"][0], "depth": depth}).with_columns(
-                pl.lit(len(values), pl.Int32).alias("n_units"),
-                pl.Series("n_measured", there.sum(0)[shown.to_numpy()], dtype=pl.Int32),
+            _keyed(columns.filter(shown), {**units.key, "layer": layer.layer, "depth": layer.depth}).with_columns(
+                pl.lit(len(layer.values), pl.Int32).alias("n_units"),
+                pl.Series("n_measured", counts[shown.to_numpy()], dtype=pl.Int32),
                 *_with_interval(layer_scores[-1][shown.to_numpy()], layer_draws[-1][:, shown.to_numpy()]),
             )
         )
-    dead = rows.filter(pl.col("note").is_in([CONSTANT, NONFINITE]))
     return ModelScores(
-        first,
+        units.key,
         columns,
         _mean(np.stack(layer_scores)),
         _mean(np.stack(layer_draws)),
-        count,
+        sum(len(layer.values) for layer in units.layers),
         measured,
-        dead.select("layer", "unit").n_unique() if len(dead) else 0,
+        units.failed,
         pl.concat(layers),
     )
 
 
-def _by_column(layer: pl.DataFrame, columns: int) -> Numbers:
-    """A layer's values as (unit, column): its rows hold the columns in the same order for every few units."""
-    ordered = layer.sort("unit", maintain_order=True)
-    return ordered["value"].to_numpy().astype(float).reshape(-1, columns)
+def _redrawn(values: NDArray[np.float32], resamples: int, generator: np.random.Generator) -> Numbers:
+    """The means over units, drawn again with replacement so many times: (resample, column)."""
+    n_units = len(values)
+    draws = []
+    for start in range(0, resamples, step := max(1, HELD // n_units)):
+        counts = generator.multinomial(n_units, np.full(n_units, 1 / n_units), min(step, resamples - start))
+        sums, measured = _sums(counts.astype(float), values)
+        with np.errstate(invalid="ignore"):
+            draws.append(sums / measured)
+    return np.concatenate(draws)
+
+
+def _sums(weights: Numbers | None, values: NDArray[np.float32]) -> tuple[Numbers, Numbers]:
+    """The sum over measured units of each column, and how many these are; or of several weightings of the units."""
+    sums, counts = [], []
+    for start in range(0, values.shape[1], step := max(1, HELD // len(values))):
+        block = values[:, start : start + step].astype(float)
+        there = ~np.isnan(block)
+        filled = np.where(there, block, 0)
+        sums.append(filled.sum(0) if weights is None else weights @ filled)
+        counts.append(there.sum(0).astype(float) if weights is None else weights @ there)
+    return np.concatenate(sums, -1), np.concatenate(counts, -1)
 
 
 def _mean(numbers: Numbers) -> Numbers:
@@ -88,34 +118,22 @@ def _mean(numbers: Numbers) -> Numbers:
         return np.where(there, numbers, 0).sum(0) / there.sum(0)  # type: ignore[no-any-return]
 
 
-def table(models: list[ModelScores], *, seed: int) -> pl.DataFrame:
-    """A row for each model and measure, and for each rung and measure with the seed missing."""
-    frames = [frame(model) for model in models]
-    for rung in _rungs(models):
-        draws = np.stack([model.draws for model in rung])  # (seed, resample, column)
-        generator = np.random.default_rng(seed)
-        chosen = generator.integers(len(rung), size=(draws.shape[1], len(rung)))
-        redrawn = np.stack([draws[chosen[:, position], np.arange(draws.shape[1])] for position in range(len(rung))])
-        together = _mean(np.stack([model.score for model in rung]))
-        whole = ModelScores(
-            {**rung[0].key, "seed": None},
-            rung[0].columns,
-            together,
-            _mean(redrawn),
-            sum(model.units for model in rung),
-            np.sum([model.measured for model in rung], axis=0),
-            sum(model.failed for model in rung),
-            pl.DataFrame(),
-        )
-        frames.append(frame(whole))
-    return pl.concat(frames)
-
-
-def _rungs(models: list[ModelScores]) -> Iterator[list[ModelScores]]:
-    groups: dict[tuple[object, ...], list[ModelScores]] = {}
-    for model in models:
-        groups.setdefault(tuple(model.key[name] for name in MODEL_KEY if name != "seed"), []).append(model)
-    yield from groups.values()
+def rung_scores(seeds: Sequence[ModelScores], *, seed: int) -> ModelScores:
+    """The scores of a rung from those of its seeds."""
+    draws = np.stack([model.draws for model in seeds])  # (seed, resample, column)
+    generator = np.random.default_rng(seed)
+    chosen = generator.integers(len(seeds), size=(draws.shape[1], len(seeds)))
+    redrawn = np.stack([draws[chosen[:, position], np.arange(draws.shape[1])] for position in range(len(seeds))])
+    return ModelScores(
+        {**seeds[0].key, "seed": None},
+        seeds[0].columns,
+        _mean(np.stack([model.score for model in seeds])),
+        _mean(redrawn),
+        sum(model.units for model in seeds),
+        np.sum([model.measured for model in seeds], axis=0),
+        sum(model.failed for model in seeds),
+        pl.DataFrame(),
+    )
 
 
 def frame(model: ModelScores) -> pl.DataFrame:
@@ -154,17 +172,23 @@ def _interval(draws: Numbers) -> Numbers:
     return ends
 
 
-def reliability(units: pl.DataFrame) -> pl.DataFrame:
-    """For each measure, the rank correlation over each model's units of its value with that of exchanged halves
-    (test-retest).
-    """
+def exchanged_pairs(units: pl.DataFrame) -> pl.DataFrame:
+    """For each unit and measure, its value and that of exchanged halves, where it has both."""
     key = [*MODEL_KEY, "layer", "unit", *SCORE_KEY]
     measures = [*HEADLINES.values(), PLAIN]
     rows = units.filter(pl.col("measure").is_in(measures) & (pl.col("band") == "mean"))
-    both = rows.filter(~pl.col("exchanged")).join(rows.filter("exchanged"), on=key, suffix="_again")
+    again = rows.filter("exchanged")
+    both = rows.filter(~pl.col("exchanged")).join(again, on=key, suffix="_again", maintain_order="left")
     both = both.filter(pl.col("value").is_not_nan() & pl.col("value_again").is_not_nan())
-    return both.group_by(*MODEL_KEY, "measure").agg(
-        pl.corr("value", "value_again", method="spearman").fill_nan(None).alias("reliability"), pl.len().alias("n")
+    return both.select(*MODEL_KEY, "measure", "value", "value_again")
+
+
+def reliability(pairs: pl.DataFrame) -> pl.DataFrame:
+    """For each measure, the rank correlation over each model's units of its value with that of exchanged halves
+    (test-retest).
+    """
+    return pairs.group_by(*MODEL_KEY, "measure", maintain_order=True).agg(
+        pl.corr("value", "value_again", method="spearman").fill_nan(None).alias("reliability")
     )
 
 
@@ -172,15 +196,16 @@ def distributions(units: pl.DataFrame, observers: Mapping[str, str]) -> pl.DataF
     """How the units of each model spread over a headline's range: counts in bins of equal width."""
     rows = units.filter(~pl.col("exchanged") & is_headline(observers) & pl.col("value").is_not_nan())
     bin_index = (pl.col("value") * BINS).floor().clip(0, BINS - 1).cast(pl.Int32).alias("bin")
-    counted = rows.group_by([*MODEL_KEY, "measure", bin_index]).agg(pl.len().cast(pl.Int32).alias("n"))
-    return counted.sort([*MODEL_KEY, "measure", "bin"])
+    return rows.group_by([*MODEL_KEY, "measure", bin_index]).agg(pl.len().cast(pl.Int32).alias("n"))
 
 
 def missing(units: pl.DataFrame, observers: Mapping[str, str]) -> pl.DataFrame:
     """How many units of each model have no headline score, by reason."""
     rows = units.filter(~pl.col("exchanged") & is_headline(observers) & pl.col("value").is_nan())
-    return (
-        rows.group_by([*MODEL_KEY, "measure", "note"])
-        .agg(pl.len().cast(pl.Int32).alias("n"))
-        .sort([*MODEL_KEY, "measure", "note"])
-    )
+    return rows.group_by([*MODEL_KEY, "measure", "note"]).agg(pl.len().cast(pl.Int32).alias("n"))
+
+
+def added_up(counts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Counts `n` of several parts, added up and sorted by what they count."""
+    key = [name for name in counts[0].columns if name != "n"]
+    return pl.concat(counts).group_by(key).agg(pl.col("n").sum().cast(pl.Int32)).sort(key)

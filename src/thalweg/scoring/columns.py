@@ -42,3 +42,13 @@ UNITS = {
     "n": pl.Int32,
     "note": pl.String,  # why the value is missing
 }
+COUNTS = ("n_units", "n_measured")
+INTERVAL = ("score", "low", "high")
+OF_A_MODEL = {  # the columns of the tables that hold rows of models
+    "scores": [*MODEL_KEY, *SCORE_KEY, *INTERVAL, *COUNTS, "n_failed", "coverage"],
+    "layers": [*MODEL_KEY, "layer", "depth", *SCORE_KEY, *COUNTS, *INTERVAL],
+    "populations": [*MODEL_KEY, "measure", "observer", "statistic", *INTERVAL, *COUNTS, "coverage"],
+    "distributions": [*MODEL_KEY, "measure", "bin", "n"],
+    "missing": [*MODEL_KEY, "measure", "note", "n"],
+    "reliability": [*MODEL_KEY, "measure", "reliability"],
+}

@@ -135,8 +135,12 @@ def populations_table(models: Sequence[Population], *, seed: int) -> pl.DataFram
     groups: dict[tuple[object, ...], list[Population]] = {}
     for model in models:
         groups.setdefault(tuple(value for name, value in model.key.items() if name != "seed"), []).append(model)
-    rows = [_row(model) for model in models] + [_row(_rung(group, seed)) for group in groups.values()]
-    return pl.DataFrame(rows, schema=POPULATIONS)
+    return rows_of([*models, *(_rung(group, seed) for group in groups.values())])
+
+
+def rows_of(models: Sequence[Population]) -> pl.DataFrame:
+    """A row for each model, measure and statistic."""
+    return pl.DataFrame([_row(model) for model in models], schema=POPULATIONS)
 
 
 def _rung(seeds: Sequence[Population], seed: int) -> Population:

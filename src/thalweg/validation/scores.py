@@ -49,7 +49,7 @@ def score_groups(
     """Score all units of some groups by every registered measure, with each observer.
 
     Returns:
-        The rows of the table of units (`units.parquet`): `layer` is the group's name, `depth` its place, `unit` the
+        The rows of the table of units (`units/`): `layer` is the group's name, `depth` its place, `unit` the
         unit's place in it, and `basis` is `planted`.
     """
     values, places = side_by_side(groups)
