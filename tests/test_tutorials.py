@@ -119,6 +119,10 @@ def test_the_example_of_a_public_name_gives_what_it_shows(name: str, printed: di
     run_example(PUBLIC[name])
 
 
+def test_the_example_of_reading_units_lazily_gives_what_it_shows(printed: dict[str, str]):
+    run_example(thalweg.Run.scan_units)
+
+
 RUN_PAGE = PAGES.parent / "run-directory.md"
 
 
