@@ -142,10 +142,11 @@ def names_in(cell: str) -> list[str]:
 def columns_of(table: str) -> dict[str, str]:
     """The columns that the page lists for a table, with their types; those of keys stand in the first of its tables."""
     keys = {name: row[1] for row in rows_of("## Keys") for name in names_in(row[0])}
-    return {name: row[1] or keys[name] for row in rows_of(f"## {table}.parquet") for name in names_in(row[0])}
+    heading = "## units" if table == "units" else f"## {table}.parquet"
+    return {name: row[1] or keys[name] for row in rows_of(heading) for name in names_in(row[0])}
 
 
-@pytest.mark.parametrize("table", COLUMNS)
+@pytest.mark.parametrize("table", [*COLUMNS, "units"])
 def test_the_page_lists_the_columns_of_each_table(table: str, printed: dict[str, str]):
     frame = getattr(thalweg.open_run("runs/small-digits"), table)
     assert columns_of(table) == {name: str(kind) for name, kind in frame.schema.items()}

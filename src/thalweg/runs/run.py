@@ -126,7 +126,7 @@ class Run:
             >>> import thalweg
             >>> units = thalweg.open_run("runs/small-digits").scan_units()
             >>> units.filter(control="trained").select("rung", "unit").unique().collect().height
-            70
+            78
         """
         return scan_units(self._unit_files())
 
