@@ -1,6 +1,7 @@
 """Does the verdict rest on single models? It is judged again without each of them.
 
-All deletions that leave equally many points are tested at once, against the null of one of them. Of more than `MOST`
+All deletions that leave equally many points are tested at once, against the null of one of them; where the rungs
+scatter unequally, each against its own. Of more than `MOST`
 models, both ends and those furthest from the line between their neighbours are left out in turn, and the others are
 not.
 """
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from thalweg.progress import Progress, Silent
-from thalweg.shape.evidence import Evidence, Settings, examine_all, null_for
+from thalweg.shape.evidence import Evidence, Settings, examine_all
 from thalweg.shape.order_tests import Basis
 from thalweg.shape.points import Points, Rungs, distinct, noise_sources, points_of
 from thalweg.shape.verdict import Name, says
@@ -68,7 +69,6 @@ def _verdicts(without: dict[int, Points | None], settings: Settings) -> dict[int
             by_length.setdefault(len(points), []).append(i)
     for indices in by_length.values():
         left = [points for i in indices if (points := without[i])]
-        null = null_for(left[len(left) // 2], settings.draws, settings.seed)
-        found = examine_all(left, null, settings)
+        found = examine_all(left, settings)
         verdicts |= {i: evidence.verdict for i, evidence in zip(indices, found, strict=True)}
     return verdicts

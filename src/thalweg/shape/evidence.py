@@ -12,6 +12,7 @@ from thalweg.shape.points import Points
 from thalweg.shape.verdict import SLOPES, TURNS, Depth, Name, decide
 
 DEPTH_DRAWS = 1000
+MOST_APART = 500
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Evidence:
 
 def null_for(points: Points, draws: int, seed: int) -> Null:
     """The null hypothesis that these points are tested against."""
-    return null_of(points.variance, basis=points.basis, df=points.null_df, draws=draws, seed=seed)
+    return null_of(
+        points.variance, basis=points.basis, df=points.null_df, draws=draws, seed=seed, uncertain=points.uncertain
+    )
 
 
 def depth_of(points: Points, shape: str, settings: Settings) -> Depth:
@@ -78,11 +81,27 @@ def depth_of(points: Points, shape: str, settings: Settings) -> Depth:
 
 def examine(points: Points, settings: Settings) -> Evidence:
     """Test the points and apply the rule."""
-    return examine_all([points], null_for(points, settings.draws, settings.seed), settings)[0]
+    return examine_all([points], settings)[0]
 
 
-def examine_all(every: Sequence[Points], null: Null, settings: Settings) -> list[Evidence]:
-    """Test several curves of equally many points against one null, and apply the rule to each.
+def examine_all(every: Sequence[Points], settings: Settings) -> list[Evidence]:
+    """Test several curves of equally many points, and apply the rule to each.
+
+    Curves whose rungs scatter alike are tested together, against the null of the middle one; each of the others against
+    its own. Of more than `MOST_APART` of those, all against that of their middle one.
+    """
+    alike = [i for i, points in enumerate(every) if points.uncertain is None]
+    unlike = [i for i, points in enumerate(every) if points.uncertain is not None]
+    groups = [alike, unlike] if len(unlike) > MOST_APART else [alike, *([i] for i in unlike)]
+    evidence: dict[int, Evidence] = {}
+    for group in filter(None, groups):
+        null = null_for(every[group[len(group) // 2]], settings.draws, settings.seed)
+        evidence |= zip(group, _examined([every[i] for i in group], null, settings), strict=True)
+    return [evidence[i] for i in range(len(every))]
+
+
+def _examined(every: Sequence[Points], null: Null, settings: Settings) -> list[Evidence]:
+    """Test curves against one null.
 
     The p of a turn is calibrated (`calibration`), those of the two slopes are after Holm.
     """

@@ -220,13 +220,24 @@ class Null:
     df: float  # replicates: pooled; residuals: of the spread between models of equal strength; else infinite
     draws: int
     seed: int
+    uncertain: tuple[
+        tuple[float, float], ...
+    ] = ()  # (point): share of its variance, and df, that its noise is drawn by
+
+    def noise(self, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "draw point"]:
+        """Simulated distances of the points from a curve: normal, or t where each point has a variance of its own."""
+        noise = rng.standard_normal((draws, len(self.relative))) * np.sqrt(self.relative)
+        if self.uncertain:
+            share, df = np.array(self.uncertain).T
+            noise *= np.sqrt(share * df / rng.chisquare(df, noise.shape))
+        return noise
 
     def variance_draws(
         self, score: Float[np.ndarray, "draw point"], rng: np.random.Generator
     ) -> Float[np.ndarray, " draw"]:
         """What each simulated curve would take for its variance, relative to the true one."""
         draws = len(score)
-        if self.basis == "replicates":
+        if self.basis == "replicates" and not self.uncertain:
             return np.asarray(rng.chisquare(self.df, draws) / self.df)
         if self.basis == "residuals":
             inner = score.shape[1] - 2
@@ -242,20 +253,21 @@ def null_of(
     df: float = np.inf,
     draws: int = 4000,
     seed: int = 0,
+    uncertain: Float[np.ndarray, "point 2"] | None = None,
 ) -> Null:
     """The null hypothesis for points of these variances; rounding makes equal patterns equal."""
     relative = tuple(float(f"{share:.6g}") for share in variance / variance.mean())
-    return Null(relative, basis, float(df), draws, seed)
+    rows = () if uncertain is None else tuple((float(f"{share:.6g}"), float(f"{df:.6g}")) for share, df in uncertain)
+    return Null(relative, basis, float(df), draws, seed, rows)
 
 
 @lru_cache(maxsize=256)
 def simulate(null: Null) -> Gains:
     """Sorted statistics of constant curves, T / s^2 with s^2 drawn as it was estimated."""
     rng = np.random.default_rng(null.seed)
-    relative = np.array(null.relative)
-    score = rng.standard_normal((null.draws, len(relative))) * np.sqrt(relative)
+    score = null.noise(null.draws, rng)
     scale = null.variance_draws(score, rng)
-    return Gains(*(np.sort(statistic / scale) for statistic in gains(score, relative)))
+    return Gains(*(np.sort(statistic / scale) for statistic in gains(score, np.array(null.relative))))
 
 
 def tail(simulated: Float[np.ndarray, " sim"], observed: Float[np.ndarray, " draw"]) -> Float[np.ndarray, " draw"]:

@@ -33,7 +33,7 @@ def power_of(null: Null, level: float, shape: Float[np.ndarray, " point"]) -> Ca
     bars = [float(np.quantile(simulated[i], 1.0 - nominal)) for i in (0, 1)]
     rng = np.random.default_rng([null.seed, 1])
     relative = np.array(null.relative)
-    noise = rng.standard_normal((CURVES, len(relative))) * np.sqrt(relative)
+    noise = null.noise(CURVES, rng)
     noise_scale = null.variance_draws(noise, np.random.default_rng([null.seed, 2]))
 
     def power(depth: float) -> float:

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from thalweg.errors import ThalwegError
 from thalweg.shape.order_tests import Basis, local_df, off_line
+from thalweg.shape.scatter import seed_scatter
 
 ROUNDING = 1e-10  # of the scores: a smaller scatter is that of floating-point numbers, not of models
 LEAST_SHARE = 1e-8  # of the largest variance: weights further apart than this lose the digits of their sums
@@ -61,6 +62,7 @@ class Points:
     null_df: float  # what the null must draw again: see `order_tests.Null`
     df: float  # degrees of freedom of the variance, for t distributions
     observations: int  # independent values behind the points: seeds where they give the variance, else configurations
+    uncertain: Float[np.ndarray, "point 2"] | None = None  # see `order_tests.Null`: where rungs scatter unequally
 
     def __len__(self) -> int:
         return len(self.strength)
@@ -173,33 +175,32 @@ def points_of(rungs: Rungs, basis: Basis) -> Points | None:
     More than `MOST_POINTS` distinct strengths are pooled into so many points of neighbours: a narrower valley than that
     is not looked for, and a thousand models take no longer than sixty.
 
-    replicates: v_i = max(s^2 / R_i, floor_i), s^2 = sum of the rungs' spreads / sum (R_i - 1).
+    replicates: v_i = max(s^2 / R_i, floor_i), s^2 = sum of the rungs' spreads / sum (R_i - 1); where the rungs' spreads
+    differ by more than chance (`scatter`), v_i = max(s^2, s_i^2) / R_i with the rung's own s_i^2, and at least floor_i.
     residuals: v_i = max(s^2, floor_i), s^2 = `order_tests.local_variance`, pooled with the spread between models of
     equal strength (not of pooled neighbours, which differ by more than chance).
     within: v_i = floor_i, floor_i = mean squared standard error / R_i.
     Tied points: weights 1 / v, v = 1 / sum (1 / v_i). A floor can only make the variance larger than the null assumes:
     p errs upwards.
     """
-    rung_variance = {"replicates": 1.0 / rungs.seeds, "within": rungs.floor}.get(basis, np.ones(len(rungs)))
+    seeds = seed_scatter(rungs.spread, rungs.seeds) if basis == "replicates" else None
+    given = {"replicates": seeds.variance if seeds else None, "within": rungs.floor}.get(basis)
+    weight = np.ones(len(rungs)) if given is None else 1.0 / given
     starts = tie_starts(rungs.strength)
     pooled = len(starts) > MOST_POINTS
     if pooled:
         starts = starts[np.linspace(0, len(starts), MOST_POINTS, endpoint=False).astype(int)]
     sizes = np.diff(starts, append=len(rungs))
-    weight = 1.0 / rung_variance
     total = np.add.reduceat(weight, starts)
     relative = 1.0 / total
+    share = weight / np.repeat(total, sizes)  # of a rung in its point
 
-    def average(values: Float[np.ndarray, " rung"]) -> Float[np.ndarray, " point"]:
-        return np.asarray(np.add.reduceat(values * weight, starts) / total)
-
-    strength, score = average(rungs.strength), average(rungs.score)
-    floor = np.add.reduceat((weight / np.repeat(total, sizes)) ** 2 * rungs.floor, starts)
+    strength, score = np.add.reduceat(rungs.strength * share, starts), np.add.reduceat(rungs.score * share, starts)
+    floor = np.add.reduceat(share**2 * rungs.floor, starts)
     null_df = df = np.inf
     unit = 1.0
-    if basis == "replicates":
+    if seeds:
         null_df = df = float((rungs.seeds - 1).sum())
-        unit = float(rungs.spread.sum() / df)
     elif basis == "residuals":
         null_df = 0 if pooled else len(rungs) - len(starts)
         df = local_df(relative, int(null_df))
@@ -210,5 +211,6 @@ def points_of(rungs: Rungs, basis: Basis) -> Points | None:
         return None
     variance = np.maximum(variance, LEAST_SHARE * variance.max())
     known = floor if basis == "residuals" else variance
-    observations = int(rungs.seeds.sum()) if basis == "replicates" else len(rungs)
-    return Points(strength, score, variance, known, basis, float(null_df), df, observations)
+    observations = int(rungs.seeds.sum()) if seeds else len(rungs)
+    uncertain = seeds.uncertain(share, starts, floor, variance) if seeds else None
+    return Points(strength, score, variance, known, basis, float(null_df), df, observations, uncertain)
