@@ -162,7 +162,7 @@ def sentences(run: Run) -> list[dict[str, Any]]:
 def badge(verdict: Row) -> str:
     """A verdict in few words, and whether single models carry it."""
     carried = verdict["changes_without"] and verdict["verdict"] != "cannot tell"
-    return verdict["verdict"] + (" (rests on single models)" if carried else "")
+    return str(verdict["verdict"]) + (" (rests on single models)" if carried else "")
 
 
 def scores(ladder: Ladder) -> list[dict[str, str]]:
