@@ -11,9 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import brentq
-from scipy.special import digamma, polygamma
-from scipy.stats import chi2
+from scipy.special import chdtrc, digamma, polygamma
 
 LEAST_RUNGS = 4  # with fewer, nothing is known of how variances differ
 LEVEL = (
@@ -52,6 +50,8 @@ def unequal(spread: Float[np.ndarray, " rung"], df: Float[np.ndarray, " rung"]) 
 
     Source: Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3(1), section 6.2.
     """
+    from scipy.optimize import brentq  # slow to import, and only needed here
+
     usable = (df > 0) & (spread > 0)
     if usable.sum() < LEAST_RUNGS or bartlett_p(spread[usable], df[usable]) >= LEVEL:
         return None
@@ -72,7 +72,7 @@ def bartlett_p(spread: Float[np.ndarray, " rung"], df: Float[np.ndarray, " rung"
     total = df.sum()
     statistic = total * np.log(spread.sum() / total) - df @ np.log(spread / df)
     correction = 1 + ((1 / df).sum() - 1 / total) / (3 * (len(df) - 1))
-    return float(chi2.sf(statistic / correction, len(df) - 1))
+    return float(chdtrc(len(df) - 1, statistic / correction))
 
 
 @dataclass(frozen=True, eq=False)
