@@ -361,6 +361,36 @@ def validate(
     out.print(f"page: {readable(result.page)}", markup=False)
 
 
+@app.command(
+    epilog=examples("thalweg causes --quick    # a look in minutes", "thalweg causes --out runs/causes --workers 2")
+)
+def causes(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer seeds and steps: a look in minutes.")] = False,
+    seed: Annotated[int, of_settings("seed", min=0)] = 0,
+    workers: Annotated[int | None, of_settings("workers", show_default=False)] = None,
+    engine: Annotated[str, of_settings("engine")] = "local",
+    out_: Annotated[
+        Path | None, typer.Option("--out", help="Directory to write; runs/causes or runs/causes-quick by default.")
+    ] = None,
+) -> None:
+    """Ask why units are hard to read: train networks that differ in one thing, and judge six hypotheses.
+
+    Interrupted, it goes on where it stopped when the same command is given again.
+    """
+    from thalweg.causes.experiment import run_causes
+
+    shown = Shown()
+    with going_on(shown):
+        result = run_causes(quick=quick, seed=seed, out=out_, workers=workers, engine_name=engine, progress=shown)
+    table = Table("", "contrast", "effect", "95 %", "p (Holm)", "verdict", box=None, pad_edge=False)
+    for row in result.hypotheses.iter_rows(named=True):
+        ends = f"{row['low']:+.3f} to {row['high']:+.3f}"
+        numbers = (f"{row['effect']:+.3f}", ends, f"{row['p_holm']:.3f}")
+        table.add_row(*_cells(row["hypothesis"], row["contrast"], *numbers, row["verdict"]))
+    out.print(table)
+    out.print(f"page: {readable(result.page)}", markup=False)
+
+
 @app.command(epilog=examples("thalweg report runs/mnist --out mnist.html"))
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],

@@ -58,6 +58,8 @@ STAGES = {
     "record": "shards of stimuli are recorded",
     "measure": "units are recorded and scored",
     "validate": "planted units are recorded and scored",
+    "networks": "networks are trained and measured",
+    "causes": "hypotheses are judged",
     "tables": "tables are put together",
     "shape": "curves are judged",
     "report": "the report is written",
