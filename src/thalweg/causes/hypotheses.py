@@ -1,4 +1,4 @@
-"""The six hypotheses, written down before any network is trained: what each predicts, and what would refute it.
+"""The six hypotheses, written down before the design is run: what each predicts, and what would refute it.
 
 Each is one contrast of the networks' crisp scores (the mean over layers of the mean over units of the single-feature
 2AFC accuracy; chance 0.5). Superposition is 1 less the mean feature dimensionality. The rule is the same for all:
