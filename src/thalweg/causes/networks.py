@@ -50,19 +50,16 @@ class Perceptron(nn.Module):
 
     def hidden(self, shown: Float[Tensor, "batch input"]) -> list[Float[Tensor, "batch unit"]]:
         """What the units of each hidden layer pass on."""
-        return self._through(shown)[0]
+        return self.with_hidden(shown)[0]
 
     def forward(self, shown: Float[Tensor, "batch input"]) -> Float[Tensor, "batch circuit"]:
         """The log-odds of yes."""
-        return self._through(shown)[1]
+        return self.with_hidden(shown)[1]
 
     def with_hidden(
         self, shown: Float[Tensor, "batch input"]
     ) -> tuple[list[Float[Tensor, "batch unit"]], Float[Tensor, "batch circuit"]]:
         """What the hidden layers pass on, and the log-odds."""
-        return self._through(shown)
-
-    def _through(self, shown: Tensor) -> tuple[list[Tensor], Tensor]:
         values, kept = shown, []
         for linear, norm in zip(self.linear, self.norm, strict=True):
             kept.append(self.act(linear(values)))

@@ -12,7 +12,6 @@ from thalweg.shape.points import Points
 from thalweg.shape.verdict import SLOPES, TURNS, Depth, Name, decide
 
 DEPTH_DRAWS = 1000
-MOST_APART = 500
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,12 @@ def examine_all(every: Sequence[Points], settings: Settings) -> list[Evidence]:
     """Test several curves of equally many points, and apply the rule to each.
 
     Curves whose rungs scatter alike are tested together, against the null of the middle one; each of the others against
-    its own. Of more than `MOST_APART` of those, all against that of their middle one.
+    its own.
     """
     alike = [i for i, points in enumerate(every) if points.uncertain is None]
-    unlike = [i for i, points in enumerate(every) if points.uncertain is not None]
-    groups = [alike, unlike] if len(unlike) > MOST_APART else [alike, *([i] for i in unlike)]
+    apart = [[i] for i, points in enumerate(every) if points.uncertain is not None]
     evidence: dict[int, Evidence] = {}
-    for group in filter(None, groups):
+    for group in filter(None, [alike, *apart]):
         null = null_for(every[group[len(group) // 2]], settings.draws, settings.seed)
         evidence |= zip(group, _examined([every[i] for i in group], null, settings), strict=True)
     return [evidence[i] for i in range(len(every))]
