@@ -17,6 +17,7 @@ from support.tiny import blobs, tiny_ladder
 from thalweg import Classifier, ThalwegError
 from thalweg.factors import base
 from thalweg.factors.base import Blocks, factor
+from thalweg.factors.density import activation_density, density
 from thalweg.factors.generalisation_gap import generalisation_gap_accuracy, generalisation_gap_bits
 from thalweg.factors.participation_ratio import participation_ratio
 from thalweg.factors.relation import relation
@@ -24,14 +25,17 @@ from thalweg.factors.sparsity import activation_sparsity, hoyer
 from thalweg.ladders import LADDERS
 from thalweg.measures.base import MEASURES
 from thalweg.observers.base import OBSERVERS
-from thalweg.pipeline.factors import NetworkInputs
+from thalweg.pipeline.factors import Inputs, NetworkInputs
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.settings import settings_of
 from thalweg.report.page import render
 from thalweg.runs.directory import RunDirectory
 from thalweg.strength.axes import AXES
 
-FACTORS = ("generalisation_gap_bits", "generalisation_gap_accuracy", "participation_ratio", "activation_sparsity")
+FACTORS = (
+    *("generalisation_gap_bits", "generalisation_gap_accuracy", "participation_ratio", "activation_sparsity"),
+    "activation_density",
+)
 
 
 def planted(spectrum: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -96,6 +100,47 @@ def test_sparsity_at_its_two_ends(generator: torch.Generator):
     assert together.value == pytest.approx(0.5)  # layers count alike, units that are never active do not
     assert together.n == 64
     torch.testing.assert_close(hoyer(torch.eye(60) * 1e30), hoyer(torch.eye(60)))
+
+
+def test_density_is_the_share_of_stimuli_on_which_a_unit_is_active(generator: torch.Generator):
+    active = torch.rand(1000, 4, generator=generator) < torch.tensor([0.02, 0.1, 0.5, 1.0])
+    values = active * (1 + torch.rand(1000, 4, generator=generator))
+    torch.testing.assert_close(density(values), active.double().mean(0))
+    gelu = torch.nn.functional.gelu(torch.where(active, 3.0, -1.5))  # its dip below zero is no activity
+    torch.testing.assert_close(density(gelu), active.double().mean(0))
+    torch.testing.assert_close(density(-1e20 * values), density(values))
+    assert density(torch.randn(1024, 500, generator=generator)).mean() == pytest.approx(0.77, abs=0.01)
+    broken = torch.stack([torch.zeros(50), torch.full((50,), torch.nan)], 1)
+    assert density(broken).isnan().all()
+    estimate = activation_density({"a": values, "b": broken, "c": torch.ones(50, 2)})
+    assert estimate.value == pytest.approx((float(active.double().mean()) + 1) / 2)
+    assert estimate.n == 6
+    assert estimate.low < estimate.value < estimate.high
+    assert activation_density({"b": broken}).note == "no unit is ever active"
+
+
+def test_places_are_read_one_by_one_in_every_basis():
+    """A filter that is on at a tenth of the places is on somewhere in every picture."""
+    tiny = replace(tiny_ladder(), controls=("rotated",))
+    layer = thalweg.Layer("0", "max", torch.relu)
+    torch.manual_seed(0)
+    weights = torch.nn.Conv2d(1, 3, 3)
+    with torch.no_grad():
+        weights.weight[0], weights.bias[:] = 1 / 9, torch.tensor([-0.3, 5.0, 0.0])  # the first sees the bright square
+    subject = thalweg.Subject("net", lambda: torch.nn.Sequential(weights, torch.nn.Flatten()), (layer,))
+    splits = thalweg.Splits.of_pool(blobs(300, seed=0))
+    settings = replace(settings_of({}), device="cpu")
+    model = Model(RunDirectory(Path()), tiny, subject.rung(), 0, settings, splits, "")
+    network = NetworkInputs(model, "trained")
+    values = {control: Inputs(model, control, network).places["0"] for control in ("trained", "rotated")}
+    everywhere = weights(splits.pool.batch(slice(None))).relu().detach()
+    assert values["trained"].shape == values["rotated"].shape == (4 * 256, 3)
+    torch.testing.assert_close(values["trained"].mean(0), everywhere.mean((0, 2, 3)), rtol=0.2, atol=0.05)
+    assert density(values["trained"])[0] < 0.3
+    assert density(everywhere.amax((2, 3)))[0] > 0.9
+    products = values["rotated"].T @ values["rotated"] / 1024
+    standardised = values["trained"] / values["trained"].std(0)
+    assert products.trace() == pytest.approx(float((standardised.T @ standardised / 1024).trace()), rel=1e-4)
 
 
 def test_a_gap_has_an_interval_from_its_blocks(generator: torch.Generator):

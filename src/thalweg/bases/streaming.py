@@ -51,14 +51,14 @@ def outputs(
 
 
 def rows(
-    laid: Float[Tensor, "stimulus neuron *place"], generator: torch.Generator | None = None
+    laid: Float[Tensor, "stimulus neuron *place"], generator: torch.Generator | None = None, *, most: int = PLACES
 ) -> Float[Tensor, "row neuron"]:
-    """One row for each stimulus and place; with a generator, of at most `PLACES` places that it draws."""
+    """One row for each stimulus and place; with a generator, of at most so many places that it draws."""
     if laid.ndim == 2:
         return laid.float()
     flat = laid.flatten(2)
-    if generator is not None and flat.shape[2] > PLACES:
-        drawn = torch.randperm(flat.shape[2], generator=generator)[:PLACES].sort().values
+    if generator is not None and flat.shape[2] > most:
+        drawn = torch.randperm(flat.shape[2], generator=generator)[:most].sort().values
         flat = flat[:, :, drawn.to(flat.device)]
     return flat.movedim(1, 2).reshape(-1, flat.shape[1]).float()
 

@@ -1,6 +1,7 @@
 """Factors: functions from a model to one number that may go with how interpretable it is, one file each."""
 
 from thalweg.factors import (  # noqa: F401  (their functions register themselves here)
+    density,
     generalisation_gap,
     participation_ratio,
     sparsity,

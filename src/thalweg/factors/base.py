@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from thalweg.errors import unknown
-from thalweg.measures.base import Declared
+from thalweg.measures.base import Declared, Z
 
 INPUTS = {
     "network": "the model, or its twin, with its weights: a PyTorch module in evaluation mode",
@@ -26,6 +26,7 @@ INPUTS = {
     "recordings": "by layer, the recordings of the reference half and of the query half of the pool",
     "activations": "by layer, the units' values on the random sample of stimuli that all units share, as the layer "
     "passes them on: after the nonlinearity",
+    "places": "by layer, the same at single places of some stimuli; as `activations` where units have one place only",
     "training": "how well the model does on blocks of the stimuli that it was trained on",
     "held_out": "the same on blocks of the pool",
     "log": "what training returned: losses, examples, why it stopped",
@@ -120,3 +121,22 @@ def mean_of_layers(
         return Estimate(math.nan, note=note, layers=layers)
     value = sum(there) / len(there)
     return Estimate(value, max(least, value - half), min(most, value + half), n, layers=layers)
+
+
+def mean_of_units(
+    values: Mapping[str, Float[Tensor, " unit"]], *, note: str, least: float = -math.inf, most: float = math.inf
+) -> Estimate:
+    """The mean over layers of the mean over units, with an interval from the scatter of units within layers.
+
+    Args:
+        values: each layer's units; NaN for a unit without a value, which is left out.
+        note: the reason if no unit has a value.
+        least: the smallest value that the factor can take.
+        most: the largest.
+    """
+    present = {name: each[~each.isnan()].double() for name, each in values.items()}
+    layers = {name: float(each.mean()) for name, each in present.items()}
+    variance = sum(float(each.var()) / len(each) for each in present.values() if len(each) > 1)
+    counted = sum(len(each) > 0 for each in present.values())
+    half = Z * math.sqrt(variance) / max(1, counted)
+    return mean_of_layers(layers, half, n=sum(map(len, present.values())), note=note, least=least, most=most)

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thalweg.factors.base import Estimate, factor, mean_of_layers
-from thalweg.measures.base import Z
+from thalweg.factors.base import Estimate, factor, mean_of_units
 
 
 @factor(
@@ -38,16 +37,8 @@ def activation_sparsity(activations: Mapping[str, Float[Tensor, "stimulus unit"]
     How it can mislead: maxima over places are less sparse than the places; where a layer's values are pooled by their
     mean, the nonlinearity is applied to the mean; what has no nonlinearity (a residual stream) has an arbitrary zero.
     """
-    layers, variance, units = {}, 0.0, 0
-    for name, values in activations.items():
-        index = hoyer(values)
-        index = index[~index.isnan()]
-        layers[name] = float(index.mean())
-        units += len(index)
-        variance += float(index.var()) / len(index) if len(index) > 1 else 0.0
-    counted = sum(not math.isnan(value) for value in layers.values())
-    half = Z * math.sqrt(variance) / max(1, counted)
-    return mean_of_layers(layers, half, n=units, note="no unit is ever active", least=0.0, most=1.0)
+    indices = {name: hoyer(values) for name, values in activations.items()}
+    return mean_of_units(indices, note="no unit is ever active", least=0.0, most=1.0)
 
 
 def hoyer(values: Float[Tensor, "stimulus unit"]) -> Float[Tensor, " unit"]:

@@ -1,8 +1,8 @@
 """The tasks that compute a model's factors from its recordings, its network and what its training returned."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,20 +11,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.bases.streaming import outputs, rows
 from thalweg.errors import NoRoom, reason
 from thalweg.factors.base import Blocks, Estimate, Factor
 from thalweg.files import whole
+from thalweg.models.records import Encode, Layer
 from thalweg.pipeline.job import Model, failure_of
-from thalweg.pipeline.record import Layers
-from thalweg.recording.readout import NEURONS
+from thalweg.pipeline.record import Layers, fit_encoders
+from thalweg.recording.keys import Scramble
+from thalweg.recording.readout import NEURONS, RANDOM, Reader
 from thalweg.recording.result import Recording
 from thalweg.runs.recordings import read_recordings
 from thalweg.scoring import columns
-from thalweg.stimuli.base import Stimuli
+from thalweg.scoring.units import Halves
+from thalweg.stimuli.base import Stimuli, halves
 from thalweg.strength import axes as strength
 
 MOST_EVALUATED = 1000  # stimuli of either split: a gap in accuracy is then known to about 3 %, at a bounded cost
 N_BLOCKS = 10
+AT_PLACES, PLACES = 256, 4  # stimuli, and places of each: as many rows as the samples of both halves have by default
 NO_TRAINING = "no training stimuli are known: the model was not trained here"
 
 
@@ -96,6 +101,27 @@ class NetworkInputs:
         """How well it does on the pool."""
         return self._blocks(self.model.splits.pool)
 
+    @cached_property
+    def encoders(self) -> Mapping[str, Encode]:
+        """The encoders of its layers in its basis; none for neurons."""
+        parts = Halves(*halves(self.model.splits.pool, seed=self.model.settings.seed))
+        return fit_encoders(self.network, self.model, parts)
+
+    @cached_property
+    def at_places(self) -> Mapping[str, Float[Tensor, "row neuron"]]:
+        """What the layers give that have several places, before their nonlinearity, at some places of some stimuli."""
+        pool, device = self.model.pool, self.model.settings.resolved_device
+        ids = Scramble.seeded(self.model.settings.seed)(torch.arange(len(pool))).argsort()[:AT_PLACES].sort().values
+        layers = [layer for layer in self.model.rung.layers if layer.reduction != "last"]
+        first = next(outputs(self.network, layers, pool, ids[:1], device=device)) if layers else {}
+        layers = [layer for layer in layers if first[layer.name].shape[2:].numel() > 1]
+        generator = torch.Generator().manual_seed(self.model.settings.seed)
+        kept: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+        for laid in outputs(self.network, layers, pool, ids, device=device) if layers else ():
+            for name, parts in kept.items():
+                parts.append(rows(laid[name], generator, most=PLACES).cpu())
+        return {name: torch.cat(parts) for name, parts in kept.items()}
+
     def _blocks(self, stimuli: Stimuli) -> Blocks:
         """How well it does on blocks of at most so many of these stimuli, evenly spread; none for a published model,
         which was trained on others.
@@ -134,6 +160,7 @@ class Inputs:
             "log": lambda: whole.read_json(self.model.run / f"weights/{self.model.name}.json")[self.of_network.control],
             "recordings": lambda: self.recordings,
             "activations": lambda: self.activations,
+            "places": lambda: self.places,
         }
         return makers[name]()
 
@@ -154,6 +181,32 @@ class Inputs:
             for layer in self.model.rung.layers
         }
         return {name: passed_on[name](_sample(pair)) for name, pair in self.recordings.items()}
+
+    @cached_property
+    def places(self) -> dict[str, Float[Tensor, "row unit"]]:
+        """The values at single places, by layer, as the layer passes them on."""
+        at_places = self.of_network.at_places
+        return {
+            layer.name: self._read(position, layer, at_places[layer.name])
+            if layer.name in at_places
+            else self.activations[layer.name]
+            for position, layer in enumerate(self.model.rung.layers)
+        }
+
+    def _read(self, position: int, layer: Layer, values: Float[Tensor, "row neuron"]) -> Float[Tensor, "row unit"]:
+        """The units' values from those of the layer's neurons."""
+        basis = RANDOM if self.control == "rotated" else self.model.basis
+        passed_on = layer.nonlinearity or _same
+        reader = Reader(
+            replace(layer, unit_axis=1, skip=0),
+            basis,
+            seed=self.model.settings.seed,
+            position=position,
+            encode=None if basis in (NEURONS, RANDOM) else self.of_network.encoders[layer.name],
+            deviations=passed_on(values).std(0) if basis == RANDOM else None,
+            most=self.model.settings.directions,
+        )
+        return passed_on(reader(values)) if basis == NEURONS else reader(values)
 
 
 def _same(values: Tensor) -> Tensor:
