@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: survey ladders docs test format clean
+.PHONY: survey ladders docs test types tests format clean
 
 survey: .venv/survey
 	$(BIN)/thalweg survey mnist --out runs/mnist
@@ -18,8 +18,15 @@ docs: .venv/docs
 test: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory --jobs=2 types tests
+
+types: .venv/test
+	$(BIN)/mypy
+
+# Where Python may keep no compiled files, each process that tests start would compile thalweg again.
+tests: export PYTHONDONTWRITEBYTECODE =
+tests: .venv/test
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 format: .venv/test

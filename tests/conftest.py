@@ -1,6 +1,8 @@
 """Small real things that tests share: images, a ladder that trains in a second, a survey of it."""
 
 import os
+from collections.abc import Iterator
+from functools import lru_cache
 
 for library in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(library, "1")  # tests run in several processes
@@ -8,6 +10,7 @@ for library in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS")
 # ruff: noqa: E402  # the libraries read these when they are imported
 import pytest
 import torch
+import vl_convert
 from hypothesis import settings
 
 from support.tiny import tiny_ladder
@@ -48,6 +51,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))
     places = {name: place for place, name in enumerate(COSTLY)}
     items.sort(key=lambda item: places.get(item.path.name, len(COSTLY)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def drawn_once() -> Iterator[None]:
+    """A chart that several tests draw is drawn once in each process: it takes up to a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("vegalite_to_svg", "svg_to_png"):
+            patch.setattr(vl_convert, name, lru_cache(maxsize=200)(getattr(vl_convert, name)))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -104,8 +104,8 @@ def test_freed_memory_is_kept_while_a_task_runs_and_no_longer():
 def test_a_task_of_a_cluster_has_one_thread_and_a_gpu_where_there_is_one(cluster: Cluster):
     results = [result for _, result in engine.run(whereabouts, range(8), EngineConfig("ray"))]
     assert {threads for _, threads, _ in results} == {1}
-    asked = [result for _, result in engine.run(whereabouts, range(2), EngineConfig("ray", gpus=1))]
-    assert [gpus for _, _, gpus in asked] == [[0]] * 2
+    asked = [result for _, result in engine.run(whereabouts, range(1), EngineConfig("ray", gpus=1))]
+    assert [gpus for _, _, gpus in asked] == [[0]]
     assert len({node for node, _, _ in [*results, *asked]}) == 2
 
 

@@ -1,5 +1,7 @@
 """Plain networks that ladders of images are made of: fully connected ones and convnets, for ten classes."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -54,9 +56,13 @@ def convolutional(*widths: int | str, everywhere: bool = False, shape: tuple[int
     return channels_last(nn.Sequential(*parts, nn.Flatten(), nn.Linear(before * side * side, 10)))
 
 
-def before_rectifiers(model: nn.Sequential) -> tuple[Layer, ...]:
-    """The modules whose outputs the rectifiers take in."""
+def before_rectifiers(build: Callable[[], nn.Sequential]) -> tuple[Layer, ...]:
+    """The modules whose outputs the rectifiers take in; the last module where there are no rectifiers.
+
+    The architecture is built without memory for its weights.
+    """
+    with torch.device("meta"):
+        model = build()
     names = [name for name, _ in model.named_children()]
-    return tuple(
-        Layer(names[number - 1], "max", torch.relu) for number, part in enumerate(model) if isinstance(part, nn.ReLU)
-    )
+    layers = (Layer(names[at - 1], "max", torch.relu) for at, part in enumerate(model) if isinstance(part, nn.ReLU))
+    return tuple(layers) or (Layer(names[-1]),)

@@ -28,7 +28,7 @@ from torch import nn
 from thalweg.errors import ThalwegError
 from thalweg.ladders.cifar.files import LAYOUTS, SIDE, read
 from thalweg.ladders.cifar.networks import alexnet, inception, residual
-from thalweg.models.records import Ladder, Layer, Rung, Trainer
+from thalweg.models.records import Ladder, Rung, Trainer
 from thalweg.networks.vision import before_rectifiers, convolutional, fully_connected
 from thalweg.stimuli.base import Source, Splits
 from thalweg.training.classifier import Classifier
@@ -68,8 +68,7 @@ def _conv(*widths: int | str, deep: bool = False, quick: bool = True) -> Rung:
 def _rung(
     name: str, kind: str, build: Callable[[], nn.Sequential], quick: bool = True, train: Trainer | None = None
 ) -> Rung:
-    model = build()
-    return Rung(name, kind, build, before_rectifiers(model) or (Layer(str(len(model) - 1)),), quick, train)
+    return Rung(name, kind, build, before_rectifiers(build), quick, train)
 
 
 SHIFTED = Classifier(shift=2, patience=4)
