@@ -86,6 +86,7 @@ class Model:
     normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
     place: int = 0  # among the models of the run, which the names of the files of units begin with
     code: str = ""  # what it is made by, taken before any of it runs and may change its own state
+    architecture: str = ""  # its network as it is printed, which takes a whole network to find out
     measures: tuple[Measure, ...] = field(default_factory=lambda: tuple(MEASURES.values()))  # the user's own too
 
     @property
@@ -289,7 +290,7 @@ class Model:
             subject = [self.subject.name, weights_of(self.subject)]
             made = [subject, code, self._twin, self.controls]
             return digest(version("thalweg"), *made, self.settings.seed, self.data_hash)
-        ways = [str(self.build()), self.rung.checkpoint, code]
+        ways = [self.architecture or str(self.build()), self.rung.checkpoint, code]
         made = [ways, self._twin, self.controls]
         return digest(version("thalweg"), *made, self.seed, self.settings.seed, self.data_hash)
 

@@ -57,7 +57,7 @@ def prepare_models(
     models = [replace(model, code=model.made_by()) for model in models]  # before any of it runs
     cut(torch.arange(smaller), batch_size=max(model.cutting_size for model in models), shards=settings.n_shards)
     check_kinship(ladder, observers)
-    warnings, normalising = _try_all(models, smaller, stages.progress)
+    warnings, normalising, architectures = _try_all(models, smaller, stages.progress)
     notes = list(dict.fromkeys([*ladder.notes, *warnings]))
     for note in notes:
         stages.progress.say(f"warning: {note}")
@@ -71,6 +71,7 @@ def prepare_models(
             factors=tuple(FACTORS.values()),
             notes=tuple(notes),
             normalises=model.rung.name in normalising,
+            architecture=architectures[model.rung.name],
         )
         for model in models
     ]
@@ -116,18 +117,20 @@ def _splits(
     return splits, smaller
 
 
-def _try_all(models: Sequence[Model], stimuli: int, progress: Progress) -> tuple[list[str], set[str]]:
-    """Warnings on the models, and the names of the rungs whose networks normalise; a wrong layer or shape shows here,
-    before the long work.
+def _try_all(models: Sequence[Model], stimuli: int, progress: Progress) -> tuple[list[str], set[str], dict[str, str]]:
+    """Warnings on the models, the names of the rungs whose networks normalise, and every rung's architecture as it is
+    printed; a wrong layer or shape shows here, before the long work.
 
     Raises:
         ThalwegError: as `_tried` does; names the ladder and the rung.
     """
     warnings: list[str] = []
     normalising: set[str] = set()
+    architectures: dict[str, str] = {}
     for model in (each for each in models if each.seed == 0):
         try:
             network = model.build()
+            architectures[model.rung.name] = str(network)
             normalising |= {model.rung.name} if twins.normalisations(network) else set()
             memory_note, own_warnings = _tried(network, model, stimuli, tasks_at_once(models, model))
         except ThalwegError as wrong:
@@ -135,7 +138,7 @@ def _try_all(models: Sequence[Model], stimuli: int, progress: Progress) -> tuple
         warnings += own_warnings
         if memory_note:
             progress.say(memory_note)
-    return warnings, normalising
+    return warnings, normalising, architectures
 
 
 def tasks_at_once(models: Sequence[Model], model: Model) -> int:
