@@ -20,21 +20,24 @@ from thalweg.factors.base import Blocks, factor
 from thalweg.factors.density import activation_density, density
 from thalweg.factors.generalisation_gap import generalisation_gap_accuracy, generalisation_gap_bits
 from thalweg.factors.participation_ratio import participation_ratio
+from thalweg.factors.polysemanticity import polysemanticity
 from thalweg.factors.relation import relation
 from thalweg.factors.sparsity import activation_sparsity, hoyer
 from thalweg.ladders import LADDERS
 from thalweg.measures.base import MEASURES
 from thalweg.observers.base import OBSERVERS
+from thalweg.observers.embedding import centred
 from thalweg.pipeline.factors import Inputs, NetworkInputs
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.settings import settings_of
 from thalweg.report.page import render
 from thalweg.runs.directory import RunDirectory
 from thalweg.strength.axes import AXES
+from thalweg.trials.one_sided import driving
 
 FACTORS = (
     *("generalisation_gap_bits", "generalisation_gap_accuracy", "participation_ratio", "activation_sparsity"),
-    "activation_density",
+    *("activation_density", "polysemanticity"),
 )
 
 
@@ -238,6 +241,19 @@ def test_the_rotated_twin_fills_as_many_directions_as_the_standardised_layer(mem
     )
 
 
+def test_the_stimuli_that_drive_a_unit_are_those_on_which_it_does_not_rest(memorised: thalweg.Run):
+    for half in memorised.recordings("by-heart", memorised.models["rung"][0])["1"]:
+        upper = torch.arange(len(half.unit_ids)) % 2 == 0
+        (high, highest), (low, lowest) = half.highest(), half.lowest()
+        on = highest[:, :30].where(high[:, :30] > half.sample.relu().median(0).values[:, None], -1)
+        assert torch.equal(driving(half, upper, torch.relu)[upper], on[upper])
+        at_rest = half.sample.median(0).values <= 0  # what a rectifier cuts off is no pole
+        assert (driving(half, ~upper, torch.relu)[~upper & at_rest & (low[:, 0] < 0)] >= 0).sum() == 0
+        assert torch.equal(driving(half, ~upper), torch.where(upper[:, None], lowest[:, :30], highest[:, :30]))
+    row = memorised.factors.filter(factor="polysemanticity", control="trained", layer="").row(0, named=True)
+    assert row["note"] or 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+
+
 def test_a_factor_of_ones_own_is_a_column_and_its_failure_a_note(memorised: thalweg.Run):
     models = {row["control"]: row for row in memorised.models.iter_rows(named=True)}
     assert models["trained"]["of_ones_own"] == 1
@@ -275,3 +291,40 @@ def test_a_published_model_has_no_gap_even_if_there_are_training_stimuli():
     found = generalisation_gap_bits(inputs.training, inputs.held_out)
     assert math.isnan(found.value)
     assert "not trained here" in found.note
+
+
+def by_latents(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sparse latents (stimulus, latent), and vectors in which an observer sees them through noise."""
+    latents = (torch.rand(2000, 30, generator=generator) < 0.06) * (1 + torch.rand(2000, 30, generator=generator))
+    seen = latents @ torch.randn(30, 80, generator=generator) + torch.randn(2000, 80, generator=generator)
+    return latents, centred(seen)
+
+
+def driven(values: torch.Tensor) -> torch.Tensor:
+    """(unit, half, stimulus), the ids of the stimuli that drive each unit most."""
+    ids = [half[values[half].topk(30, dim=0).indices.T] for half in torch.arange(len(values)).view(2, -1)]
+    return torch.stack(ids, 1)
+
+
+def test_units_of_more_latents_are_more_polysemantic_and_random_stimuli_are_nothing(generator: torch.Generator):
+    latents, embedding = by_latents(generator)
+    equal = latents.gt(0) + 0.1 * torch.rand(latents.shape, generator=generator)  # as strong in every latent
+    units = {count: equal.view(2000, -1, count).amax(2)[:, : 28 // count] for count in (1, 2)}
+    units[4] = equal[:, :28].view(2000, -1, 4).amax(2)
+    found = {count: polysemanticity({"a": driven(values)}, embedding) for count, values in units.items()}
+    assert found[1].value == pytest.approx(0, abs=0.1)
+    assert found[2].value == pytest.approx(1 / 2, abs=0.1)
+    assert found[4].value == pytest.approx(3 / 4, abs=0.1)
+    assert [found[count].n for count in (1, 2, 4)] == [28, 14, 7]
+    assert found[1].high < found[2].low < found[2].high < found[4].low
+    noise = driven(torch.rand(2000, 200, generator=generator))
+    nothing = polysemanticity({"a": noise}, embedding)
+    assert math.isnan(nothing.value)
+    assert "no more alike than random" in nothing.note
+    both = polysemanticity({"noise": noise, "a": driven(units[2])}, embedding)
+    assert both.value == found[2].value
+    assert math.isnan(both.layers["noise"])
+    few = driven(units[1]).clone()
+    few[:, 0, 5:] = -1  # rests on all but five of a half
+    assert math.isnan(polysemanticity({"a": few}, embedding).value)
+    assert "whole stimuli" in polysemanticity({"a": few}, None).note

@@ -4,5 +4,6 @@ from thalweg.factors import (  # noqa: F401  (their functions register themselve
     density,
     generalisation_gap,
     participation_ratio,
+    polysemanticity,
     sparsity,
 )

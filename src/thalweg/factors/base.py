@@ -27,6 +27,10 @@ INPUTS = {
     "activations": "by layer, the units' values on the random sample of stimuli that all units share, as the layer "
     "passes them on: after the nonlinearity",
     "places": "by layer, the same at single places of some stimuli; as `activations` where units have one place only",
+    "references": "by layer, the ids of the stimuli of the pool that drive each unit most, at its main pole: thirty of "
+    "each half, (unit, 2, reference); -1 where the unit rests",
+    "embedding": "the vectors of length 1 by which the observer of the headlines compares the pool's stimuli; None if "
+    "it compares no whole stimuli",
     "training": "how well the model does on blocks of the stimuli that it was trained on",
     "held_out": "the same on blocks of the pool",
     "log": "what training returned: losses, examples, why it stopped",

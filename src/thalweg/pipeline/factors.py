@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from thalweg.bases.streaming import outputs, rows
@@ -18,6 +18,7 @@ from thalweg.files import whole
 from thalweg.models.records import Encode, Layer
 from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.record import Layers, fit_encoders
+from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.keys import Scramble
 from thalweg.recording.readout import NEURONS, RANDOM, Reader
 from thalweg.recording.result import Recording
@@ -26,6 +27,7 @@ from thalweg.scoring import columns
 from thalweg.scoring.units import Halves
 from thalweg.stimuli.base import Stimuli, halves
 from thalweg.strength import axes as strength
+from thalweg.trials.one_sided import driving, tails
 
 MOST_EVALUATED = 1000  # stimuli of either split: a gap in accuracy is then known to about 3 %, at a bounded cost
 N_BLOCKS = 10
@@ -161,6 +163,8 @@ class Inputs:
             "recordings": lambda: self.recordings,
             "activations": lambda: self.activations,
             "places": lambda: self.places,
+            "references": lambda: self.references,
+            "embedding": lambda: views_of_pool(self.model, self.model.splits.pool)[0][0].view.embedding,
         }
         return makers[name]()
 
@@ -175,12 +179,26 @@ class Inputs:
 
         A rotation or a dictionary is read behind the nonlinearity already.
         """
+        return {name: self._passed_on[name](_sample(pair)) for name, pair in self.recordings.items()}
+
+    @cached_property
+    def references(self) -> dict[str, Int64[Tensor, "unit 2 reference"]]:
+        """The stimuli that drive each unit most, of both halves, by layer."""
+        driving_by_layer = {}
+        for name, pair in self.recordings.items():
+            passed_on = self._passed_on[name]
+            upper = tails(*pair, passed_on).upper_is_main
+            driving_by_layer[name] = torch.stack([driving(half, upper, passed_on) for half in pair], 1)
+        return driving_by_layer
+
+    @property
+    def _passed_on(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """What each layer makes of recorded values before it passes them on."""
         neurons = self.model.basis == NEURONS and self.control != "rotated"
-        passed_on = {
+        return {
             layer.name: layer.nonlinearity if neurons and layer.nonlinearity else _same
             for layer in self.model.rung.layers
         }
-        return {name: passed_on[name](_sample(pair)) for name, pair in self.recordings.items()}
 
     @cached_property
     def places(self) -> dict[str, Float[Tensor, "row unit"]]:

@@ -121,6 +121,25 @@ def build_one_sided(reference: Recording, query: Recording, upper: Bool[Tensor, 
     return trial_set(end, typical, queries, alive, failed)
 
 
+def driving(
+    half: Recording,
+    upper: Bool[Tensor, " unit"],
+    nonlinearity: Callable[[Tensor], Tensor] | None = None,
+    *,
+    count: int = MANY_REFERENCES,
+) -> Int64[Tensor, "unit stimulus"]:
+    """The ids of the stimuli of a half that drive each unit most, at one pole: at most so many, and -1 for those on
+    which the unit rests, in what the layer passes on, if its nonlinearity is given. A unit with values that are not
+    finite has none.
+    """
+    values, ids = (part[:, :count] for part in _end(half, upper))
+    median = _median(half)[:, None]
+    if nonlinearity:
+        values, median = nonlinearity(values), nonlinearity(median)
+    away = (values - median).abs() > ROUNDING * torch.maximum(values.abs(), median.abs())
+    return torch.where(away & (half.nonfinite == 0)[:, None], ids, -1)
+
+
 @lru_cache(maxsize=2)  # both poles ask for it, and both orders of the halves
 def _median(half: Recording) -> Float[Tensor, " unit"]:
     """The median of each unit's values on the random sample that all units share."""
