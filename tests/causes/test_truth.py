@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from benchmarks.toy_models import Toy, planted, started, train
 
 from thalweg.causes.truth import (
     best_feature,
@@ -45,12 +46,35 @@ def test_a_sum_of_n_latents_has_an_r2_of_1_in_n_and_a_silent_unit_none(features:
         (polygon(3), 2 / 3),
         (polygon(5), 2 / 5),
         (torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]), 3 / 4),
+        (planted()["square antiprism"][0], 3 / 8),
+        (planted()["9 in four dimensions"][0], 4 / 9),
     ],
-    ids=["orthogonal", "antipodal", "triangle", "pentagon", "tetrahedron"],
+    ids=["orthogonal", "antipodal", "triangle", "pentagon", "tetrahedron", "antiprism", "frame"],
 )
 def test_published_geometries_have_their_dimensionality(directions: torch.Tensor, share: float):
     assert dimensionality(directions).tolist() == pytest.approx([share] * len(directions), abs=1e-6)
     assert mean_dimensionality(7 * directions) == pytest.approx(share, abs=1e-6)
+
+
+def test_trained_toy_models_have_the_published_geometry():
+    """Dense features of unequal importance: the first m, orthogonal. Sparser ones: twice as many, in antipodal pairs. A
+    bottleneck that was never trained has no such plateau.
+    """
+    unequal = Toy(20, 5, 0.7, (1.0, 0.03), steps=600, batch=128, learning_rate=1e-2)
+    equal = Toy(40, 8, 1.0, (1.0, 0.3), steps=400, batch=128, learning_rate=1e-2)
+    dense, sparse = train(unequal, 0)
+    assert dense.norm(dim=0)[:5].min() > 0.9
+    assert dense.norm(dim=0)[5:].max() < 0.5
+    assert dimensionality(dense.T)[:5].min() > 0.9
+    assert (sparse.norm(dim=0) > 0.5).sum() == 10
+    assert 5 / sparse.square().sum() == pytest.approx(0.5, abs=0.03)
+    dense, sparse = train(equal, 0)
+    assert 8 / dense.square().sum() == pytest.approx(1, abs=0.03)
+    shares = {name: dimensionality(each.T) for name, each in (("trained", sparse), ("never", started(equal, 0)[1]))}
+    assert shares["trained"][sparse.norm(dim=0) > 0.5].median() == pytest.approx(0.5, abs=0.02)
+    assert shares["trained"].sum() == pytest.approx(8, abs=0.01)  # all of the bottleneck is filled
+    assert shares["never"].median() < 0.3
+    assert shares["never"].sum() < 7.5
 
 
 def test_directions_are_found_by_regression(features: torch.Tensor):
