@@ -6,15 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.networks.activations import SoftmaxLinear
+
 RECTIFIER, SOFTMAX_LINEAR = "rectifier", "softmax-linear"
-
-
-class SoftmaxLinear(nn.Module):
-    """Softmax linear units: x * softmax(x) (Elhage et al. 2022), scaled by the width so that values keep their size."""
-
-    def forward(self, values: Float[Tensor, "batch unit"]) -> Float[Tensor, "batch unit"]:
-        """The values, each weighed by its share of the softmax."""
-        return values * values.softmax(1) * values.shape[1]
 
 
 class Perceptron(nn.Module):

@@ -21,6 +21,7 @@ from thalweg.causes.plan import NetworkPlan
 from thalweg.causes.rendering import Renderer
 from thalweg.causes.task import Draw, Task
 from thalweg.errors import ThalwegError
+from thalweg.training.sparsity import keep_largest
 
 LEARNING_RATE = 3e-3
 QUESTIONS = 16  # of each circuit in a step
@@ -145,19 +146,9 @@ def _steps(network: Perceptron, plan: NetworkPlan, batches: Iterator[Asked], tea
         loss.backward()
         optimiser.step()
         if plan.kept_weights < 1:
-            _keep_largest(network, plan.kept_weights)
+            keep_largest(network, plan.kept_weights)
     if not loss.isfinite():
         raise ThalwegError(f"network {plan.name!r}: its loss became NaN or infinite")
-
-
-@torch.no_grad()
-def _keep_largest(network: Perceptron, share: float) -> None:
-    """Set all but the largest weights of each hidden layer and of the read-out to 0."""
-    for layer in [*network.linear, network.head]:
-        weight: Tensor = layer.weight
-        kept = max(1, round(share * weight.numel()))
-        least = weight.abs().flatten().kthvalue(weight.numel() - kept + 1).values
-        weight.mul_((weight.abs() >= least).float())
 
 
 @torch.no_grad()

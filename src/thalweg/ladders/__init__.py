@@ -6,7 +6,7 @@ published models are listed without their models, which are looked for when the 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
-from thalweg.ladders import addition, causal, cifar, mnist, published, words
+from thalweg.ladders import addition, causal, cifar, mnist, published, readable, words
 from thalweg.models.records import Ladder
 from thalweg.stimuli.base import Source, Splits
 
@@ -18,6 +18,8 @@ LADDERS = {
         cifar.STRONG_LADDER,
         words.LADDER,
         words.TRAINING,
+        readable.DIGITS,
+        readable.TEXT,
         addition.LADDER,
         addition.TRAINING,
         causal.GPT2,

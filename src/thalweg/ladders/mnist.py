@@ -19,7 +19,7 @@ import torch
 
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Ladder, Rung
-from thalweg.networks.vision import before_rectifiers, convolutional, fully_connected
+from thalweg.networks.vision import convolutional, fully_connected, hidden_layers
 from thalweg.stimuli.base import Source, Splits
 from thalweg.stimuli.idx import read_idx_folder
 from thalweg.stimuli.images import Images
@@ -66,7 +66,7 @@ def _from_files(folder: Path) -> Splits:
 def _dense(*widths: int, quick: bool = True) -> Rung:
     name = f"mlp-{'-'.join(map(str, widths))}" if widths else "softmax"
     build = partial(fully_connected, *widths)
-    return Rung(name, "fully connected", build, before_rectifiers(build), quick)
+    return Rung(name, "fully connected", build, hidden_layers(build), quick)
 
 
 def _conv(*widths: int | str, deep: bool = False, shift: int = 0, quick: bool = True) -> Rung:
@@ -74,7 +74,7 @@ def _conv(*widths: int | str, deep: bool = False, shift: int = 0, quick: bool = 
     channels = "-".join(str(width) for width in widths if not isinstance(width, str))
     name = f"{'deep' if deep else 'conv'}-{channels}{'-shifted' if shift else ''}"
     train = Classifier(learning_rate=2e-3, shift=shift, patience=6) if shift else None
-    return Rung(name, "convolutional", build, before_rectifiers(build), quick, train)
+    return Rung(name, "convolutional", build, hidden_layers(build), quick, train)
 
 
 RUNGS = (

@@ -19,7 +19,8 @@ from torch import Tensor
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Ladder, Layer, Reduction, Rung
 from thalweg.models.rerandomised import WITH_RERANDOMISED
-from thalweg.networks.language import BagOfWords, Transformer, Unigram, gelu
+from thalweg.networks.activations import gelu
+from thalweg.networks.language import BagOfWords, Transformer, Unigram
 from thalweg.stimuli import corpus, vocabulary
 from thalweg.strength.language import evaluate
 from thalweg.training.next_token import LanguageTrainer, train_checkpoints

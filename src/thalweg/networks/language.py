@@ -1,11 +1,14 @@
 """Language models: a unigram, sets and bags of words, transformers."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+
+from thalweg.networks.activations import gelu
 
 INITIAL = 0.02  # standard deviation of GPT-2's initial weights
 
@@ -64,19 +67,22 @@ class BagOfWords(nn.Module):
         return logits
 
 
-def gelu(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """GPT-2's activation function: the Gaussian error linear unit, by its approximation with a hyperbolic tangent."""
-    return functional.gelu(values, approximate="tanh")
-
-
 class Block(nn.Module):
     """A block of GPT-2, with or without its multilayer perceptron: normalise, compute, add to the residual stream.
 
     Units are the outputs of `heads` (all heads' outputs side by side, before they are written to the stream), of
     `neurons` (before their activation function) and of `residual` (the stream after the block).
+
+    Args:
+        width: Of the residual stream.
+        n_heads: They share the width.
+        neurons: Of the multilayer perceptron; 0 for none.
+        activation: Makes the module that neurons are activated by, from their number; GPT-2's function by default.
     """
 
-    def __init__(self, width: int, n_heads: int, *, neurons: int) -> None:
+    def __init__(
+        self, width: int, n_heads: int, *, neurons: int, activation: Callable[[int], nn.Module] | None = None
+    ) -> None:
         super().__init__()
         self.n_heads = n_heads
         self.before_attention = nn.LayerNorm(width)
@@ -86,6 +92,7 @@ class Block(nn.Module):
         if neurons:
             self.before_neurons = nn.LayerNorm(width)
             self.neurons = nn.Linear(width, neurons)
+            self.activation = activation(neurons) if activation else None  # a function is no part of what is printed
             self.after_neurons = nn.Linear(neurons, width)
         self.residual = nn.Identity()
 
@@ -97,7 +104,8 @@ class Block(nn.Module):
         """The residual stream after the block."""
         stream = stream + self.after_attention(self.heads(self._attend(self.before_attention(stream))))
         if hasattr(self, "neurons"):
-            stream = stream + self.after_neurons(gelu(self.neurons(self.before_neurons(stream))))
+            neurons = self.neurons(self.before_neurons(stream))
+            stream = stream + self.after_neurons(self.activation(neurons) if self.activation else gelu(neurons))
         after: Tensor = self.residual(stream)
         return after
 
@@ -118,14 +126,24 @@ class Transformer(nn.Module):
     """
 
     def __init__(
-        self, vocabulary: int, length: int, width: int, *, blocks: int = 1, n_heads: int = 1, neurons: int = 0
+        self,
+        vocabulary: int,
+        length: int,
+        width: int,
+        *,
+        blocks: int = 1,
+        n_heads: int = 1,
+        neurons: int = 0,
+        activation: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         if width % n_heads:
             raise ValueError(f"{n_heads} heads cannot share a width of {width} evenly")
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(length, width)
-        self.blocks = nn.ModuleList(Block(width, n_heads, neurons=neurons) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            Block(width, n_heads, neurons=neurons, activation=activation) for _ in range(blocks)
+        )
         self.before_logits = nn.LayerNorm(width)
         self.apply(_initialise)
         written = [

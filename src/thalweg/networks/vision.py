@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from thalweg.compute.devices import channels_last
 from thalweg.models.records import Layer
+from thalweg.networks.activations import SoftmaxLinear, softmax_linear
 
 DIGITS = (1, 28)  # colour channels, pixels a side
 
@@ -20,8 +21,11 @@ class Centred(nn.Module):
         return 2 * images - 1
 
 
-def fully_connected(*widths: int, shape: tuple[int, int] = DIGITS, centred: bool = False) -> nn.Sequential:
-    """Hidden layers of these widths, each a linear map and a rectifier; none makes softmax regression.
+def fully_connected(
+    *widths: int, shape: tuple[int, int] = DIGITS, centred: bool = False, soft: bool = False
+) -> nn.Sequential:
+    """Hidden layers of these widths, each a linear map and a rectifier; none makes softmax regression. With `soft`,
+    softmax linear units and a layer norm take the place of the rectifiers.
 
     Photographs should be `centred`: where all pixels lie far from zero, narrow layers lose their units in training, for
     a rectifier that gives zero to all of them learns no more. Digits are mostly zero as they are.
@@ -30,7 +34,7 @@ def fully_connected(*widths: int, shape: tuple[int, int] = DIGITS, centred: bool
     channels, side = shape
     before = channels * side * side
     for width in widths:
-        parts += [nn.Linear(before, width), nn.ReLU()]
+        parts += [nn.Linear(before, width), softmax_linear(width) if soft else nn.ReLU()]
         before = width
     return nn.Sequential(*parts, nn.Linear(before, 10))
 
@@ -56,13 +60,19 @@ def convolutional(*widths: int | str, everywhere: bool = False, shape: tuple[int
     return channels_last(nn.Sequential(*parts, nn.Flatten(), nn.Linear(before * side * side, 10)))
 
 
-def before_rectifiers(build: Callable[[], nn.Sequential]) -> tuple[Layer, ...]:
-    """The modules whose outputs the rectifiers take in; the last module where there are no rectifiers.
+def hidden_layers(build: Callable[[], nn.Sequential]) -> tuple[Layer, ...]:
+    """The modules whose outputs the rectifiers take in, and softmax linear units themselves; the last module where
+    there are neither.
 
     The architecture is built without memory for its weights.
     """
     with torch.device("meta"):
         model = build()
     names = [name for name, _ in model.named_children()]
-    layers = (Layer(names[at - 1], "max", torch.relu) for at, part in enumerate(model) if isinstance(part, nn.ReLU))
+    layers = []
+    for at, part in enumerate(model):
+        if isinstance(part, nn.ReLU):
+            layers.append(Layer(names[at - 1], "max", torch.relu))
+        elif isinstance(part, nn.Sequential) and isinstance(part[0], SoftmaxLinear):
+            layers.append(Layer(f"{names[at]}.0"))
     return tuple(layers) or (Layer(names[-1]),)

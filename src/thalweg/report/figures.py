@@ -1,5 +1,6 @@
 """The figures of one ladder: which rows go into which panel, with summaries in words."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from thalweg.report.ladder import SAME_PLACE, Ladder
 from thalweg.report.styles import Range, Row
 from thalweg.report.text import NONE, decimal, listing, percent, signed
 from thalweg.scoring.populations import LEVELS, STATISTICS
+from thalweg.shape.kinds import at_equal_strength
 from thalweg.trials.one_sided import BANDS
 
 TRAINED, UNTRAINED, ROTATED = "trained", "untrained", "rotated"
@@ -110,7 +112,9 @@ def headline_curves(ladder: Ladder) -> Figure:
 
 def within_kinds(ladder: Ladder) -> Figure:
     """The same within each kind of rungs, where there are several."""
-    panels = []
+    panels, differences = [], []
+    for word, measure in ladder.headlines.items() if ladder.several_kinds else ():
+        differences += kind_differences(word, ladder.points(measure), ladder.several_kinds[0])
     for kind in ladder.several_kinds:
         for word, measure in ladder.headlines.items():
             every = ladder.points(measure)
@@ -133,11 +137,35 @@ def within_kinds(ladder: Ladder) -> Figure:
         (
             "A curve over all kinds mixes what strength does with what the kind of network does; here is each kind by "
             "itself.",
+            *differences,
         ),
         tuple(panels),
         controls=ladder.controls,
         kinds=ladder.shapes,
     )
+
+
+def kind_differences(word: str, points: Sequence[Row], reference: str) -> list[str]:
+    """How far each kind stands above one of them at equal strength, in words; nothing where no two can be compared.
+
+    `points` are the scores of a headline, rungs and seeds, trained and twins.
+    """
+    trained = [row for row in points if row["seed"] is not None and row["control"] == TRAINED]
+    every = at_equal_strength(
+        [math.nan if row["strength"] is None else row["strength"] for row in trained],
+        [math.nan if row["score"] is None else row["score"] for row in trained],
+        [row["kind"] for row in trained],
+        [row["rung"] for row in trained],
+        reference=reference,
+    )
+    said = [
+        f"{each.kind} {signed(each.difference)} ({signed(each.low)} to {signed(each.high)}, {each.n_rungs} rungs)"
+        for each in every
+        if not each.note
+    ]
+    if not said:
+        return []
+    return [f"At equal strength, compared with {reference}, {word} is: {listing(said)} (95 % intervals)."]
 
 
 def layer_by_layer(ladder: Ladder) -> Figure:

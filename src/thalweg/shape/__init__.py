@@ -19,6 +19,7 @@ is taken as known, scores as normal.
 from thalweg.shape.comparison import Comparison, compare
 from thalweg.shape.interaction import Models
 from thalweg.shape.judging import judge
+from thalweg.shape.kinds import KindDifference, at_equal_strength
 from thalweg.shape.order_tests import order_restricted_p
 from thalweg.shape.reading import ModelTable, read_table, table_of_frame
 from thalweg.shape.several import Choice, Curve, judge_curves, judge_table
@@ -30,11 +31,13 @@ __all__ = [
     "Curve",
     "Depth",
     "Fit",
+    "KindDifference",
     "ModelTable",
     "Models",
     "Scatter",
     "Sensitivity",
     "Verdict",
+    "at_equal_strength",
     "compare",
     "judge",
     "judge_curves",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits, Stimuli
 from thalweg.strength.axes import evaluate
+from thalweg.training.sparsity import keep_largest, rectified
 from thalweg.training.stacked import Stack, stackable
 
 IMPROVEMENT = 1e-4  # nats: less than this is no improvement
@@ -33,6 +34,9 @@ class Classifier:
         patience: Training stops after so many epochs without a validation loss that is lower by 0.0001 nats.
         most_epochs: Training stops after so many epochs in any case.
         shift: Every training batch is moved by up to so many pixels along each axis; zeros come in.
+        l1: Weighs the summed outputs of the rectifiers, the mean over stimuli, which makes hidden units sparse.
+        kept_weights: The share of the weights of each linear map or convolution that stay, the largest; the others are
+            0 after each step.
 
     Example:
         >>> import torch, thalweg
@@ -48,6 +52,8 @@ class Classifier:
     patience: int = 4
     most_epochs: int = 200
     shift: int = 0
+    l1: float = 0.0
+    kept_weights: float = 1.0
 
     def __call__(self, model: nn.Module, splits: Splits, seed: int) -> Summary:
         """Train the model in place.
@@ -77,7 +83,7 @@ class Classifier:
         """Train models of one build, such as the seeds of a rung, in place as one stack.
 
         Each goes through its own batches and stops by itself; the results are those of training one by one, but for
-        rounding. Models with dropout, or of different shapes, are trained one by one.
+        rounding. Models with dropout, of different shapes, or trained to be sparse are trained one by one.
 
         Args:
             models: Each returns logits (batch, class); all on one device.
@@ -90,7 +96,7 @@ class Classifier:
         Raises:
             ThalwegError: The loss of one of them became NaN or infinite.
         """
-        if not stackable(models):
+        if self.l1 or self.kept_weights < 1 or not stackable(models):
             return [self(model, splits, seed) for model, seed in zip(models, seeds, strict=True)]
         stack = Stack(models, self.learning_rate)
         courses = [_Course(model, self) for model in models]
@@ -127,10 +133,15 @@ class Classifier:
         for _ in range(math.ceil(len(stimuli) / self.batch_size)):
             optimiser.zero_grad()
             batch, labels = next(batches)
-            loss = nn.functional.cross_entropy(model(batch.to(device)), labels.to(device))
+            with rectified(model) as outputs:
+                loss = nn.functional.cross_entropy(model(batch.to(device)), labels.to(device))
             check_loss(loss)
+            for output in outputs if self.l1 else ():
+                loss = loss + self.l1 * output.flatten(1).sum(1).mean()
             loss.backward()
             optimiser.step()
+            if self.kept_weights < 1:
+                keep_largest(model, self.kept_weights)
 
 
 def check_loss(loss: Tensor) -> None:

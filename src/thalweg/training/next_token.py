@@ -12,7 +12,6 @@ that a busy computer makes the same models.
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits
 from thalweg.strength.language import cross_entropy, mean_loss, spread, windows
+from thalweg.training.sparsity import keep_largest, rectified
 
 IMPROVEMENT = 1e-4  # nats: less than this is no improvement
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
@@ -34,13 +34,15 @@ class LanguageTrainer:
 
     The learning rate rises over the first twentieth of the budget and falls to zero along half a cosine. The validation
     loss is looked at `evaluations` times, and training stops early when it has not improved for `patience` of them.
-    `l1` weighs the summed outputs of the rectifiers, averaged over tokens, which makes hidden units sparse.
+    `l1` weighs the summed outputs of the rectifiers, averaged over tokens, which makes hidden units sparse. Of the
+    weights of each linear map the share `kept_weights` stays, the largest; the others are 0 after each step.
     """
 
     tokens: int = 1_000_000
     learning_rate: float = 5e-3
     batch_size: int = 8  # windows: small batches gain the most from a budget of tokens
     l1: float = 0.0
+    kept_weights: float = 1.0
     evaluations: int = 10
     patience: int = 3
 
@@ -80,7 +82,7 @@ def train_checkpoints(
     """Train one run and pause at each checkpoint, given in tokens and increasing, to say how far it is.
 
     The learning rate rises over the first steps and then stays, so that no checkpoint depends on how long the run goes
-    on: of the trainer only its learning rate, batch size and `l1` count.
+    on: of the trainer only its learning rate, batch size, `l1` and `kept_weights` count.
 
     Raises:
         ThalwegError: the loss became NaN or infinite, or the stimuli are no windows of text.
@@ -133,6 +135,8 @@ class _Training:
             loss = loss + self.trainer.l1 * output.sum(2).mean()
         loss.backward()
         self.optimiser.step()
+        if self.trainer.kept_weights < 1:
+            keep_largest(self.model, self.trainer.kept_weights)
         self.steps += 1
 
     def validation_loss(self) -> float:
@@ -148,16 +152,3 @@ class _Training:
             "epochs": seen / len(self.train),
             "train_loss": mean_loss(self.model, spread(self.train, MOST_VALIDATED), device=str(self.device)),
         }
-
-
-@contextmanager
-def rectified(model: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that gathers the outputs of the model's rectifiers as it runs, for as long as the context lasts."""
-    outputs: list[Tensor] = []
-    parts = [part for part in model.modules() if isinstance(part, nn.ReLU)]
-    handles = [part.register_forward_hook(lambda _part, _given, output: outputs.append(output)) for part in parts]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()

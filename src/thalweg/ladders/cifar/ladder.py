@@ -29,7 +29,7 @@ from thalweg.errors import ThalwegError
 from thalweg.ladders.cifar.files import LAYOUTS, SIDE, read
 from thalweg.ladders.cifar.networks import alexnet, inception, residual
 from thalweg.models.records import Ladder, Rung, Trainer
-from thalweg.networks.vision import before_rectifiers, convolutional, fully_connected
+from thalweg.networks.vision import convolutional, fully_connected, hidden_layers
 from thalweg.stimuli.base import Source, Splits
 from thalweg.training.classifier import Classifier
 from thalweg.training.one_cycle import OneCycle
@@ -68,7 +68,7 @@ def _conv(*widths: int | str, deep: bool = False, quick: bool = True) -> Rung:
 def _rung(
     name: str, kind: str, build: Callable[[], nn.Sequential], quick: bool = True, train: Trainer | None = None
 ) -> Rung:
-    return Rung(name, kind, build, before_rectifiers(build), quick, train)
+    return Rung(name, kind, build, hidden_layers(build), quick, train)
 
 
 SHIFTED = Classifier(shift=2, patience=4)

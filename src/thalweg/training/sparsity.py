@@ -1,0 +1,41 @@
+"""What training sparse networks needs: the outputs of rectifiers, and weights of which only the largest stay."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def rectified(model: nn.Module) -> Iterator[list[Tensor]]:
+    """A list that gathers the outputs of the model's rectifiers as it runs, for as long as the context lasts."""
+    outputs: list[Tensor] = []
+    parts = [part for part in model.modules() if isinstance(part, nn.ReLU)]
+    handles = [part.register_forward_hook(lambda _part, _given, output: outputs.append(output)) for part in parts]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def keep_largest(model: nn.Module, share: float) -> None:
+    """Set all but the largest weights of every linear map and convolution to 0, in size; biases stay.
+
+    Done after each step of training, it trains a sparse network: a weight that is 0 still gets a gradient, and comes
+    back when it has grown larger than another.
+
+    Args:
+        model: Changed in place.
+        share: Of the weights of each map that stay; at least one does.
+
+    Source: Gao et al. 2025, "Weight-sparse transformers have interpretable circuits".
+    """
+    for part in model.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            weight: Tensor = part.weight
+            kept = max(1, round(share * weight.numel()))
+            least = weight.abs().flatten().kthvalue(weight.numel() - kept + 1).values
+            weight.mul_((weight.abs() >= least).to(weight))
