@@ -10,18 +10,20 @@ from unittest.mock import patch
 import polars as pl
 import pytest
 import torch
+from scipy.stats import norm
 
 import thalweg
 from support.surveys import OBSERVER
 from support.tiny import blobs, tiny_ladder
 from thalweg import Classifier, ThalwegError
 from thalweg.factors import base
-from thalweg.factors.base import Blocks, factor
+from thalweg.factors.base import Blocks, Sample, factor
 from thalweg.factors.density import activation_density, density
 from thalweg.factors.generalisation_gap import generalisation_gap_accuracy, generalisation_gap_bits
 from thalweg.factors.participation_ratio import participation_ratio
 from thalweg.factors.polysemanticity import polysemanticity
 from thalweg.factors.relation import relation
+from thalweg.factors.representation_gap import representation_gap, representation_gap_density, telling
 from thalweg.factors.sparsity import activation_sparsity, hoyer
 from thalweg.ladders import LADDERS
 from thalweg.measures.base import MEASURES
@@ -37,7 +39,7 @@ from thalweg.trials.one_sided import driving
 
 FACTORS = (
     *("generalisation_gap_bits", "generalisation_gap_accuracy", "participation_ratio", "activation_sparsity"),
-    *("activation_density", "polysemanticity"),
+    *("activation_density", "polysemanticity", "representation_gap", "representation_gap_density"),
 )
 
 
@@ -173,6 +175,39 @@ def test_independent_factors_have_no_relation_and_equal_ones_have_all(generator:
     assert relation([1.0, 1.0, math.nan], [1.0, 2.0, 3.0], ["a", "b", "c"]).note.startswith("the factor or the score")
 
 
+def sample_of(values: torch.Tensor, classes: torch.Tensor) -> Sample:
+    return Sample({"a": values}, classes)
+
+
+def test_units_that_know_training_stimuli_by_heart_have_a_gap_and_sparse_ones_more(generator: torch.Generator):
+    classes = torch.randint(4, (2, 800), generator=generator)
+    honest, noise = (torch.randn(2, 800, 40, generator=generator) for _ in range(2))
+    honest = honest + (classes[:, :, None] == torch.arange(40) % 4)  # says its class on both sides
+    by_heart = noise + torch.stack([2.0 * (classes[0, :, None] == torch.arange(40) % 4), torch.zeros(800, 40)])
+    estimates = {}
+    for name, values in (("honest", honest), ("by heart", by_heart), ("noise", noise)):
+        estimates[name] = representation_gap(sample_of(values[0], classes[0]), sample_of(values[1], classes[1]))
+    assert estimates["by heart"].value == pytest.approx(norm.cdf(2 / math.sqrt(2)) - 0.5, abs=0.02)
+    assert abs(estimates["honest"].value) < 0.02
+    assert abs(estimates["noise"].value) < 0.02
+    assert estimates["by heart"].n == 40
+    sides = [sample_of(torch.cat([honest[side], by_heart[side]], 1), classes[side]) for side in (0, 1)]
+    dense, sparse = torch.ones(200, 40), torch.eye(200)[:, :40]
+    found = representation_gap_density(*sides, {"a": torch.cat([dense, sparse], 1)})  # those by heart are sparse
+    assert found.low < found.value < found.high < -0.7
+    nothing = [representation_gap_density(*sides, {"a": torch.rand(200, 80, generator=generator)}) for _ in range(4)]
+    assert sum(each.low < 0 < each.high for each in nothing) >= 3
+    assert abs(sum(each.value for each in nothing)) / 4 < 0.2
+    assert math.isnan(representation_gap_density(*sides, {"a": torch.ones(200, 80)}).value)  # density does not vary
+
+
+def test_the_probability_of_telling_a_class_counts_ties_half():
+    values, codes = torch.tensor([[0.0], [0.0], [1.0], [2.0]]), torch.tensor([0, 1, 0, 1])
+    assert telling(values, codes, torch.tensor([0, 1])).tolist() == [[0.375, 0.625]]
+    one = sample_of(torch.rand(60, 3), torch.zeros(60, dtype=torch.int64))
+    assert "two classes" in representation_gap(one, one).note
+
+
 def test_a_factor_names_inputs_that_there_are():
     with pytest.raises(ThalwegError, match="'recordings'"):
         factor(version=1, unit="", range=(0.0, 1.0), higher_is="", cite="")(lambda recording: None)
@@ -220,6 +255,10 @@ def test_a_memorising_model_has_a_gap_and_an_untrained_twin_none(memorised: thal
     models = {row["control"]: row for row in memorised.models.iter_rows(named=True)}
     assert models["trained"]["generalisation_gap_accuracy_low"] > 0.4
     assert models["trained"]["generalisation_gap_bits_low"] > 1
+    assert models["trained"]["representation_gap"] > 0.15
+    assert models["trained"]["representation_gap_low"] > 0
+    assert models["rotated"]["representation_gap"] > 0.15
+    assert abs(models["untrained"]["representation_gap"]) < 0.1
     assert models["rotated"]["generalisation_gap_bits"] == models["trained"]["generalisation_gap_bits"]
     assert abs(models["untrained"]["generalisation_gap_accuracy"]) < 0.15
     assert (
@@ -291,6 +330,7 @@ def test_a_published_model_has_no_gap_even_if_there_are_training_stimuli():
     found = generalisation_gap_bits(inputs.training, inputs.held_out)
     assert math.isnan(found.value)
     assert "not trained here" in found.note
+    assert "not trained here" in Inputs(model, "trained", inputs).training_sample.note
 
 
 def by_latents(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,5 +5,6 @@ from thalweg.factors import (  # noqa: F401  (their functions register themselve
     generalisation_gap,
     participation_ratio,
     polysemanticity,
+    representation_gap,
     sparsity,
 )

@@ -31,6 +31,9 @@ INPUTS = {
     "each half, (unit, 2, reference); -1 where the unit rests",
     "embedding": "the vectors of length 1 by which the observer of the headlines compares the pool's stimuli; None if "
     "it compares no whole stimuli",
+    "training_sample": "`activations` on at most 1,000 of the stimuli that the model was trained on, and what it is to "
+    "say of each: the label, or the next token",
+    "held_out_sample": "`activations` themselves, with the same",
     "training": "how well the model does on blocks of the stimuli that it was trained on",
     "held_out": "the same on blocks of the pool",
     "log": "what training returned: losses, examples, why it stopped",
@@ -72,6 +75,21 @@ class Blocks:
         mean = (shares * values).sum()
         scatter = (shares * (values - mean).square()).sum() / max(1, len(values) - 1)
         return float(mean), float(scatter)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Units' values on some stimuli, and what the model is to say of these.
+
+    Attributes:
+        values: by layer, as the layer passes them on.
+        classes: of each stimulus, the label or the next token; negative where it is not known.
+        note: why there are no values, where there are none.
+    """
+
+    values: Mapping[str, Float[Tensor, "stimulus unit"]]
+    classes: Int[Tensor, " stimulus"]
+    note: str = ""
 
 
 class Factor(Declared):

@@ -33,9 +33,9 @@ def activation_density(places: Mapping[str, Float[Tensor, "place unit"]]) -> Est
 
     A unit is active where |x| is at least a tenth of the mean of its nine largest |x|, with x its values after the
     nonlinearity: at four random places of 256 stimuli for units of many pixels, and on the shared random sample for
-    units that have one value a stimulus (a perceptron's, or a language model's at its last token). Gaussian values
-    around zero, as those of random directions, have 0.77. The interval comes from the scatter of units within layers; n
-    counts units.
+    units that have one value a stimulus (a perceptron's, or a language model's at its last token). Latents of a
+    dictionary are taken after their activation. Gaussian values around zero, as those of random directions, have 0.77.
+    The interval comes from the scatter of units within layers; n counts units.
 
     Units that are zero everywhere or have values that are not finite have no density and are left out; NaN where all
     are.

@@ -11,16 +11,19 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from thalweg.bases.dictionaries import Encoder
 from thalweg.bases.streaming import outputs, rows
 from thalweg.errors import NoRoom, reason
-from thalweg.factors.base import Blocks, Estimate, Factor
+from thalweg.factors.base import Blocks, Estimate, Factor, Sample
 from thalweg.files import whole
 from thalweg.models.records import Encode, Layer
 from thalweg.pipeline.job import Model, failure_of
-from thalweg.pipeline.record import Layers, fit_encoders
+from thalweg.pipeline.record import Layers, fit_encoders, recording_settings
 from thalweg.pipeline.views import views_of_pool
+from thalweg.recording.deviations import unit_deviations
 from thalweg.recording.keys import Scramble
 from thalweg.recording.readout import NEURONS, RANDOM, Reader
+from thalweg.recording.record import record
 from thalweg.recording.result import Recording
 from thalweg.runs.recordings import read_recordings
 from thalweg.scoring import columns
@@ -111,12 +114,16 @@ class NetworkInputs:
 
     @cached_property
     def at_places(self) -> Mapping[str, Float[Tensor, "row neuron"]]:
-        """What the layers give that have several places, before their nonlinearity, at some places of some stimuli."""
+        """What the layers give that have several places, before their nonlinearity, at some places of some stimuli.
+        Where units are made of neurons, what all layers give: latents are recorded before they are active or not.
+        """
         pool, device = self.model.pool, self.model.settings.resolved_device
-        ids = Scramble.seeded(self.model.settings.seed)(torch.arange(len(pool))).argsort()[:AT_PLACES].sort().values
-        layers = [layer for layer in self.model.rung.layers if layer.reduction != "last"]
+        made = self.model.rung.basis is not None
+        count = AT_PLACES * PLACES if made else AT_PLACES
+        ids = Scramble.seeded(self.model.settings.seed)(torch.arange(len(pool))).argsort()[:count].sort().values
+        layers = [layer for layer in self.model.rung.layers if made or layer.reduction != "last"]
         first = next(outputs(self.network, layers, pool, ids[:1], device=device)) if layers else {}
-        layers = [layer for layer in layers if first[layer.name].shape[2:].numel() > 1]
+        layers = [layer for layer in layers if made or first[layer.name].shape[2:].numel() > 1]
         generator = torch.Generator().manual_seed(self.model.settings.seed)
         kept: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
         for laid in outputs(self.network, layers, pool, ids, device=device) if layers else ():
@@ -130,14 +137,23 @@ class NetworkInputs:
         """
         if self.model.subject or not len(self.model.splits.train):
             return Blocks(torch.zeros(0, dtype=torch.int64), {}, NO_TRAINING)
-        count = min(len(stimuli), MOST_EVALUATED)
-        ids = torch.linspace(0, len(stimuli) - 1, count, dtype=torch.float64).long()
+        ids = _spread(len(stimuli))
         evaluate = self.model.ladder.evaluate or strength.evaluate
         device = self.model.settings.resolved_device
         parts = [part for part in ids.tensor_split(N_BLOCKS) if len(part)]
         results = [evaluate(self.network, stimuli.take(part), device=device) for part in parts]
         numbers = {name: torch.tensor([_number(each.get(name)) for each in results]) for name in ("loss", "accuracy")}
         return Blocks(torch.tensor([len(part) for part in parts]), numbers)
+
+
+def _spread(count: int) -> Int64[Tensor, " stimulus"]:
+    """The ids of at most so many of the stimuli as are evaluated, evenly spread."""
+    return torch.linspace(0, count - 1, min(count, MOST_EVALUATED), dtype=torch.float64).long()
+
+
+def _classes(stimuli: Stimuli) -> Int64[Tensor, " stimulus"]:
+    """What a model is to say of each stimulus: the token that follows it, or its label."""
+    return torch.as_tensor(getattr(stimuli, "following", stimuli.labels)).long()
 
 
 def _number(value: object) -> float:
@@ -164,6 +180,8 @@ class Inputs:
             "activations": lambda: self.activations,
             "places": lambda: self.places,
             "references": lambda: self.references,
+            "training_sample": lambda: self.training_sample,
+            "held_out_sample": lambda: self.held_out_sample,
             "embedding": lambda: views_of_pool(self.model, self.model.splits.pool)[0][0].view.embedding,
         }
         return makers[name]()
@@ -180,6 +198,31 @@ class Inputs:
         A rotation or a dictionary is read behind the nonlinearity already.
         """
         return {name: self._passed_on[name](_sample(pair)) for name, pair in self.recordings.items()}
+
+    @cached_property
+    def training_sample(self) -> Sample:
+        """The units' values on stimuli that the model was trained on, recorded as those on the pool were."""
+        model, train = self.model, self.model.splits.train
+        if model.subject or not len(train):
+            return Sample({}, torch.zeros(0, dtype=torch.int64), NO_TRAINING)
+        ids = _spread(len(train))
+        basis = RANDOM if self.control == "rotated" else model.basis
+        network, layers = self.of_network.network, model.rung.layers
+        settings = replace(recording_settings(model, (basis,)), k=1, sample=len(ids))
+        if basis == RANDOM:
+            settings = replace(settings, deviations=unit_deviations(network, layers, model.pool, settings))
+        encoders = {} if basis in (NEURONS, RANDOM) else self.of_network.encoders
+        by_basis = {(layer, basis): encode for layer, encode in encoders.items()}
+        recorded = record(network, layers, train, ids, settings, encoders=by_basis)
+        values = {layer: self._passed_on[layer](each.sample) for (layer, _), each in recorded.items()}
+        return Sample(values, _classes(train)[recorded[layers[0].name, basis].sample_ids()])
+
+    @property
+    def held_out_sample(self) -> Sample:
+        """The units' values on the shared random sample of both halves."""
+        (first, *_) = self.recordings.values()
+        ids = torch.cat([half.sample_ids() for half in first])
+        return Sample(self.activations, _classes(self.model.splits.pool)[ids])
 
     @cached_property
     def references(self) -> dict[str, Int64[Tensor, "unit 2 reference"]]:
@@ -220,11 +263,16 @@ class Inputs:
             basis,
             seed=self.model.settings.seed,
             position=position,
-            encode=None if basis in (NEURONS, RANDOM) else self.of_network.encoders[layer.name],
+            encode=None if basis in (NEURONS, RANDOM) else _active(self.of_network.encoders[layer.name]),
             deviations=passed_on(values).std(0) if basis == RANDOM else None,
             most=self.model.settings.directions,
         )
         return passed_on(reader(values)) if basis == NEURONS else reader(values)
+
+
+def _active(encode: Encode) -> Encode:
+    """An encoder that gives latents after their nonlinearity, where it is a dictionary's."""
+    return replace(encode, active=True) if isinstance(encode, Encoder) else encode
 
 
 def _same(values: Tensor) -> Tensor:
