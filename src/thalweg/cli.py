@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.files.whole import FULL
@@ -362,9 +362,16 @@ def validate(
 
 
 @app.command(
-    epilog=examples("thalweg causes --quick    # a look in minutes", "thalweg causes --out runs/causes --workers 2")
+    epilog=examples(
+        "thalweg causes --quick       # a look in minutes",
+        "thalweg causes --out runs/causes --workers 2",
+        "thalweg causes runs/mnist    # how a survey's factors go with its curve",
+    )
 )
 def causes(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A survey's run, whose own factors are related to its curve.")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer seeds and steps: a look in minutes.")] = False,
     seed: Annotated[int, of_settings("seed", min=0)] = 0,
     workers: Annotated[int | None, of_settings("workers", show_default=False)] = None,
@@ -375,8 +382,12 @@ def causes(
 ) -> None:
     """Ask why units are hard to read: train networks that differ in one thing, and judge six hypotheses.
 
-    Interrupted, it goes on where it stopped when the same command is given again.
+    Interrupted, it goes on where it stopped when the same command is given again. With the run of a survey, nothing is
+    trained: its own factors are related to its curve.
     """
+    if directory is not None:
+        _associations(directory)
+        return
     from thalweg.causes.experiment import run_causes
 
     shown = Shown()
@@ -389,6 +400,31 @@ def causes(
         table.add_row(*_cells(row["hypothesis"], row["contrast"], *numbers, row["verdict"]))
     out.print(table)
     out.print(f"page: {readable(result.page)}", markup=False)
+
+
+def _associations(directory: Path) -> None:
+    """Print how a survey's factors go with its curve."""
+    import thalweg
+    from thalweg.causes.association import associations
+
+    frame = associations(thalweg.open_run(directory))
+    for rows in frame.partition_by("ladder", "headline", maintain_order=True):
+        ladder, headline = map(str, rows.row(0)[:2])
+        strength = _correlation(rows["strength"][0]) or "unknown"
+        n_models = max(rows["n_models"].to_list())
+        out.print(f"{ladder}, {headline}: with strength {strength}; {n_models} models", markup=False)
+        heads = ("rho", "at equal strength", "95 %")
+        table = Table(Column("factor", no_wrap=True, overflow="fold"), *heads, box=None, pad_edge=False)
+        for row in rows.iter_rows(named=True):
+            rho, held, low, high = (_correlation(row[name]) for name in ("rho", "beyond_strength", "low", "high"))
+            ends = f"{low} to {high}" if low else row["note"]
+            table.add_row(*_cells(row["factor"], rho, held, ends))
+        out.print(table)
+    out.print("Rank correlations over trained models: associations. They say of no factor that it is a cause.")
+
+
+def _correlation(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:+.2f}"
 
 
 @app.command(epilog=examples("thalweg report runs/mnist --out mnist.html"))

@@ -16,6 +16,7 @@ import thalweg
 from support.surveys import OBSERVER
 from support.tiny import blobs, tiny_ladder
 from thalweg import Classifier, ThalwegError
+from thalweg.causes.association import associations
 from thalweg.factors import base
 from thalweg.factors.base import Blocks, Sample, factor
 from thalweg.factors.density import activation_density, density
@@ -302,6 +303,16 @@ def test_a_factor_of_ones_own_is_a_column_and_its_failure_a_note(memorised: thal
     assert set(memorised.relations["factor"]) == {*FACTORS, "of_ones_own"}
     layers = memorised.factors.filter((pl.col("layer") != "") & (pl.col("factor") == "participation_ratio"))
     assert set(layers["layer"]) == {"1"}
+
+
+def test_a_runs_factors_are_related_to_its_curve_with_strength_held(memorised: thalweg.Run):
+    table = associations(memorised)
+    assert len(table) == 2 * len(memorised.record["factors"])
+    known = table.filter(factor="participation_ratio", headline="predictable").row(0, named=True)
+    again = memorised.relations.filter(kind="all", factor="participation_ratio", headline="predictable")["rho"][0]
+    assert known["rho"] == pytest.approx(again, nan_ok=True)
+    assert known["n_rungs"] == len(memorised.models["rung"].unique())
+    assert known["note"]
 
 
 def test_an_old_run_is_described_by_itself(memorised: thalweg.Run, monkeypatch: pytest.MonkeyPatch):

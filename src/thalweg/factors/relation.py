@@ -1,7 +1,7 @@
 """How a factor goes with a score over the models of a ladder: a rank correlation with its interval."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ Numbers = NDArray[np.float64]
 LEAST_RUNGS = 5  # fewer leave no interval worth the name
 DRAWS = 2000
 PERCENTILES = (2.5, 97.5)
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,45 @@ def relation(factor: Sequence[float], score: Sequence[float], rungs: Sequence[st
         rungs: the rung of each model.
         seed: of the draws.
     """
-    x, y = np.asarray(factor, float), np.asarray(score, float)
-    keep = np.isfinite(x) & np.isfinite(y)
-    x, y = x[keep], y[keep]
+    return _over_rungs(spearman, (factor, score), rungs, "the factor or the score does not vary over models", seed)
+
+
+def partial_relation(
+    factor: Sequence[float], score: Sequence[float], held: Sequence[float], rungs: Sequence[str], *, seed: int = 0
+) -> Relation:
+    """The same with a third number of each model held: whether the factor goes with the score beyond it.
+
+    (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2)), of Spearman's correlations.
+
+    Args:
+        factor: of each model.
+        score: of each model.
+        held: of each model, as its strength.
+        rungs: the rung of each model.
+        seed: of the draws.
+    """
+    note = "a number does not vary over models, or what is held says all of another"
+    return _over_rungs(_partial, (factor, score, held), rungs, note, seed)
+
+
+def _over_rungs(
+    statistic: Callable[..., Numbers], numbers: Sequence[Sequence[float]], rungs: Sequence[str], empty: str, seed: int
+) -> Relation:
+    """A statistic of numbers of each model, with the interval of drawing rungs again."""
+    columns = [np.asarray(values, float) for values in numbers]
+    keep = np.logical_and.reduce([np.isfinite(values) for values in columns])
+    columns = [values[keep] for values in columns]
     names, index = np.unique(np.asarray(rungs)[keep], return_inverse=True)
-    counts = len(x), len(names)
-    rho = float(spearman(x, y, np.ones((1, len(x))))[0])
-    if math.isnan(rho):
-        return Relation(rho, math.nan, math.nan, *counts, "the factor or the score does not vary over models")
+    counts = int(keep.sum()), len(names)
+    value = float(statistic(*columns, np.ones((1, counts[0])))[0])
+    if math.isnan(value):
+        return Relation(value, math.nan, math.nan, *counts, empty)
     if len(names) < LEAST_RUNGS:
-        return Relation(rho, math.nan, math.nan, *counts, f"fewer than {LEAST_RUNGS} rungs: no interval")
+        return Relation(value, math.nan, math.nan, *counts, f"fewer than {LEAST_RUNGS} rungs: no interval")
     share = np.full(len(names), 1 / len(names))
     times = np.random.default_rng(seed).multinomial(len(names), share, DRAWS)[:, index]  # (draw, model)
-    low, high = np.nanpercentile(spearman(x, y, times.astype(float)), PERCENTILES)
-    return Relation(rho, min(rho, float(low)), max(rho, float(high)), *counts)
+    low, high = np.nanpercentile(statistic(*columns, times.astype(float)), PERCENTILES)
+    return Relation(value, min(value, float(low)), max(value, float(high)), *counts)
 
 
 def spearman(x: Numbers, y: Numbers, times: Numbers) -> Numbers:
@@ -73,6 +99,14 @@ def spearman(x: Numbers, y: Numbers, times: Numbers) -> Numbers:
     with np.errstate(invalid="ignore"):
         products = (times * first * second).sum(1)
         return products / np.sqrt((times * first**2).sum(1) * (times * second**2).sum(1))  # type: ignore[no-any-return]
+
+
+def _partial(x: Numbers, y: Numbers, z: Numbers, times: Numbers) -> Numbers:
+    """Spearman's correlation of x and y with z held, as `spearman`; NaN where z says all of x or y."""
+    xy, xz, yz = spearman(x, y, times), spearman(x, z, times), spearman(y, z, times)
+    left = (1 - xz**2) * (1 - yz**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(left > ROUNDING, (xy - xz * yz) / np.sqrt(left), np.nan)
 
 
 def _centred_ranks(values: Numbers, times: Numbers) -> Numbers:
