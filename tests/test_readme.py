@@ -39,6 +39,8 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg literature": "half a minute; it is tested on fewer studies",
     "thalweg literature --data mine.toml": "half a minute; it is tested on fewer studies",
     "thalweg survey mnist --quick": "a minute, and what a survey does is tested on smaller ladders",
+    "thalweg survey mnist --basis neurons,sae,random": "minutes, and several bases are tested on a smaller ladder",
+    "thalweg survey mnist --quick --basis neurons,sae,random": "minutes",
     "thalweg survey words --data corpus.parquet": "half an hour",
     "thalweg survey addition:113": "an hour",
     "thalweg survey mnist --twins untrained --twins rotated --twins rerandomised": "minutes",

@@ -55,6 +55,7 @@ STAGES = {
     "strength": "strength is evaluated",
     "settle": "statistics of untrained twins are estimated",
     "train": "models are trained",
+    "dictionaries": "dictionaries are trained",
     "record": "shards of stimuli are recorded",
     "measure": "units are recorded and scored",
     "validate": "planted units are recorded and scored",

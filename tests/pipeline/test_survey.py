@@ -123,17 +123,41 @@ def as_format_7(run: thalweg.Run, path: Path) -> None:
     """The run as it would lie there in format 7, which had one file of units."""
     shutil.copytree(run.path, path, ignore=shutil.ignore_patterns("units"))
     run.units.write_parquet(path / "units.parquet")
+    as_format_8(run, path, 7)
+
+
+def as_format_8(run: thalweg.Run, path: Path, number: int = 8) -> None:
+    """The run as it would lie there in format 8, whose tables did not say what the units are."""
+    shutil.copytree(run.path, path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("units" if number == 7 else ""))
+    for file in path.glob("*.parquet"):
+        if file.name != "units.parquet":
+            pl.read_parquet(file).drop("basis", strict=False).write_parquet(file)
+    verdicts = [{name: value for name, value in each.items() if name != "basis"} for each in run.shape]
+    write_json(path / "shape.json", verdicts)
     for name in ("run.json", "settings.json"):
-        write_json(path / name, {**json.loads((run.path / name).read_text()), "format": 7})
+        settings = json.loads((run.path / name).read_text()) | {"format": number}
+        (settings.get("settings") or settings).pop("basis")
+        write_json(path / name, settings)
 
 
-def test_a_run_of_the_format_before_is_read_and_not_continued(short: thalweg.Run, tmp_path: Path):
-    as_format_7(short, tmp_path / "run")
+@pytest.mark.parametrize("number", [7, 8])
+def test_a_run_of_a_format_before_is_read_and_not_continued(short: thalweg.Run, number: int, tmp_path: Path):
+    (as_format_7 if number == 7 else as_format_8)(short, tmp_path / "run")
     before = thalweg.open_run(tmp_path / "run")
+    for name in ("models", "scores", "populations", "layers", "distributions", "missing"):
+        table = getattr(before, name)
+        assert table.equals(getattr(short, name).select(table.columns))  # the same values; the basis comes last
+    assert set(before.models.select("control", "basis").iter_rows()) == {
+        ("trained", "neurons"),
+        ("untrained", "neurons"),
+        ("rotated", "random"),
+    }
+    assert before.bases == ("neurons",)
+    assert before.shape == short.shape
     assert before.units.equals(short.units)
     assert before.scan_units().collect().equals(short.units)
-    assert before.record["format"] == 7
-    with pytest.raises(ThalwegError, match=r"this run has format 7, and this thalweg continues format 8; use"):
+    assert before.record["format"] == number
+    with pytest.raises(ThalwegError, match=rf"this run has format {number}, and this thalweg continues format 9; use"):
         run(short_ladder(), tmp_path / "run", seeds=1)
 
 

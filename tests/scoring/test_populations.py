@@ -17,6 +17,7 @@ def units(layers: list[dict[str, np.ndarray]], *, rung: str = "r", seed: int = 0
             pl.lit(rung).alias("rung"),
             pl.lit(seed).alias("seed"),
             pl.lit(control).alias("control"),
+            pl.lit("random" if control == "rotated" else "neurons").alias("basis"),
             pl.lit(depth).alias("depth"),
         )
         for depth, layer in enumerate(layers)

@@ -78,7 +78,8 @@ class World:
 
     def rung(self, ladder: str, rung: str, kind: str, order: int, strength: float, *, seeds: int) -> None:
         for control, seed in itertools.product(CONTROLS, [*range(seeds), None]):
-            key = {"ladder": ladder, "rung": rung, "kind": kind, "seed": seed, "control": control}
+            basis = "random" if control == "rotated" else "neurons"
+            key = {"ladder": ladder, "rung": rung, "kind": kind, "seed": seed, "control": control, "basis": basis}
             if seed is not None:
                 self.models.append(self.model(key, order, strength))
             base = NAN if rung == LOST else valley(strength) if control == "trained" else 0.55
@@ -156,7 +157,7 @@ class World:
     def factors(self) -> dict[str, pl.DataFrame]:
         """The tables of factors: of one that has a number for every model, and of one that has none."""
         rows = [
-            {name: row[name] for name in columns.MODEL_KEY}
+            {name: row[name] for name in columns.NETWORK_KEY}
             | {"factor": factor, "factor_version": 1, "layer": "", "value": row[factor], "low": NAN, "high": NAN}
             | {"n": 7, "note": "" if factor == "spread" else "because <b>so</b>"}
             for row in self.models

@@ -2,9 +2,10 @@
 
 A basis gives each layer an encoder, a function from the layer's values to its units' on the last axis; the recording
 pass applies it before pooling. `random` is a random rotation, the control: where neurons do not stand above it, being a
-neuron is nothing special. `pca` are the directions of largest variance, fitted to the reference half alone.
-`sae:FOLDER` are the latents of a trained dictionary as SAELens or sparsify leave it on disk, as they are before their
-nonlinearity, like everything else that is measured; `sae-active:FOLDER` as they are after it, when most are zero.
+neuron is nothing special. `pca` are the directions of largest variance, fitted to the reference half alone. `sae` are
+the latents of a small dictionary that a survey trains for each layer. `sae:FOLDER` are the latents of a trained
+dictionary as SAELens or sparsify leave it on disk, as they are before their nonlinearity, like everything else that is
+measured; `sae-active:FOLDER` as they are after it, when most are zero.
 
 Limits: an encoder makes all units of a layer, even where few are measured, so a convolution's latents need memory for
 batch times places times latents; smaller batches are the remedy.
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from thalweg.bases.components import Components
 from thalweg.bases.latents import Latents
 from thalweg.bases.streaming import outputs
+from thalweg.bases.trained import TrainedHere
 from thalweg.errors import ThalwegError, unknown
 from thalweg.models.pooling import highest_of_places
 from thalweg.models.records import Basis, Encode, Layer
@@ -29,6 +31,7 @@ from thalweg.recording.readout import NEURONS, RANDOM, directions
 from thalweg.stimuli.base import Stimuli
 
 NAMES = (NEURONS, RANDOM, "pca", "sae:FOLDER", "sae-active:FOLDER")
+OF_SURVEYS = (NEURONS, "sae", RANDOM, "pca")
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,33 @@ def find(text: str) -> Basis | None:
         return Components()
     if kind in ("sae", "sae-active"):
         if not folder:
-            raise ThalwegError(f"basis {text!r}: the folder of a dictionary was expected after the colon")
+            raise ThalwegError(
+                f"basis {text!r}: the folder of a dictionary was expected after the colon, as sae:dictionary; make one "
+                "with `thalweg train-dictionary`"
+            )
         return Latents.of(Path(folder), active=kind == "sae-active")
     if colon:
         raise unknown("kind of basis", kind, ("sae", "sae-active"))
     raise unknown("basis", text, NAMES)
+
+
+def find_for_survey(name: str, *, expansion: int, active: int, seed: int) -> Basis | None:
+    """The basis of this name in which all models of a ladder can be measured: None for `neurons`. The numbers are those
+    of `TrainedHere`, the basis `sae`.
+
+    Raises:
+        ThalwegError: no such basis, or one of dictionaries that exist already, which belong to one model.
+    """
+    if name == "sae":
+        return TrainedHere(expansion, active, seed)
+    if name.startswith(("sae:", "sae-active")):
+        raise ThalwegError(
+            f"basis {name!r} is of one model, and a survey has many: name 'sae', for which it trains a dictionary for "
+            "each layer of each; a dictionary of yours goes with `thalweg measure SUBJECT --basis sae:FOLDER`"
+        )
+    if name not in OF_SURVEYS:
+        raise unknown("basis", name, OF_SURVEYS)
+    return find(name)
 
 
 def layers_for(

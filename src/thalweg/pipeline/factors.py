@@ -110,7 +110,7 @@ class NetworkInputs:
     def encoders(self) -> Mapping[str, Encode]:
         """The encoders of its layers in its basis; none for neurons."""
         parts = Halves(*halves(self.model.splits.pool, seed=self.model.settings.seed))
-        return fit_encoders(self.network, self.model, parts)
+        return fit_encoders(self.network, self.model, parts, self.control)
 
     @cached_property
     def at_places(self) -> Mapping[str, Float[Tensor, "row neuron"]]:
@@ -175,7 +175,7 @@ class Inputs:
             "training": lambda: self.of_network.training,
             "held_out": lambda: self.of_network.held_out,
             "splits": lambda: self.model.splits,
-            "log": lambda: whole.read_json(self.model.run / f"weights/{self.model.name}.json")[self.of_network.control],
+            "log": lambda: whole.read_json(self.model.run / self.model.about_file)[self.of_network.control],
             "recordings": lambda: self.recordings,
             "activations": lambda: self.activations,
             "places": lambda: self.places,

@@ -84,15 +84,21 @@ class Model:
     shard: int | None = None  # the part of the stimuli that the task is about, if not all
     notes: tuple[str, ...] = ()  # warnings on its ladder's models, from before the long work
     normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
+    beside: bool = False  # in another basis than the main one, with the weights of the model that is in that
     place: int = 0  # among the models of the run, which the names of the files of units begin with
     code: str = ""  # what it is made by, taken before any of it runs and may change its own state
     architecture: str = ""  # its network as it is printed, which takes a whole network to find out
     measures: tuple[Measure, ...] = field(default_factory=lambda: tuple(MEASURES.values()))  # the user's own too
 
     @property
+    def network_name(self) -> str:
+        """The name of the files of its network, which is the same in every basis."""
+        return model_file(self.ladder.name, self.rung.name, self.seed)
+
+    @property
     def name(self) -> str:
         """The name of its files."""
-        return model_file(self.ladder.name, self.rung.name, self.seed)
+        return model_file(self.ladder.name, self.rung.name, self.seed, self.other_basis)
 
     def stem(self, control: str) -> str:
         """The name of the files of one of its twins."""
@@ -112,8 +118,9 @@ class Model:
     @property
     def controls(self) -> tuple[str, ...]:
         """What is measured: the trained model ("trained") and its twins."""
-        lacking = set() if self.subject is None or self.subject.build else {"untrained"}
-        lacking |= {"rotated"} if self.basis == RANDOM else set()  # a rotation of a rotation is one again
+        lacking: set[str] = set() if self.subject is None or self.subject.build else {"untrained"}
+        no_rotation = self.beside or self.basis == RANDOM  # the main basis has it; a rotation of one is one again
+        lacking |= {"rotated"} if no_rotation else set()
         return ("trained", *(twin for twin in twins_of(self.ladder, self.settings.twins) if twin not in lacking))
 
     @property
@@ -137,6 +144,11 @@ class Model:
     def basis(self) -> str:
         """What its units are, and those of its untrained twin."""
         return self.rung.basis.name if self.rung.basis else NEURONS
+
+    @property
+    def other_basis(self) -> str:
+        """Its basis, if that is beside the main one; else empty."""
+        return self.basis if self.beside else ""
 
     @property
     def batch_size(self) -> int:
@@ -169,6 +181,8 @@ class Model:
         evaluation = self.ladder.evaluate
         if self.subject is None or not isinstance(evaluation, Evaluation) or evaluation.alongside is None:
             return False
+        if self.beside:
+            return False
         most = evaluation.most_at_once(self.pool) if evaluation.most_at_once else self.batch_size
         return self.settings.precision == "float32" and self.batch_size <= most
 
@@ -192,7 +206,13 @@ class Model:
 
     def weights(self, control: str) -> str:
         """The name of the file of its weights in the run directory."""
-        return f"weights/{self.name if control == 'trained' else self.stem(control)}.safetensors"
+        twin = "" if control == "trained" else f"-{file_name(control)}"
+        return f"weights/{self.network_name}{twin}.safetensors"
+
+    @property
+    def about_file(self) -> str:
+        """The name of the file of what its training and that of its twins ended with, by control."""
+        return f"weights/{self.network_name}.json"
 
     @property
     def own_seed(self) -> int:
@@ -221,7 +241,7 @@ class Model:
 
     def recordings(self, control: str) -> str:
         """The name of the file of its recordings in the run directory."""
-        return recordings_file(self.ladder.name, self.rung.name, self.seed, control)
+        return recordings_file(self.ladder.name, self.rung.name, self.seed, control, self.other_basis)
 
     def build(self) -> nn.Module:
         """The untrained model: the same weights whenever it is built."""

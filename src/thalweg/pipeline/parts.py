@@ -13,7 +13,7 @@ from torch import Tensor
 from thalweg.files import whole
 from thalweg.pipeline.job import Model
 from thalweg.scoring.aggregate import ModelScores, frame
-from thalweg.scoring.columns import OF_A_MODEL, SCORE_KEY
+from thalweg.scoring.columns import MODEL_KEY, OF_A_MODEL, SCORE_KEY
 from thalweg.scoring.populations import Population, rows_of
 from thalweg.scoring.summary import Summary
 
@@ -74,7 +74,7 @@ def scores_of(part: Part, control: str, draws: Mapping[str, Tensor]) -> ModelSco
     rows = part.table("scores").filter(control=control)
     first = rows.row(0, named=True)
     return ModelScores(
-        {name: first[name] for name in ("ladder", "rung", "kind", "seed", "control")},
+        {name: first[name] for name in MODEL_KEY},
         rows.select(SCORE_KEY),
         rows["score"].to_numpy(),
         draws[control].numpy(),
@@ -88,7 +88,7 @@ def scores_of(part: Part, control: str, draws: Mapping[str, Tensor]) -> ModelSco
 def populations_again(part: Part, draws: Mapping[str, Tensor]) -> Sequence[Population]:
     """The statistics of a model's units, and of its twins', as its task had them."""
     rows = part.table(POPULATIONS)
-    key = [name for name in rows.columns if name in ("ladder", "rung", "kind", "seed", "control", *SCORE_KEY)]
+    key = [name for name in rows.columns if name in (*MODEL_KEY, *SCORE_KEY)]
     return [
         Population(
             {name: row[name] for name in (*key, "statistic")},

@@ -13,6 +13,8 @@ from thalweg.models import checks
 from thalweg.models import untrained as twins
 from thalweg.models.records import Ladder, Rung
 from thalweg.observers.base import Observer
+from thalweg.pipeline.bases import in_main_basis
+from thalweg.pipeline.dictionaries import check_dictionaries
 from thalweg.pipeline.embed import embed_pool, write_views
 from thalweg.pipeline.job import Model, cut
 from thalweg.pipeline.request import check_kinship
@@ -43,7 +45,7 @@ def prepare_models(
     stages: Stages,
 ) -> list[Model]:
     """The ladder's models, after all that can be checked was, with the observers' features on disk."""
-    rungs = _rungs(ladder, quick=settings.quick)
+    rungs = in_main_basis(_rungs(ladder, quick=settings.quick), settings)
     splits, smaller = _splits(ladder, rungs, source, settings, stages.progress)
     data_hash = splits.content_hash()
     run = RunDirectory(run.path.absolute())  # workers may start elsewhere
@@ -157,6 +159,8 @@ def _tried(network: nn.Module, model: Model, stimuli: int, at_once: int) -> tupl
         ThalwegError: a wrong layer or shape, more memory than there is, or units that have no one value for a stimulus.
     """
     record(network, model.rung.layers, model.pool, torch.arange(2), RecordingSettings(k=2, sample=2))
+    if "sae" in model.settings.basis:
+        check_dictionaries(network, model)
     memory_note = _check_memory(network, model, stimuli, at_once)
     device, precision = model.settings.resolved_device, model.settings.precision
     problems = checks.problems(network, model.pool, model.rung.layers, device=device, precision=precision)

@@ -13,6 +13,7 @@ from thalweg.compute.local import default_workers
 from thalweg.errors import ThalwegError
 from thalweg.files import whole
 from thalweg.models.records import Encode
+from thalweg.pipeline.dictionaries import read_encoders, trains_dictionaries
 from thalweg.pipeline.job import SHARDS, Model, failure_of
 from thalweg.pipeline.strengths import StrengthReader, reading_strength
 from thalweg.pipeline.views import views_of_pool
@@ -54,7 +55,7 @@ def record_model(model: Model, parts: Halves, metadata: StimulusMetadata, writte
     for control in model.controls:
         if control != "rotated":
             network = model.network(control)
-            encoders = fit_encoders(network, model, parts)
+            encoders = fit_encoders(network, model, parts, control)
             bases = {control: model.basis}
             if control == "trained":
                 trained = (network, encoders)
@@ -81,8 +82,12 @@ def recording_settings(model: Model, bases: Sequence[str]) -> RecordingSettings:
     )
 
 
-def fit_encoders(network: nn.Module, model: Model, parts: Halves) -> Mapping[str, Encode]:
-    """The encoders of the layers' units; none for neurons. They are fitted to the reference half alone."""
+def fit_encoders(network: nn.Module, model: Model, parts: Halves, control: str) -> Mapping[str, Encode]:
+    """The encoders of the layers' units of a model or a twin; none for neurons. They are fitted to the reference half
+    alone; those of dictionaries that were trained are read.
+    """
+    if trains_dictionaries(model):
+        return read_encoders(model, control)
     basis, device = model.rung.basis, model.settings.resolved_device
     return basis.encoders(network, model.rung.layers, model.pool, parts.reference, device=device) if basis else {}
 
@@ -181,7 +186,7 @@ def merge_shards(model: Model, parts: Halves) -> Recorded:
     @cache
     def trained() -> Trained:
         network = model.network("trained")
-        return network, fit_encoders(network, model, parts)
+        return network, fit_encoders(network, model, parts, "trained")
 
     return recordings, trained
 

@@ -10,6 +10,7 @@ import polars as pl
 from thalweg.factors.relation import Relation, relation
 from thalweg.measures.headlines import HEADLINES
 from thalweg.pipeline.verdicts import ALL, LEAST_COVERAGE
+from thalweg.scoring.gains import GAIN
 
 SCHEMA = {
     "ladder": pl.String,
@@ -38,6 +39,30 @@ def relations(models: pl.DataFrame, factors: Sequence[str], *, seed: int) -> pl.
             for factor, word in product(factors, HEADLINES):
                 key = {"ladder": ladder, "kind": kind, "factor": factor, "headline": word}
                 rows.append(key | asdict(_relation(shown, factor, word, seed)))
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def gain_name(word: str, basis: str) -> str:
+    """What the table of relations calls the gain of a basis on the neurons by a headline."""
+    return f"{word} gain ({basis})"
+
+
+def gain_relations(
+    models: pl.DataFrame, populations: pl.DataFrame, factors: Sequence[str], *, seed: int
+) -> pl.DataFrame:
+    """A row for each ladder, factor, and basis that gains on the neurons by a headline, over all kinds: how the gain
+    goes with the factor over the trained models.
+    """
+    trained = models.filter(pl.col("control") == "trained").select("ladder", "rung", "seed", "order", *factors)
+    gains = populations.filter(pl.col("control") == "trained", pl.col("seed").is_not_null(), statistic=GAIN)
+    joined = gains.join(trained, on=["ladder", "rung", "seed"], maintain_order="left")
+    rows = []
+    for (ladder, basis), group in joined.group_by("ladder", "basis", maintain_order=True):
+        for factor, (word, measure) in product(factors, HEADLINES.items()):
+            scored = group.filter(pl.col("measure") == measure, pl.col("coverage") >= LEAST_COVERAGE)
+            x, y = (scored[name].cast(pl.Float64).fill_null(math.nan).to_list() for name in (factor, "score"))
+            key = {"ladder": ladder, "kind": ALL, "factor": factor, "headline": gain_name(word, str(basis))}
+            rows.append(key | asdict(relation(x, y, scored["rung"].to_list(), seed=seed)))
     return pl.DataFrame(rows, schema=SCHEMA)
 
 

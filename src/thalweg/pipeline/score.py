@@ -13,6 +13,8 @@ from thalweg.files import whole
 from thalweg.measures.base import register_only
 from thalweg.measures.headlines import HEADLINES
 from thalweg.models.hooks import capture_activations
+from thalweg.models.records import Layer
+from thalweg.pipeline.dictionaries import trains_dictionaries
 from thalweg.pipeline.gallery import gallery
 from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.parts import write_summary
@@ -28,7 +30,7 @@ from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.deviations import unit_deviations
 from thalweg.recording.readout import NEURONS, RANDOM, Reader
 from thalweg.recording.result import concat_units
-from thalweg.scoring.summary import summarise
+from thalweg.scoring.summary import Summary, summarise
 from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata, score_units
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import halves
@@ -48,14 +50,22 @@ def _measure(model: Model) -> None:
     recordings, trained = merge_shards(model, parts) if model.recorded_apart else record_model(model, parts, metadata)
     rows = pl.concat([_score(group, model, parts, views, metadata) for group in _groups(recordings, model)])
     outputs = [write_recordings(layers, model, control) for control, layers in recordings.items()]
-    outputs += [model.units_file, model.gallery_file]
+    outputs.append(model.units_file)
     whole.write_frame(model.run / model.units_file, rows, statistics=True)
     settings = model.settings
     summary = summarise([rows], model.observers[0].name, resamples=settings.resamples, seed=settings.seed)
     outputs += write_summary(model, summary)
+    if not model.beside:
+        outputs.append(_write_gallery(model, summary, recordings["trained"], trained))
+    model.run.finish(f"measure-{model.name}", model.measure_inputs(), outputs)
+
+
+def _write_gallery(model: Model, summary: Summary, recordings: Layers, trained: Callable[[], Trained]) -> str:
+    """Write the stimuli of a model's best, median and worst unit; returns the name of the file."""
+    pool = model.splits.pool
     shown = gallery(
         summary.headlines.filter(pl.col("control") == "trained"),
-        recordings["trained"],
+        recordings,
         show=partial(modalities.of(model.ladder).shown, pool),
         trace=partial(_along, trained, model),
         measure=HEADLINES["predictable"],
@@ -63,7 +73,7 @@ def _measure(model: Model) -> None:
         seed=model.settings.seed,
     )
     whole.write_frame(model.run / model.gallery_file, shown)
-    model.run.finish(f"measure-{model.name}", model.measure_inputs(), outputs)
+    return model.gallery_file
 
 
 def _along(
@@ -134,6 +144,15 @@ def _groups(recordings: Mapping[str, Layers], model: Model) -> list[Mapping[str,
     return [group for group in (others, derived) if group]
 
 
+def _nonlinearity(model: Model, control: str, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+    """What the values of a layer's units go through after they are read: neurons through the layer's nonlinearity, the
+    latents of a dictionary that was trained for it through their own, others through nothing.
+    """
+    if control != "rotated" and trains_dictionaries(model):
+        return torch.relu
+    return layer.nonlinearity if control != "rotated" and model.basis == NEURONS else None
+
+
 def _score(
     recordings: Mapping[str, Layers],
     model: Model,
@@ -146,8 +165,7 @@ def _score(
     for control, layers in recordings.items():
         for layer in model.rung.layers:
             pairs.append(layers[layer.name])
-            as_is = control == "rotated" or model.basis != NEURONS  # read behind the nonlinearity
-            poles.append(tails(*pairs[-1], None if as_is else layer.nonlinearity))
+            poles.append(tails(*pairs[-1], _nonlinearity(model, control, layer)))
     return score_units(
         concat_units([reference for reference, _ in pairs]),
         concat_units([query for _, query in pairs]),

@@ -3,7 +3,7 @@ only where it is used.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral
 from pathlib import Path
@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     from thalweg.stimuli.base import Source
 
 UNAFFECTING = ("workers", "engine", "address", "device", "tasks_per_card", "cache")  # settings that change no result
-OF_LADDERS = ("seeds", "quick", "strength", "data")  # settings that one published model has no use for
+OF_LADDERS = (
+    "seeds",
+    "quick",
+    "strength",
+    "data",
+    "basis",
+    "expansion",
+    "active",
+)  # settings that one published model has no use for
 QUICK_SEEDS = 2
+NEURONS = "neurons"  # as `recording.readout` calls them, which needs PyTorch
 LARGEST = (1 << 63) - 1  # PyTorch's generators take seeds of 64 bits, and some are made by adding to the user's
 
 
@@ -60,6 +69,20 @@ class Settings:
             "Control networks, instead of a ladder's own: untrained, rotated, rerandomised, "
             "rerandomised-keeping-embeddings, others that a ladder has (memorising), or none."
         ),
+    )
+    basis: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            "What units are: neurons, sae (a dictionary is trained for each layer), random or pca; several with "
+            "commas, as neurons,sae,random. The headline is that of the neurons, or else of the first."
+        ),
+    )
+    expansion: int = field(
+        default=4, metadata=_option("Latents for each neuron of a trained dictionary, at most 1,024 in all.", 1)
+    )
+    active: int = field(
+        default=0,
+        metadata=_option("Latents that are active at once; 0: one for eight neurons, from 3 to 32.", 0),
     )
     strength: str = field(default="bits", metadata=_option("Strength axis of the headline."))
     workers: int | None = field(default=None, metadata=_option("Worker processes; as many as cores by default.", 1))
@@ -148,6 +171,11 @@ class Settings:
         return self
 
     @property
+    def other_bases(self) -> tuple[str, ...]:
+        """The bases beside the main one."""
+        return self.basis[1:]
+
+    @property
     def n_shards(self) -> int:
         """Shards of the stimuli of each half."""
         return self.shards or 1
@@ -192,7 +220,15 @@ class Settings:
     def affecting(self) -> dict[str, Any]:
         """The settings that results depend on, as plain values."""
         kept = {name: value for name, value in asdict(self).items() if name not in UNAFFECTING}
-        return kept | {name: list(kept[name]) for name in ("observer", "data", "twins")}
+        return kept | {name: list(kept[name]) for name in ("observer", "data", "twins", "basis")}
+
+
+def in_order(bases: Iterable[str]) -> tuple[str, ...]:
+    """The bases of a list in which commas too may stand between them, each once; the neurons, where they are among
+    them, first.
+    """
+    names = dict.fromkeys(name.strip() for text in bases for name in text.split(",") if name.strip())
+    return tuple(sorted(names, key=lambda name: name != NEURONS))
 
 
 def settings_of(given: Mapping[str, Any]) -> Settings:
@@ -210,4 +246,6 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
     made: dict[str, Any] = {name: Path(value) if name == "cache" else value for name, value in given.items()}
     if "twins" in made:
         made["twins"] = (made["twins"],) if isinstance(made["twins"], str) else tuple(made["twins"])
+    if "basis" in made:
+        made["basis"] = in_order((made["basis"],) if isinstance(made["basis"], str) else made["basis"])
     return Settings(**made).check()

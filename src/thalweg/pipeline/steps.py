@@ -7,6 +7,7 @@ from dataclasses import replace
 from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Together
+from thalweg.pipeline.dictionaries import dictionary_inputs, train_dictionaries, trains_dictionaries
 from thalweg.pipeline.factors import factor_models
 from thalweg.pipeline.job import SHARDS, Model
 from thalweg.pipeline.record import record_shards
@@ -61,6 +62,12 @@ def train_all(models: list[Model], stages: Stages) -> None:
     _share_out("strength", look_at_shards, in_pieces, Model.train_inputs, stages)
     _share_out("record", record_shards, together, Model.measure_inputs, stages)
     _do("train", train_models, models, Model.train_inputs, stages)
+
+
+def dictionaries_all(models: list[Model], stages: Stages) -> None:
+    """Train the dictionaries of all models that are measured in a basis of these."""
+    if training := [model for model in models if trains_dictionaries(model)]:
+        _do("dictionaries", train_dictionaries, training, dictionary_inputs, stages)
 
 
 def measure_all(models: list[Model], settings: Settings, stages: Stages) -> None:

@@ -22,6 +22,7 @@ from thalweg.observers import base
 from thalweg.observers.base import Observer
 from thalweg.pipeline import tables as gathering
 from thalweg.pipeline import verdicts as curves
+from thalweg.pipeline.bases import check_bases, in_other_bases
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.prepare import files_of, prepare_models
 from thalweg.pipeline.provenance import run_record
@@ -36,7 +37,7 @@ from thalweg.pipeline.request import (
     sources_of,
 )
 from thalweg.pipeline.settings import Settings, called, settings_of
-from thalweg.pipeline.steps import factor_all, measure_all, train_all
+from thalweg.pipeline.steps import dictionaries_all, factor_all, measure_all, train_all
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
@@ -132,6 +133,7 @@ def _request(
     for ladder in chosen:
         check_ladder(ladder)
     check_twins(chosen, settings.twins)
+    check_bases(settings)
     engine.ready(settings.engine_config)
     return Request(chosen, settings, sources, asked, observers)
 
@@ -149,15 +151,18 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
             run, ladder, request.sources[ladder.name], settings, request.observers[ladder.name], stages
         )
     ]
-    names.same_files(file for model in models for file in files_of(model))
+    measured = [*models, *in_other_bases(models, settings)]
+    names.same_files(file for model in measured for file in files_of(model))
     if not (run / "settings.json").is_file():  # not before: a mistaken command leaves no trace
         whole.write_json(run / "settings.json", written)
-    models = [replace(model, place=place) for place, model in enumerate(models)]
-    settle_places(run, [model.name for model in models])
+    measured = [replace(model, place=place) for place, model in enumerate(measured)]
+    models, others = measured[: len(models)], measured[len(models) :]
+    settle_places(run, [model.name for model in measured])
     train_all(models, stages)
-    measure_all(models, settings, stages)
+    dictionaries_all(measured, stages)
+    measure_all(measured, settings, stages)
     factor_all(models, stages)
-    _gather(run, models, stages)
+    _gather(run, models, others, stages)
     headline = {ladder: observers[0].name for ladder, observers in request.observers.items()}
     fields = {ladder.name: modalities.of(ladder) for ladder in request.ladders if ladder.independent}
     independent = {ladder: modality.field or modality.name for ladder, modality in fields.items()}
@@ -217,8 +222,8 @@ def check_settings(run: RunDirectory, chosen: list[Ladder], settings: Settings, 
     return written
 
 
-def _gather(run: RunDirectory, models: list[Model], stages: Stages) -> None:
-    """Put the tables together from the parts of all models, if any of them is new."""
+def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages: Stages) -> None:
+    """Put the tables together from the parts of all models, and of those in `others` bases, if any of them is new."""
     made = [
         "models.parquet",
         "scores.parquet",
@@ -232,11 +237,12 @@ def _gather(run: RunDirectory, models: list[Model], stages: Stages) -> None:
     ]
     steps = ("measure", "factors") if models[0].factors else ("measure",)
     stamps = [whole.read_json(run / f"steps/{step}-{model.name}.json") for model in models for step in steps]
+    stamps += [whole.read_json(run / f"steps/measure-{model.name}.json") for model in others]
     inputs = digest(stamps, made)
     with stages("tables", 1) as advance:
         if run.stale_reason("tables", inputs):
-            remove_others(run.path, [model.name for model in models])
-            for name, frame in gathering.gather(run, models).items():
+            remove_others(run.path, [model.name for model in (*models, *others)])
+            for name, frame in gathering.gather(run, models, others).items():
                 whole.write_frame(run / f"{name}.parquet", frame)
             run.finish("tables", inputs, made)
         advance()

@@ -6,37 +6,44 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from thalweg.files.whole import read_frame, read_json
+from thalweg.measures.base import MEAN
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.parts import Part, populations_again, read_draws, read_part, scores_of
-from thalweg.pipeline.relations import relations
+from thalweg.pipeline.relations import gain_relations, relations
+from thalweg.recording.readout import NEURONS, RANDOM
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring.aggregate import ModelScores, frame, rung_scores
-from thalweg.scoring.columns import FACTORS, MODEL_KEY
+from thalweg.scoring.columns import FACTORS, MODEL_KEY, NETWORK_KEY
+from thalweg.scoring.gains import gains_of
 from thalweg.scoring.populations import Population, populations_table
 from thalweg.stimuli import modalities
 from thalweg.strength import axes as strength
 
 
-def gather(run: RunDirectory, models: Sequence[Model]) -> dict[str, pl.DataFrame]:
-    """All tables of a run, by name, put together from the parts of its models."""
+def gather(run: RunDirectory, models: Sequence[Model], others: Sequence[Model] = ()) -> dict[str, pl.DataFrame]:
+    """All tables of a run, by name, put together from the parts of its models, and of those in `others` bases."""
     seed = models[0].settings.seed
     observers = {model.ladder.name: model.observers[0].name for model in models}
-    parts = {model.name: read_part(model) for model in models}
+    measured = [*models, *others]
+    parts = {model.name: read_part(model) for model in measured}
 
     def together(table: str) -> pl.DataFrame:
         return pl.concat([part.table(table) for part in parts.values()])
 
-    rungs, populations = _rungs(models, parts)
+    rungs, populations = _rungs(measured, parts)
     scores = pl.concat([together("scores"), *map(frame, rungs)])
     factors, names = _factors(run, models), [factor.name for factor in models[0].factors]
-    rows = _with_factors(_models(run, models, scores, together("reliability"), observers), factors, names)
+    again = together("reliability")
+    rows = _with_factors(_models(run, models, scores, again, observers), factors, names)
+    of_units = populations_table([*populations, *_gains(models, others)], seed=seed)
+    in_others = [_models(run, others, scores, again, observers)] if others else []
     return {
-        "models": rows,
+        "models": pl.concat([rows, *in_others], how="diagonal_relaxed"),
         "factors": factors,
-        "relations": relations(rows, names, seed=seed),
+        "relations": pl.concat([relations(rows, names, seed=seed), gain_relations(rows, of_units, names, seed=seed)]),
         "scores": scores,
-        "populations": populations_table(populations, seed=seed),
+        "populations": of_units,
         "layers": together("layers"),
         "distributions": together("distributions").sort(*MODEL_KEY, "measure", "bin"),
         "missing": together("missing").sort(*MODEL_KEY, "measure", "note"),
@@ -48,9 +55,9 @@ def _rungs(models: Sequence[Model], parts: Mapping[str, Part]) -> tuple[list[Mod
     """The scores of all rungs, and the statistics of all models' units; the draws of one rung are in memory at a
     time.
     """
-    seeds: dict[tuple[str, str], list[Model]] = {}
+    seeds: dict[tuple[str, str, str], list[Model]] = {}
     for model in models:
-        seeds.setdefault((model.ladder.name, model.rung.name), []).append(model)
+        seeds.setdefault((model.ladder.name, model.rung.name, model.other_basis), []).append(model)
     rungs: list[ModelScores] = []
     populations: list[Population] = []
     for group in seeds.values():
@@ -65,6 +72,28 @@ def _rungs(models: Sequence[Model], parts: Mapping[str, Part]) -> tuple[list[Mod
     return rungs, populations
 
 
+def _gains(models: Sequence[Model], others: Sequence[Model]) -> list[Population]:
+    """What each basis beside the neurons gains on them, of all models and their twins."""
+    beside: dict[str, list[Model]] = {}
+    for other in others:
+        beside.setdefault(other.network_name, []).append(other)
+    gains: list[Population] = []
+    for model in models:
+        if model.basis == NEURONS and model.network_name in beside:
+            rows = pl.concat(map(_headline_rows, (model, *beside[model.network_name])))
+            settings = model.settings
+            observer = model.observers[0].name
+            gains += gains_of(rows, observer, resamples=settings.resamples, seed=settings.seed)
+    return gains
+
+
+def _headline_rows(model: Model) -> pl.DataFrame:
+    """The rows of the table of units for the headline measures, by the headline's observer."""
+    kept = ~pl.col("exchanged") & (pl.col("observer") == model.observers[0].name) & (pl.col("band") == MEAN)
+    rows = pl.scan_parquet(model.run / model.units_file).filter(kept, pl.col("measure").is_in([*HEADLINES.values()]))
+    return rows.select(*MODEL_KEY, "depth", "unit", "measure", "value", "note").collect()
+
+
 def _factors(run: RunDirectory, models: Sequence[Model]) -> pl.DataFrame:
     """The factors of all models and their layers."""
     if not models[0].factors:
@@ -76,12 +105,12 @@ def _with_factors(rows: pl.DataFrame, factors: pl.DataFrame, names: Sequence[str
     """The table of models with a column for each factor, and its interval."""
     for name in names:
         chosen = factors.filter(factor=name, layer="").select(
-            *MODEL_KEY,
+            *NETWORK_KEY,
             pl.col("value").alias(name),
             pl.col("low").alias(f"{name}_low"),
             pl.col("high").alias(f"{name}_high"),
         )
-        rows = rows.join(chosen, on=MODEL_KEY, how="left", maintain_order="left")
+        rows = rows.join(chosen, on=NETWORK_KEY, how="left", maintain_order="left")
     return rows
 
 
@@ -117,7 +146,7 @@ def _model_rows(run: RunDirectory, model: Model) -> pl.DataFrame:
     """A row for a model and each of its twins, with the summary of its training; the rotated twin has that
     of the trained one.
     """
-    about = read_json(run / f"weights/{model.name}.json")
+    about = read_json(run / model.about_file)
     order = [rung.name for rung in model.ladder.rungs].index(model.rung.name)
     key = {
         "ladder": model.ladder.name,
@@ -130,6 +159,7 @@ def _model_rows(run: RunDirectory, model: Model) -> pl.DataFrame:
             {
                 **key,
                 "control": control,
+                "basis": RANDOM if control == "rotated" else model.basis,
                 "order": order,
                 "modality": modalities.of(model.ladder).name,
                 **about["trained" if control == "rotated" else control],

@@ -123,7 +123,7 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _keep_weights(model: Model, weights: Weights) -> None:
-    outputs = [f"weights/{model.name}.json"]
+    outputs = [model.about_file]
     for control, (state, _) in weights.items():
         if state:
             outputs.append(model.weights(control))

@@ -19,6 +19,8 @@ from thalweg.pipeline.settings import Settings
 from thalweg.progress import Stages
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring import columns
+from thalweg.scoring.columns import in_main_basis
+from thalweg.scoring.gains import GAIN
 from thalweg.shape import Models, compare, judge
 from thalweg.strength import axes as strength
 
@@ -36,6 +38,7 @@ class Curve:
     ladder: str
     kind: str  # or "all"
     control: str
+    basis: str
     measure: str
     observer: str
     band: str
@@ -59,7 +62,19 @@ def judged(curve: Curve) -> dict[str, Any]:
         group=curve.rung,
         seed=curve.seed,
     )
-    names = ("ladder", "kind", "control", "measure", "observer", "band", "capacity", "statistic", "axis", "headline")
+    names = (
+        "ladder",
+        "kind",
+        "control",
+        "basis",
+        "measure",
+        "observer",
+        "band",
+        "capacity",
+        "statistic",
+        "axis",
+        "headline",
+    )
     return {**{name: getattr(curve, name) for name in names}, **verdict.to_record()}
 
 
@@ -72,7 +87,7 @@ def curves(
     headline's observer (one for each ladder) each band too. On the other axes: the headlines. Models of which less than
     a quarter of the units could be measured have no score here.
     """
-    rows = _rows(models, table)
+    rows = _rows(models, table.filter(in_main_basis(settings.other_bases)))
     measures = [*HEADLINES.values(), PLAIN]
     over_bands = pl.col("band") == MEAN
     words = {name: word for word, name in HEADLINES.items()}
@@ -91,6 +106,7 @@ def curves(
                     ladder=str(ladder),
                     kind=kind,
                     control="trained",
+                    basis=str(group["basis"][0]),
                     measure=str(measure),
                     observer=str(observed),
                     band=str(band),
@@ -102,15 +118,46 @@ def curves(
                 )
 
 
-def population_curves(models: pl.DataFrame, populations: pl.DataFrame, settings: Settings) -> Iterator[Curve]:
-    """The curves of what the mean over units hides: by headline and statistic, over all kinds."""
-    rows = _rows(models, populations)
-    key = ["ladder", "measure", "observer", "statistic"]
-    for (ladder, measure, observed, statistic), group in rows.group_by(key, maintain_order=True):
+def other_curves(
+    models: pl.DataFrame, table: pl.DataFrame, settings: Settings, observers: Mapping[str, str]
+) -> Iterator[Curve]:
+    """The curves in the bases beside the main one: those of the headline measures, by the headline's observer, over all
+    kinds.
+    """
+    rows = _rows(models, table.filter(pl.col("basis").is_in(settings.other_bases)))
+    rows = rows.filter(is_headline(observers), pl.col("measure").is_in([*HEADLINES.values()]))
+    key = ["ladder", "basis", "measure", "observer", "capacity"]
+    for (ladder, basis, measure, observed, capacity), group in rows.group_by(key, maintain_order=True):
         yield Curve(
             ladder=str(ladder),
             kind=ALL,
             control="trained",
+            basis=str(basis),
+            measure=str(measure),
+            observer=str(observed),
+            band=MEAN,
+            capacity=str(capacity),
+            axis=settings.strength,
+            headline="",
+            **_points(group, settings.strength),
+            seed=settings.seed,
+        )
+
+
+def population_curves(models: pl.DataFrame, populations: pl.DataFrame, settings: Settings) -> Iterator[Curve]:
+    """The curves of what the mean over units hides: by headline and statistic, over all kinds. In a basis beside the
+    main one, of what it gains on the neurons.
+    """
+    rows = _rows(models, populations)
+    of_gain = pl.col("statistic").str.starts_with(GAIN)
+    rows = rows.filter(~pl.col("basis").is_in(settings.other_bases) | of_gain)
+    key = ["ladder", "basis", "measure", "observer", "statistic"]
+    for (ladder, basis, measure, observed, statistic), group in rows.group_by(key, maintain_order=True):
+        yield Curve(
+            ladder=str(ladder),
+            kind=ALL,
+            control="trained",
+            basis=str(basis),
             measure=str(measure),
             observer=str(observed),
             band=MEAN,
@@ -138,9 +185,11 @@ def _rows(models: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     rows = table.filter(pl.col("seed").is_not_null() & (pl.col("control") == "trained"))
     axes = models.filter(pl.col("control") == "trained")
     axes = axes.select("ladder", "rung", "seed", "order", *strength.AXES, strength.SHARE)
+    axes = axes.unique(["ladder", "rung", "seed"], keep="first", maintain_order=True)  # the same in every basis
     enough = pl.col("coverage") >= LEAST_COVERAGE
     rows = rows.with_columns(pl.when(enough).then("score").otherwise(math.nan).alias("score"))
-    return rows.join(axes, on=["ladder", "rung", "seed"]).sort("order", "seed")
+    rows = rows.join(axes, on=["ladder", "rung", "seed"], maintain_order="left")
+    return rows.sort("order", "seed", maintain_order=True)
 
 
 def comparisons(
@@ -155,7 +204,7 @@ def comparisons(
     Only ladders whose rungs are `independent` of each other take part (checkpoints of one run are not), each by the
     name of its field.
     """
-    rows = _rows(models, table).filter(is_headline(observers))
+    rows = _rows(models, table.filter(in_main_basis(settings.other_bases))).filter(is_headline(observers))
     records = []
     for word, measure in HEADLINES.items():
         ladders = {}
@@ -189,7 +238,11 @@ def judge_all(
     models, scores, populations = (
         whole.read_frame(run / f"{name}.parquet") for name in ("models", "scores", "populations")
     )
-    questions = [*curves(models, scores, settings, observers), *population_curves(models, populations, settings)]
+    questions = [
+        *curves(models, scores, settings, observers),
+        *population_curves(models, populations, settings),
+        *other_curves(models, scores, settings, observers),
+    ]
     with stages("shape", len(questions)) as advance:
         records: dict[int, dict[str, Any]] = {}
         for index, record in engine.run(judged, questions, settings.engine_config):

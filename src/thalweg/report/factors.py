@@ -48,7 +48,7 @@ def _figure(ladder: Ladder) -> Figure:
                 kinds=ladder.shapes,
                 height=190,
             )
-            says = _relation(ladder, name, headline)
+            says = relation_in_words(ladder, name, headline)
             panels.append(Panel(title, f"{headline} of trained rungs against {spoken(name)}: {says}.", chart, says))
     caption = (
         "Each point is a trained rung at the mean of its seeds, each dot a seed. The number is Spearman's rank "
@@ -59,7 +59,7 @@ def _figure(ladder: Ladder) -> Figure:
     return Figure(NAME, "By factor", caption, tuple(panels), controls=(TRAINED,), kinds=ladder.shapes)
 
 
-def _relation(ladder: Ladder, factor: str, headline: str) -> str:
+def relation_in_words(ladder: Ladder, factor: str, headline: str) -> str:
     """How a factor goes with a headline over all of a ladder's models, in few words."""
     chosen = ladder.run.relations.filter(ladder=ladder.name, kind="all", factor=factor, headline=headline)
     return _said(rows.plain(chosen)[0]) if len(chosen) else "no relation"

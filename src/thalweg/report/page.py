@@ -29,7 +29,7 @@ from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files.whole import AGAIN, replacing
 from thalweg.pipeline.settings import usual_cache
-from thalweg.report import charts, factors, figures, joint, listings, pictures, text
+from thalweg.report import bases, charts, factors, figures, joint, listings, pictures, text
 from thalweg.report import ladder as report_ladder
 from thalweg.report import styles as report_styles
 from thalweg.report.charts import Figure
@@ -145,17 +145,26 @@ def _drawn(run: Run) -> Drawn:
     with debug_mode(
         False
     ):  # Altair checks each part of a chart against its schema: half of the time, and Vega checks too
-        return _figures(list(report_ladder.ladders(run)))
+        return _figures(list(report_ladder.ladders(_main(run))))
+
+
+def _main(run: Run) -> Run:
+    """The run in its main basis, of which all of the page is but what says something of the others."""
+    return run.in_basis(run.bases[0])
 
 
 def _figures(ladders: list[Ladder]) -> Drawn:
     makers = {"joint": joint.together, "each": joint.each} if len(ladders) > 1 else {}
     every = [figures.made_or_failed(name, functools.partial(make, ladders)) for name, make in makers.items()]
-    return Drawn({ladder: [*figures.figures(ladder), *factors.figures(ladder)] for ladder in ladders}, every)
+    return Drawn(
+        {ladder: [*figures.figures(ladder), *bases.figures(ladder), *factors.figures(ladder)] for ladder in ladders},
+        every,
+    )
 
 
 def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})) -> str:
     """The page around the figures. `lost` are those that could not be written as files, with the reason."""
+    run = _main(run)
     sections = [
         _section(ladder, made, f"ladder-{index}") for index, (ladder, made) in enumerate(drawn.ladders.items(), 1)
     ]

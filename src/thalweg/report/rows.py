@@ -63,16 +63,16 @@ def points(
     )
     if capacity is not None:
         keep = keep & (pl.col("capacity") == capacity)
-    return _placed(run, ladder, axis, run.scores.filter(keep))
+    return placed(run, ladder, axis, run.scores.filter(keep))
 
 
 def population_points(run: Run, ladder: str, axis: str, *, measure: str, observer: str, statistic: str) -> pl.DataFrame:
     """The same of another statistic of the units than their mean."""
     keep = (pl.col("ladder") == ladder) & (pl.col("measure") == measure) & (pl.col("observer") == observer)
-    return _placed(run, ladder, axis, run.populations.filter(keep & (pl.col("statistic") == statistic)))
+    return placed(run, ladder, axis, run.populations.filter(keep & (pl.col("statistic") == statistic)))
 
 
-def _placed(run: Run, ladder: str, axis: str, scores: pl.DataFrame) -> pl.DataFrame:
+def placed(run: Run, ladder: str, axis: str, scores: pl.DataFrame) -> pl.DataFrame:
     """Scores of seeds, rungs and twins, at the strengths of the trained models."""
     rows = scores.with_columns(pl.col("seed").cast(pl.Int32).fill_null(WHOLE))
     joined = rows.join(_along(rows, strengths(run, ladder, axis)), on=["rung", "seed"], how="left").with_columns(

@@ -47,6 +47,8 @@ GLOSSARY = {
     "rung": "one model configuration of a kind; a rung has several seeds",
     "ladder": "rungs of one task, ordered by strength",
     "twin": "a control network: it should score low",
+    "gain": "of a basis: the mean score of its units, as a dictionary's latents, minus that of the neurons of the same "
+    "network",
     "dictionary": "a sparse autoencoder (SAE), whose latents are units",
     "interval": "95 %, from drawing units and seeds again",
     "verdict": "the shape of a curve by a rule fixed beforehand: valley, hump, increasing, decreasing, flat (only by "

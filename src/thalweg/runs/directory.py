@@ -2,7 +2,7 @@
 
     run.json                settings, versions, hashes of data, seconds and peak memory of each stage; what the report
                             says of measures, observers, factors, twins and strength axes; the command
-    models.parquet          a row per model and control: strength, losses, headline scores and factors with intervals
+    models.parquet          a row per model, control and basis: strength, losses, headline scores, factors
     units/                  a row per unit and measure (and observer, band, capacity): a file for each model
     scores.parquet          a row per model or rung (seed missing) and measure: the means of the units
     layers.parquet          a row per model, layer and headline measure: the means of the layer's units
@@ -16,6 +16,7 @@
     answers.parquet         a row per answer to a single trial: an input that is kept, for it can't be derived again
     answers/                answers that are not in that table yet, in pieces
     weights/, recordings/   safetensors for each model
+    dictionaries/           dictionaries that were trained for the basis `sae`, a folder for each layer of each network
     recordings/shards/      recordings of parts of the stimuli, until they are merged
     parts/                  the rows of each model, which the tables are put together from, and bootstrap draws
     steps/                  what each finished step was made from, and the hashes of what it made
@@ -39,8 +40,9 @@ import filelock
 from thalweg.errors import ThalwegError, check_utf8, readable
 from thalweg.files.whole import Damaged, file_digest, read_json, write_json
 
-FORMAT = 8  # of the run directory; it is raised when what is written there is named or laid out differently
-READABLE = (7, FORMAT)  # finished runs that can be read: 7 has one table of units
+FORMAT = 9  # of the run directory; it is raised when what is written there is named or laid out differently
+READABLE = (7, 8, FORMAT)  # finished runs that can be read: 7 has one table of units, and 8 tables without a basis
+WITH_BASES = 9  # the first format whose tables say what units are
 # What is being written: here, and by safetensors before it has its name. By folder of the run directory.
 PART = {
     "": re.compile(r"\.[a-z]+\.(json|parquet|html)\..*\.\d+\.part"),

@@ -30,14 +30,14 @@ class ModelRecordings:
     basis_identity: str  # what they are made from, where they are not neurons
 
 
-def model_file(ladder: str, rung: str, seed: int) -> str:
-    """The name of a model's files."""
-    return file_name(f"{ladder}-{rung}-{seed}")
+def model_file(ladder: str, rung: str, seed: int, basis: str = "") -> str:
+    """The name of a model's files; of those in a basis beside the main one, if it is given."""
+    return file_name(f"{ladder}-{rung}-{seed}{f'-{basis}' if basis else ''}")
 
 
-def recordings_file(ladder: str, rung: str, seed: int, control: str) -> str:
-    """The file of a model's recordings, or of a twin's, in the run directory."""
-    return f"recordings/{model_file(ladder, rung, seed)}-{file_name(control)}.safetensors"
+def recordings_file(ladder: str, rung: str, seed: int, control: str, basis: str = "") -> str:
+    """The file of a model's recordings, or of a twin's, in the run directory; `basis` as in `model_file`."""
+    return f"recordings/{model_file(ladder, rung, seed, basis)}-{file_name(control)}.safetensors"
 
 
 def read_recordings(path: Path) -> ModelRecordings:

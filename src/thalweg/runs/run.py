@@ -3,7 +3,7 @@ answers of observers that are asked about single trials.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from thalweg.stimuli.base import Splits, Stimuli
 from thalweg.trials.items import Trial
 
 SCORE = [*columns.MODEL_KEY, "measure", "observer", "score", "low", "high", "n_units", "n_measured"]
-COUNTED = ["ladder", "rung", "control", "measure", "n"]
+COUNTED = ["ladder", "rung", "control", "basis", "measure", "n"]
 COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summary may have any others
     "models": [*columns.MODEL_KEY, "order", "n_units", "n_failed"],
     "scores": [*SCORE, "band", "capacity", "coverage", "n_failed"],
@@ -54,9 +54,10 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
 }
 NEVER_EMPTY = ("models", "scores")
 MODEL = ["ladder", "rung", "seed", "control"]
+ROTATED = "rotated"
 VERDICTS: dict[str, Any] = {
     **dict.fromkeys(("ladder", "kind", "control", "measure", "observer", "band", "capacity"), pl.String),
-    **dict.fromkeys(("statistic", "axis"), pl.String),
+    **dict.fromkeys(("statistic", "axis", "basis"), pl.String),
     **dict.fromkeys(("headline", "verdict", "sentence", "reason"), pl.String),
     **dict.fromkeys(("n_models", "n_dropped"), pl.Int64),
     "minimum_detectable_depth": pl.Float64,
@@ -77,6 +78,7 @@ class Run:
     Attributes:
         path: The run directory.
         given: Ladders that do not ship, by name: their stimuli are made by their own functions.
+        basis: The basis whose rows the tables hold; None: those of all bases.
 
     Example:
         >>> import thalweg
@@ -87,10 +89,73 @@ class Run:
 
     path: Path
     given: dict[str, Ladder] = field(default_factory=dict, repr=False, compare=False)
+    basis: str | None = None
     _pools: dict[str, Stimuli] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def _frame(self, name: str) -> pl.DataFrame:
-        return whole.read_frame(self.path / f"{name}.parquet", COLUMNS[name], least=int(name in NEVER_EMPTY))
+        return self._raw(name).filter(self._kept) if "basis" in COLUMNS[name] else self._raw(name)
+
+    def _raw(self, name: str) -> pl.DataFrame:
+        """A table in every basis. One of before format 9 does not say what its rows are in: the table of units does."""
+        path, before = self.path / f"{name}.parquet", self._format < directory.WITH_BASES
+        needed = [column for column in COLUMNS[name] if not (before and column == "basis")]
+        frame = whole.read_frame(path, needed, least=int(name in NEVER_EMPTY))
+        if not before or "basis" not in COLUMNS[name]:
+            return frame
+        return frame.with_columns(pl.col("control").replace_strict(self._basis_of, default="").alias("basis"))
+
+    @cached_property
+    def _format(self) -> int:
+        """The format that the run has."""
+        return int(directory.read_record(self.path / "run.json", directory.READABLE)["format"])
+
+    @cached_property
+    def _basis_of(self) -> dict[str, str]:
+        """The basis of each control, of a run of before format 9."""
+        models = whole.read_frame(self.path / "models.parquet", MODEL).select(*MODEL[:3]).unique(maintain_order=True)
+        files = unit_files(self.path, [model_file(*model) for model in models.iter_rows()])
+        return dict(scan_units(files).select("control", "basis").unique().collect().iter_rows())
+
+    @property
+    def _kept(self) -> pl.Expr:
+        """Which rows are of this run's basis, if it is of one."""
+        if self.basis is None:
+            return pl.lit(True)
+        if self.basis in self._others:
+            return (pl.col("basis") == self.basis) & (pl.col("control") != ROTATED)
+        return columns.in_main_basis(self._others)
+
+    @property
+    def _others(self) -> tuple[str, ...]:
+        """The bases beside the main one."""
+        return tuple(self.record["settings"].get("basis") or ())[1:]
+
+    @cached_property
+    def bases(self) -> tuple[str, ...]:
+        """What units are in this run: first the main basis, whose scores are the headline, then those beside it."""
+        models = self._raw("models").filter(control="trained")
+        return (models["basis"][0], *self._others)
+
+    def in_basis(self, name: str) -> "Run":
+        """This run with the rows of one basis alone in its tables. In the main basis these include the rotated twin's.
+
+        Args:
+            name: One of `bases`.
+
+        Raises:
+            ThalwegError: the run has no such basis.
+
+        Example:
+            >>> import thalweg
+            >>> run = thalweg.open_run("runs/small-digits")
+            >>> run.bases
+            ('neurons',)
+            >>> run.in_basis("neurons").models["control"].unique(maintain_order=True).to_list()
+            ['trained', 'untrained', 'rotated']
+        """
+        if name not in self.bases:
+            raise unknown("basis of this run", name, self.bases)
+        return replace(self, basis=name)
 
     def _objects(self, name: str) -> list[dict[str, Any]]:
         """A JSON file that is a list of objects."""
@@ -110,7 +175,7 @@ class Run:
     @cached_property
     def units(self) -> pl.DataFrame:
         """A row per unit and measure, of all models: 10 kB of memory a unit. `scan_units` reads less."""
-        return read_units(self._unit_files())
+        return read_units(self._unit_files()).filter(self._kept)
 
     def scan_units(self) -> pl.LazyFrame:
         """The table of units to be read lazily: only what a query needs comes into memory, so that a run of millions
@@ -128,12 +193,19 @@ class Run:
             >>> units.filter(control="trained").select("rung", "unit").unique().collect().height
             78
         """
-        return scan_units(self._unit_files())
+        return scan_units(self._unit_files()).filter(self._kept)
 
     def _unit_files(self) -> list[Path]:
         """The files of the table of units."""
-        models = self.models.select("ladder", "rung", "seed").unique(maintain_order=True)
-        return unit_files(self.path, [model_file(*model) for model in models.iter_rows()])
+        models = self._raw("models").filter(control="trained").select(*MODEL[:3], "basis").unique(maintain_order=True)
+        names = [
+            model_file(ladder, rung, seed, self._beside(basis)) for ladder, rung, seed, basis in models.iter_rows()
+        ]
+        return unit_files(self.path, names)
+
+    def _beside(self, basis: str | None) -> str:
+        """A basis as files are named by it: those in the main one are not."""
+        return basis if basis in self._others else ""
 
     @cached_property
     def scores(self) -> pl.DataFrame:
@@ -181,7 +253,14 @@ class Run:
     @cached_property
     def shape(self) -> list[dict[str, Any]]:
         """The verdicts, one for each ladder, kind, measure, observer, band and strength axis."""
-        verdicts = self._objects("shape.json")
+        verdicts = [{"basis": self.bases[0], **each} for each in self._objects("shape.json")]
+        if self.basis is not None:
+            others = self.basis in self._others
+            verdicts = [
+                each
+                for each in verdicts
+                if (each["basis"] == self.basis if others else each["basis"] not in self._others)
+            ]
         if not verdicts and any(len(rungs) > 1 for rungs in self._rungs().values()):
             raise whole.Damaged(self.path / "shape.json", "it holds no verdict, and a ladder has several rungs")
         return verdicts
@@ -231,8 +310,8 @@ class Run:
     @property
     def verdicts(self) -> pl.DataFrame:
         """A row per verdict: ladder, kind, control, measure, observer, band, capacity, statistic (the mean over units,
-        or one of `populations`), axis, headline, the verdict with its sentence and reason, the numbers of models, the
-        depth with its interval (in score units) and the p values that decide.
+        or one of `populations`), axis, basis, headline, the verdict with its sentence and reason, the numbers of
+        models, the depth with its interval (in score units) and the p values that decide.
         """
         rows = []
         for each in self.shape:
@@ -244,7 +323,7 @@ class Run:
         return pl.DataFrame(rows, schema={**VERDICTS, **dict.fromkeys(depths, pl.Float64)})
 
     def recordings(
-        self, ladder: str | Ladder, rung: str, *, seed: int = 0, control: str = "trained"
+        self, ladder: str | Ladder, rung: str, *, seed: int = 0, control: str = "trained", basis: str | None = None
     ) -> Mapping[str, RecordedHalves]:
         """What was recorded of the units of one model, by layer: for each half of the pool the highest and lowest
         stimuli of every unit with their values, a random sample of values, and moments.
@@ -254,6 +333,7 @@ class Run:
             rung: The rung's name.
             seed: The model's seed.
             control: `trained`, or the name of a twin.
+            basis: One of `bases`; by default the main one.
 
         Returns:
             By the layer's name, the recordings of the reference half and of the query half. `recording.highest()`
@@ -263,7 +343,8 @@ class Run:
             ThalwegError: the run has no such model, or the file is missing or damaged.
         """
         name = self._check_model(ladder, rung, seed, control)
-        return read_recordings(self.path / recordings_file(name, rung, seed, control)).layers
+        basis = (self.in_basis(basis) if basis else self).basis
+        return read_recordings(self.path / recordings_file(name, rung, seed, control, self._beside(basis))).layers
 
     def stimuli(self, ladder: str | Ladder, *, data: str | Path | Splits | Stimuli | None = None) -> Stimuli:
         """The pool of a ladder, in which the ids of stimuli are positions: made again as the run made it, and checked
@@ -381,7 +462,8 @@ class Run:
 
     def _asked(self, observer: TrialObserver, settings: TrialSettings, filters: Mapping[str, Any]) -> Iterator[Trial]:
         """The trials that an observer is asked, model by model; the stimuli are made first."""
-        models = self.models.sort("order", maintain_order=True).select(*MODEL)
+        models = self._raw("models").filter(columns.in_main_basis(self._others))
+        models = models.sort("order", maintain_order=True).select(*MODEL)
         seen = [name for name, about in self.record["ladders"].items() if observer.modality in ("", about["modality"])]
         models = models.filter(pl.col("ladder").is_in(seen))
         if models.is_empty():
@@ -420,7 +502,7 @@ class Run:
             ThalwegError: the run has no such model.
         """
         name = self._check_ladder(ladder)
-        models = self.models.filter(ladder=name)
+        models = self._raw("models").filter(ladder=name)
         for column, value in (("rung", rung), ("seed", seed), ("control", control)):
             if value not in models[column].to_list():
                 raise unknown(f"{column} of {name!r}", str(value), map(str, models[column].unique()))

@@ -1,9 +1,21 @@
 """The columns of the tables of units and of factors."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
-MODEL_KEY = ["ladder", "rung", "kind", "seed", "control"]
+MODEL_KEY = ["ladder", "rung", "kind", "seed", "control", "basis"]
+NETWORK_KEY = ["ladder", "rung", "kind", "seed", "control"]  # what a network has in every basis
 SCORE_KEY = ["measure", "observer", "band", "capacity"]
+
+
+def in_main_basis(others: Sequence[str]) -> pl.Expr:
+    """Which rows of a table are of the main basis of a run, and not of the `others` beside it; the rotated twin's are
+    too, whatever its basis is called.
+    """
+    return ~pl.col("basis").is_in(list(others)) | (pl.col("control") == "rotated")
+
+
 FACTORS = {
     "ladder": pl.String,
     "rung": pl.String,

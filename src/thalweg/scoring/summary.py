@@ -29,7 +29,7 @@ from thalweg.scoring.columns import MODEL_KEY, SCORE_KEY
 from thalweg.scoring.populations import Population, populations_of
 from thalweg.trials.building import CONSTANT, NONFINITE
 
-WORDS = ("ladder", "rung", "kind", "control", "layer", "measure", "observer", "band")
+WORDS = ("ladder", "rung", "kind", "control", "basis", "layer", "measure", "observer", "band")
 KEPT = [*WORDS, "seed", "depth", "unit", "exchanged", "value"]  # of the headlines' rows
 
 
