@@ -18,8 +18,9 @@ from support.tiny import blobs, tiny_ladder
 from thalweg import Classifier, ThalwegError
 from thalweg.causes.association import associations
 from thalweg.factors import base
-from thalweg.factors.base import Blocks, Sample, factor
+from thalweg.factors.base import Blocks, Rows, Sample, factor, factors_for
 from thalweg.factors.density import activation_density, density
+from thalweg.factors.effective_features import effective_features, exp_entropy, fit, gaussian
 from thalweg.factors.generalisation_gap import generalisation_gap_accuracy, generalisation_gap_bits
 from thalweg.factors.participation_ratio import participation_ratio
 from thalweg.factors.polysemanticity import polysemanticity
@@ -207,6 +208,46 @@ def test_the_probability_of_telling_a_class_counts_ties_half():
     assert telling(values, codes, torch.tensor([0, 1])).tolist() == [[0.375, 0.625]]
     one = sample_of(torch.rand(60, 3), torch.zeros(60, dtype=torch.int64))
     assert "two classes" in representation_gap(one, one).note
+
+
+def test_even_use_of_k_latents_is_k_and_use_of_one_is_1():
+    assert exp_entropy(torch.eye(9, dtype=torch.float64)[:2]).tolist() == pytest.approx([1, 1])
+    assert exp_entropy(torch.ones(1, 7, dtype=torch.float64)).item() == pytest.approx(7)
+    assert exp_entropy(torch.tensor([3.0, 3, 3, 0, 0], dtype=torch.float64)).item() == pytest.approx(3)
+
+
+def test_a_planted_dictionary_is_counted_and_gaussian_values_have_none(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+):
+    """24 features in 12 dimensions are recovered to a quarter; Gaussian values need what Gaussian values need."""
+    monkeypatch.setattr("thalweg.factors.effective_features.MOST_CYCLES", 1)
+    monkeypatch.setattr("thalweg.factors.effective_features.CYCLE", 250)
+    directions = torch.nn.functional.normalize(torch.randn(24, 12, generator=generator), dim=1)
+    on = torch.rand(2000, 24, generator=generator) < 1.2 / 24
+    values = (on * (0.5 + torch.rand(2000, 24, generator=generator))) @ directions
+    surrogate = gaussian(values, generator)
+    torch.testing.assert_close(torch.cov(surrogate.T), torch.cov(values.T), atol=0.05, rtol=0.1)
+    planted, null, again = (fit(each, generator) for each in (values, surrogate, gaussian(values, generator)))
+    assert planted.features[0] == pytest.approx(24, rel=0.25)
+    assert planted.k[0] < 0.65 * null.k[0]
+    assert again.k[0] / null.k[0] == pytest.approx(1, abs=0.15)
+
+
+def test_a_layer_without_rows_or_units_enough_has_no_dictionary(generator: torch.Generator):
+    few = {"a": Rows(torch.randn(30, 12, generator=generator), torch.relu)}
+    assert "30 rows are too few for a dictionary of 12 units" in effective_features(few).note
+    assert "fewer than two units" in effective_features({"a": Rows(torch.ones(90, 3), torch.relu)}).note
+    assert "no neurons" in effective_features({}).note
+
+
+def test_what_takes_long_is_computed_on_request():
+    usual, more = ({each.name for each in factors_for(asked)} for asked in ((), ("effective_features",)))
+    assert usual == set(FACTORS)
+    assert more - usual == {
+        *("effective_features", "effective_features_ratio", "features_per_unit", "features_per_unit_surrogate")
+    }
+    with pytest.raises(ThalwegError, match="effective_features"):
+        factors_for(("effective_feature",))
 
 
 def test_a_factor_names_inputs_that_there_are():

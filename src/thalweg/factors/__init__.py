@@ -2,6 +2,7 @@
 
 from thalweg.factors import (  # noqa: F401  (their functions register themselves here)
     density,
+    effective_features,
     generalisation_gap,
     participation_ratio,
     polysemanticity,

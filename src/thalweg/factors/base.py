@@ -9,7 +9,7 @@ factor asks for it.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,8 @@ INPUTS = {
     "activations": "by layer, the units' values on the random sample of stimuli that all units share, as the layer "
     "passes them on: after the nonlinearity",
     "places": "by layer, the same at single places of some stimuli; as `activations` where units have one place only",
+    "rows": "by layer, what its neurons give at single places, at most 8,192 in all, before the nonlinearity, and that "
+    "nonlinearity; no layers for rotated twins and for units that are made of neurons",
     "references": "by layer, the ids of the stimuli of the pool that drive each unit most, at its main pole: thirty of "
     "each half, (unit, 2, reference); -1 where the unit rests",
     "embedding": "the vectors of length 1 by which the observer of the headlines compares the pool's stimuli; None if "
@@ -92,10 +94,20 @@ class Sample:
     note: str = ""
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What the neurons of a layer give at single places, and what the layer makes of it before it passes it on."""
+
+    before: Float[Tensor, "row neuron"]
+    nonlinearity: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class Factor(Declared):
-    """A function from a model to one number."""
+    """A function from a model to one number; `on_request` is what it must be asked for by, if it takes long."""
 
     function: Callable[..., Estimate]
+    on_request: str = ""
 
 
 FACTORS: dict[str, Factor] = {}
@@ -123,6 +135,19 @@ def factor(**declaration: Any) -> Callable[[Callable[..., Estimate]], Callable[.
         return function
 
     return declare
+
+
+def factors_for(asked: Sequence[str]) -> tuple[Factor, ...]:
+    """The factors that are computed: all that take little time, and those that are asked for.
+
+    Raises:
+        ThalwegError: there is nothing of this name that can be asked for.
+    """
+    known = {factor.on_request for factor in FACTORS.values() if factor.on_request}
+    for name in asked:
+        if name not in known:
+            raise unknown("factor on request", name, known)
+    return tuple(factor for factor in FACTORS.values() if not factor.on_request or factor.on_request in asked)
 
 
 def mean_of_layers(

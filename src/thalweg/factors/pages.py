@@ -20,6 +20,7 @@ def page(factor: Factor) -> str:
         "unit": factor.unit,
         "range": f"{low} to {high}",
         "higher is": factor.higher_is,
+        "computed": f"on request: `--factors {factor.on_request}`" if factor.on_request else "always",
         "asks for": ", ".join(f"`{name}`" for name in factor.needs),
         "source": factor.cite,
     }
@@ -62,7 +63,8 @@ A new factor is one file in `src/thalweg/factors/`: a function with `@factor`, i
 |---|---|
 {inputs}
 
-An input that no factor names is not made. A factor that fails is missing, with the reason as its note, and takes
+An input that no factor names is not made. A factor that takes long is declared with `on_request`, the name by which
+`--factors` asks for it. A factor that fails is missing, with the reason as its note, and takes
 nothing else down. Raise its version when its values change. The column of `models.parquet` has the factor's name.
 """
 

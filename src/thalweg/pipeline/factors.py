@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from thalweg.bases.assess import unpooled
 from thalweg.bases.dictionaries import Encoder
 from thalweg.bases.streaming import outputs, rows
 from thalweg.errors import NoRoom, reason
-from thalweg.factors.base import Blocks, Estimate, Factor, Sample
+from thalweg.factors.base import Blocks, Estimate, Factor, Rows, Sample
 from thalweg.files import whole
 from thalweg.models.records import Encode, Layer
 from thalweg.pipeline.job import Model, failure_of
@@ -34,6 +35,7 @@ from thalweg.trials.one_sided import driving, tails
 
 MOST_EVALUATED = 1000  # stimuli of either split: a gap in accuracy is then known to about 3 %, at a bounded cost
 N_BLOCKS = 10
+MOST_ROWS, ROW_PLACES = 8192, 16  # of a layer, for a dictionary; places of each stimulus
 AT_PLACES, PLACES = 256, 4  # stimuli, and places of each: as many rows as the samples of both halves have by default
 NO_TRAINING = "no training stimuli are known: the model was not trained here"
 
@@ -131,6 +133,25 @@ class NetworkInputs:
                 parts.append(rows(laid[name], generator, most=PLACES).cpu())
         return {name: torch.cat(parts) for name, parts in kept.items()}
 
+    @cached_property
+    def rows(self) -> dict[str, Rows]:
+        """What the neurons of its layers give at single places, at most so many; none where units are no neurons."""
+        if self.model.rung.basis:
+            return {}
+        pool, generator = self.model.pool, torch.Generator().manual_seed(self.model.settings.seed)
+        layers = [unpooled(layer) for layer in self.model.rung.layers]
+        kept: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+        order = torch.randperm(len(pool), generator=generator)[:MOST_ROWS]
+        for laid in outputs(self.network, layers, pool, order, device=self.model.settings.resolved_device):
+            lacking = [name for name, parts in kept.items() if sum(map(len, parts)) < MOST_ROWS]
+            for name in lacking:
+                kept[name].append(rows(laid[name], generator, most=ROW_PLACES).cpu())
+            if not lacking:
+                break
+        return {
+            layer.name: Rows(torch.cat(kept[layer.name])[:MOST_ROWS], layer.nonlinearity or _same) for layer in layers
+        }
+
     def _blocks(self, stimuli: Stimuli) -> Blocks:
         """How well it does on blocks of at most so many of these stimuli, evenly spread; none for a published model,
         which was trained on others.
@@ -179,6 +200,7 @@ class Inputs:
             "recordings": lambda: self.recordings,
             "activations": lambda: self.activations,
             "places": lambda: self.places,
+            "rows": lambda: {} if self.control == "rotated" else self.of_network.rows,
             "references": lambda: self.references,
             "training_sample": lambda: self.training_sample,
             "held_out_sample": lambda: self.held_out_sample,

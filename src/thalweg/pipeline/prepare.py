@@ -8,7 +8,7 @@ from torch import nn
 
 from thalweg.compute.local import default_workers
 from thalweg.errors import ThalwegError, user_code
-from thalweg.factors.base import FACTORS
+from thalweg.factors.base import factors_for
 from thalweg.models import checks
 from thalweg.models import untrained as twins
 from thalweg.models.records import Ladder, Rung
@@ -45,6 +45,7 @@ def prepare_models(
     stages: Stages,
 ) -> list[Model]:
     """The ladder's models, after all that can be checked was, with the observers' features on disk."""
+    factors = factors_for(settings.factors)
     rungs = in_main_basis(_rungs(ladder, quick=settings.quick), settings)
     splits, smaller = _splits(ladder, rungs, source, settings, stages.progress)
     data_hash = splits.content_hash()
@@ -70,7 +71,7 @@ def prepare_models(
             model,
             features=features,
             views=views,
-            factors=tuple(FACTORS.values()),
+            factors=factors,
             notes=tuple(notes),
             normalises=model.rung.name in normalising,
             architecture=architectures[model.rung.name],

@@ -77,12 +77,13 @@ def run_record(
     """What run.json says: how to do it again, on what it rests, and what it cost. `sources` are those of each ladder's
     stimuli.
     """
+    affecting = settings.affecting() | ({"factors": list(settings.factors)} if settings.factors else {})
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "format": directory.FORMAT,
-        "settings": settings.affecting(),
+        "settings": affecting,
         "ladders": {model.ladder.name: _of_ladder(model, models, sources[model.ladder.name]) for model in models},
-        "command": command(settings.affecting(), {model.ladder.name: model.ladder.call for model in models}),
+        "command": command(affecting, {model.ladder.name: model.ladder.call for model in models}),
         "measures": of_measures(),
         "factors": of_factors(models[0].factors),
         "twins": of_twins([model.ladder for model in models]),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from thalweg.compute.engines import EngineConfig
     from thalweg.stimuli.base import Source
 
-UNAFFECTING = ("workers", "engine", "address", "device", "tasks_per_card", "cache")  # settings that change no result
+UNAFFECTING = ("workers", "engine", "address", "device", "tasks_per_card", "cache", "factors")  # change no score
 OF_LADDERS = (
     "seeds",
     "quick",
@@ -83,6 +83,9 @@ class Settings:
     active: int = field(
         default=0,
         metadata=_option("Latents that are active at once; 0: one for eight neurons, from 3 to 32.", 0),
+    )
+    factors: tuple[str, ...] = field(
+        default=(), metadata=_option("Factors that take long and are computed on request: effective_features.")
     )
     strength: str = field(default="bits", metadata=_option("Strength axis of the headline."))
     workers: int | None = field(default=None, metadata=_option("Worker processes; as many as cores by default.", 1))
@@ -244,8 +247,9 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
         if counted and value is not None and not isinstance(value, Integral):
             raise ThalwegError(f"{called(name)} is {value!r}; a whole number was expected")
     made: dict[str, Any] = {name: Path(value) if name == "cache" else value for name, value in given.items()}
-    if "twins" in made:
-        made["twins"] = (made["twins"],) if isinstance(made["twins"], str) else tuple(made["twins"])
+    for name in ("twins", "factors"):
+        if name in made:
+            made[name] = (made[name],) if isinstance(made[name], str) else tuple(made[name])
     if "basis" in made:
         made["basis"] = in_order((made["basis"],) if isinstance(made["basis"], str) else made["basis"])
     return Settings(**made).check()
