@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import Source, Splits, ThalwegError
+from thalweg.capability.masked import masked_model
 from thalweg.ladders import addition
 from thalweg.ladders.addition import fourier, strength, training
 from thalweg.ladders.addition import pairs as ladders_addition_pairs
 from thalweg.ladders.addition.networks import Linear, Perceptron, Transformer
 from thalweg.ladders.addition.pairs import all_pairs
+from thalweg.ladders.addition.strength import over_all_pairs
 from thalweg.ladders.addition.training import FullBatch
 from thalweg.measures.two_choice import two_choice
 from thalweg.models.hooks import capture_activations
@@ -357,6 +359,28 @@ def test_fourier_reads_the_neurons_of_the_one_that_grokked(networks: Grown, spli
     assert scores["trained"] > 0.9
     assert scores["untrained"] < 0.8
     assert scores["memorising"] - scores["untrained"] < 0.4 * (scores["trained"] - scores["untrained"])
+
+
+def test_the_units_at_key_frequencies_carry_what_the_one_that_grokked_can_do(networks: Grown, splits: Splits):
+    """And nearly nothing of what the memorising twin can, whose units are of no frequency."""
+    carried = {}
+    for name in ("trained", "memorising"):
+        network, settings = networks[name]
+        known = splits.pool if name == "trained" else splits.train
+        stimuli = known.take(torch.linspace(0, len(known) - 1, 200).long())
+        model = masked_model(
+            network, (Layer("mlp_in", nonlinearity=torch.relu),), stimuli, known, at_once=200, seed=0, device="cpu"
+        )
+        shares = fourier.frequency_shares(over_all_pairs(network, known.p)[0]).nan_to_num(0)
+        keys = [int(key) - 1 for key in settings["key_frequencies"].split()]
+        follows = shares[:, keys].amax(1) > fourier.MOST if keys else torch.zeros(len(shares), dtype=torch.bool)
+        sets = torch.stack([torch.ones_like(follows), torch.zeros_like(follows), follows, ~follows])
+        whole, nothing, by_keys, others = model.answers.bits(model.gains(sets)).tolist()
+        carried[name] = (by_keys - nothing) / (whole - nothing), (others - nothing) / (whole - nothing), whole
+    assert carried["trained"][0] > 0.9
+    assert carried["trained"][1] < 0.5
+    assert carried["memorising"][0] < 0.1
+    assert carried["memorising"][2] > 4  # it knows its pairs
 
 
 def test_strength_rises_from_the_linear_model_to_the_transformer(networks: Grown, splits: Splits):
