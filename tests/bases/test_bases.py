@@ -36,6 +36,7 @@ from thalweg.bases.train_dictionary import Recipe, batch_for, shuffled, train_di
 from thalweg.models.hooks import replacing_values
 from thalweg.models.records import Basis, Ladder, Subject
 from thalweg.observers.embedding import build_view
+from thalweg.pipeline.capability import NO_NEURONS
 from thalweg.progress import Silent
 from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
@@ -200,6 +201,7 @@ def test_a_survey_in_another_basis(tmp_path: Path, tiny: Ladder):
         )
         result = run.units.group_by("control", "basis").agg(pl.col("unit").n_unique()).sort("control").rows()
         assert result == [("rotated", "random", 8), ("trained", basis.name, units), ("untrained", basis.name, units)]
+        assert set(run.capability["note"]) == {NO_NEURONS}
 
 
 def test_latents_of_maps_are_pooled_after_encoding(tmp_path: Path):

@@ -287,7 +287,13 @@ def memorised(tmp_path_factory: pytest.TempPathFactory) -> thalweg.Run:
     ladder = thalweg.Ladder("by-heart", (rung,), splits, last, twins={"stopped": by_heart})
     try:
         return thalweg.survey(
-            ladder, out=tmp_path_factory.mktemp("factors") / "run", observer=OBSERVER, seeds=1, workers=1, resamples=100
+            ladder,
+            out=tmp_path_factory.mktemp("factors") / "run",
+            observer=OBSERVER,
+            seeds=1,
+            workers=1,
+            resamples=100,
+            capability=False,
         )
     finally:
         del base.FACTORS["of_ones_own"]

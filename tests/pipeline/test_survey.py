@@ -16,6 +16,7 @@ import thalweg
 from support.surveys import contents, run
 from support.tiny import blobs, corners, network, short_ladder, tiny_ladder
 from thalweg import Classifier, Ladder, Layer, Observer, Rung, Splits, ThalwegError, ladders
+from thalweg.capability.columns import CAPABILITY
 from thalweg.files.whole import read_tensors, write_json
 from thalweg.recording.result import from_tensors
 from thalweg.runs import directory
@@ -180,9 +181,35 @@ def test_a_rung_that_is_new_moves_the_files_of_those_behind_it(short: thalweg.Ru
     assert len(list((out / "units").iterdir())) == 2  # that of the rung that is no more in the ladder is gone
 
 
-def test_another_seed_gives_other_results(done: thalweg.Run, tiny: Ladder, tmp_path: Path):
+@pytest.fixture(scope="module")
+def other(tiny: Ladder, tmp_path_factory: pytest.TempPathFactory) -> thalweg.Run:
+    """One rung, by another seed, with its capability."""
     small = dataclasses.replace(tiny, rungs=tiny.rungs[1:2])
-    other = run(small, tmp_path / "run", seed=5, seeds=1)
+    return run(small, tmp_path_factory.mktemp("other") / "run", seed=5, seeds=1, capability=True)
+
+
+def test_capability_is_a_table_of_its_own_where_it_is_asked_for(done: thalweg.Run, other: thalweg.Run):
+    rows = other.capability
+    assert dict(rows.schema) == CAPABILITY
+    assert rows.select("control", "ablation", "cut").rows() == [
+        (control, ablation, cut)
+        for control in ("trained", "untrained")
+        for ablation in ("mean", "resample")
+        for cut in (0.75, 0.5, 0.25, 0.1)
+    ]
+    assert rows["n_kept"].to_list() == [3, 2, 1, 1] * 4
+    trained = rows.filter(control="trained")
+    assert (trained["tic"] + trained["floor"] <= trained["achievable"]).all()
+    bits = other.models.filter(control="trained")["bits"].item()
+    assert (trained["whole"] > bits - 0.1).all()  # its confidence set right, on some of the stimuli
+    assert rows.filter(cut=0.25, ablation="mean")["n_sets"].to_list() == [200, 200]
+    assert set(rows["note"]) == {""}
+    assert {one["measure"] for one in other.shape} >= {"tic", "tic_excess"}
+    assert done.capability.is_empty()
+    assert dict(done.capability.schema) == CAPABILITY
+
+
+def test_another_seed_gives_other_results(done: thalweg.Run, other: thalweg.Run):
     mine = done.models.filter(rung="dense-4", seed=0, control="trained")
     assert other.models.filter(control="trained")["pool_loss"].item() != mine["pool_loss"].item()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Together
+from thalweg.pipeline.capability import capability_inputs, capability_models
 from thalweg.pipeline.dictionaries import dictionary_inputs, train_dictionaries, trains_dictionaries
 from thalweg.pipeline.factors import factor_models
 from thalweg.pipeline.job import SHARDS, Model
@@ -87,6 +88,12 @@ def factor_all(models: list[Model], stages: Stages) -> None:
     """Compute the factors of all models."""
     if models[0].factors:
         _do("factors", factor_models, models, Model.factor_inputs, stages)
+
+
+def capability_all(models: list[Model], stages: Stages) -> None:
+    """Weigh what the best-scored units carry, of all models of which it is wanted."""
+    if wanted := [model for model in models if model.weighs_capability]:
+        _do("capability", capability_models, wanted, capability_inputs, stages)
 
 
 def _share_out(

@@ -37,7 +37,7 @@ from thalweg.pipeline.request import (
     sources_of,
 )
 from thalweg.pipeline.settings import Settings, called, settings_of
-from thalweg.pipeline.steps import dictionaries_all, factor_all, measure_all, train_all
+from thalweg.pipeline.steps import capability_all, dictionaries_all, factor_all, measure_all, train_all
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
@@ -162,6 +162,7 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
     dictionaries_all(measured, stages)
     measure_all(measured, settings, stages)
     factor_all(models, stages)
+    capability_all(models, stages)
     _gather(run, models, others, stages)
     headline = {ladder: observers[0].name for ladder, observers in request.observers.items()}
     fields = {ladder.name: modalities.of(ladder) for ladder in request.ladders if ladder.independent}
@@ -234,9 +235,11 @@ def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages:
         "gallery.parquet",
         "factors.parquet",
         "relations.parquet",
+        "capability.parquet",
     ]
     steps = ("measure", "factors") if models[0].factors else ("measure",)
-    stamps = [whole.read_json(run / f"steps/{step}-{model.name}.json") for model in models for step in steps]
+    done = [(step, model) for model in models for step in (*steps, *(["capability"] * model.weighs_capability))]
+    stamps = [whole.read_json(run / f"steps/{step}-{model.name}.json") for step, model in done]
     stamps += [whole.read_json(run / f"steps/measure-{model.name}.json") for model in others]
     inputs = digest(stamps, made)
     with stages("tables", 1) as advance:

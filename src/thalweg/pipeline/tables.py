@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from thalweg.capability.columns import CAPABILITY
 from thalweg.files.whole import read_frame, read_json
 from thalweg.measures.base import MEAN
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
+from thalweg.pipeline.capability import capability_file
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.parts import Part, populations_again, read_draws, read_part, scores_of
 from thalweg.pipeline.relations import gain_relations, relations
@@ -42,6 +44,7 @@ def gather(run: RunDirectory, models: Sequence[Model], others: Sequence[Model] =
         "models": pl.concat([rows, *in_others], how="diagonal_relaxed"),
         "factors": factors,
         "relations": pl.concat([relations(rows, names, seed=seed), gain_relations(rows, of_units, names, seed=seed)]),
+        "capability": _capability(run, models),
         "scores": scores,
         "populations": of_units,
         "layers": together("layers"),
@@ -99,6 +102,12 @@ def _factors(run: RunDirectory, models: Sequence[Model]) -> pl.DataFrame:
     if not models[0].factors:
         return pl.DataFrame(schema=FACTORS)
     return pl.concat([read_frame(run / f"parts/{model.name}-factors.parquet") for model in models])
+
+
+def _capability(run: RunDirectory, models: Sequence[Model]) -> pl.DataFrame:
+    """What the best-scored units carry, of all models of which it was weighed."""
+    weighed = [read_frame(run / capability_file(model)) for model in models if model.weighs_capability]
+    return pl.concat(weighed) if weighed else pl.DataFrame(schema=CAPABILITY)
 
 
 def _with_factors(rows: pl.DataFrame, factors: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

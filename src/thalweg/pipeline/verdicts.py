@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from thalweg.capability.total import STATED
 from thalweg.compute import engines as engine
 from thalweg.files import whole
 from thalweg.files.identity import digest
@@ -17,6 +18,7 @@ from thalweg.measures.base import MEAN
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
 from thalweg.pipeline.settings import Settings
 from thalweg.progress import Stages
+from thalweg.recording.readout import NEURONS
 from thalweg.runs.directory import RunDirectory
 from thalweg.scoring import columns
 from thalweg.scoring.columns import in_main_basis
@@ -29,6 +31,7 @@ LEAST_COVERAGE = (
     0.25  # a mean over fewer of a model's units is that of an unusual few: shown, but no verdict rests on it
 )
 Z = 1.959964
+CAPABILITY_MEASURES = {"tic": "tic", "tic_excess": "excess"}  # the measure in a verdict, and its column
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,36 @@ def population_curves(models: pl.DataFrame, populations: pl.DataFrame, settings:
         )
 
 
+def capability_curves(
+    models: pl.DataFrame, capability: pl.DataFrame, settings: Settings, observers: Mapping[str, str]
+) -> Iterator[Curve]:
+    """The curves of what the best-scored units carry, and of how much more that is than what random ones do: at the
+    stated cut, by mean ablation, as shares of the bits that can be gained, which is the scale that the least difference
+    that matters is meant for. Models of which only some units were measured have no number here.
+    """
+    rows = capability.filter(ablation="mean", cut=STATED, control="trained")
+    rows = rows.filter(pl.col("n_measured") == pl.col("n_units")).with_columns(coverage=pl.lit(1.0))
+    for measure, column in CAPABILITY_MEASURES.items():
+        shares = [(pl.col(f"{column}{end}") / pl.col("achievable")) for end in ("", "_low", "_high")]
+        named = [share.alias(name) for share, name in zip(shares, ("score", "low", "high"), strict=True)]
+        for (ladder,), group in _rows(models, rows.with_columns(named)).group_by("ladder", maintain_order=True):
+            for kind in _kinds(group):
+                yield Curve(
+                    ladder=str(ladder),
+                    kind=kind,
+                    control="trained",
+                    basis=NEURONS,
+                    measure=measure,
+                    observer=observers[str(ladder)],
+                    band=MEAN,
+                    capacity="",
+                    axis=settings.strength,
+                    headline="",
+                    **_points(group if kind == ALL else group.filter(kind=kind), settings.strength),
+                    seed=settings.seed,
+                )
+
+
 def _points(rows: pl.DataFrame, axis: str) -> dict[str, Any]:
     """The columns of a curve: strengths, scores, their standard errors, and rungs."""
     return {
@@ -235,13 +268,14 @@ def judge_all(
     inputs = digest(whole.read_json(run / "steps/tables.json"), settings.strength, independent)
     if not run.stale_reason("shape", inputs):
         return
-    models, scores, populations = (
-        whole.read_frame(run / f"{name}.parquet") for name in ("models", "scores", "populations")
+    models, scores, populations, capability = (
+        whole.read_frame(run / f"{name}.parquet") for name in ("models", "scores", "populations", "capability")
     )
     questions = [
         *curves(models, scores, settings, observers),
         *population_curves(models, populations, settings),
         *other_curves(models, scores, settings, observers),
+        *capability_curves(models, capability, settings, observers),
     ]
     with stages("shape", len(questions)) as advance:
         records: dict[int, dict[str, Any]] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from thalweg.capability.columns import CAPABILITY
 from thalweg.errors import ThalwegError, readable, unknown
 from thalweg.files import whole
 from thalweg.measures.choices import ChoiceScores, score_choices
@@ -37,6 +38,7 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
     "missing": [*COUNTED, "note"],
     "factors": [*columns.FACTORS],
     "relations": ["ladder", "kind", "factor", "headline", "rho", "low", "high", "n_models", "n_rungs", "note"],
+    "capability": [*CAPABILITY],
     "gallery": [
         "ladder",
         "rung",
@@ -244,6 +246,15 @@ class Run:
     def relations(self) -> pl.DataFrame:
         """How factors go with the headlines over models: a row per ladder, kind, factor and headline."""
         return self._frame("relations")
+
+    @cached_property
+    def capability(self) -> pl.DataFrame:
+        """How much of what a model can do its best-scored units carry: a row per model, control (`trained`,
+        `untrained`), ablation and cut; none where it was not asked for, or the run is older than the question.
+        """
+        if not self.record.get("capability"):
+            return pl.DataFrame(schema=CAPABILITY)
+        return self._frame("capability")
 
     @cached_property
     def gallery(self) -> pl.DataFrame:
