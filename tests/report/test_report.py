@@ -21,7 +21,7 @@ from thalweg.report import text
 from thalweg.report.page import render, write_report
 from thalweg.runs.run import Run
 
-VALUES = ("score", "difference", "share", "coverage", "reliability")  # what a chart may show
+VALUES = ("score", "difference", "share", "coverage", "reliability", "value")  # what a chart may show
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +283,7 @@ def test_files(small: Run, small_html: str, tmp_path: Path) -> None:
         "coverage",
         "factors",
         "populations",
+        "tic",
     }  # one kind
     assert made == sorted(f"1-a-b-{name}.{ending}" for name in names for ending in ("png", "svg"))
     for name in names:
@@ -292,7 +293,7 @@ def test_files(small: Run, small_html: str, tmp_path: Path) -> None:
         assert len(colours) > 20, f"{name} is nearly empty"
         svg = (path.parent / "figures" / f"1-a-b-{name}.svg").read_text(encoding="utf-8")
         assert "var(" not in svg
-        assert "#0072B2" in svg
+        assert ("#332288" if name == "tic" else "#0072B2") in svg  # colours of series, or those of controls
     assert not list(path.parent.rglob("*.part"))
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from PIL import Image
 
 from thalweg import open_run
+from thalweg.capability.columns import CAPABILITY
 from thalweg.files.whole import write_frame, write_json
 from thalweg.pipeline import verdicts as curves
 from thalweg.pipeline.descriptions import command, of_measures, of_twins
@@ -144,10 +145,12 @@ class World:
             measure=pl.lit("one_sided"), note=pl.lit("because of <b>x</b>"), n=pl.lit(7, pl.Int32)
         )
         frames["gallery"] = pl.DataFrame(self.gallery())
-        frames |= self.factors()
+        frames |= self.factors() | {"capability": self.capability()}
         for name, frame in frames.items():
             write_frame(path / f"{name}.parquet", frame)
-        judged = [one for one in curves.curves(models, frames["scores"], Settings(), HEADLINE) if one.headline]
+        weighed = curves.capability_curves(models, frames["capability"], Settings(), HEADLINE)
+        judged = [*weighed, *curves.curves(models, frames["scores"], Settings(), HEADLINE)]
+        judged = [one for one in judged if one.headline or (one.measure.startswith("tic") and one.kind == "all")]
         write_json(path / "shape.json", [copy.deepcopy(judged_once(one)) for one in judged])
         compared = [{"headline": "predictable", "pairs": [{"sentence": "<b>no</b> telling"}]}]
         write_json(path / "comparison.json", compared)
@@ -171,6 +174,27 @@ class World:
             for word in ("predictable", "crisp")
         ]
         return {"factors": pl.DataFrame(rows, schema=columns.FACTORS), "relations": pl.DataFrame(related)}
+
+    def capability(self) -> pl.DataFrame:
+        """What the best units of trained and untrained models carry; nothing of the rung that has no score."""
+        rows = []
+        for row in self.models:
+            if row["control"] == "rotated":
+                continue
+            about = {name: row[name] for name in columns.NETWORK_KEY} | {"measure": "one_sided_single"}
+            if row["rung"] == LOST:
+                rows.append(about | {"ablation": "", "note": "because <b>not</b>"})
+                continue
+            bits = row["bits"]
+            numbers = {"achievable": 4.0, "whole": bits, "floor": 0.0, "fraction": 0.5, "complement": bits / 2}
+            numbers |= {"tic": bits / 2, "tic_low": bits / 2 - 0.1, "tic_high": bits / 2 + 0.1, "by_loss": bits * 0.9}
+            numbers |= {"random": bits / 3, "random_low": bits / 4, "random_high": bits * 0.4, "p": 0.01}
+            numbers |= {"excess": bits / 6, "excess_low": bits / 8, "excess_high": bits / 5, "least_excess": 0.2}
+            for ablation in ("mean", "resample"):
+                rows.append(
+                    about | numbers | {"ablation": ablation, "cut": 0.25, "n_units": 4, "n_measured": 4, "note": ""}
+                )
+        return pl.DataFrame(rows, schema=CAPABILITY)
 
     def gallery(self) -> list[dict]:
         rungs = list(dict.fromkeys((row["ladder"], row["rung"]) for row in self.models))
@@ -209,6 +233,7 @@ class World:
             "twins": of_twins([]),
             "axes": dict(AXES),
             "factors": {name: dict(FACTOR) for name in FACTORS},
+            "capability": ladders,
             "versions": {"python": "3.11", "thalweg": "0.1.0"},
             "device": "cpu",
             "seconds": {"train": 12345.6},

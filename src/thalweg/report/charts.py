@@ -121,7 +121,7 @@ def _on(paper: bool, colour: str) -> str:
     return PAPER[colour.removeprefix("var(").removesuffix(")")] if paper else colour
 
 
-def _data(rows: Iterable[Row]) -> alt.InlineData:
+def inline(rows: Iterable[Row]) -> alt.InlineData:
     """Rows as text for now: the library would copy and check them again and again."""
     return alt.InlineData(values=json.dumps([dict(row) for row in rows], allow_nan=False))
 
@@ -159,7 +159,8 @@ def domain(*columns: Sequence[Row], floor: float = 0.45) -> Range:
     return min([floor, *(math.floor(value * 20) / 20 for value in least)]), 1
 
 
-def _strength(axis: str, rows: Sequence[Row], title: str = "") -> alt.X:
+def strength_axis(axis: str, rows: Sequence[Row], title: str = "") -> alt.X:
+    """The horizontal axis of a strength."""
     logarithmic = axis in LOGARITHMIC and all((row["strength"] or 0) > 0 for row in rows)
     return alt.X(
         "strength:Q",
@@ -211,14 +212,14 @@ def layered(layers: Sequence[alt.Chart], height: int) -> Specification:
 
 
 def _reference(value: float | int, *, vertical: bool = False) -> alt.Chart:
-    rule = alt.Chart(_data([{}])).mark_rule(color=INK["faint"], strokeDash=[2, 3])
+    rule = alt.Chart(inline([{}])).mark_rule(color=INK["faint"], strokeDash=[2, 3])
     line: alt.Chart = rule.encode(x=alt.XDatum(value)) if vertical else rule.encode(y=alt.YDatum(value))
     return line
 
 
 def chance_line(value: float | int) -> list[alt.Chart]:
     """Chance, named."""
-    name = alt.Chart(_data([{}])).mark_text(
+    name = alt.Chart(inline([{}])).mark_text(
         align="right", baseline="bottom", dx=-2, dy=-2, fontSize=10, color=INK["faint"], text="chance"
     )
     return [_reference(value), name.encode(x=alt.value("width"), y=alt.YDatum(value))]
@@ -238,7 +239,7 @@ def curve(
     shape of the trained models (broken where the verdict does not rest on it). `axis_title` names the strength axis
     where the ladder has a name for it.
     """
-    x = _strength(axis, rows, axis_title)
+    x = strength_axis(axis, rows, axis_title)
     y = _score_axis(score)
     layers: list[alt.Chart] = chance_line(score.level) if score.level is not None else []
     layers += _fitted(verdict, x, y)
@@ -263,10 +264,10 @@ def _series(
     whole = [row for row in rows if row["seed"] is None and row["score"] is not None]
     layers = []
     if seeds:
-        dots = alt.Chart(_data(seeds)).mark_circle(size=12, opacity=0.3, xOffset=aside)
+        dots = alt.Chart(inline(seeds)).mark_circle(size=12, opacity=0.3, xOffset=aside)
         layers.append(dots.encode(x=x, y=y, color=_colour(), tooltip=_hover(axis, seed=True)))
     if whole:
-        base = alt.Chart(_data(whole))
+        base = alt.Chart(inline(whole))
         rules = base.mark_rule(opacity=0.35 if faint else 0.8, strokeWidth=1.2 if faint else 1.6, xOffset=aside)
         layers.append(rules.encode(x=x, y=alt.Y("low:Q", scale=y["scale"]), y2=alt.Y2("high:Q"), color=_colour()))
         marks = base.mark_point(filled=not faint, xOffset=aside)
@@ -283,7 +284,7 @@ def _fitted(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     fit = verdict["fit"]
     rows = [{"strength": a, "score": b} for a, b in zip(fit["x"], fit["y"], strict=True)]
     dash = [5, 4] if verdict["verdict"] == "cannot tell" else [1, 0]
-    line = alt.Chart(_data(rows)).mark_line(color=INK["ink"], strokeWidth=1.6, opacity=0.75, strokeDash=dash)
+    line = alt.Chart(inline(rows)).mark_line(color=INK["ink"], strokeWidth=1.6, opacity=0.75, strokeDash=dash)
     return [line.encode(x=x, y=y)]
 
 
@@ -295,7 +296,7 @@ def _sketch(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     bottom = min(range(len(fit["y"])), key=lambda index: fit["y"][index])
     anchors = ((0, "left", -14), (bottom, "center", 18), (len(fit["x"]) - 1, "right", -14))
     return [
-        alt.Chart(_data([{"strength": fit["x"][at], "score": fit["y"][at], "name": name}]))
+        alt.Chart(inline([{"strength": fit["x"][at], "score": fit["y"][at], "name": name}]))
         .mark_text(align=align, dy=dy, fontStyle="italic", fontSize=12, color=INK["ink"])  # type: ignore[arg-type]
         .encode(x=x, y=y, text=alt.Text("name:N"))
         for name, (at, align, dy) in zip(SKETCH, anchors, strict=True)
@@ -330,12 +331,12 @@ def joint(
     shape = alt.Shape("ladder:N", scale=alt.Scale(domain=list(styles), range=marks), title=None)
     layers = chance_line(score.level) if score.level is not None else []
     for fit in fits:
-        line = alt.Chart(_data([{**point, "ladder": fit["ladder"]} for point in fit["points"]]))
+        line = alt.Chart(inline([{**point, "ladder": fit["ladder"]} for point in fit["points"]]))
         dash = [5, 4] if fit["verdict"] == "cannot tell" else [1, 0]
         layers.append(line.mark_line(strokeWidth=1.4, opacity=0.7, strokeDash=dash).encode(x=x, y=y, color=colour))
     hover = [alt.Tooltip("ladder:N", title="ladder"), *_hover("share", seed=False)]
     for control in ("untrained", "trained"):
-        base = alt.Chart(_data([row for row in rows if row["control"] == control]))
+        base = alt.Chart(inline([row for row in rows if row["control"] == control]))
         if control == "trained":
             low = alt.Y("low:Q", scale=y["scale"])
             layers.append(base.mark_rule(opacity=0.6).encode(x=x, y=low, y2=alt.Y2("high:Q"), color=colour))
@@ -375,7 +376,7 @@ def by_rung(
         axis=alt.Axis(tickCount=5, format="%" if number.endswith("%") else "~g"),
     )
     shown = [row for row in rows if row.get(value) is not None]
-    base = alt.Chart(_data(shown))
+    base = alt.Chart(inline(shown))
     layers = [_reference(axis.level, vertical=True)] if axis.level is not None else []
     hover = [alt.Tooltip("rung:N", title=name), alt.Tooltip("control:N", title="model")]
     if any(row.get("seed") is not None for row in shown):
@@ -409,7 +410,7 @@ def strips(rows: Sequence[Row], order: Sequence[str], *, colour: str, title: str
         "from:Q", title=title, scale=alt.Scale(domain=[least, 1], nice=False), axis=alt.Axis(tickCount=5, format="~g")
     )
     shade = alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.03, 1]), legend=None)
-    bars = alt.Chart(_data(rows)).mark_rect(color=colour, stroke=None)
+    bars = alt.Chart(inline(rows)).mark_rect(color=colour, stroke=None)
     strip = bars.encode(x=x, x2=alt.X2("to:Q"), y=_rung_axis(order, grid=False), opacity=shade, tooltip=hover)
     return layered([strip], max(3, len(order)) * 17)
 
@@ -431,7 +432,7 @@ def capacity(rows: Sequence[Row], order: Sequence[str], *, scale: Range, chance:
         alt.Tooltip("capacity:N", title="features"),
         *_score_hover(),
     ]
-    base = alt.Chart(_data([row for row in rows if row["score"] is not None]))
+    base = alt.Chart(inline([row for row in rows if row["score"] is not None]))
     lines = base.mark_line(strokeWidth=1.4).encode(x=x, y=y, color=_colour())
     low = alt.Y("low:Q", scale=limits)
     rules = base.mark_rule(opacity=0.3).encode(x=x, y=low, y2=alt.Y2("high:Q"), color=_colour())

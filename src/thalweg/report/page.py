@@ -29,7 +29,7 @@ from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files.whole import AGAIN, replacing
 from thalweg.pipeline.settings import usual_cache
-from thalweg.report import bases, charts, factors, figures, joint, listings, pictures, text
+from thalweg.report import bases, capability, charts, factors, figures, joint, listings, pictures, text
 from thalweg.report import ladder as report_ladder
 from thalweg.report import styles as report_styles
 from thalweg.report.charts import Figure
@@ -157,7 +157,15 @@ def _figures(ladders: list[Ladder]) -> Drawn:
     makers = {"joint": joint.together, "each": joint.each} if len(ladders) > 1 else {}
     every = [figures.made_or_failed(name, functools.partial(make, ladders)) for name, make in makers.items()]
     return Drawn(
-        {ladder: [*figures.figures(ladder), *bases.figures(ladder), *factors.figures(ladder)] for ladder in ladders},
+        {
+            ladder: [
+                *figures.figures(ladder),
+                *bases.figures(ladder),
+                *factors.figures(ladder),
+                *capability.figures(ladder),
+            ]
+            for ladder in ladders
+        },
         every,
     )
 
@@ -269,6 +277,8 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "twin_models": listings.models(ladder, _twins(ladder)),
         "relations": factors.relations(ladder),
         "factors": factors.values(ladder),
+        "capability": capability.values(ladder),
+        "capability_says": capability.sentences(ladder),
         "endings": listings.endings(ladder),
         "missing": listings.absent(ladder),
     }

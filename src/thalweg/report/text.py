@@ -44,6 +44,9 @@ GLOSSARY = {
     "stimuli; for text, bits per byte above the unigram model",
     "share": "the strength that ladders have in common: bits as a share of all that guessing by frequency leaves open. "
     "Labels and sums can be known for certain, the next word can't: a language model stays far below 1",
+    "TIC": "total interpretable capability: the bits of strength that a model keeps when all units but the best "
+    "quarter of each layer, by crisp, are replaced, above what is left without any unit",
+    "excess": "how many bits more the best units carry than random ones, as many of each layer",
     "rung": "one model configuration of a kind; a rung has several seeds",
     "ladder": "rungs of one task, ordered by strength",
     "twin": "a control network: it should score low",
