@@ -30,7 +30,7 @@ from thalweg.causes.regression import (
 
 MEDIATED = ("examples", "label_noise", "width", "density", "modality")
 GROUPS = ("capacity", "overfitting", "superposition", "modality", "interactions")
-CHECKED = ("superposition", "memorised", "gap_bits", "strength_bits", "crisp")
+CHECKED = ("crisp", "superposition", "memorised", "gap_bits", "strength_bits")
 
 
 def mixed_effects(networks: pl.DataFrame, units: pl.DataFrame) -> pl.DataFrame:
