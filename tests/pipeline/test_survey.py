@@ -193,11 +193,10 @@ def test_capability_is_a_table_of_its_own_where_it_is_asked_for(done: thalweg.Ru
     assert dict(rows.schema) == CAPABILITY
     assert rows.select("control", "ablation", "cut").rows() == [
         (control, ablation, cut)
-        for control in ("trained", "untrained")
-        for ablation in ("mean", "resample")
+        for control, ablation in (("trained", "mean"), ("trained", "resample"), ("untrained", "mean"))
         for cut in (0.75, 0.5, 0.25, 0.1)
     ]
-    assert rows["n_kept"].to_list() == [3, 2, 1, 1] * 4
+    assert rows["n_kept"].to_list() == [3, 2, 1, 1] * 3
     trained = rows.filter(control="trained")
     assert (trained["tic"] + trained["floor"] <= trained["achievable"]).all()
     bits = other.models.filter(control="trained")["bits"].item()

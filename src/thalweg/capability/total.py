@@ -52,7 +52,9 @@ class Scores:
     reliability: float = math.nan
 
 
-def total_capability(model: MaskedModel, scores: Scores, *, draws: int = DRAWS) -> Iterator[Row]:
+def total_capability(
+    model: MaskedModel, scores: Scores, *, draws: int = DRAWS, ablations: Sequence[Ablation] = ABLATIONS
+) -> Iterator[Row]:
     """The rows of one network: one for each ablation and cut.
 
     What the best units carry is weighed on all stimuli of the model. Random sets are many, so they and the best are
@@ -62,18 +64,19 @@ def total_capability(model: MaskedModel, scores: Scores, *, draws: int = DRAWS) 
         model: The network.
         scores: Of its units.
         draws: How many random sets there are at the stated cut.
+        ablations: How units are replaced.
     """
     sets = UnitSets(scores.values, scores.units, [len(each.fill) for each in model.moments], model.seed)
     variances = [each.variance[ids] for each, ids in zip(model.moments, scores.units, strict=True)]
     searched = [by_elimination(model, sets, fold) for fold in model.folds]
     few = min(len(model.stimuli), COMPARED[model.answers.by_token])
     fewer = model.on(torch.linspace(0, len(model.stimuli) - 1, few, dtype=torch.float64).long())
-    for by in ABLATIONS:
-        fixed = torch.cat([sets.all(), sets.nothing()])
+    for by in ablations:
+        fixed = model.gains(torch.cat([sets.all(), sets.nothing()]), by)
         for cut in CUTS:
             by_loss = torch.cat([left[cut] for left in searched])
-            chosen = torch.cat([fixed, sets.best(cut), sets.others(cut), by_loss])
-            carried = _carried(model, model.gains(chosen, by))
+            chosen = torch.cat([sets.best(cut), sets.others(cut), by_loss])
+            carried = _carried(model, torch.cat([fixed, model.gains(chosen, by)]))
             random = sets.random(cut, draws if cut == STATED else min(draws, FEW))
             alike = sets.matched(cut, min(draws, MATCHED) * (cut == STATED and by == "mean"), variances)
             compared = torch.cat([sets.best(cut), random, alike])

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from thalweg.capability.answers import Missing
 from thalweg.capability.columns import CAPABILITY
-from thalweg.capability.masked import masked_model
-from thalweg.capability.total import DRAWS, Scores, total_capability
+from thalweg.capability.masked import Ablation, masked_model
+from thalweg.capability.total import ABLATIONS, DRAWS, Scores, total_capability
 from thalweg.errors import NoRoom, reason
 from thalweg.files import whole
 from thalweg.files.identity import digest
@@ -25,7 +25,7 @@ from thalweg.stimuli import modalities
 
 VERSION = 1  # of how capability is weighed; raised when its numbers change
 MEASURE = HEADLINES["crisp"]
-CONTROLS = ("trained", "untrained")
+CONTROLS: dict[str, tuple[Ablation, ...]] = {"trained": ABLATIONS, "untrained": ("mean",)}  # a control costs half
 STIMULI = (250, 64)  # that are weighed: of classes, and windows of tokens
 NO_NEURONS = "the units are no neurons of the model, so they cannot be replaced one by one"
 
@@ -91,7 +91,7 @@ def _weighed(model: Model, control: str) -> Iterator[dict[str, Any]]:
         seed=model.own_seed,
         device=model.settings.resolved_device,
     )
-    for row in total_capability(network, _scores(model, control), draws=DRAWS):
+    for row in total_capability(network, _scores(model, control), draws=DRAWS, ablations=CONTROLS[control]):
         yield {**row, "note": _left_out(row)}
 
 
