@@ -18,6 +18,8 @@ import thalweg
 from support.surveys import contents
 from thalweg import Images, Ladder, Layer, Observer, Rung, Splits, ThalwegError
 from thalweg.bases import saved
+from thalweg.report import bases
+from thalweg.report.ladder import ladders
 
 FEATURES = 25
 BASES = ("neurons", "sae", "random")
@@ -150,6 +152,18 @@ def test_latents_are_crisper_than_neurons_where_features_share_them_and_not_wher
     assert gains["own"]["high"] < 0  # latents split features that neurons have for themselves
     random = several.populations.filter(**keep | {"basis": "random"}).filter(rung="own")["high"].item()
     assert random < -0.1  # a rotation mixes the features that neurons had for themselves
+
+
+def test_the_report_draws_the_gains_against_strength_and_against_what_is_shared(several: thalweg.Run):
+    (ladder,) = ladders(several.in_basis("neurons"))
+    (figure,) = bases.figures(ladder)
+    assert not figure.failed
+    assert figure.controls == ("trained", "untrained")
+    titles = [panel.title for panel in figure.panels]
+    assert titles[:2] == ["sae: predictable gain", "sae: crisp gain"]
+    assert titles[-2:] == ["random: predictable gain", "random: crisp gain"]
+    assert "sae: crisp gain by participation ratio" in titles
+    assert figure.panels[1].note == "gain: cannot tell; minus untrained twin's: cannot tell"
 
 
 def test_another_number_of_workers_and_an_interruption_change_no_byte(several: thalweg.Run, tmp_path: Path):

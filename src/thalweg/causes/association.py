@@ -58,7 +58,7 @@ def associations(run: Run) -> pl.DataFrame:
     axis: str = run.record["settings"]["strength"]
     factors = list(run.record["factors"])
     seed = int(run.record["settings"]["seed"])
-    trained = run.models.filter(pl.col("control") == "trained")
+    trained = run.in_basis(run.bases[0]).models.filter(pl.col("control") == "trained")
     rows = []
     for (ladder,), models in trained.group_by("ladder", maintain_order=True):
         for word, factor in product(HEADLINES, factors):

@@ -8,15 +8,15 @@ from dataclasses import replace
 import polars as pl
 
 from thalweg.pipeline.relations import gain_name
-from thalweg.report import charts, factors, rows
+from thalweg.report import charts, factors, rows, text
 from thalweg.report.charts import Figure, Panel
-from thalweg.report.figures import TRAINED, curve_summary, made_or_failed, verdict_note
+from thalweg.report.figures import TRAINED, curve_summary, made_or_failed
 from thalweg.report.ladder import Ladder
 from thalweg.report.styles import Row
 from thalweg.scoring.gains import GAIN, minus
 
 NAME = "bases"
-CALLED = {"sae": "dictionary latents (sae)", "random": "random directions", "pca": "principal components"}
+CALLED = {"sae": "dictionary latents", "random": "random directions", "pca": "principal components"}
 SHARED = ("participation", "superposition", "effective", "dimensionality", "polysemantic")  # in names of factors
 
 
@@ -36,13 +36,15 @@ def _figure(ladder: Ladder, others: tuple[str, ...]) -> Figure:
         beside = replace(ladder, run=ladder.run.in_basis(basis))
         for word, measure in ladder.headlines.items():
             panels += _against_strength(ladder, beside, word, measure)
-        for word, measure in ladder.headlines.items():
+        for word, measure in ladder.headlines.items() if basis == "sae" else ():
             panels += _against_factors(ladder, beside, word, measure)
+    called = [f"{name} are {CALLED[name]}" for name in others if name in CALLED]
     caption = (
         "A gain is the mean score of a basis' units minus that of the neurons of the same network, layer by layer; 0 "
         "is no gain. If features share neurons (superposition), the latents of a dictionary should gain, and more than "
         "those of the twins: a dictionary may make clear units of any network.",
-        "Latents that are never active have no part in it. Each twin has dictionaries of its own.",
+        f"Here {text.listing(called)}. Latents that are never active have no part in a gain. Each twin has "
+        "dictionaries of its own.",
     )
     controls = tuple(control for control in ladder.controls if control != "rotated")
     return Figure(NAME, "Other bases than neurons", caption, tuple(panels), controls=controls, kinds=ladder.shapes)
@@ -65,11 +67,11 @@ def _against_strength(ladder: Ladder, beside: Ladder, word: str, measure: str) -
         height=220,
     )
     summary = curve_summary(points, verdict, f"gain of {CALLED.get(basis, basis)}, {word}")
-    notes = [verdict_note(verdict)]
+    notes = [f"gain: {_in_a_word(verdict)}"]
     for control in ladder.controls[1:]:
         less = beside.verdict(measure, statistic=minus(control))
-        notes += [f"minus the {control} twin's: {verdict_note(less)}"] if less else []
-    return [Panel(f"{CALLED.get(basis, basis)}: gain, {word}", summary, chart, "; ".join(notes))]
+        notes += [f"minus {control} twin's: {_in_a_word(less)}"] if less else []
+    return [Panel(f"{basis}: {word} gain", summary, chart, "; ".join(notes))]
 
 
 def _against_factors(ladder: Ladder, beside: Ladder, word: str, measure: str) -> list[Panel]:
@@ -92,9 +94,7 @@ def _against_factors(ladder: Ladder, beside: Ladder, word: str, measure: str) ->
         )
         says = factors.relation_in_words(ladder, name, gain_name(word, basis))
         summary = f"gain of trained rungs, {word}, against {factors.spoken(name)}: {says}."
-        panels.append(
-            Panel(f"{CALLED.get(basis, basis)}: gain, {word}, by {factors.spoken(name)}", summary, chart, says)
-        )
+        panels.append(Panel(f"{basis}: {word} gain by {factors.spoken(name)}", summary, chart, says))
     return panels
 
 
@@ -103,6 +103,10 @@ def _points(ladder: Ladder, beside: Ladder, measure: str, axis: str) -> list[Row
     keep = (pl.col("ladder") == ladder.name) & (pl.col("measure") == measure) & (pl.col("observer") == ladder.observer)
     gains = beside.run.populations.filter(keep & (pl.col("statistic") == GAIN))
     return list(rows.plain(rows.placed(ladder.run, ladder.name, axis, gains)))
+
+
+def _in_a_word(verdict: Row | None) -> str:
+    return str(verdict["verdict"]) if verdict else "no verdict"
 
 
 def _gain_axis(word: str, points: list[Row]) -> charts.ValueAxis:
