@@ -16,6 +16,8 @@ import thalweg
 from support.surveys import OBSERVER
 from support.tiny import blobs, tiny_ladder
 from thalweg import Classifier, ThalwegError
+from thalweg.bases.dictionaries import Dictionary, Encoder
+from thalweg.bases.trained import TrainedDictionary
 from thalweg.causes.association import associations
 from thalweg.factors import base
 from thalweg.factors.base import Blocks, Rows, Sample, factor, factors_for
@@ -31,7 +33,7 @@ from thalweg.ladders import LADDERS
 from thalweg.measures.base import MEASURES
 from thalweg.observers.base import OBSERVERS
 from thalweg.observers.embedding import centred
-from thalweg.pipeline.factors import Inputs, NetworkInputs
+from thalweg.pipeline.factors import Inputs, NetworkInputs, active_latents
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.settings import settings_of
 from thalweg.report.page import render
@@ -148,6 +150,17 @@ def test_places_are_read_one_by_one_in_every_basis():
     products = values["rotated"].T @ values["rotated"] / 1024
     standardised = values["trained"] / values["trained"].std(0)
     assert products.trace() == pytest.approx(float((standardised.T @ standardised / 1024).trace()), rel=1e-4)
+
+
+def test_latents_of_a_dictionary_are_read_after_their_activation(generator: torch.Generator):
+    weights = [torch.randn(*shape, generator=generator) for shape in ((20, 4), (20,), (4,), (20, 4), (4,))]
+    dictionary = Dictionary(*weights, "topk", k=2)
+    values = torch.randn(50, 4, generator=generator)
+    alive = torch.arange(20) < 15
+    for encode in (Encoder(dictionary), TrainedDictionary(dictionary, alive, {}).encoder(thalweg.Layer("a"))):
+        assert ((active_latents(encode)(values) > 0).sum(1) <= 2).all()
+        assert (encode(values) < 0).any()
+    assert active_latents(torch.neg) is torch.neg
 
 
 def test_a_gap_has_an_interval_from_its_blocks(generator: torch.Generator):

@@ -22,7 +22,7 @@ ACTIVE = 0.1  # of the mean of a unit's largest values
 
 
 @factor(
-    version=1,
+    version=2,
     unit="share of places",
     range=(0.0, 1.0),
     higher_is="active more often",

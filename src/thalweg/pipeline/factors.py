@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from thalweg.bases.assess import unpooled
 from thalweg.bases.dictionaries import Encoder
 from thalweg.bases.streaming import outputs, rows
+from thalweg.bases.trained import AliveLatents
 from thalweg.errors import NoRoom, reason
 from thalweg.factors.base import Blocks, Estimate, Factor, Rows, Sample
 from thalweg.files import whole
@@ -285,16 +286,18 @@ class Inputs:
             basis,
             seed=self.model.settings.seed,
             position=position,
-            encode=None if basis in (NEURONS, RANDOM) else _active(self.of_network.encoders[layer.name]),
+            encode=None if basis in (NEURONS, RANDOM) else active_latents(self.of_network.encoders[layer.name]),
             deviations=passed_on(values).std(0) if basis == RANDOM else None,
             most=self.model.settings.directions,
         )
         return passed_on(reader(values)) if basis == NEURONS else reader(values)
 
 
-def _active(encode: Encode) -> Encode:
+def active_latents(encode: Encode) -> Encode:
     """An encoder that gives latents after their nonlinearity, where it is a dictionary's."""
-    return replace(encode, active=True) if isinstance(encode, Encoder) else encode
+    if not isinstance(encode, Encoder | AliveLatents):
+        return encode
+    return lambda values: encode.dictionary.activate(encode(values))
 
 
 def _same(values: Tensor) -> Tensor:
