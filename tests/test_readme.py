@@ -171,9 +171,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(len(images)):
             images.picture(number).save(f"photographs/{number}.png")
         ladder = replace(tiny_ladder(), rungs=tiny_ladder().rungs[:2])
-        thalweg.survey(
-            ladder, observer="hog", seeds=1, workers=1, resamples=100, cache="cache", out="runs/mnist", capability=False
-        )
+        thalweg.survey(ladder, observer="hog", seeds=1, workers=1, resamples=100, cache="cache", out="runs/mnist")
     return path
 
 

@@ -20,7 +20,6 @@ import thalweg
 from support.examples import run_example
 from thalweg.measures.base import MEASURES
 from thalweg.models import interventions
-from thalweg.pipeline import capability
 from thalweg.runs.run import COLUMNS
 
 PAGES = Path(__file__).parent.parent / "docs" / "tutorials"
@@ -60,7 +59,6 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
-        patch.setattr(capability, "DRAWS", 20)  # random sets: a tenth, for their columns alone are looked at here
         patch.setenv("HOME", str(folder))  # its cache is empty
         for name, code in files().items():
             Path(name).write_text(code)
@@ -160,7 +158,17 @@ def test_the_page_lists_the_files_of_a_run(printed: dict[str, str]):
     held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     described = {name for name in held for pattern in patterns if fnmatch(name, pattern)}
     assert described == held
-    later = {"report.html", "figures/*.svg", "figures/*.png", "failures/*.txt", "answers.parquet", "answers/*.parquet"}
+    later = {
+        "capability.parquet",
+        "parts/*-capability.parquet",
+        "dictionaries/*/*/",
+        "report.html",
+        "figures/*.svg",
+        "figures/*.png",
+        "failures/*.txt",
+        "answers.parquet",
+        "answers/*.parquet",
+    }
     assert {pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in held)} == later
 
 

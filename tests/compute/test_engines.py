@@ -62,7 +62,6 @@ def few(tiny: Ladder) -> Ladder:
 
 def measured(ladder: Ladder, out: Path, **settings) -> Path:
     given = {"seeds": 1, "workers": 1, "resamples": 200, "batch_size": 50, "device": "cpu"} | settings
-    given |= {"capability": False}
     return survey(ladder, out=out, observer=OBSERVER, cache=out.parent / "cache", **given).path
 
 

@@ -306,7 +306,6 @@ def memorised(tmp_path_factory: pytest.TempPathFactory) -> thalweg.Run:
             seeds=1,
             workers=1,
             resamples=100,
-            capability=False,
         )
     finally:
         del base.FACTORS["of_ones_own"]

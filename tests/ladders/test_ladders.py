@@ -43,7 +43,7 @@ def training_ladder() -> Ladder:
 
 
 def run(ladder: Ladder, out: Path, **settings) -> thalweg.Run:
-    given = {"seeds": 1, "workers": 1, "resamples": 200, "cache": out.parent / "cache", "capability": False} | settings
+    given = {"seeds": 1, "workers": 1, "resamples": 200, "cache": out.parent / "cache"} | settings
     return thalweg.survey(ladder, out=out, observer=OBSERVER, **given)
 
 

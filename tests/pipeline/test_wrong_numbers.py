@@ -173,7 +173,7 @@ def test_a_survey_settles_its_twins_and_leaves_out_what_is_not_known(tmp_path: P
     layers = (Layer("trunk.12", nonlinearity=torch.relu),)
     halved = DerivedTwin(lambda model, seed: model.head.weight.data.mul_(0.5), "its head halved")
     ladder = one_rung(Deep, lambda model, splits, seed: {}, layers, twins={"halved": halved})
-    settings = {"seeds": 1, "workers": 1, "resamples": 100, "cache": tmp_path / "cache", "capability": False}
+    settings = {"seeds": 1, "workers": 1, "resamples": 100, "cache": tmp_path / "cache"}
     settings["twins"] = ("rerandomised", "untrained", "halved")
     run = thalweg.survey(ladder, out=tmp_path / "run", observer="hog", **settings)
     rows = {row["control"]: row for row in run.models.iter_rows(named=True)}

@@ -10,7 +10,7 @@ OBSERVER = Observer("corners", 1, features_of_corners, names_classes=True)
 
 
 def run(ladder: Ladder, out: Path, **settings) -> thalweg.Run:
-    usual = {"seeds": 2, "workers": 1, "resamples": 200, "cache": out.parent / "cache", "capability": False}
+    usual = {"seeds": 2, "workers": 1, "resamples": 200, "cache": out.parent / "cache"}
     given = usual | {"device": "cpu"} | settings  # its bytes are compared, which a GPU does not promise
     return thalweg.survey(ladder, out=out, observer=OBSERVER, **given)
 

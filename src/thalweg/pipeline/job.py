@@ -141,13 +141,6 @@ class Model:
         return self.rung.subject
 
     @property
-    def weighs_capability(self) -> bool:
-        """Whether what its best units carry is weighed: by default where it is trained here, for that takes hundreds of
-        passes over a few hundred stimuli.
-        """
-        return self.subject is None if self.settings.capability is None else self.settings.capability
-
-    @property
     def basis(self) -> str:
         """What its units are, and those of its untrained twin."""
         return self.rung.basis.name if self.rung.basis else NEURONS

@@ -86,7 +86,7 @@ def run_record(
         "command": command(affecting, {model.ladder.name: model.ladder.call for model in models}),
         "measures": of_measures(),
         "factors": of_factors(models[0].factors),
-        "capability": [*dict.fromkeys(model.ladder.name for model in models if model.weighs_capability)],
+        "capability": [*dict.fromkeys(model.ladder.name for model in models if model.settings.capability)],
         "twins": of_twins([model.ladder for model in models]),
         "axes": dict(AXES),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

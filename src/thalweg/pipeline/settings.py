@@ -139,11 +139,8 @@ class Settings:
         ),
     )
     resamples: int = field(default=1000, metadata=_option("Bootstrap draws for a model's interval.", 100))
-    capability: bool | None = field(
-        default=None,
-        metadata=_option(
-            "Whether what a model's best-scored units carry is weighed; by default of models trained here."
-        ),
+    capability: bool = field(
+        default=False, metadata=_option("Weigh what a model's best-scored units carry of what it can do.")
     )
     cache: Path = field(
         default_factory=usual_cache,

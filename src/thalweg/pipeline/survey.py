@@ -238,7 +238,7 @@ def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages:
         "capability.parquet",
     ]
     steps = ("measure", "factors") if models[0].factors else ("measure",)
-    done = [(step, model) for model in models for step in (*steps, *(["capability"] * model.weighs_capability))]
+    done = [(step, model) for model in models for step in (*steps, *(["capability"] * model.settings.capability))]
     stamps = [whole.read_json(run / f"steps/{step}-{model.name}.json") for step, model in done]
     stamps += [whole.read_json(run / f"steps/measure-{model.name}.json") for model in others]
     inputs = digest(stamps, made)
