@@ -159,8 +159,6 @@ def test_the_page_lists_the_files_of_a_run(printed: dict[str, str]):
     described = {name for name in held for pattern in patterns if fnmatch(name, pattern)}
     assert described == held
     later = {
-        "capability.parquet",
-        "parts/*-capability.parquet",
         "dictionaries/*/*/",
         "report.html",
         "figures/*.svg",
