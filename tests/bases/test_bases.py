@@ -196,9 +196,8 @@ def test_a_survey_in_another_basis(tmp_path: Path, tiny: Ladder):
     latents = Latents.of(saelens(tmp_path / "dictionary", neurons=8))
     for basis, units in ((Components(), 8), (latents, LATENTS)):
         ladder = replace(tiny, rungs=(replace(rung, basis=basis),))
-        run = survey(
-            ladder, observer=of_own(features_of_corners), out=tmp_path / basis.name, cache=tmp_path, workers=1, seeds=1
-        )
+        given = {"cache": tmp_path, "workers": 1, "seeds": 1, "capability": True}
+        run = survey(ladder, observer=of_own(features_of_corners), out=tmp_path / basis.name, **given)
         result = run.units.group_by("control", "basis").agg(pl.col("unit").n_unique()).sort("control").rows()
         assert result == [("rotated", "random", 8), ("trained", basis.name, units), ("untrained", basis.name, units)]
         assert set(run.capability["note"]) == {NO_NEURONS}

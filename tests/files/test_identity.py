@@ -35,7 +35,9 @@ def loaded(text: str, folder: Path, name: str = "") -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "dont_write_bytecode", True)  # a text of the same second and size would be read from it
+        spec.loader.exec_module(module)
     return module
 
 

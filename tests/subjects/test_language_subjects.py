@@ -824,7 +824,7 @@ def test_values_along_a_window_are_those_of_the_unit_in_its_basis(
     model = Model(run, ladder, rung, 0, settings, Splits.of_pool(windows_of_gpt2), "")
     reference, query = halves(windows_of_gpt2, seed=0)
     network = subject.load()
-    trained = (network, fit_encoders(network, model, Halves(reference, query)))
+    trained = (network, fit_encoders(network, model, Halves(reference, query), "trained"))
     units = in_basis(basis, stream_of_gpt2(windows_of_gpt2), reference, weights)
     for unit in (0, 5, units.shape[2] - 1):
         result = score._along(lambda: trained, model, "transformer.h.0", unit, [7, 3, 90])
