@@ -67,9 +67,7 @@ def _option(setting: Field[Any]) -> inspect.Parameter:
     kind = list[str] if repeated else setting.type
     default = list(usual) if isinstance(usual, tuple) else usual
     shown = default not in (None, []) and setting.name != "cache"
-    flag = f"--{setting.name.replace('_', '-')}"
-    flags = f"{flag}/--no-{setting.name}" if setting.type == bool | None else flag
-    option = typer.Option(flags, help=setting.metadata["help"], show_default=shown)
+    option = typer.Option(f"--{setting.name.replace('_', '-')}", help=setting.metadata["help"], show_default=shown)
     return inspect.Parameter(
         setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )

@@ -57,10 +57,7 @@ def _capability(model: Model) -> None:
 def _rows(model: Model, control: str) -> list[dict[str, Any]]:
     """The rows of a network; where it cannot be weighed, one that says why."""
     key = {
-        "ladder": model.ladder.name,
-        "rung": model.rung.name,
-        "kind": model.rung.kind,
-        "seed": model.seed,
+        **model.key,
         "control": control,
         "measure": MEASURE,
         "observer": model.observers[0].name,

@@ -73,10 +73,7 @@ def _estimate(factor: Factor, inputs: "Inputs") -> Estimate:
 def _rows(model: Model, control: str, factor: Factor, estimate: Estimate) -> Iterator[dict[str, Any]]:
     """The rows of the table of factors: the model's, then those of its layers."""
     key = {
-        "ladder": model.ladder.name,
-        "rung": model.rung.name,
-        "kind": model.rung.kind,
-        "seed": model.seed,
+        **model.key,
         "control": control,
         "factor": factor.name,
         "factor_version": factor.version,

@@ -100,6 +100,16 @@ class Model:
         """The name of its files."""
         return model_file(self.ladder.name, self.rung.name, self.seed, self.other_basis)
 
+    @property
+    def key(self) -> dict[str, str | int]:
+        """What tables know it by."""
+        return {
+            "ladder": self.ladder.name,
+            "rung": self.rung.name,
+            "kind": self.rung.kind,
+            "seed": self.seed,
+        }
+
     def stem(self, control: str) -> str:
         """The name of the files of one of its twins."""
         return f"{self.name}-{file_name(control)}"

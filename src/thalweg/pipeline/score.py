@@ -121,10 +121,7 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
         for depth, layer in enumerate(model.rung.layers):
             units = pl.Series("unit", layers[layer.name][0].unit_ids.numpy()).to_frame()
             constants = {
-                "ladder": model.ladder.name,
-                "rung": model.rung.name,
-                "kind": model.rung.kind,
-                "seed": model.seed,
+                **model.key,
                 "control": control,
                 "layer": layer.name,
                 "depth": depth,

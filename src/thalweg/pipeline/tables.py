@@ -157,16 +157,10 @@ def _model_rows(run: RunDirectory, model: Model) -> pl.DataFrame:
     """
     about = read_json(run / model.about_file)
     order = [rung.name for rung in model.ladder.rungs].index(model.rung.name)
-    key = {
-        "ladder": model.ladder.name,
-        "rung": model.rung.name,
-        "kind": model.rung.kind,
-        "seed": model.seed,
-    }
     return pl.DataFrame(
         [
             {
-                **key,
+                **model.key,
                 "control": control,
                 "basis": RANDOM if control == "rotated" else model.basis,
                 "order": order,

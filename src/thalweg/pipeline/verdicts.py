@@ -34,20 +34,20 @@ Z = 1.959964
 CAPABILITY_MEASURES = {"tic": "tic", "tic_excess": "excess"}  # the measure in a verdict, and its column
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """One question of shape: the scores of some models, against one strength axis."""
 
     ladder: str
-    kind: str  # or "all"
-    control: str
-    basis: str
+    kind: str = ALL
+    control: str = "trained"
+    basis: str = NEURONS
     measure: str
     observer: str
-    band: str
-    capacity: str
+    band: str = MEAN
+    capacity: str = ""
     axis: str
-    headline: str  # "predictable" or "crisp" for the headline verdicts, else empty
+    headline: str = ""  # "predictable" or "crisp" for the headline verdicts, else empty
     strength: tuple[float, ...]
     score: tuple[float, ...]
     se: tuple[float, ...]
@@ -108,7 +108,6 @@ def curves(
                 yield Curve(
                     ladder=str(ladder),
                     kind=kind,
-                    control="trained",
                     basis=str(group["basis"][0]),
                     measure=str(measure),
                     observer=str(observed),
@@ -133,15 +132,11 @@ def other_curves(
     for (ladder, basis, measure, observed, capacity), group in rows.group_by(key, maintain_order=True):
         yield Curve(
             ladder=str(ladder),
-            kind=ALL,
-            control="trained",
             basis=str(basis),
             measure=str(measure),
             observer=str(observed),
-            band=MEAN,
             capacity=str(capacity),
             axis=settings.strength,
-            headline="",
             **_points(group, settings.strength),
             seed=settings.seed,
         )
@@ -158,15 +153,10 @@ def population_curves(models: pl.DataFrame, populations: pl.DataFrame, settings:
     for (ladder, basis, measure, observed, statistic), group in rows.group_by(key, maintain_order=True):
         yield Curve(
             ladder=str(ladder),
-            kind=ALL,
-            control="trained",
             basis=str(basis),
             measure=str(measure),
             observer=str(observed),
-            band=MEAN,
-            capacity="",
             axis=settings.strength,
-            headline="",
             **_points(group, settings.strength),
             seed=settings.seed,
             statistic=str(statistic),
@@ -190,14 +180,9 @@ def capability_curves(
                 yield Curve(
                     ladder=str(ladder),
                     kind=kind,
-                    control="trained",
-                    basis=NEURONS,
                     measure=measure,
                     observer=observers[str(ladder)],
-                    band=MEAN,
-                    capacity="",
                     axis=settings.strength,
-                    headline="",
                     **_points(group if kind == ALL else group.filter(kind=kind), settings.strength),
                     seed=settings.seed,
                 )

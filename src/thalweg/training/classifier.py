@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits, Stimuli
 from thalweg.strength.axes import evaluate
-from thalweg.training.sparsity import keep_largest, rectified
+from thalweg.training.sparsity import keep_largest, penalised
 from thalweg.training.stacked import Stack, stackable
 
 IMPROVEMENT = 1e-4  # nats: less than this is no improvement
@@ -133,10 +133,10 @@ class Classifier:
         for _ in range(math.ceil(len(stimuli) / self.batch_size)):
             optimiser.zero_grad()
             batch, labels = next(batches)
-            with rectified(model) as outputs:
+            with penalised(model, self.l1) as outputs:
                 loss = nn.functional.cross_entropy(model(batch.to(device)), labels.to(device))
             check_loss(loss)
-            for output in outputs if self.l1 else ():
+            for output in outputs:
                 loss = loss + self.l1 * output.flatten(1).sum(1).mean()
             loss.backward()
             optimiser.step()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits
 from thalweg.strength.language import cross_entropy, mean_loss, spread, windows
-from thalweg.training.sparsity import keep_largest, rectified
+from thalweg.training.sparsity import keep_largest, penalised
 
 IMPROVEMENT = 1e-4  # nats: less than this is no improvement
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
@@ -126,12 +126,12 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.optimiser.zero_grad()
-        with rectified(self.model.train()) as outputs:
+        with penalised(self.model.train(), self.trainer.l1) as outputs:
             logits = self.model(self.train.batch(which).to(self.device))
         loss = cross_entropy(logits, self.train.targets(which).to(self.device)).mean()
         if not loss.isfinite():
             raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
-        for output in outputs if self.trainer.l1 else ():
+        for output in outputs:
             loss = loss + self.trainer.l1 * output.sum(2).mean()
         loss.backward()
         self.optimiser.step()

@@ -1,7 +1,7 @@
 """What training sparse networks needs: the outputs of rectifiers, and weights of which only the largest stay."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ def rectified(model: nn.Module) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def penalised(model: nn.Module, l1: float) -> AbstractContextManager[list[Tensor]]:
+    """The outputs of the rectifiers where they have a penalty, else none: watching them costs time in each step."""
+    return rectified(model) if l1 else nullcontext([])
 
 
 @torch.no_grad()
