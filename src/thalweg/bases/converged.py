@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from thalweg.bases.dictionaries import Dictionary
+from thalweg.compute.adam import Adam
 
 BATCH = 256  # rows
 WINDOW = 50  # steps between two looks at how far it has come
@@ -74,9 +75,7 @@ class _Fit:
         self.bias = rows.new_zeros(how.latents).requires_grad_()
         self.offset = rows.new_zeros(rows.shape[1]).requires_grad_()
         rate = RATE / (how.latents / 2**14) ** 0.5
-        self.optimizer = torch.optim.Adam(
-            [self.decoder, self.encoder, self.bias, self.offset], lr=rate, fused=rows.device.type == "cpu"
-        )
+        self.optimizer = Adam([self.decoder, self.encoder, self.bias, self.offset], rate)
 
     def run(self, others: Float[Tensor, "other neuron"]) -> int:
         """Train until nothing is gained on other rows; returns the number of steps."""
@@ -88,9 +87,9 @@ class _Fit:
                 unexplained = float(self._unexplained(others))
             waited = 0 if unexplained < (1 - IMPROVEMENT) * best else waited + 1
             best, steps = min(best, unexplained), steps + WINDOW
-        rate, cooling = self.optimizer.param_groups[0]["lr"], int(COOLING * steps)
+        rate, cooling = self.optimizer.learning_rate, int(COOLING * steps)
         for step in range(cooling):
-            self.optimizer.param_groups[0]["lr"] = rate * (1 - step / cooling)
+            self.optimizer.learning_rate = rate * (1 - step / cooling)
             self._step()
         return steps + cooling
 

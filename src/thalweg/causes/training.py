@@ -20,6 +20,7 @@ from thalweg.causes.networks import Perceptron, build
 from thalweg.causes.plan import NetworkPlan
 from thalweg.causes.rendering import Renderer
 from thalweg.causes.task import Draw, Task
+from thalweg.compute.adam import Adam
 from thalweg.errors import ThalwegError
 from thalweg.training.sparsity import keep_largest
 
@@ -130,9 +131,9 @@ def _steps(network: Perceptron, plan: NetworkPlan, batches: Iterator[Asked], tea
         ThalwegError: the loss is not finite.
     """
     network.train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, fused=True)
+    optimiser = Adam(network.parameters(), LEARNING_RATE)
     for step in range(plan.steps):
-        optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / plan.steps)
+        optimiser.learning_rate = LEARNING_RATE * (1 - step / plan.steps)
         batch = next(batches)
         hidden, logits = network.with_hidden(batch.shown)
         taught = batch.taught

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor, nn
 
+from thalweg.compute.adam import Adam
 from thalweg.factors.base import Estimate, Rows, factor
 from thalweg.measures.base import Z
 
@@ -240,10 +241,10 @@ def train(
     """
     width = values.shape[1]
     dictionary = TopK(width, min(EXPANSION * width, MOST_LATENTS), generator)
-    optimiser, best = torch.optim.Adam(dictionary.parameters(), lr=RATE, fused=True), math.inf
+    optimiser, best = Adam(dictionary.parameters(), RATE), math.inf
     for _ in range(MOST_CYCLES):
         for step in range(CYCLE):
-            optimiser.param_groups[0]["lr"] = RATE * (1 + math.cos(math.pi * step / CYCLE)) / 2
+            optimiser.learning_rate = RATE * (1 + math.cos(math.pi * step / CYCLE)) / 2
             batch = values[torch.randint(len(values), (BATCH,), generator=generator)]
             k = round(dictionary.largest ** float(torch.rand(1, generator=generator)))
             loss = (dictionary.restored(dictionary.latents(batch, k)) - batch).square().mean()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from thalweg.compute.adam import Adam
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits, Stimuli
 from thalweg.strength.axes import evaluate
@@ -72,7 +73,7 @@ class Classifier:
         """
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout
-        optimiser = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
+        optimiser = Adam(model.parameters(), self.learning_rate)
         course = _Course(model, self)
         while course.goes_on:
             self._epoch(model, splits.train, optimiser, generator)
@@ -124,9 +125,7 @@ class Classifier:
             for which in torch.randperm(len(stimuli), generator=generator).split(self.batch_size):
                 yield shifted(stimuli.batch(which), self.shift, generator), labels[which]
 
-    def _epoch(
-        self, model: nn.Module, stimuli: Stimuli, optimiser: torch.optim.Optimizer, generator: torch.Generator
-    ) -> None:
+    def _epoch(self, model: nn.Module, stimuli: Stimuli, optimiser: Adam, generator: torch.Generator) -> None:
         model.train()
         device = next(model.parameters()).device
         batches = self._batches(stimuli, generator)

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from thalweg.compute.adam import Adam
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits
 from thalweg.strength.language import cross_entropy, mean_loss, spread, windows
 from thalweg.training.sparsity import keep_largest, penalised
 
 IMPROVEMENT = 1e-4  # nats: less than this is no improvement
+WEIGHT_DECAY = 0.01
 WARM_UP = 0.05  # share of the budget in which the learning rate rises
 COURSE_WARM_UP = 50  # steps: the same for all checkpoints of one run
 MOST_VALIDATED = 500  # windows looked at between steps, and of the training windows at the end: they cost time too
@@ -111,7 +113,7 @@ class _Training:
         self.device = next(model.parameters()).device
         self.batch_size = min(trainer.batch_size, len(self.train))
         self.tokens_a_step = self.batch_size * self.train.length
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=trainer.learning_rate, fused=True)
+        self.optimiser = Adam(model.parameters(), trainer.learning_rate, weight_decay=WEIGHT_DECAY)
         self.batches = self._shuffled(torch.Generator().manual_seed(seed))
 
     def _shuffled(self, generator: torch.Generator) -> Iterator[Tensor]:
@@ -123,8 +125,7 @@ class _Training:
     def step(self, learning_rate: float) -> None:
         """One step of the optimiser."""
         which = next(self.batches)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
+        self.optimiser.learning_rate = learning_rate
         self.optimiser.zero_grad()
         with penalised(self.model.train(), self.trainer.l1) as outputs:
             logits = self.model(self.train.batch(which).to(self.device))

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from thalweg.compute.adam import Adam
+
 CHANCE = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -27,14 +29,10 @@ class Stack:
 
     def __init__(self, models: Sequence[nn.Module], learning_rate: float) -> None:
         self.models = list(models)
-        self.learning_rate = learning_rate
         stacked, self.buffers = stack_module_state(self.models)
         self.parameters = {name: value.detach().clone().requires_grad_() for name, value in stacked.items()}
-        self.optimiser = self._adam()
+        self.optimiser = Adam(self.parameters.values(), learning_rate)
         self._plan = deepcopy(self.models[0]).to("meta").train()
-
-    def _adam(self) -> torch.optim.Adam:
-        return torch.optim.Adam(list(self.parameters.values()), lr=self.learning_rate, fused=True)
 
     def step(
         self, batches: Float[Tensor, "model batch *rest"], labels: Int[Tensor, "model batch"]
@@ -60,13 +58,9 @@ class Stack:
     def keep(self, numbers: Sequence[int]) -> None:
         """Go on with these networks alone."""
         chosen = torch.tensor(numbers, device=next(iter(self.parameters.values())).device)
-        states = [self.optimiser.state[value] for value in self.parameters.values()]
         self.models = [self.models[number] for number in numbers]
         self.parameters = {
             name: value.detach()[chosen].clone().requires_grad_() for name, value in self.parameters.items()
         }
         self.buffers = {name: value[chosen].clone() for name, value in self.buffers.items()}
-        self.optimiser = self._adam()
-        for value, state in zip(self.parameters.values(), states, strict=True):
-            kept = {name: part[chosen].clone() if part.dim() else part for name, part in state.items()}
-            self.optimiser.state[value] = kept
+        self.optimiser = self.optimiser.keep(chosen, list(self.parameters.values()))

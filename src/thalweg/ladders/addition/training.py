@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from thalweg.compute.adam import Adam
 from thalweg.errors import ThalwegError
 from thalweg.ladders.addition import fourier
 from thalweg.ladders.addition.networks import Adder
@@ -88,9 +89,7 @@ class FullBatch:
         """The number of epochs done and the training loss after them, from 0 to `most_epochs`, training in between."""
         device = next(model.parameters()).device
         pairs, sums = train.numbers.to(device), train.labels.to(device)
-        optimiser = torch.optim.AdamW(
-            model.parameters(), lr=self.learning_rate, betas=BETAS, weight_decay=self.weight_decay, fused=True
-        )
+        optimiser = Adam(model.parameters(), self.learning_rate, betas=BETAS, weight_decay=self.weight_decay)
         for epoch in range(self.most_epochs + 1):
             loss = nn.functional.cross_entropy(model(pairs), sums)
             if epoch % EVERY == 0 and not loss.isfinite():
@@ -98,9 +97,8 @@ class FullBatch:
             yield epoch, loss.detach()
             if epoch == self.most_epochs:
                 return
-            for group in optimiser.param_groups:
-                group["lr"] = self.learning_rate * min(1.0, (epoch + 1) / WARM_UP)
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.learning_rate = self.learning_rate * min(1.0, (epoch + 1) / WARM_UP)
+            optimiser.zero_grad()
             loss.backward()
             optimiser.step()
 
