@@ -67,3 +67,18 @@ def test_each_shape_is_there_once_for_each_kind_and_its_layers_are_hidden_units(
                 model(inputs)
             units.append([captured[layer.name].shape[-1] for layer in rung.layers])
         assert all(each == units[0] for each in units)
+
+
+@pytest.mark.parametrize("ladder", [readable.DIGITS, readable.TEXT], ids=lambda ladder: ladder.name)
+def test_the_untrained_twin_of_sparse_weights_is_as_sparse_at_random_places(ladder):
+    rung = next(rung for rung in ladder.rungs if rung.kind == readable.WEIGHTS)
+
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        maps = [part.weight for part in rung.build().modules() if isinstance(part, nn.Linear)]
+        assert all(float((each != 0).float().mean()) == pytest.approx(readable.KEPT, abs=0.01) for each in maps)
+        return maps[0] != 0
+
+    first, second = weights(0), weights(1)
+    assert torch.equal(first, weights(0))
+    assert float((first & second).float().sum() / first.sum()) < 2 * readable.KEPT  # no place is preferred

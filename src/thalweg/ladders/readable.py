@@ -2,7 +2,8 @@
 
 The sketch's right arm may need models that are made for it. Four kinds share the stimuli, the shapes and the budget of
 training: *dense* networks as in the ladders `mnist` and `words`; softmax linear units, which compete within a layer;
-sparse weights, of which the largest tenth stays; sparse activations, by a penalty on what the rectifiers pass on.
+sparse weights, of which the largest tenth stays, from the start; sparse activations, by a penalty on what the
+rectifiers pass on.
 Softmax linear units are measured after they competed, all other units before their activation function.
 """
 
@@ -21,6 +22,7 @@ from thalweg.stimuli import corpus
 from thalweg.strength.language import evaluate
 from thalweg.training.classifier import Classifier
 from thalweg.training.next_token import LanguageTrainer
+from thalweg.training.sparsity import sparse_from_start
 
 DENSE, SOFT, WEIGHTS, ACTIVATIONS = "dense", "softmax linear", "sparse weights", "sparse activations"
 KEPT = 0.1  # of the weights of each map
@@ -30,9 +32,14 @@ QUICK_WIDTHS = ((16,), (64,))
 TOKENS = 1_000_000
 
 
+def _started(kind: str, build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """How a network of a kind is built: one of sparse weights has no more of them when it starts."""
+    return partial(sparse_from_start, build, KEPT) if kind == WEIGHTS else build
+
+
 def _digits(kind: str, widths: tuple[int, ...]) -> Rung:
     trainers = {WEIGHTS: Classifier(kept_weights=KEPT), ACTIVATIONS: Classifier(l1=L1)}
-    build = partial(fully_connected, *widths, soft=kind == SOFT)
+    build = _started(kind, partial(fully_connected, *widths, soft=kind == SOFT))
     name = f"{kind.replace(' ', '-')}-{'-'.join(map(str, widths))}"
     return Rung(name, kind, build, hidden_layers(build), widths in QUICK_WIDTHS, trainers.get(kind))
 
@@ -51,7 +58,7 @@ def _text(kind: str, width: int) -> Rung:
         l1=words.L1 if kind == ACTIVATIONS else 0.0,
         kept_weights=KEPT if kind == WEIGHTS else 1.0,
     )
-    build = partial(
+    dense = partial(
         Transformer,
         words.VOCABULARY,
         corpus.LENGTH,
@@ -63,7 +70,7 @@ def _text(kind: str, width: int) -> Rung:
     passed_on = {SOFT: None, ACTIVATIONS: torch.relu}.get(kind, gelu)
     name = "blocks.0.activation.0" if kind == SOFT else "blocks.0.neurons"
     layer = Layer(name, "last", passed_on, unit_axis=2, max_units=words.MOST)
-    return Rung(f"{kind.replace(' ', '-')}-{width}", kind, build, (layer,), width == 32, train)
+    return Rung(f"{kind.replace(' ', '-')}-{width}", kind, _started(kind, dense), (layer,), width == 32, train)
 
 
 KINDS = (DENSE, SOFT, WEIGHTS, ACTIVATIONS)

@@ -1,6 +1,6 @@
 """What training sparse networks needs: the outputs of rectifiers, and weights of which only the largest stay."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -44,3 +44,19 @@ def keep_largest(model: nn.Module, share: float) -> None:
             kept = max(1, round(share * weight.numel()))
             least = weight.abs().flatten().kthvalue(weight.numel() - kept + 1).values
             weight.mul_((weight.abs() >= least).to(weight))
+
+
+def sparse_from_start(build: Callable[[], nn.Module], share: float) -> nn.Module:
+    """The model that `build` returns with only its largest weights, as `keep_largest` leaves them.
+
+    A network that is trained to be sparse starts so. Then its untrained twin is as sparse: weights are drawn alike, so
+    the largest lie at random places. Beside a dense twin, nobody could tell what training did from what sparseness
+    does.
+
+    Args:
+        build: Returns a model.
+        share: Of the weights of each map that stay.
+    """
+    model = build()
+    keep_largest(model, share)
+    return model
