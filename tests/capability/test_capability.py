@@ -1,6 +1,7 @@
 """Total interpretable capability where the truth is known: networks whose units are planted."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -141,6 +142,15 @@ def test_sets_weighed_together_are_those_weighed_alone(model: MaskedModel):
         together = model.gains(sets, by)
         alone = torch.cat([model.gains(each[None], by) for each in sets])
         assert torch.allclose(together, alone, atol=1e-3), by
+
+
+def test_the_size_of_batches_changes_nothing(model: MaskedModel):
+    """With one stimulus left for the last batch, or one in each, it still takes its values from another one."""
+    few, nothing = model.on(torch.arange(20)), UnitSets(named().values, [UNITS], [len(UNITS)], 0).nothing()
+    for by in ("mean", "resample"):
+        expected = few.gains(nothing, by)
+        for at_once in (19, 1):
+            assert torch.allclose(replace(few, at_once=at_once).gains(nothing, by), expected, atol=1e-4), (by, at_once)
 
 
 def test_a_unit_is_replaced_by_what_gives_its_mean_output(model: MaskedModel):

@@ -18,6 +18,7 @@ import thalweg
 from support.surveys import contents
 from thalweg import Images, Ladder, Layer, Observer, Rung, Splits, ThalwegError
 from thalweg.bases import saved
+from thalweg.bases.trained import TrainedHere
 from thalweg.report import bases
 from thalweg.report.ladder import ladders
 
@@ -186,6 +187,34 @@ def test_another_number_of_workers_and_an_interruption_change_no_byte(several: t
     (out / "dictionaries/planted-own-0-trained/1/cfg.json").write_text("{}")
     run(planted_ladder(), out, **given)
     assert contents(out) == contents(several.path)
+
+
+def few(source: object, seed: int) -> Splits:
+    return replace(splits(source, seed), train=sparse(99, seed))
+
+
+def test_too_few_stimuli_for_a_dictionary_are_said_before_any_training(tmp_path: Path):
+    with pytest.raises(ThalwegError, match="there are 99 stimuli to train dictionaries on; at least 100 were expected"):
+        run(replace(planted_ladder(), splits=few), tmp_path / "run", basis="sae")
+    assert not list(tmp_path.glob("run/weights/*"))
+
+
+class Elsewhere(nn.Module):
+    """Values of brighter stimuli lie where none of the others' are."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = images.flatten(1)
+        return torch.where(rows[:, :1] > 0.5, 100 * rows[:, 1:3] - 1000, rows[:, 1:3])
+
+
+def test_a_dictionary_that_explains_nothing_is_refused():
+    dark = sparse(300, 0).pixels
+    dark[:, 0, 0, 0] = 0
+    bright = dark[:100].clone()
+    bright[:, 0, 0, 0] = 255
+    train, others = (Images(each, torch.zeros(len(each)).long(), ("",)) for each in (dark, bright))
+    with pytest.raises(ThalwegError, match=r"layer '0': the dictionary explains -[\d.e+]+ of the variance"):
+        TrainedHere().train_all(nn.Sequential(Elsewhere()), [Layer("0")], train, others, device="cpu")
 
 
 @pytest.mark.parametrize(

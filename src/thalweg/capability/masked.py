@@ -6,7 +6,7 @@ that a layer skips:
 - by *mean* ablation with one number, the value with which the unit passes on its mean (where a nonlinearity f follows,
   f of it is the mean of f of the unit's values: the mean before f would take away the unit's average drive as well);
 - by *resample* ablation with the unit's values on another stimulus, at the same places. All sets take the same other
-  stimuli, and all units of a stimulus come from the same one.
+  stimuli, and all units of a stimulus come from the same one. Which one it is does not depend on the size of batches.
 
 Several sets share one pass: the stimuli are given once for each, and each row knows its set.
 """
@@ -96,15 +96,15 @@ class MaskedModel:
         return torch.cat(parts)
 
     def _logits(self, sets: Bool[Tensor, "set unit"], by: Ablation) -> Float[Tensor, "set stimulus *place class"]:
-        ids = torch.arange(len(self.stimuli))
-        change = _replaced if by == "mean" else _resampled
+        change, others = (_replaced, None) if by == "mean" else (_resampled, self._others())
         parts = []
-        for chunk in ids.split(self.at_once):
+        for chunk in torch.arange(len(self.stimuli)).split(self.at_once):
             inputs = given(self.stimuli.batch(chunk), self.device)
-            others = self._others(len(chunk)) if by == "resample" else torch.empty(0, dtype=torch.int64)
-            rows = torch.cat([inputs.repeat(len(sets), *[1] * (inputs.ndim - 1)), *([inputs] * (by == "resample"))])
-            with self._changing(lambda values, keep, fill, others=others: change(values, keep, fill, others), sets):
-                logits = _said(self.network, rows)
+            rows = inputs.repeat(len(sets), *[1] * (inputs.ndim - 1))
+            if others is not None:
+                rows = torch.cat([rows, given(self.stimuli.batch(others[chunk]), self.device)])
+            with self._changing(change, sets):
+                logits = _logits_of(self.network, rows)
             parts.append(logits[: len(sets) * len(chunk)].float().unflatten(0, (len(sets), len(chunk))))
         return torch.cat(parts, 1)
 
@@ -113,7 +113,7 @@ class MaskedModel:
         parts = []
         with self._changing(_weighted, keep[None]):
             for chunk in fold.split(self.at_once):
-                parts.append(_said(self.network, given(self.stimuli.batch(chunk), self.device)).float())
+                parts.append(_logits_of(self.network, given(self.stimuli.batch(chunk), self.device)).float())
         return torch.cat(parts)
 
     @contextmanager
@@ -128,25 +128,25 @@ class MaskedModel:
                 stack.enter_context(replacing_values(self.network, layer, way(part, moments)))
             yield
 
-    def _others(self, count: int) -> Tensor:
-        """For each of so many stimuli another one: the next in a random order."""
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed))
+    def _others(self) -> Int[Tensor, " stimulus"]:
+        """For each stimulus another one: the next in a random order."""
+        order = torch.randperm(len(self.stimuli), generator=torch.Generator().manual_seed(self.seed))
         others = torch.empty_like(order)
         others[order] = order.roll(-1)
-        return others.to(self.device)
+        return others
 
 
-def _replaced(values: Tensor, keep: Tensor, fill: Tensor, _others: Tensor) -> Tensor:
+def _replaced(values: Tensor, keep: Tensor, fill: Tensor) -> Tensor:
     """Values (set * stimulus, *place, unit) with those of the units that do not stay replaced by one number each."""
     apart = values.unflatten(0, (len(keep), -1))
     return torch.where(_beside(keep, apart), apart, fill).flatten(0, 1)
 
 
-def _resampled(values: Tensor, keep: Tensor, _fill: Tensor, others: Tensor) -> Tensor:
-    """The same with the values of other stimuli, taken from the last rows, which are whole."""
-    clean = values[-len(others) :]
-    apart = values[: -len(others)].unflatten(0, (len(keep), -1))
-    return torch.cat([torch.where(_beside(keep, apart), apart, clean[others]).flatten(0, 1), clean])
+def _resampled(values: Tensor, keep: Tensor, _fill: Tensor) -> Tensor:
+    """The same with the values of other stimuli, which are the last rows: nothing is replaced in these."""
+    apart = values.unflatten(0, (len(keep) + 1, -1))
+    other = apart[-1:]
+    return torch.cat([torch.where(_beside(keep, apart[:-1]), apart[:-1], other), other]).flatten(0, 1)
 
 
 def _weighted(values: Tensor, keep: Tensor, fill: Tensor) -> Tensor:
@@ -176,16 +176,16 @@ def masked_model(
     network = in_precision(placed(network.eval(), device), torch.float32)
     answers, folds = answers_to(stimuli, pool), _folds(stimuli, seed)
     values: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
-    said = []
+    first = []  # logit of each place: their shape is all that counts
     with torch.inference_mode(), capture_activations(network, layers) as captured:
         for chunk in torch.arange(len(stimuli)).split(at_once):
-            logits = _said(network, given(stimuli.batch(chunk), device))
+            logits = _logits_of(network, given(stimuli.batch(chunk), device))
             if not logits.isfinite().all():
                 raise Missing(NOT_FINITE)
-            said.append(logits[..., :1].cpu())
+            first.append(logits[..., :1].cpu())
             for layer in layers:
                 values[layer.name].append(_rows(captured[layer.name], layer).cpu())
-    answers = answers.for_logits(torch.cat(said).expand(*[-1] * (logits.ndim - 1), logits.shape[-1]))
+    answers = answers.for_logits(torch.cat(first).expand(*[-1] * (logits.ndim - 1), logits.shape[-1]))
     rows = {name: torch.cat(parts) for name, parts in values.items()}
     largest = max([logits[0].numel(), *(each.numel() // len(stimuli) for each in rows.values())])
     moments = [_moments(rows[layer.name], layer) for layer in layers]
@@ -203,7 +203,7 @@ def _folds(stimuli: Stimuli, seed: int) -> Folds:
     return by_class[::2].sort().values, by_class[1::2].sort().values
 
 
-def _said(network: nn.Module, batch: Tensor) -> Tensor:
+def _logits_of(network: nn.Module, batch: Tensor) -> Tensor:
     """The network's logits.
 
     Raises:

@@ -21,6 +21,7 @@ from torch import Tensor
 from thalweg.capability.elimination import by_elimination
 from thalweg.capability.masked import Ablation, MaskedModel
 from thalweg.capability.sets import UnitSets
+from thalweg.measures.base import Z
 
 CUTS = (0.75, 0.5, 0.25, 0.1)
 STATED = 0.25  # the cut that verdicts rest on
@@ -30,7 +31,6 @@ MATCHED = 100  # random sets of like variance there, by mean ablation
 FEW = 10  # random sets at the other cuts, for their mean and band alone
 COMPARED = (125, 16)  # stimuli that random sets are weighed on, of classes and of windows of tokens
 PERCENTILES = (0.025, 0.975)
-Z = 1.959964
 SEEN = float(ndtri(0.95) + ndtri(0.8))  # standard deviations of a one-sided test at .05 with a power of .8
 
 Gains = Float[Tensor, " stimulus"]  # nats over guessing

@@ -23,7 +23,7 @@ from thalweg.pipeline.parts import read_part
 from thalweg.recording.readout import NEURONS
 from thalweg.stimuli import modalities
 
-VERSION = 1  # of how capability is weighed; raised when its numbers change
+VERSION = 2  # of how capability is weighed; raised when its numbers change
 MEASURE = HEADLINES["crisp"]
 CONTROLS: dict[str, tuple[Ablation, ...]] = {"trained": ABLATIONS, "untrained": ("mean",)}  # a control costs half
 STIMULI = (250, 64)  # that are weighed: of classes, and windows of tokens

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from torch import nn
 
@@ -89,8 +88,10 @@ def read_encoders(model: Model, control: str) -> Mapping[str, Encode]:
     Raises:
         ThalwegError: one is missing or damaged.
     """
-    folders = {layer.name: Path(model.run / folder_of(model, control, layer.name)) for layer in model.rung.layers}
-    return {layer.name: saved.read(folders[layer.name]).encoder(layer) for layer in model.rung.layers}
+    return {
+        layer.name: saved.read(model.run / folder_of(model, control, layer.name)).encoder(layer)
+        for layer in model.rung.layers
+    }
 
 
 def check_dictionaries(network: nn.Module, model: Model) -> None:

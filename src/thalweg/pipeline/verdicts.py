@@ -14,7 +14,7 @@ from thalweg.capability.total import STATED
 from thalweg.compute import engines as engine
 from thalweg.files import whole
 from thalweg.files.identity import digest
-from thalweg.measures.base import MEAN
+from thalweg.measures.base import MEAN, Z
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
 from thalweg.pipeline.settings import Settings
 from thalweg.progress import Stages
@@ -30,7 +30,6 @@ ALL = "all"
 LEAST_COVERAGE = (
     0.25  # a mean over fewer of a model's units is that of an unusual few: shown, but no verdict rests on it
 )
-Z = 1.959964
 CAPABILITY_MEASURES = {"tic": "tic", "tic_excess": "excess"}  # the measure in a verdict, and its column
 
 

@@ -195,14 +195,14 @@ def _with_ends(row: Row, name: str) -> str:
 
 def sentences(ladder: Ladder) -> list[str]:
     """The verdicts on the amount and on the excess, and what they leave out."""
-    said = []
+    lines = []
     for measure, about in (("tic", "TIC"), ("tic_excess", "Excess over random units")):
         if verdict := ladder.verdict(measure):
-            said.append(f"{about}, as a share of the bits that can be gained: {verdict['sentence']}")
+            lines.append(f"{about}, as a share of the bits that can be gained: {verdict['sentence']}")
     part = [row["rung"] for row in _rungs([row for row in _kept(ladder, "mean") if row["note"]], ())]
     if part:
-        said.append(
+        lines.append(
             f"Only some units were measured in {listing(part)}: the others stay, and these rungs have no part in the "
             "verdicts."
         )
-    return said
+    return lines

@@ -66,14 +66,12 @@ def gains_of(units: pl.DataFrame, observer: str, *, resamples: int, seed: int) -
     generator = np.random.default_rng(seed)
     populations: list[Population] = []
     for measure in HEADLINES.values():
-        mine = units.filter(measure=measure)
-        for basis in mine.filter(pl.col("basis") != NEURONS, pl.col("control") != "rotated")["basis"].unique(
-            maintain_order=True
-        ):
+        mine = units.filter(pl.col("measure") == measure, pl.col("control") != "rotated")
+        for basis in mine.filter(pl.col("basis") != NEURONS)["basis"].unique(maintain_order=True):
             gains: dict[str, Gain] = {}
             for (control,), part in mine.filter(basis=basis).group_by("control", maintain_order=True):
                 neurons = mine.filter(basis=NEURONS, control=control)
-                if control != "rotated" and len(neurons):
+                if len(neurons):
                     key = {**part.select(MODEL_KEY).row(0, named=True), "measure": measure, "observer": observer}
                     gains[str(control)] = _gain(key, part, neurons, draws, generator)
             populations += _populations(gains, draws)
