@@ -22,7 +22,7 @@ from thalweg.stimuli import corpus
 from thalweg.strength.language import evaluate
 from thalweg.training.classifier import Classifier
 from thalweg.training.next_token import LanguageTrainer
-from thalweg.training.sparsity import sparse_from_start
+from thalweg.training.sparsity import Network, sparse_from_start
 
 DENSE, SOFT, WEIGHTS, ACTIVATIONS = "dense", "softmax linear", "sparse weights", "sparse activations"
 KEPT = 0.1  # of the weights of each map
@@ -32,7 +32,7 @@ QUICK_WIDTHS = ((16,), (64,))
 TOKENS = 1_000_000
 
 
-def _started(kind: str, build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+def _started(kind: str, build: Callable[[], Network]) -> Callable[[], Network]:
     """How a network of a kind is built: one of sparse weights has no more of them when it starts."""
     return partial(sparse_from_start, build, KEPT) if kind == WEIGHTS else build
 

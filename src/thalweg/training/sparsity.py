@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @contextmanager
@@ -46,7 +49,7 @@ def keep_largest(model: nn.Module, share: float) -> None:
             weight.mul_((weight.abs() >= least).to(weight))
 
 
-def sparse_from_start(build: Callable[[], nn.Module], share: float) -> nn.Module:
+def sparse_from_start(build: Callable[[], Network], share: float) -> Network:
     """The model that `build` returns with only its largest weights, as `keep_largest` leaves them.
 
     A network that is trained to be sparse starts so. Then its untrained twin is as sparse: weights are drawn alike, so
