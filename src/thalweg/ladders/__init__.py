@@ -6,7 +6,7 @@ published models are listed without their models, which are looked for when the 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
-from thalweg.ladders import addition, causal, cifar, mnist, published, readable, words
+from thalweg.ladders import addition, bilingual, causal, cifar, mnist, published, readable, words
 from thalweg.models.records import Ladder
 from thalweg.stimuli.base import Source, Splits
 
@@ -22,6 +22,7 @@ LADDERS = {
         readable.TEXT,
         addition.LADDER,
         addition.TRAINING,
+        bilingual.LADDER,
         causal.GPT2,
         causal.PYTHIA,
         causal.PYTHIA_TRAINING,

@@ -1,0 +1,78 @@
+"""The ladder `bilingual`: transformers that learn one world from two artificial languages.
+
+The question is whether the two words for a concept meet inside a network, and whether that depends on how strong it is.
+Here every word's concept and every fact is known. See `world` for the languages, `lines` for what is trained on,
+`training` for the twin whose languages describe two worlds, and `strength` for what strength is.
+"""
+
+from functools import partial
+
+from torch import nn
+
+from thalweg.ladders.bilingual.lines import splits
+from thalweg.ladders.bilingual.strength import STRENGTH, evaluate
+from thalweg.ladders.bilingual.training import ValueTrainer
+from thalweg.ladders.bilingual.world import LENGTH, Settings
+from thalweg.models.records import Ladder, Layer, Rung
+from thalweg.networks.activations import gelu
+from thalweg.networks.language import Transformer
+
+HEAD = 32  # width of a head; narrower models have one
+MOST = 64  # units measured of a layer
+TWO_WORLDS = "two-worlds"
+# blocks, width, steps, and whether a quick survey takes it
+RUNGS = (
+    (1, 16, 2000, True),
+    (1, 32, 2000, True),
+    (1, 64, 2000, False),
+    (2, 16, 2000, False),
+    (2, 32, 2000, True),
+    (2, 64, 2000, True),
+    (2, 128, 2000, False),
+    (4, 256, 1000, False),
+)
+
+
+def ladder(settings: Settings | None = None) -> Ladder:
+    """The ladder of a world.
+
+    Args:
+        settings: The world's; by default the one that the ladder `bilingual` has.
+
+    Example:
+        >>> from thalweg.ladders import bilingual
+        >>> tiny = bilingual.ladder(bilingual.Settings(entities=20, relations=2))
+        >>> tiny.rungs[0].name
+        'transformer-1x16'
+    """
+    world = settings or Settings()
+    return Ladder(
+        name="bilingual",
+        rungs=tuple(_rung(world, *rung) for rung in RUNGS),
+        splits=partial(splits, settings=world),
+        description="facts of a small world, told in two artificial languages that share no word",
+        modality="text",
+        twins={TWO_WORLDS: ValueTrainer(world, steps=2000, two_worlds=True)},
+        evaluate=partial(evaluate, settings=world),
+        strength=STRENGTH,
+        observer="tokens",
+    )
+
+
+def _rung(settings: Settings, blocks: int, width: int, steps: int, quick: bool) -> Rung:
+    layers = tuple(
+        Layer(f"blocks.{block}.{name}", "last", gelu if name == "neurons" else None, unit_axis=2, max_units=MOST)
+        for block in range(blocks)
+        for name in ("neurons", "residual")
+    )
+    build = partial(_build, settings.tokens, width, blocks)
+    train = ValueTrainer(settings, steps=steps)
+    return Rung(f"transformer-{blocks}x{width}", "transformer", build, layers, quick, train)
+
+
+def _build(vocabulary: int, width: int, blocks: int) -> nn.Module:
+    n_heads = max(1, width // HEAD)
+    return Transformer(vocabulary, LENGTH, width, blocks=blocks, n_heads=n_heads, neurons=4 * width)
+
+
+LADDER = ladder()
