@@ -6,8 +6,8 @@ so that no fact follows from others. A *concept* is an entity, a relation or a v
 Language A puts the entity first and marks it by a particle behind it; language B puts the relation first and marks
 words by particles before them. The particle of an entity agrees with its gender, of which A has two and B three, drawn
 for each language by itself. Each language has its own sounds, so that no word form is shared, not even the full stop.
-Every sentence has four words before the value, which comes last; three forms of sentence in each language say the same, so
-every fact has two perfect paraphrases.
+Every sentence has four words before the value, which comes last; three forms of sentence in each language say the
+same, so every fact has two perfect paraphrases.
 
 There are four kinds of line: sentences of A, sentences of B, *code-switched* sentences (the particles and the order of
 one language, with one to three of the content words from the other), and *dictionary* lines, which translate one word.
