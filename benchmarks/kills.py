@@ -100,7 +100,6 @@ def warm(out: Path, options: argparse.Namespace) -> float:
         small_survey(out, options)
         (out.parent / "modules").write_text("\n".join(list(sys.modules)))
 
-    importlib.import_module("torch._dynamo")  # what the first optimiser of a process imports: here, all forks have it
     if ended(forked(noting)):
         sys.exit("the undisturbed survey failed")
     for name in (out.parent / "modules").read_text().splitlines():

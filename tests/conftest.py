@@ -1,13 +1,16 @@
 """Small real things that tests share: images, a ladder that trains in a second, a survey of it."""
 
+import gc
 import os
 from collections.abc import Iterator
 from functools import lru_cache
 
+gc.disable()  # until all is imported: a search for garbage meanwhile takes a sixth of the time
 for library in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(library, "1")  # tests run in several processes
 
 # ruff: noqa: E402  # the libraries read these when they are imported
+import jaxtyping
 import pytest
 import torch
 import vl_convert
@@ -35,6 +38,18 @@ COSTLY = (  # files that take longest, longest first: a process that began one o
     "test_machine.py",
     "test_site.py",
 )
+WHOLE_RUNS = {  # folders and files with tests of these
+    "compute",
+    "ladders",
+    "report",
+    "runs",
+    "validation",
+    "test_machine.py",
+    "test_modality.py",
+    "test_readme.py",
+    "test_text.py",
+    "test_tutorials.py",
+}
 # A busy machine is no fault of the code; the same examples every time, so that a change is to blame for what fails.
 settings.register_profile("thalweg", deadline=None, derandomize=True)
 settings.load_profile("thalweg")
@@ -51,6 +66,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))
     places = {name: place for place, name in enumerate(COSTLY)}
     items.sort(key=lambda item: places.get(item.path.name, len(COSTLY)))
+
+
+def pytest_collection_finish() -> None:
+    """All is imported, and need never be searched for garbage."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The shapes of arrays are checked, at each call of a function, in the tests of rooms, of one survey and of one
+    model. Whole runs elsewhere go through the same code, and the checks would take a fifth of their time.
+    """
+    elsewhere = item.path.parent.name in WHOLE_RUNS or item.path.name in WHOLE_RUNS
+    jaxtyping.config.update("jaxtyping_disable", elsewhere)
 
 
 @pytest.fixture(autouse=True, scope="session")

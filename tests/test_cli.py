@@ -1,6 +1,7 @@
 """The command line as a user types it."""
 
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -151,6 +152,7 @@ def test_public_names_are_imported_when_they_are_asked_for() -> None:
     for name, module in package.MODULES.items():
         assert getattr(package, name) is getattr(importlib.import_module(module), name)
     assert package.ladders is importlib.import_module("thalweg.ladders")
+    assert gc.isenabled()
     with pytest.raises(AttributeError, match="no attribute 'surveys'"):
         _ = package.surveys
 

@@ -8,8 +8,10 @@ from thalweg.interrupts import quiet_for_the_command
 
 quiet_for_the_command()
 
+import gc
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -105,11 +107,22 @@ MODULES = {  # where each public name is
 def __getattr__(name: str) -> Any:
     """A public name or a package of thalweg's, imported now."""
     if name in MODULES:
-        value = globals()[name] = getattr(import_module(MODULES[name]), name)
+        value = globals()[name] = getattr(_imported(MODULES[name]), name)
         return value
     if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
-        return import_module(f"{__name__}.{name}")
+        return _imported(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _imported(module: str) -> ModuleType:
+    """The module, imported without a search for garbage: there is none, and the search takes a fifth of the time."""
+    searching = gc.isenabled()
+    gc.disable()
+    try:
+        return import_module(module)
+    finally:
+        if searching:
+            gc.enable()
 
 
 def __dir__() -> list[str]:

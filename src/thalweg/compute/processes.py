@@ -1,11 +1,10 @@
 """Worker processes that start in a tenth of a second.
 
-A process that has imported PyTorch and thalweg cost four seconds of a processor, and one that trains two more. So on
-Linux one server imports all that once and does nothing else: it starts no thread of PyTorch's and uses no GPU, which
-makes it safe to fork. Each worker is a fork of it. The server is Python's own fork server, but for two things: it is
-thalweg's alone (a user's keeps what it preloads), and workers don't run the user's script again, for what they need of
-it travels by value (`sending`). It ends with the process that started it and its workers. Elsewhere the workers are
-loky's, which start afresh.
+A process that imports PyTorch and thalweg costs four seconds of a processor. So on Linux one server imports all that
+once and does nothing else: it starts no thread of PyTorch's and uses no GPU, which makes it safe to fork. Each worker
+is a fork of it. The server is Python's own fork server, but for two things: it is thalweg's alone (a user's keeps what
+it preloads), and workers don't run the user's script again, for what they need of it travels by value (`sending`). It
+ends with the process that started it and its workers. Elsewhere the workers are loky's, which start afresh.
 """
 
 import gc
@@ -21,7 +20,7 @@ from typing import Any
 
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
-PRELOADED = ["thalweg.pipeline.survey", "torch._dynamo"]  # the second: what a first optimiser imports
+PRELOADED = ["thalweg.pipeline.preloaded"]
 LIMITS = dict.fromkeys(  # variables that libraries read while they are imported: a task has one thread
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
