@@ -9,7 +9,6 @@ every observer, is given the middle square, resized to `side` pixels.
 """
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from thalweg.stimuli import parquet
 from thalweg.stimuli.decoding import WHITE, decoded, square
 from thalweg.stimuli.folders import regular_bytes
 from thalweg.stimuli.images import low_level
-from thalweg.stimuli.showing import Shown, View, prepared
+from thalweg.stimuli.showing import Shown, View, png_of, prepared
 
 PIECE = 25  # images decoded at once for their statistics
 SHOWN_SIDE = 112  # pixels of an image in the report
@@ -140,9 +139,8 @@ class ImageFiles:
 
     def show(self, which: int) -> Shown:
         """The middle square of one image as a small PNG file."""
-        file = io.BytesIO()
-        square(self.picture(which), min(self.side, SHOWN_SIDE)).save(file, format="PNG", optimize=True)
-        return Shown(self.label_names[int(self.labels[which])], png=file.getvalue())
+        picture = square(self.picture(which), min(self.side, SHOWN_SIDE))
+        return Shown(self.label_names[int(self.labels[which])], png=png_of(picture))
 
     def content_hash(self) -> str:
         """Sixteen hexadecimal digits that differ whenever the bytes of an image, a label or their order does."""

@@ -1,7 +1,6 @@
 """Images of one size."""
 
 import hashlib
-import io
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from thalweg.stimuli.showing import Shown, View, prepared
+from thalweg.stimuli.showing import Shown, View, png_of, prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +73,8 @@ class Images:
     def show(self, which: int) -> Shown:
         """One image as a PNG file."""
         pixels = self.pixels[which].movedim(0, -1).contiguous().numpy()  # (height, width, channel)
-        file = io.BytesIO()
-        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(file, format="PNG", optimize=True)
-        return Shown(self.label_names[int(self.labels[which])], png=file.getvalue())
+        picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        return Shown(self.label_names[int(self.labels[which])], png=png_of(picture))
 
     def content_hash(self) -> str:
         """Sixteen hexadecimal digits that differ whenever an image, a label or their order does."""
