@@ -49,6 +49,10 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg measure efficientnet-lite:0 --stimuli photographs --layers '_blocks.15.*' --observer hog_vgg": "minutes",
     "thalweg measure torchvision:resnet50 --stimuli imagenet.parquet --units 84": WEIGHTS,
     "thalweg measure hf:gpt2 --stimuli corpus.txt --basis sae:dictionary": WEIGHTS,
+    "thalweg edit hf:gpt2 --facts counterfact.json --facts-limit 20": WEIGHTS,
+    "thalweg edit mine.py:subject --facts facts.json --method rome --method fine-tune --text text.jsonl": (
+        "its model is one of text; tests/edits runs it on such a model"
+    ),
     "thalweg train-dictionary hf:gpt2 --layer transformer.h.6 --stimuli corpus.txt --out dictionary": WEIGHTS,
 }
 OWN_MODEL = "thalweg measure mine.py:subject --stimuli photographs --observer hog"
@@ -78,7 +82,10 @@ def commands() -> list[Command]:
     shown = []
     for page in [*PAGES, *TUTORIALS]:
         lines = [
-            line for language, text in blocks(page) if language not in ("python", "toml") for line in text.splitlines()
+            line
+            for language, text in blocks(page)
+            if language not in ("python", "toml", "json")
+            for line in text.splitlines()
         ]
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
         spans = [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", text)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thalweg.models.records import Ladder, Layer, Rung, Subject
     from thalweg.observers.base import Observer
     from thalweg.observers.choices import Choice, TrialObserver, one_by_one
+    from thalweg.pipeline.edit import edit
     from thalweg.pipeline.one_model import measure, train_dictionary
     from thalweg.pipeline.survey import survey
     from thalweg.report.page import write_report
@@ -59,6 +60,7 @@ __all__ = [
     "TrialObserver",
     "TrialSettings",
     "Windows",
+    "edit",
     "judge_literature",
     "measure",
     "one_by_one",
@@ -92,6 +94,7 @@ MODULES = {  # where each public name is
     "TrialObserver": "thalweg.observers.choices",
     "TrialSettings": "thalweg.runs.trials",
     "Windows": "thalweg.stimuli.windows",
+    "edit": "thalweg.pipeline.edit",
     "judge_literature": "thalweg.literature.review",
     "measure": "thalweg.pipeline.one_model",
     "one_by_one": "thalweg.observers.choices",

@@ -25,6 +25,7 @@ from thalweg.pipeline.settings import OF_LADDERS, Settings
 from thalweg.terminal import CLOSED, INTERRUPTED, MISTAKE, UNEXPECTED, Shown, close_output, err, out, printable
 
 if TYPE_CHECKING:
+    from thalweg.pipeline.edit import Edits
     from thalweg.runs.run import Run
 
 
@@ -425,6 +426,74 @@ def _associations(directory: Path) -> None:
 
 def _correlation(value: float) -> str:
     return "" if math.isnan(value) else f"{value:+.2f}"
+
+
+FACTS = typer.Option(help="Facts: a JSON file in CounterFact's layout.", metavar="FACTS")
+EDITED_BY = typer.Option(help="rome (default), memit, fine-tune or steer; several are compared.")
+EDITED_LAYER = typer.Option(
+    help="A block's number from 0, or a module; several for memit. Chosen by depth by default.", metavar="L"
+)
+SITE = typer.Option(help="Edit at the subject's last token (subject) or the prompt's (last); by depth by default.")
+TEXT = typer.Option(help="Text for second moments and held-out loss, as for `measure`.", metavar="DATA")
+
+
+@app.command(
+    epilog=examples(
+        "thalweg edit hf:gpt2 --facts counterfact.json --facts-limit 20",
+        "thalweg edit hf:gpt2 --facts counterfact.json --method rome --method fine-tune --layer 4",
+        "thalweg edit mine.py:subject --facts facts.json --text text.jsonl --site last",
+    )
+)
+def edit(
+    subject: Annotated[str, SUBJECT],
+    facts: Annotated[Path, FACTS],
+    method: Annotated[list[str] | None, EDITED_BY] = None,
+    layer: Annotated[list[str] | None, EDITED_LAYER] = None,
+    site: Annotated[str, SITE] = "",
+    text: Annotated[str | None, TEXT] = None,
+    facts_limit: Annotated[int, typer.Option(help="Facts that are taken at most; 0: all.", min=0)] = 0,
+    tokens: Annotated[int, typer.Option(help="Tokens that second moments are taken over.", min=1)] = 20_000,
+    ridge: Annotated[float, typer.Option(help="Added to second moments, in mean eigenvalues.", min=0)] = 0.0,
+    continued: Annotated[int, typer.Option(help="Tokens of continuations, for the fluency; 0: none.", min=0)] = 30,
+    length: Annotated[int, typer.Option(help="Tokens in a window of text.")] = 24,
+    text_column: Annotated[str | None, of_settings("text_column")] = None,
+    document_column: Annotated[str | None, of_settings("document_column")] = None,
+    trust_remote_code: Annotated[bool, TRUST] = False,
+    seed: Annotated[int, of_settings("seed", min=0)] = 0,
+    cache: Annotated[Path | None, of_settings("cache", show_default=False)] = None,
+    out_: Annotated[Path | None, typer.Option("--out", help="Folder; runs/edit-SUBJECT by default.")] = None,
+) -> None:
+    """Edit facts of a language model, and measure what each edit changes beside the fact.
+
+    Interrupted, it goes on where it stopped when the same command is given again.
+    """
+    import thalweg
+
+    amounts = {"facts_limit": facts_limit, "tokens": tokens, "ridge": ridge, "continued": continued, "seed": seed}
+    columns = {"text": text, "text_column": text_column, "document_column": document_column, "length": length}
+    given: dict[str, Any] = {**amounts, **columns, "trust_remote_code": trust_remote_code, "out": out_}
+    given |= {"cache": cache} if cache else {}
+    shown = Shown()
+    with going_on(shown):
+        edits = thalweg.edit(
+            subject, facts, method=method or "rome", layer=layer or (), site=site, progress=shown, **given
+        )
+    _print_edits(edits)
+
+
+def _print_edits(edits: "Edits") -> None:
+    """Print a line for each measure, and write the page."""
+    from thalweg.report.edits import printed, write_page
+
+    for line in edits.about:
+        out.print(line, markup=False)
+    heads, lines = printed(edits)
+    table = Table(*heads, box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for cells in lines:
+        table.add_row(*_cells(*cells))
+    out.print(table)
+    out.print(f"page: {readable(write_page(edits))}", markup=False)
 
 
 @app.command(epilog=examples("thalweg report runs/mnist --out mnist.html"))

@@ -24,7 +24,19 @@ def json_object(file: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        ThalwegError: the file can't be read, is no JSON in UTF-8, or holds something else than an object.
+        ThalwegError: as `json_value` does, or the file holds something else than an object.
+    """
+    value = json_value(file)
+    if not isinstance(value, dict):
+        raise ThalwegError(f"{file}: a JSON object was expected, not {type(value).__name__}")
+    return value
+
+
+def json_value(file: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ThalwegError: the file can't be read, or is no JSON in UTF-8.
     """
     try:
         content = file.read_bytes()
@@ -33,7 +45,7 @@ def json_object(file: Path) -> dict[str, Any]:
     if problem := _foreign_content(content):
         raise ThalwegError(f"{file}: {problem}; {AGAIN}")
     try:
-        value = json.loads(content.decode("utf-8-sig"))
+        return json.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as wrong:
         raise ThalwegError(
             f"{file}: is not in UTF-8, as JSON must be (byte {wrong.start + 1}); save it in UTF-8, or {AGAIN}"
@@ -44,9 +56,6 @@ def json_object(file: Path) -> dict[str, Any]:
         ) from wrong
     except (RecursionError, ValueError) as wrong:
         raise ThalwegError(f"{file}: can't be read as JSON ({type(wrong).__name__}); {AGAIN}") from wrong
-    if not isinstance(value, dict):
-        raise ThalwegError(f"{file}: a JSON object was expected, not {type(value).__name__}")
-    return value
 
 
 def check_file(file: Path) -> None:

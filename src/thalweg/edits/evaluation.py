@@ -1,0 +1,182 @@
+"""What an edit does: the fact itself, other wordings, other facts, the model as a whole.
+
+A question is a prompt with two answers. Success (0 or 1) is that the wanted one has the higher likelihood per token;
+its margin is p(wanted) - p(other), the exponential of minus the mean nats per token (Meng et al. 2022, section 3.3).
+
+| measure | asks |
+|---|---|
+| `efficacy` | the edited prompt: the new answer is wanted |
+| `paraphrase` | the same fact in other words: the new answer |
+| `neighbourhood` | the same relation of other subjects: the true answer |
+| `neighbourhood_prepended` | the same behind the text of the edited fact (Hoelscher-Obermaier et al. 2023): true |
+| `score`, `score_prepended` | harmonic mean of efficacy, paraphrase and either neighbourhood |
+| `drift` | how much the loss on held-out text rises, nats per token |
+| `fluency` | entropy of the 2-grams and 3-grams of continuations, bits |
+
+Every number of an edited model stands beside the unedited model's, whose row has the method `unedited`. Intervals are
+from drawing facts again.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import polars as pl
+from torch import nn
+
+from thalweg.edits.fluency import continuations, ngram_entropy
+from thalweg.edits.methods import Edit, Setup, method
+from thalweg.edits.requests import Probe, Request, Tokens, answer_nats
+
+UNEDITED = "unedited"
+EFFICACY, PARAPHRASE, NEIGHBOURHOOD, PREPENDED = "efficacy", "paraphrase", "neighbourhood", "neighbourhood_prepended"
+SCORES = {"score": NEIGHBOURHOOD, "score_prepended": PREPENDED}
+DRIFT, FLUENCY, MARGIN = "drift", "fluency", "_margin"
+FACTS_SCHEMA = {"fact": pl.String, "concept": pl.String, "method": pl.String, "measure": pl.String, "value": pl.Float64}
+SUMMARY_SCHEMA = {
+    "layer": pl.String,
+    "method": pl.String,
+    "measure": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int64,
+    "note": pl.String,
+}
+DRAWS = 1000
+INTERVAL = (2.5, 97.5)  # percentiles
+HeldOut = Callable[[nn.Module], float]  # the loss on held-out text, nats per token
+
+
+def ask(model: nn.Module, requests: Sequence[Request]) -> list[dict[str, float]]:
+    """Success and margin (named with `_margin` behind) of each fact's questions, means over their prompts."""
+    asked = [(fact, name, probe) for fact, request in enumerate(requests) for name, probe in request.asked().items()]
+    prompts, answers = [], []
+    for _, _, probe in asked:
+        for prompt in probe.prompts:
+            prompts += [prompt, prompt]
+            answers += [probe.true, probe.new]
+    nats = answer_nats(model, prompts, answers).view(-1, 2).numpy()
+    rows: list[dict[str, float]] = [{} for _ in requests]
+    start = 0
+    for fact, name, probe in asked:
+        mine = nats[start : start + len(probe.prompts)]
+        start += len(probe.prompts)
+        if len(mine):
+            success, margin = _answered(mine, probe)
+            rows[fact][name], rows[fact][f"{name}{MARGIN}"] = success, margin
+    return rows
+
+
+def _answered(nats: np.ndarray, probe: Probe) -> tuple[float, float]:
+    """Success and margin over a question's prompts; columns are the true and the new answer."""
+    wanted, other = (nats[:, 1], nats[:, 0]) if probe.wants == "new" else (nats[:, 0], nats[:, 1])
+    return float((wanted < other).mean()), float((np.exp(-wanted) - np.exp(-other)).mean())
+
+
+def measure_edits(
+    setup: Setup,
+    name: str,
+    requests: Sequence[Request],
+    *,
+    held_out: HeldOut | None = None,
+    continued: int = 0,
+    seed: int = 0,
+    advance: Callable[[], None] = lambda: None,
+) -> pl.DataFrame:
+    """Edit facts by a method, and measure each.
+
+    Args:
+        setup: The model, its layers, and how it is edited.
+        name: The method; `unedited` measures the model as it is.
+        requests: The facts.
+        held_out: The loss on held-out text, for the drift.
+        continued: Tokens of a continuation, for the fluency; 0 leaves it out.
+        seed: Of the continuations.
+        advance: Called after each edit.
+
+    Returns:
+        A row for each fact and measure: fact, concept, method, measure, value.
+    """
+    before = held_out(setup.model) if held_out else math.nan
+    rows = []
+    for edited, context in _edits(setup, name, requests):
+        with context:
+            answered = ask(setup.model, edited)
+            after = held_out(setup.model) if held_out and name != UNEDITED else before
+            fluent = _fluency(setup.model, edited, continued, seed) if continued else [math.nan] * len(edited)
+        for request, measured, bits in zip(edited, answered, fluent, strict=True):
+            values = {**measured, **scores(measured), DRIFT: after - before, FLUENCY: bits}
+            rows += [
+                {"fact": request.name, "concept": request.concept, "method": name, "measure": measure, "value": value}
+                for measure, value in values.items()
+                if not math.isnan(value)
+            ]
+        advance()
+    return pl.DataFrame(rows, schema=FACTS_SCHEMA)
+
+
+def _edits(setup: Setup, name: str, requests: Sequence[Request]) -> Iterable[Edit]:
+    """What a method edits at once, with the edited model."""
+    return [(list(requests), nullcontext())] if name == UNEDITED else method(name)(setup, requests)
+
+
+def _fluency(model: nn.Module, requests: Sequence[Request], continued: int, seed: int) -> list[float]:
+    prompts: list[Tokens] = [request.prompt for request in requests]
+    return [ngram_entropy(tokens) for tokens in continuations(model, prompts, continued, seed=seed)]
+
+
+def scores(measured: Mapping[str, float]) -> dict[str, float]:
+    """The harmonic means of some measures, by name; of those whose parts are all there."""
+    made = {}
+    for name, neighbourhood in SCORES.items():
+        parts = [measured[part] for part in (EFFICACY, PARAPHRASE, neighbourhood) if part in measured]
+        if len(parts) == 3:
+            made[name] = harmonic(parts)
+    return made
+
+
+def harmonic(parts: Sequence[float]) -> float:
+    """The harmonic mean of numbers from 0 up; 0 where one of them is 0."""
+    return len(parts) / sum(1 / part for part in parts) if min(parts) > 0 else 0.0
+
+
+def summarise(facts: pl.DataFrame, layer: str, *, seed: int = 0) -> pl.DataFrame:
+    """The means over facts, with 95 % intervals from drawing facts again.
+
+    The two scores are harmonic means of the means over facts, as published.
+
+    Args:
+        facts: Rows of `measure_edits`, of one method.
+        layer: What stands in the column of this name.
+        seed: Of the draws.
+    """
+    wide = facts.pivot(on="measure", index="fact", values="value", maintain_order=True)
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(len(wide), size=(DRAWS, len(wide))) if len(wide) else np.zeros((0, 0), np.int64)
+    columns = {name: wide[name].to_numpy().astype(float) for name in wide.columns if name != "fact"}
+    rows = []
+    for name, values in columns.items():
+        if name in SCORES:
+            mean, drawn = _scored(columns, SCORES[name], draws)
+        else:
+            mean, drawn = float(np.nanmean(values)), _means(values[draws])
+        low, high = np.nanpercentile(drawn, INTERVAL) if len(values) > 1 else (math.nan, math.nan)
+        n = int(np.isfinite(values).sum())
+        note = "" if n > 1 else "one fact has no interval"
+        rows.append((layer, facts["method"][0], name, mean, float(low), float(high), n, note))
+    return pl.DataFrame(rows, schema=SUMMARY_SCHEMA, orient="row")
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Means over the last axis of what is there."""
+    there = np.isfinite(values)
+    return np.asarray(np.where(there, values, 0).sum(-1) / np.maximum(there.sum(-1), 1))
+
+
+def _scored(columns: Mapping[str, np.ndarray], neighbourhood: str, draws: np.ndarray) -> tuple[float, np.ndarray]:
+    """The harmonic mean of means over facts, and the same of each draw."""
+    parts = [columns[name] for name in (EFFICACY, PARAPHRASE, neighbourhood)]
+    drawn = np.stack([_means(part[draws]) for part in parts], 1)
+    return harmonic([float(_means(part)) for part in parts]), np.array([harmonic(row.tolist()) for row in drawn])
