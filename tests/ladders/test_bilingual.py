@@ -142,7 +142,7 @@ def test_a_transformer_learns_the_world():
 
 def test_the_ladder_and_its_labels():
     ladder = bilingual.ladder()
-    assert ladder.rungs[0].name == "transformer-1x16"
+    assert ladder.rungs[0].name == "transformer-1x4"
     assert set(ladder.twins) == {"two-worlds"}
     assert len(LABELS) == 8
     assert isinstance(ladder.splits(Source(), 0).pool, Windows)

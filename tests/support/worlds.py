@@ -13,6 +13,7 @@ from PIL import Image
 
 from thalweg import open_run
 from thalweg.capability.columns import CAPABILITY
+from thalweg.concepts.columns import CONCEPTS
 from thalweg.files.whole import write_frame, write_json
 from thalweg.pipeline import verdicts as curves
 from thalweg.pipeline.descriptions import command, of_measures, of_twins
@@ -145,7 +146,7 @@ class World:
             measure=pl.lit("one_sided"), note=pl.lit("because of <b>x</b>"), n=pl.lit(7, pl.Int32)
         )
         frames["gallery"] = pl.DataFrame(self.gallery())
-        frames |= self.factors() | {"capability": self.capability()}
+        frames |= self.factors() | {"capability": self.capability(), "concepts": self.concepts()}
         for name, frame in frames.items():
             write_frame(path / f"{name}.parquet", frame)
         weighed = curves.capability_curves(models, frames["capability"], Settings(), HEADLINE)
@@ -196,6 +197,21 @@ class World:
                 )
         return pl.DataFrame(rows, schema=CAPABILITY)
 
+    def concepts(self) -> pl.DataFrame:
+        """How far the models of a ladder share concepts, and two measures that go together."""
+        key = ("ladder", "rung", "seed")
+        rows = [
+            {name: row[name] for name in key}
+            | {"control": control, "layer": "", "measure": measure, "value": value, "low": value - 0.1}
+            | {"high": value + 0.1, "n": 40, "note": "chance <b>0.1</b>"}
+            for row in self.models
+            for control, value in (("trained", 0.8), ("shuffled", 0.1))
+            for measure in ("retrieval", "patch", "patch_mismatched")
+            if row["ladder"] == QUOTED and row["control"] == "trained" and row["rung"] != LOST
+        ]
+        related = {"ladder": QUOTED, "rung": "", "control": "trained", "layer": "", "measure": "retrieval ~ patch"}
+        return pl.DataFrame([*rows, related | {"value": 0.5, "low": NAN, "high": NAN, "n": 9, "note": ""}], CONCEPTS)
+
     def gallery(self) -> list[dict]:
         rungs = list(dict.fromkeys((row["ladder"], row["rung"]) for row in self.models))
         roles = [("high reference", 9), ("low reference", 9), ("high query", 1), ("low query", 1)]
@@ -234,6 +250,7 @@ class World:
             "axes": dict(AXES),
             "factors": {name: dict(FACTOR) for name in FACTORS},
             "capability": ladders,
+            "concepts": ladders[:1],
             "versions": {"python": "3.11", "thalweg": "0.1.0"},
             "device": "cpu",
             "seconds": {"train": 12345.6},

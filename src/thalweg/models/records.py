@@ -295,6 +295,9 @@ class Ladder:
         require: `require(rungs)` raises one error that names every file that these rungs lack.
         one_run: Whether published models are checkpoints of one run.
         notes: Lines that are shown before the long work and kept in `run.json`.
+        concepts: `concepts(seed)` returns the `ConceptPairs` by which it is measured whether concepts are shared
+            between two languages, where the task has any.
+        concept_layers: Where concepts are read beside the layers of the rungs.
         stimuli_from: What the stimuli are made from again, where that is not the ladder's name (of `measure` only).
 
     Raises:
@@ -327,6 +330,8 @@ class Ladder:
     require: Callable[[Sequence[Rung]], None] | None = None
     one_run: bool = False
     notes: tuple[str, ...] = ()
+    concepts: Callable[[int], Any] | None = None
+    concept_layers: tuple[Layer, ...] = ()
     stimuli_from: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

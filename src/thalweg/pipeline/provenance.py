@@ -87,6 +87,7 @@ def run_record(
         "measures": of_measures(),
         "factors": of_factors(models[0].factors),
         "capability": [*dict.fromkeys(model.ladder.name for model in models if model.settings.capability)],
+        "concepts": [*dict.fromkeys(model.ladder.name for model in models if model.ladder.concepts)],
         "twins": of_twins([model.ladder for model in models]),
         "axes": dict(AXES),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

@@ -8,6 +8,7 @@ from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Together
 from thalweg.pipeline.capability import capability_inputs, capability_models
+from thalweg.pipeline.concepts import concept_inputs, concept_models
 from thalweg.pipeline.dictionaries import dictionary_inputs, train_dictionaries, trains_dictionaries
 from thalweg.pipeline.factors import factor_models
 from thalweg.pipeline.job import SHARDS, Model
@@ -94,6 +95,12 @@ def capability_all(models: list[Model], stages: Stages) -> None:
     """Weigh what the best-scored units carry, of all models of which it is wanted."""
     if wanted := [model for model in models if model.settings.capability]:
         _do("capability", capability_models, wanted, capability_inputs, stages)
+
+
+def concepts_all(models: list[Model], stages: Stages) -> None:
+    """Measure whether concepts are shared between languages, of all models whose ladder has concepts."""
+    if wanted := [model for model in models if model.ladder.concepts]:
+        _do("concepts", concept_models, wanted, concept_inputs, stages)
 
 
 def _share_out(

@@ -37,7 +37,7 @@ from thalweg.pipeline.request import (
     sources_of,
 )
 from thalweg.pipeline.settings import Settings, called, settings_of
-from thalweg.pipeline.steps import capability_all, dictionaries_all, factor_all, measure_all, train_all
+from thalweg.pipeline.steps import capability_all, concepts_all, dictionaries_all, factor_all, measure_all, train_all
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
@@ -163,6 +163,7 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
     measure_all(measured, settings, stages)
     factor_all(models, stages)
     capability_all(models, stages)
+    concepts_all(models, stages)
     _gather(run, models, others, stages)
     headline = {ladder: observers[0].name for ladder, observers in request.observers.items()}
     fields = {ladder.name: modalities.of(ladder) for ladder in request.ladders if ladder.independent}
@@ -223,6 +224,11 @@ def check_settings(run: RunDirectory, chosen: list[Ladder], settings: Settings, 
     return written
 
 
+def _optional(model: Model) -> list[str]:
+    """The steps that only some models go through, of those whose rows the tables hold."""
+    return ["capability"] * model.settings.capability + ["concepts"] * (model.ladder.concepts is not None)
+
+
 def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages: Stages) -> None:
     """Put the tables together from the parts of all models, and of those in `others` bases, if any of them is new."""
     made = [
@@ -236,9 +242,10 @@ def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages:
         "factors.parquet",
         "relations.parquet",
         "capability.parquet",
+        "concepts.parquet",
     ]
     steps = ("measure", "factors") if models[0].factors else ("measure",)
-    done = [(step, model) for model in models for step in (*steps, *(["capability"] * model.settings.capability))]
+    done = [(step, model) for model in models for step in (*steps, *_optional(model))]
     stamps = [whole.read_json(run / f"steps/{step}-{model.name}.json") for step, model in done]
     stamps += [whole.read_json(run / f"steps/measure-{model.name}.json") for model in others]
     inputs = digest(stamps, made)

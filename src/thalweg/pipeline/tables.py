@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from thalweg.capability.columns import CAPABILITY
+from thalweg.concepts.columns import CONCEPTS
 from thalweg.files.whole import read_frame, read_json
 from thalweg.measures.base import MEAN
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
 from thalweg.pipeline.capability import capability_file
+from thalweg.pipeline.concepts import concept_relations, concepts_file
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.parts import Part, populations_again, read_draws, read_part, scores_of
 from thalweg.pipeline.relations import gain_relations, relations
@@ -45,6 +47,7 @@ def gather(run: RunDirectory, models: Sequence[Model], others: Sequence[Model] =
         "factors": factors,
         "relations": pl.concat([relations(rows, names, seed=seed), gain_relations(rows, of_units, names, seed=seed)]),
         "capability": _capability(run, models),
+        "concepts": _concepts(run, models, rows),
         "scores": scores,
         "populations": of_units,
         "layers": together("layers"),
@@ -108,6 +111,17 @@ def _capability(run: RunDirectory, models: Sequence[Model]) -> pl.DataFrame:
     """What the best-scored units carry, of all models of which it was weighed."""
     weighed = [read_frame(run / capability_file(model)) for model in models if model.settings.capability]
     return pl.concat(weighed) if weighed else pl.DataFrame(schema=CAPABILITY)
+
+
+def _concepts(run: RunDirectory, models: Sequence[Model], rows: pl.DataFrame) -> pl.DataFrame:
+    """How far concepts are shared between languages, of all models whose ladder has concepts, and which measures of
+    that go together.
+    """
+    parts = [read_frame(run / concepts_file(model)) for model in models if model.ladder.concepts]
+    if not parts:
+        return pl.DataFrame(schema=CONCEPTS)
+    together = pl.concat(parts)
+    return pl.concat([together, concept_relations(rows, together, seed=models[0].settings.seed)])
 
 
 def _with_factors(rows: pl.DataFrame, factors: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

@@ -30,6 +30,8 @@ ALL = "all"
 LEAST_COVERAGE = (
     0.25  # a mean over fewer of a model's units is that of an unusual few: shown, but no verdict rests on it
 )
+CONCEPT = "concept_"  # before the name of a measure of sharing, in a verdict
+CONCEPT_MEASURES = ("retrieval", "cka", "overlap", "probe", "patch", "carried")  # shares, and bits of patching
 CAPABILITY_MEASURES = {"tic": "tic", "tic_excess": "excess"}  # the measure in a verdict, and its column
 
 
@@ -187,6 +189,27 @@ def capability_curves(
                 )
 
 
+def concept_curves(
+    models: pl.DataFrame, concepts: pl.DataFrame, settings: Settings, observers: Mapping[str, str]
+) -> Iterator[Curve]:
+    """The curves of how far concepts are shared, by measure: means over layers, against the headline's strength axis
+    and against the number of parameters.
+    """
+    rows = concepts.filter(control="trained", layer="").rename({"value": "score"}).with_columns(coverage=pl.lit(1.0))
+    for measure in CONCEPT_MEASURES:
+        grouped = _rows(models, rows.filter(measure=measure)).group_by("ladder", maintain_order=True)
+        for (ladder,), group in grouped:
+            for axis in dict.fromkeys((settings.strength, "parameters")):
+                yield Curve(
+                    ladder=str(ladder),
+                    measure=f"{CONCEPT}{measure}",
+                    observer=observers[str(ladder)],
+                    axis=axis,
+                    **_points(group, axis),
+                    seed=settings.seed,
+                )
+
+
 def _points(rows: pl.DataFrame, axis: str) -> dict[str, Any]:
     """The columns of a curve: strengths, scores, their standard errors, and rungs."""
     return {
@@ -252,14 +275,16 @@ def judge_all(
     inputs = digest(whole.read_json(run / "steps/tables.json"), settings.strength, independent)
     if not run.stale_reason("shape", inputs):
         return
-    models, scores, populations, capability = (
-        whole.read_frame(run / f"{name}.parquet") for name in ("models", "scores", "populations", "capability")
+    models, scores, populations, capability, concepts = (
+        whole.read_frame(run / f"{name}.parquet")
+        for name in ("models", "scores", "populations", "capability", "concepts")
     )
     questions = [
         *curves(models, scores, settings, observers),
         *population_curves(models, populations, settings),
         *other_curves(models, scores, settings, observers),
         *capability_curves(models, capability, settings, observers),
+        *concept_curves(models, concepts, settings, observers),
     ]
     with stages("shape", len(questions)) as advance:
         records: dict[int, dict[str, Any]] = {}

@@ -29,7 +29,7 @@ from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files.whole import AGAIN, replacing
 from thalweg.pipeline.settings import usual_cache
-from thalweg.report import bases, capability, charts, factors, figures, joint, listings, pictures, text
+from thalweg.report import bases, capability, charts, concepts, factors, figures, joint, listings, pictures, text
 from thalweg.report import ladder as report_ladder
 from thalweg.report import styles as report_styles
 from thalweg.report.charts import Figure
@@ -163,6 +163,7 @@ def _figures(ladders: list[Ladder]) -> Drawn:
                 *bases.figures(ladder),
                 *factors.figures(ladder),
                 *capability.figures(ladder),
+                *concepts.figures(ladder),
             ]
             for ladder in ladders
         },
@@ -279,6 +280,8 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "factors": factors.values(ladder),
         "capability": capability.values(ladder),
         "capability_says": capability.sentences(ladder),
+        "concepts": concepts.values(ladder),
+        "concept_relations": concepts.relations(ladder),
         "endings": listings.endings(ladder),
         "missing": listings.absent(ladder),
     }

@@ -11,6 +11,7 @@
     factors.parquet         a row per model, control and factor (layer empty), and per layer
     relations.parquet       how each factor goes with each headline over the models of a ladder: Spearman's correlation
     capability.parquet      what the best-scored units carry: a row per model, control, ablation and cut
+    concepts.parquet        how far concepts are shared between languages: a row per model, control, layer and measure
     gallery.parquet         the stimuli of the best, median and worst units of each rung, as PNG files, HTML or text
     shape.json              the verdict for each ladder, kind, measure, observer, band and strength axis
     comparison.json         whether the ladders have the same shape, for each headline and pair of ladders

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from thalweg.capability.columns import CAPABILITY
+from thalweg.concepts.columns import CONCEPTS
 from thalweg.errors import ThalwegError, readable, unknown
 from thalweg.files import whole
 from thalweg.measures.choices import ChoiceScores, score_choices
@@ -39,6 +40,7 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
     "factors": [*columns.FACTORS],
     "relations": ["ladder", "kind", "factor", "headline", "rho", "low", "high", "n_models", "n_rungs", "note"],
     "capability": [*CAPABILITY],
+    "concepts": [*CONCEPTS],
     "gallery": [
         "ladder",
         "rung",
@@ -255,6 +257,15 @@ class Run:
         if not self.record.get("capability"):
             return pl.DataFrame(schema=CAPABILITY)
         return self._frame("capability")
+
+    @cached_property
+    def concepts(self) -> pl.DataFrame:
+        """How far the models of a ladder share concepts between two languages: a row per model, control, layer and
+        measure; none where no ladder has concepts, or the run is older than the question.
+        """
+        if not self.record.get("concepts"):
+            return pl.DataFrame(schema=CONCEPTS)
+        return self._frame("concepts")
 
     @cached_property
     def gallery(self) -> pl.DataFrame:

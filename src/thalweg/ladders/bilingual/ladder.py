@@ -9,6 +9,7 @@ from functools import partial
 
 from torch import nn
 
+from thalweg.ladders.bilingual.concepts import STREAM, concept_pairs
 from thalweg.ladders.bilingual.lines import splits
 from thalweg.ladders.bilingual.strength import STRENGTH, evaluate
 from thalweg.ladders.bilingual.training import ValueTrainer
@@ -20,16 +21,16 @@ from thalweg.networks.language import Transformer
 HEAD = 32  # width of a head; narrower models have one
 MOST = 64  # units measured of a layer
 TWO_WORLDS = "two-worlds"
-# blocks, width, steps, and whether a quick survey takes it
+# blocks, width, and whether a quick survey takes it
 RUNGS = (
-    (1, 16, 2000, True),
-    (1, 32, 2000, True),
-    (1, 64, 2000, False),
-    (2, 16, 2000, False),
-    (2, 32, 2000, True),
-    (2, 64, 2000, True),
-    (2, 128, 2000, False),
-    (4, 256, 1000, False),
+    (1, 4, True),
+    (1, 8, True),
+    (1, 16, True),
+    (1, 32, False),
+    (2, 16, False),
+    (2, 32, True),
+    (2, 64, False),
+    (2, 128, False),
 )
 
 
@@ -43,7 +44,7 @@ def ladder(settings: Settings | None = None) -> Ladder:
         >>> from thalweg.ladders import bilingual
         >>> tiny = bilingual.ladder(bilingual.Settings(entities=20, relations=2))
         >>> tiny.rungs[0].name
-        'transformer-1x16'
+        'transformer-1x4'
     """
     world = settings or Settings()
     return Ladder(
@@ -52,22 +53,24 @@ def ladder(settings: Settings | None = None) -> Ladder:
         splits=partial(splits, settings=world),
         description="facts of a small world, told in two artificial languages that share no word",
         modality="text",
-        twins={TWO_WORLDS: ValueTrainer(world, steps=2000, two_worlds=True)},
+        train=ValueTrainer(world),
+        twins={TWO_WORLDS: ValueTrainer(world, two_worlds=True)},
         evaluate=partial(evaluate, settings=world),
         strength=STRENGTH,
         observer="tokens",
+        concepts=partial(concept_pairs, world),
+        concept_layers=(STREAM,),
     )
 
 
-def _rung(settings: Settings, blocks: int, width: int, steps: int, quick: bool) -> Rung:
+def _rung(settings: Settings, blocks: int, width: int, quick: bool) -> Rung:
     layers = tuple(
         Layer(f"blocks.{block}.{name}", "last", gelu if name == "neurons" else None, unit_axis=2, max_units=MOST)
         for block in range(blocks)
         for name in ("neurons", "residual")
     )
     build = partial(_build, settings.tokens, width, blocks)
-    train = ValueTrainer(settings, steps=steps)
-    return Rung(f"transformer-{blocks}x{width}", "transformer", build, layers, quick, train)
+    return Rung(f"transformer-{blocks}x{width}", "transformer", build, layers, quick)
 
 
 def _build(vocabulary: int, width: int, blocks: int) -> nn.Module:

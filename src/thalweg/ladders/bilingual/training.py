@@ -29,7 +29,8 @@ from thalweg.strength.language import windows
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
 BETAS = (0.9, 0.98)  # as for the networks that add
-MOST_LEARNING_RATE, RATE_BY_WIDTH = 0.005, 0.32  # of 0.003 to 0.02, tried at widths 32, 64 and 128
+MOST_LEARNING_RATE, RATE_BY_WIDTH = 0.005, 0.32  # of 0.005 to 0.02, tried at widths 32 and 64
+STEPS_BY_WIDTH = 128_000  # steps of a width of 1: wide networks learn a world in fewer steps, and each takes longer
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class ValueTrainer:
 
     Attributes:
         settings: The world's.
-        steps: Of the optimiser.
+        steps: Of the optimiser, at most: 2,000 up to width 64, 128,000 / width of wider networks.
         batch_size: Lines in a step.
         weight_decay: Of matrices; biases and layer norms have none.
         two_worlds: Whether sentences with the order of language B tell of another world.
@@ -63,21 +64,24 @@ class ValueTrainer:
         device = next(model.parameters()).device
         tokens, last = train.batch(slice(None)).to(device), train.following.to(device)
         generator = torch.Generator().manual_seed(seed)
-        rate = min(MOST_LEARNING_RATE, RATE_BY_WIDTH / model.tokens.weight.shape[1])
+        width = model.tokens.weight.shape[1]
+        rate, steps = min(MOST_LEARNING_RATE, RATE_BY_WIDTH / width), min(self.steps, STEPS_BY_WIDTH // width)
         optimisers = _optimisers(model, rate, self.weight_decay)
         model.train()
-        for step in range(self.steps):
+        for step in range(steps):
             which = torch.randint(len(train), (self.batch_size,), generator=generator).to(device)
             loss = functional.cross_entropy(last_logits(model, tokens[which]), last[which])
             model.zero_grad(set_to_none=True)
             loss.backward()
             for optimiser in optimisers:
-                optimiser.learning_rate = rate * _rise_and_fall((step + 1) / self.steps)
+                optimiser.learning_rate = rate * _rise_and_fall((step + 1) / steps)
                 optimiser.step()
-        return self._summary(model, train, validation)
+        return self._summary(model, steps, train, validation)
 
-    def _summary(self, model: Transformer, train: Windows, validation: Windows) -> dict[str, float | int | str]:
-        seen = self.steps * self.batch_size
+    def _summary(
+        self, model: Transformer, steps: int, train: Windows, validation: Windows
+    ) -> dict[str, float | int | str]:
+        seen = steps * self.batch_size
         losses = {"train_loss": _loss(model, train), "validation_loss": _loss(model, validation)}
         if not math.isfinite(losses["train_loss"]):
             raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
