@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     run = thalweg.open_run(parser.parse_args().run)
-    settings = cast(Settings, SimpleNamespace(**run.record["settings"]))
+    settings = cast(Settings, SimpleNamespace(**run.record["settings"], other_bases=run.bases[1:]))
     observers = {name: ladder["observers"][0]["name"] for name, ladder in run.record["ladders"].items()}
     populations = pl.read_parquet(run.path / "populations.parquet")
     every = [

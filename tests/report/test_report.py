@@ -19,6 +19,7 @@ from thalweg.pipeline import descriptions
 from thalweg.pipeline.settings import Settings
 from thalweg.report import text
 from thalweg.report.page import render, write_report
+from thalweg.report.text import MINUS
 from thalweg.runs.run import Run
 
 VALUES = ("score", "difference", "share", "coverage", "reliability", "value")  # what a chart may show
@@ -181,6 +182,16 @@ def test_differences_are_trained_minus_twin(run: Run, html: str) -> None:
     assert len(gaps) == 6
     for (rung, control), gap in gaps.items():
         assert gap == pytest.approx(score[rung, "trained"] - score[rung, control], abs=1e-4)
+
+
+def test_why_says_what_is_as_predicted_and_that_it_is_no_cause(html: str, small: Run, tmp_path: Path) -> None:
+    text = Reader(html).text
+    assert "H2: It is <i>so</i>. 1 as predicted, of 1" in text
+    assert "It is <i>sparse</i>." in text
+    assert "-0.50 (-0.90 to -0.10)".replace("-", MINUS) in text
+    assert "They are no causes" in text
+    older = altered(small, tmp_path / "older", run={**small.record, "claims": {}})
+    assert "They are no causes" not in render(older)
 
 
 def test_a_rung_without_scores_is_named(html: str) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from thalweg import open_run
 from thalweg.capability.columns import CAPABILITY
 from thalweg.concepts.columns import CONCEPTS
+from thalweg.factors.claims import CLAIMS
 from thalweg.files.whole import write_frame, write_json
 from thalweg.pipeline import verdicts as curves
 from thalweg.pipeline.descriptions import command, of_measures, of_twins
@@ -147,6 +148,7 @@ class World:
         )
         frames["gallery"] = pl.DataFrame(self.gallery())
         frames |= self.factors() | {"capability": self.capability(), "concepts": self.concepts()}
+        frames |= self.factors() | {"capability": self.capability(), "claims": self.claims()}
         for name, frame in frames.items():
             write_frame(path / f"{name}.parquet", frame)
         weighed = curves.capability_curves(models, frames["capability"], Settings(), HEADLINE)
@@ -175,6 +177,19 @@ class World:
             for word in ("predictable", "crisp")
         ]
         return {"factors": pl.DataFrame(rows, schema=columns.FACTORS), "relations": pl.DataFrame(related)}
+
+    def claims(self) -> pl.DataFrame:
+        """A line for a hypothesis and one for a smaller claim, of each ladder and of the two beside each other."""
+        ladders = list(dict.fromkeys(row["ladder"] for row in self.models))
+        sides = [*((name, "") for name in ladders), *([tuple(ladders[:2])] if len(ladders) > 1 else [])]
+        numbers = {"headline": "crisp", "held": "strength", "statistic": "correlation"}
+        numbers |= {"value": -0.5, "low": -0.9, "high": -0.1, "n_models": 11, "n_rungs": 6, "note": "of <b>x</b>"}
+        rows = [
+            {"ladder": name, "other": other, "claim": claim, "quantity": "spread", "predicted": -1} | numbers
+            for name, other in sides
+            for claim in ("H2", "sparser")
+        ]
+        return pl.DataFrame(rows, schema=CLAIMS)
 
     def capability(self) -> pl.DataFrame:
         """What the best units of trained and untrained models carry; nothing of the rung that has no score."""
@@ -251,6 +266,7 @@ class World:
             "factors": {name: dict(FACTOR) for name in FACTORS},
             "capability": ladders,
             "concepts": ladders[:1],
+            "claims": {"H2": "It is <i>so</i>.", "sparser": "It is <i>sparse</i>."},
             "versions": {"python": "3.11", "thalweg": "0.1.0"},
             "device": "cpu",
             "seconds": {"train": 12345.6},

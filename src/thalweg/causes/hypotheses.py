@@ -18,6 +18,7 @@ import polars as pl
 from thalweg.causes.design import FACTORS, code
 from thalweg.causes.regression import Column, Columns, bootstrap, coefficients, holm, interval
 from thalweg.errors import ThalwegError
+from thalweg.factors.claims import HYPOTHESES as CLAIMS
 
 SMALLEST_EFFECT = 0.03  # of proportion correct
 ALPHA = 0.05
@@ -129,7 +130,7 @@ def _modality(columns: Columns) -> Column:
 HYPOTHESES = (
     Hypothesis(
         "H1",
-        "Weak models cannot express the true abstractions, and use bad heuristics instead.",
+        CLAIMS["H1"],
         "width and depth from low to high, online, with dense features, superposition held",
         "no rise by .03 with capacity where nothing is overfitted",
         1,
@@ -139,7 +140,7 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "H2",
-        "Overfitting makes features less interpretable.",
+        CLAIMS["H2"],
         "what label noise changes with few examples, less what it changes online",
         "no loss of .03 where the noise is learned by heart",
         -1,
@@ -149,7 +150,7 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "H3",
-        "Superposition: many features share units.",
+        CLAIMS["H3"],
         "one standard deviation more superposition, by the slope over interventions that are meant to move it",
         "no loss of .03 where superposition is moved",
         -1,
@@ -159,7 +160,7 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "H4",
-        "Overfitting exploits superposition.",
+        CLAIMS["H4"],
         "what few examples change with sparse features, less what they change with dense ones",
         "overfitting costs sparse features no .03 more than dense ones",
         -1,
@@ -169,7 +170,7 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "H5",
-        "Modelling limits exploit superposition.",
+        CLAIMS["H5"],
         "what narrowness changes with sparse features, less what it changes with dense ones, online",
         "narrowness costs sparse features no .03 more than dense ones",
         -1,
@@ -179,7 +180,7 @@ HYPOTHESES = (
     ),
     Hypothesis(
         "H6",
-        "It is vision: continuous inputs need many parameters to become features.",
+        CLAIMS["H6"],
         "images less tokens, the same latents and circuits",
         "images cost no .03",
         -1,

@@ -1,4 +1,6 @@
-"""How a factor goes with a score over the models of a ladder: a rank correlation with its interval."""
+"""Numbers over the models of a ladder, with intervals from drawing rungs again: how a factor goes with a score (a rank
+correlation), means, and differences of means.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -63,6 +65,40 @@ def partial_relation(
     return _over_rungs(_partial, (factor, score, held), rungs, note, seed)
 
 
+def mean_over_rungs(values: Sequence[float], rungs: Sequence[str], *, seed: int = 0) -> Relation:
+    """The mean of a number over models, in place of a correlation, with the same interval from drawing rungs again.
+
+    Args:
+        values: of each model.
+        rungs: the rung of each model.
+        seed: of the draws.
+    """
+    return _over_rungs(_mean, (values,), rungs, "no model has the number", seed)
+
+
+def difference_of_means(
+    first: Sequence[float],
+    second: Sequence[float],
+    first_rungs: Sequence[str],
+    second_rungs: Sequence[str],
+    *,
+    seed: int = 0,
+) -> Relation:
+    """The mean of a number over some models less that over others, with the interval of drawing rungs again. Where
+    both have a rung of the same name, it is drawn for both.
+
+    Args:
+        first: of each of these models.
+        second: of each of the others.
+        first_rungs: the rung of each of these.
+        second_rungs: the rung of each of the others.
+        seed: of the draws.
+    """
+    group = [1.0] * len(first) + [0.0] * len(second)
+    names = [*first_rungs, *second_rungs]
+    return _over_rungs(_difference, ([*first, *second], group), names, "no model of a side has the number", seed)
+
+
 def _over_rungs(
     statistic: Callable[..., Numbers], numbers: Sequence[Sequence[float]], rungs: Sequence[str], empty: str, seed: int
 ) -> Relation:
@@ -107,6 +143,17 @@ def _partial(x: Numbers, y: Numbers, z: Numbers, times: Numbers) -> Numbers:
     left = (1 - xz**2) * (1 - yz**2)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(left > ROUNDING, (xy - xz * yz) / np.sqrt(left), np.nan)
+
+
+def _mean(x: Numbers, times: Numbers) -> Numbers:
+    """The mean over models of which each occurs so many times; NaN where there are none."""
+    with np.errstate(invalid="ignore"):
+        return (times @ x) / times.sum(1)  # type: ignore[no-any-return]
+
+
+def _difference(x: Numbers, group: Numbers, times: Numbers) -> Numbers:
+    """The mean over the models whose group is 1, less that over the others."""
+    return _mean(x, times * group) - _mean(x, times * (1 - group))
 
 
 def _centred_ranks(values: Numbers, times: Numbers) -> Numbers:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from thalweg.compute.devices import repeats
+from thalweg.factors.claims import HYPOTHESES, SMALLER_CLAIMS
 from thalweg.models.records import Ladder
 from thalweg.observers.base import Observer
 from thalweg.pipeline.descriptions import command, of_factors, of_measures, of_observer, of_twins
@@ -86,6 +87,7 @@ def run_record(
         "command": command(affecting, {model.ladder.name: model.ladder.call for model in models}),
         "measures": of_measures(),
         "factors": of_factors(models[0].factors),
+        "claims": {**HYPOTHESES, **SMALLER_CLAIMS},
         "capability": [*dict.fromkeys(model.ladder.name for model in models if model.settings.capability)],
         "concepts": [*dict.fromkeys(model.ladder.name for model in models if model.ladder.concepts)],
         "twins": of_twins([model.ladder for model in models]),

@@ -241,6 +241,7 @@ def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages:
         "gallery.parquet",
         "factors.parquet",
         "relations.parquet",
+        "claims.parquet",
         "capability.parquet",
         "concepts.parquet",
     ]

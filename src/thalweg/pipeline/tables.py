@@ -11,6 +11,7 @@ from thalweg.files.whole import read_frame, read_json
 from thalweg.measures.base import MEAN
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
 from thalweg.pipeline.capability import capability_file
+from thalweg.pipeline.claims import claims
 from thalweg.pipeline.concepts import concept_relations, concepts_file
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.parts import Part, populations_again, read_draws, read_part, scores_of
@@ -46,6 +47,9 @@ def gather(run: RunDirectory, models: Sequence[Model], others: Sequence[Model] =
         "models": pl.concat([rows, *in_others], how="diagonal_relaxed"),
         "factors": factors,
         "relations": pl.concat([relations(rows, names, seed=seed), gain_relations(rows, of_units, names, seed=seed)]),
+        "claims": claims(
+            rows, scores.filter(is_headline(observers)), of_units, names, axis=models[0].settings.strength, seed=seed
+        ),
         "capability": _capability(run, models),
         "concepts": _concepts(run, models, rows),
         "scores": scores,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import polars as pl
 
+from thalweg.factors.claims import SHARING
 from thalweg.pipeline.relations import gain_name
 from thalweg.report import charts, factors, rows, text
 from thalweg.report.charts import Figure, Panel
@@ -17,7 +18,6 @@ from thalweg.scoring.gains import GAIN, minus
 
 NAME = "bases"
 CALLED = {"sae": "dictionary latents", "random": "random directions", "pca": "principal components"}
-SHARED = ("participation", "superposition", "effective", "dimensionality", "polysemantic")  # in names of factors
 
 
 def figures(ladder: Ladder) -> list[Figure]:
@@ -78,7 +78,7 @@ def _against_factors(ladder: Ladder, beside: Ladder, word: str, measure: str) ->
     """A basis' gain in the trained models against each factor that says how much is shared."""
     panels, basis = [], str(beside.run.basis)
     for name, about in ladder.run.record["factors"].items():
-        if not any(part in name for part in SHARED):
+        if name not in SHARING:
             continue
         every = [row for row in _points(ladder, beside, measure, name) if row["control"] == TRAINED]
         points = [row for row in every if row["strength"] is not None]

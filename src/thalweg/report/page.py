@@ -29,7 +29,7 @@ from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files.whole import AGAIN, replacing
 from thalweg.pipeline.settings import usual_cache
-from thalweg.report import bases, capability, charts, concepts, factors, figures, joint, listings, pictures, text
+from thalweg.report import bases, capability, charts, concepts, factors, figures, joint, listings, pictures, text, why
 from thalweg.report import ladder as report_ladder
 from thalweg.report import styles as report_styles
 from thalweg.report.charts import Figure
@@ -186,6 +186,7 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
         "joint": together,
         "lost": lost,
         "compared": run.comparison,
+        "why": why.between(run),
         "answering": text.listing(sorted({ladder.observer for ladder in drawn.ladders})),
         "only": next((ladder.order[0] for ladder in drawn.ladders), "") if _alone(drawn) else "",
         "scores": [score for ladder in drawn.ladders for score in listings.scores(ladder)],
@@ -276,6 +277,7 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "gallery": pictures.gallery(ladder),
         "models": listings.models(ladder, ["trained"]),
         "twin_models": listings.models(ladder, _twins(ladder)),
+        "why": why.section(ladder),
         "relations": factors.relations(ladder),
         "factors": factors.values(ladder),
         "capability": capability.values(ladder),

@@ -10,6 +10,7 @@
     missing.parquet         how many units of a rung have no number, and why
     factors.parquet         a row per model, control and factor (layer empty), and per layer
     relations.parquet       how each factor goes with each headline over the models of a ladder: Spearman's correlation
+    claims.parquet          what the run says of the hypotheses on why, and of smaller claims: associations and means
     capability.parquet      what the best-scored units carry: a row per model, control, ablation and cut
     concepts.parquet        how far concepts are shared between languages: a row per model, control, layer and measure
     gallery.parquet         the stimuli of the best, median and worst units of each rung, as PNG files, HTML or text

@@ -13,6 +13,7 @@ import polars as pl
 from thalweg.capability.columns import CAPABILITY
 from thalweg.concepts.columns import CONCEPTS
 from thalweg.errors import ThalwegError, readable, unknown
+from thalweg.factors.claims import CLAIMS
 from thalweg.files import whole
 from thalweg.measures.choices import ChoiceScores, score_choices
 from thalweg.models.records import Ladder
@@ -39,6 +40,7 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
     "missing": [*COUNTED, "note"],
     "factors": [*columns.FACTORS],
     "relations": ["ladder", "kind", "factor", "headline", "rho", "low", "high", "n_models", "n_rungs", "note"],
+    "claims": [*CLAIMS],
     "capability": [*CAPABILITY],
     "concepts": [*CONCEPTS],
     "gallery": [
@@ -248,6 +250,15 @@ class Run:
     def relations(self) -> pl.DataFrame:
         """How factors go with the headlines over models: a row per ladder, kind, factor and headline."""
         return self._frame("relations")
+
+    @cached_property
+    def claims(self) -> pl.DataFrame:
+        """What the run says of the hypotheses and of smaller claims: associations and means, none of which is a cause.
+        No rows where the run is older than the table.
+        """
+        if not self.record.get("claims"):
+            return pl.DataFrame(schema=CLAIMS)
+        return self._frame("claims")
 
     @cached_property
     def capability(self) -> pl.DataFrame:
