@@ -34,6 +34,10 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "make docs": "test_site builds the documentation",
     "make test": "it is what runs this test",
     "thalweg validate mnist --observer hog --units 20": "half a minute; it is tested on smaller stimuli",
+    "thalweg concepts hf:gpt2 --pairs emoji --language fr --language de": WEIGHTS,
+    "thalweg concepts mine.py:subject --pairs pairs.csv --text parallel.csv": (
+        "its model is one of text; tests/concepts runs it on such a model"
+    ),
     "thalweg survey bilingual": "ten minutes; its parts are tested on smaller worlds",
     "thalweg causes --quick": "minutes; it is tested on fewer networks",
     "make ladders": "most of an hour",

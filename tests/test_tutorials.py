@@ -30,6 +30,8 @@ PUBLIC = {
     **{name: getattr(interventions, name) for name in ("ablate", "patch", "add", "replace", "values_of")},
 }
 ELSEWHERE = {  # examples that are run where what they need is imported anyway, and what has none
+    "edit": "tests/edits/test_edits.py",
+    "measure_concepts": "tests/concepts/test_words.py",
     "judge_literature": "tests/literature/test_literature.py",
     "train_dictionary": "tests/bases/test_bases.py",
     "write_report": "tests/test_readme.py",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thalweg.pipeline.edit import edit
     from thalweg.pipeline.one_model import measure, train_dictionary
     from thalweg.pipeline.survey import survey
+    from thalweg.pipeline.word_pairs import measure_concepts
     from thalweg.report.page import write_report
     from thalweg.runs.run import Run, open_run
     from thalweg.runs.trials import TrialSettings
@@ -63,6 +64,7 @@ __all__ = [
     "edit",
     "judge_literature",
     "measure",
+    "measure_concepts",
     "one_by_one",
     "open_run",
     "score_choices",
@@ -97,6 +99,7 @@ MODULES = {  # where each public name is
     "edit": "thalweg.pipeline.edit",
     "judge_literature": "thalweg.literature.review",
     "measure": "thalweg.pipeline.one_model",
+    "measure_concepts": "thalweg.pipeline.word_pairs",
     "one_by_one": "thalweg.observers.choices",
     "open_run": "thalweg.runs.run",
     "score_choices": "thalweg.measures.choices",

@@ -496,6 +496,44 @@ def _print_edits(edits: "Edits") -> None:
     out.print(f"page: {readable(write_page(edits))}", markup=False)
 
 
+PAIRS = typer.Option(help="A table with a column for each language, or emoji: the names of emojis.", metavar="PAIRS")
+PARALLEL = typer.Option(help="A table with two columns of aligned texts.", metavar="DATA")
+
+
+@app.command(
+    epilog=examples(
+        "thalweg concepts hf:gpt2 --pairs emoji --language fr --language de",
+        "thalweg concepts mine.py:subject --pairs pairs.csv --text parallel.csv",
+    )
+)
+def concepts(
+    subject: Annotated[str, SUBJECT],
+    pairs: Annotated[str, PAIRS],
+    language: Annotated[list[str] | None, typer.Option(help="Of emojis' names beside English; fr by default.")] = None,
+    text: Annotated[Path | None, PARALLEL] = None,
+    layers: Annotated[list[str] | None, typer.Option(help="Layers; residual streams by default.")] = None,
+    limit: Annotated[int, typer.Option(help="Pairs, and texts, that are taken at most; 0: all.", min=0)] = 200,
+    trust_remote_code: Annotated[bool, TRUST] = False,
+    seed: Annotated[int, of_settings("seed", min=0)] = 0,
+    out_: Annotated[Path | None, typer.Option("--out", help="Folder; runs/concepts-SUBJECT by default.")] = None,
+) -> None:
+    """Measure how far a language model shares concepts between the words of two languages."""
+    from thalweg.pipeline.word_pairs import measure_concepts
+
+    options: dict[str, Any] = {"language": language or ("fr",), "text": text, "layers": layers or (), "limit": limit}
+    options |= {"trust_remote_code": trust_remote_code, "seed": seed, "out": out_}
+    result = measure_concepts(subject, pairs, progress=Shown(), **options)
+    out.print(result.sentence(), markup=False)
+    heads = ("languages", "pairs", "model", "measure", "value", "95 %", "n")
+    table = Table(*heads, box=None, pad_edge=False)
+    for row in result.table.filter(layer="").iter_rows(named=True):
+        ends = f"{row['low']:.3f} to {row['high']:.3f}"
+        names = (row["languages"], row["group"], row["control"], row["measure"])
+        table.add_row(*_cells(*names, f"{row['value']:.3f}", ends, str(row["n"])))
+    out.print(table)
+    out.print(f"tables: {readable(result.path)}", markup=False)
+
+
 @app.command(epilog=examples("thalweg report runs/mnist --out mnist.html"))
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],

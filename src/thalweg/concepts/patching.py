@@ -48,8 +48,8 @@ def patched_logits(
     for rows in torch.arange(len(tokens)).split(reader.at_once):
 
         def change(now: Tensor, rows: Tensor = rows) -> Tensor:
-            changed = now.clone()
-            changed[torch.arange(len(rows)), at[rows]] = values[rows].to(now)
+            changed, before = now.clone(), now.shape[1] - tokens.shape[1]  # what the model puts before every text
+            changed[torch.arange(len(rows)), before + at[rows]] = values[rows].to(now)
             return changed
 
         with replacing_values(reader.network, layer, change):

@@ -37,12 +37,13 @@ class Reader:
                 self.network(tokens[rows].to(self.device))
                 for layer in layers:
                     laid = captured[layer.name].movedim(layer.unit_axis, -1)
-                    if laid.ndim != 3 or laid.shape[1] != tokens.shape[1]:
+                    if laid.ndim != 3 or laid.shape[1] < tokens.shape[1]:
                         raise ThalwegError(
                             f"layer {layer.name!r} gives values of shape {tuple(laid.shape)}; (window, token, unit) "
                             "was expected: name a layer that gives something at each token"
                         )
-                    parts[layer.name].append(laid[torch.arange(len(rows)), places[rows]].float().cpu())
+                    before = laid.shape[1] - tokens.shape[1]  # what the model puts before every text
+                    parts[layer.name].append(laid[torch.arange(len(rows)), before + places[rows]].float().cpu())
         return {name: torch.cat(values) for name, values in parts.items()}
 
     def values_at(

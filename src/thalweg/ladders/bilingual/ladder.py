@@ -27,10 +27,10 @@ RUNGS = (
     (1, 8, True),
     (1, 16, True),
     (1, 32, False),
+    (2, 8, False),
     (2, 16, False),
     (2, 32, True),
     (2, 64, False),
-    (2, 128, False),
 )
 
 

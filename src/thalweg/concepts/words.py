@@ -1,0 +1,144 @@
+"""Pairs of words that name one concept in two languages: read, cleaned, sorted by how alike they look.
+
+From the package `emoji`: an emoji's English name and its name in another language, where both are one word of letters.
+Longer names describe a picture ("cheese wedge", "part de fromage") and need not translate word by word. Emojis that are
+one of several with the same name in either language are left out but for the first.
+
+From a user's table: its first two columns, or those that are named.
+
+Words that are spelt alike may be found alike by their letters alone. So pairs that are *identical* (but for accents and
+capitals) and *cognates* (a similarity of at least .7) are analysed apart from *distinct* ones.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from thalweg.errors import ThalwegError, readable, unknown
+from thalweg.packages import imported
+from thalweg.stimuli.text_tables import read_table
+
+WORD = re.compile(r"[^\W\d_]+")
+COGNATE = 0.7  # of difflib's ratio: "tomato" and "tomate" have .83, "apple" and "pomme" .2
+ENGLISH = "en"
+EMOJI = "emoji"
+LEAST = 4
+KINDS = ("distinct", "cognate", "identical")
+
+
+@dataclass(frozen=True)
+class WordPairs:
+    """Words of one language with their translations into another.
+
+    Attributes:
+        pairs: The words that are kept.
+        left_out: What was left out, with the reason.
+        names: What the two languages are called.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    left_out: tuple[tuple[str, str, str], ...] = ()
+    names: tuple[str, str] = ("first", "second")
+    kinds: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", tuple(likeness(*pair) for pair in self.pairs))
+
+
+def likeness(first: str, second: str) -> str:
+    """`identical`, `cognate` or `distinct`, by spelling without accents and capitals.
+
+    Example:
+        >>> from thalweg.concepts.words import likeness
+        >>> likeness("melon", "Melón"), likeness("tomato", "tomate"), likeness("cheese", "fromage")
+        ('identical', 'cognate', 'distinct')
+    """
+    one_plain, other_plain = _plain(first), _plain(second)
+    if one_plain == other_plain:
+        return "identical"
+    return "cognate" if SequenceMatcher(None, one_plain, other_plain).ratio() >= COGNATE else "distinct"
+
+
+def _plain(word: str) -> str:
+    letters = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+def emoji_pairs(language: str) -> WordPairs:
+    """The English names of emojis with those in another language.
+
+    Raises:
+        ThalwegError: The package is missing, or has no such language.
+    """
+    package = imported("emoji", said="pairs of words from emojis' names need: pip install 'thalweg[concepts]'")
+    others = [known for known in package.LANGUAGES if known != ENGLISH]
+    if language not in others:
+        raise unknown("language of emojis", language, others)
+    package.config.load_language(language)
+    named = []
+    for entry in package.EMOJI_DATA.values():
+        if entry["status"] == package.STATUS["fully_qualified"] and language in entry:
+            named.append(tuple(entry[each].strip(":").replace("_", " ") for each in (ENGLISH, language)))
+    return _cleaned(named, (ENGLISH, language), single=True)
+
+
+def table_pairs(path: Path, columns: tuple[str, str] | None = None) -> WordPairs:
+    """The pairs of a table of two columns: Parquet, CSV, TSV or JSON.
+
+    Raises:
+        ThalwegError: It cannot be read, or has fewer than two columns, or not those that are named.
+    """
+    chosen, texts = two_columns(path, columns)
+    return _cleaned(texts, chosen, single=False)
+
+
+def two_columns(path: Path, columns: tuple[str, str] | None = None) -> tuple[tuple[str, str], list[tuple[str, str]]]:
+    """The names of two columns of a table, and their rows as text; what is missing is empty.
+
+    Raises:
+        ThalwegError: The file is missing or cannot be read, or lacks the columns.
+    """
+    if not path.is_file():
+        raise ThalwegError(f"{readable(path)}: there is no such file; a table with two columns was expected")
+    table = read_table(path, columns or (None,))
+    known = table.columns
+    if len(known) < 2:
+        raise ThalwegError(f"{readable(path)}: has {len(known)} column; one for each language was expected")
+    chosen = columns or (known[0], known[1])
+    for name in chosen:
+        if name not in known:
+            raise unknown(f"column of {readable(path)}", name, known)
+    rows = read_table(path, chosen).rows if columns is None else table.rows
+    return chosen, [tuple(_text(row.get(name)) for name in chosen) for _, row in rows]  # type: ignore[misc]
+
+
+def _text(value: object) -> str:
+    return "" if value is None else " ".join(str(value).split())
+
+
+def _cleaned(rows: Iterable[tuple[str, ...]], names: tuple[str, str], *, single: bool) -> WordPairs:
+    """The pairs that can be used: no word is missing or stands in two pairs; of emojis, both are one word."""
+    listed = [(row[0], row[1]) for row in rows]
+    seen: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    kept, left_out = [], []
+    for first, second in listed:
+        reason = ""
+        if not first or not second:
+            reason = "a word is missing"
+        elif single and not (WORD.fullmatch(first) and WORD.fullmatch(second)):
+            reason = "a name is not one word of letters"
+        elif seen[0][first.casefold()] or seen[1][second.casefold()]:
+            reason = "a word stands in an earlier pair"
+        if reason:
+            left_out.append((first, second, reason))
+            continue
+        seen[0][first.casefold()] += 1
+        seen[1][second.casefold()] += 1
+        kept.append((first, second))
+    if len(kept) < LEAST:
+        raise ThalwegError(f"{len(kept)} pairs of words are left of {len(listed)}; at least {LEAST} were expected")
+    return WordPairs(tuple(kept), tuple(left_out), names)

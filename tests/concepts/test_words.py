@@ -1,0 +1,160 @@
+"""Words of two languages: how pairs are read and cleaned, and the command that measures them in a model."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+import thalweg
+from support.examples import run_example
+from thalweg import ThalwegError
+from thalweg.concepts.words import emoji_pairs, likeness, table_pairs
+from thalweg.pipeline.word_pairs import measure_concepts
+
+SUBJECT = """
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+import thalweg
+from thalweg.networks.language import Transformer
+
+LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
+
+
+def tokenizer():
+    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(LETTERS)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+def load():
+    torch.manual_seed(0)
+    return Transformer(len(LETTERS), 80, 8, blocks=2, n_heads=2, neurons=32)
+
+
+layers = tuple(thalweg.Layer(f"blocks.{block}.residual", "last", unit_axis=2) for block in (0, 1))
+subject = thalweg.Subject("mine", load, layers, load, modality="text", weights="seed 0", tokenizer=tokenizer)
+"""
+PAIRS = """english,french
+cheese,fromage
+melon,melon
+tomato,tomate
+apple,pomme
+house,maison
+,vide
+dog,chien
+dog,chienne
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model of letters, pairs of words, and aligned texts."""
+    (tmp_path / "mine.py").write_text(SUBJECT)
+    (tmp_path / "pairs.csv").write_text(PAIRS)
+    texts = [f"the {number} dogs,les {number} chiens" for number in range(9)]
+    (tmp_path / "parallel.csv").write_text("\n".join(["en,fr", *texts]))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_pairs_are_cleaned_and_sorted_by_how_alike_they_look(folder: Path):
+    words = table_pairs(Path("pairs.csv"))
+    assert words.names == ("english", "french")
+    assert dict(zip(words.pairs, words.kinds, strict=True)) == {
+        ("cheese", "fromage"): "distinct",
+        ("melon", "melon"): "identical",
+        ("tomato", "tomate"): "cognate",
+        ("apple", "pomme"): "distinct",
+        ("house", "maison"): "distinct",
+        ("dog", "chien"): "distinct",
+    }
+    assert words.left_out == (
+        ("", "vide", "a word is missing"),
+        ("dog", "chienne", "a word stands in an earlier pair"),
+    )
+    assert table_pairs(Path("pairs.csv"), ("french", "english")).pairs[0] == ("fromage", "cheese")
+
+
+def test_names_of_emojis_are_kept_where_both_are_one_word(monkeypatch: pytest.MonkeyPatch):
+    names = [
+        ("dog", "chien"),
+        ("cheese_wedge", "part_de_fromage"),
+        ("cat", "chat"),
+        ("cat", "matou"),
+        ("sun", "soleil"),
+    ]
+    entries = {
+        str(n): {"status": 2, "en": f":{a}:", "fr": f":{b}:"} for n, (a, b) in enumerate([*names, ("car", "auto")])
+    }
+    entries["other"] = {"status": 3, "en": ":moon:", "fr": ":lune:"}
+    package = SimpleNamespace(
+        LANGUAGES=["en", "fr"],
+        EMOJI_DATA=entries,
+        STATUS={"fully_qualified": 2},
+        config=SimpleNamespace(load_language=lambda language: None),
+    )
+    monkeypatch.setitem(sys.modules, "emoji", package)
+    words = emoji_pairs("fr")
+    assert words.pairs == (("dog", "chien"), ("cat", "chat"), ("sun", "soleil"), ("car", "auto"))
+    assert {reason for *_, reason in words.left_out} == {
+        "a name is not one word of letters",
+        "a word stands in an earlier pair",
+    }
+    with pytest.raises(ThalwegError, match="no language of emojis is called 'frr'; did you mean 'fr'"):
+        emoji_pairs("frr")
+
+
+def test_the_command_measures_words_and_texts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    words = [
+        "thalweg",
+        "concepts",
+        "mine.py:subject",
+        "--pairs",
+        "pairs.csv",
+        "--text",
+        "parallel.csv",
+        "--out",
+        "made",
+    ]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as end:
+        thalweg.cli.main()
+    shown = capsys.readouterr()
+    assert end.value.code == 0, shown.err
+    assert "6 pairs of words (4 distinct, 1 identical, 1 cognate); left out, 1: a word is missing" in shown.out
+    table = pl.read_parquet(folder / "made/concepts.parquet")
+    assert set(table["languages"]) == {"english-french", "text"}
+    assert set(table["control"]) == {"trained", "untrained", "shuffled"}
+    assert set(table["layer"]) == {"blocks.0.residual", "blocks.1.residual", ""}
+    assert {"retrieval", "cka", "overlap", "shared_units", "patch", "patch_within"} <= set(table["measure"])
+    pairs = pl.read_parquet(folder / "made/pairs.parquet")
+    assert pairs.filter(second="chienne")["left_out"].item() == "a word stands in an earlier pair"
+    assert pairs.filter(first="melon")["kind"].item() == "identical"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"pairs": "none.csv"}, "none.csv: there is no such file"),
+        ({"limit": 3}, "limit is 3; 0 for all pairs, or at least 4"),
+        ({"layers": "blocks.9.*"}, r"no layer .*blocks.9"),
+        ({"text": "pairs.csv", "pairs": "few.csv"}, "1 pairs of words are left of 1; at least 4"),
+        ({"pairs": "one.csv"}, "one.csv: has 1 column; one for each language"),
+    ],
+)
+def test_mistakes_are_one_sentence(folder: Path, given: dict[str, object], message: str):
+    (folder / "few.csv").write_text("a,b\nx,y\n")
+    (folder / "one.csv").write_text("a\nx\n")
+    with pytest.raises(ThalwegError, match=message):
+        measure_concepts("mine.py:subject", **({"pairs": "pairs.csv"} | given))
+
+
+def test_its_examples_run(folder: Path):
+    run_example(thalweg.measure_concepts)
+    run_example(likeness)
