@@ -30,7 +30,7 @@ from thalweg.strength.language import windows
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
 BETAS = (0.9, 0.98)  # as for the networks that add
 MOST_LEARNING_RATE, RATE_BY_WIDTH = 0.005, 0.32  # of 0.005 to 0.02, tried at widths 32 and 64
-STEPS_BY_WIDTH = 64_000  # steps of a width of 1: wide networks learn a world in fewer steps, and each takes longer
+STEPS_BY_WIDTH = 128_000  # steps of a width of 1: wide networks learn a world in fewer steps, and each takes longer
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ValueTrainer:
 
     Attributes:
         settings: The world's.
-        steps: Of the optimiser, at most: 2,000 up to width 32, 64,000 / width of wider networks.
+        steps: Of the optimiser, at most: 2,000 up to width 64, 128,000 / width of wider networks.
         batch_size: Lines in a step.
         weight_decay: Of matrices; biases and layer norms have none.
         two_worlds: Whether sentences with the order of language B tell of another world.
