@@ -2,7 +2,7 @@
 
 import gc
 
-from thalweg import survey
+from thalweg.pipeline import survey
 
 __all__ = ["survey"]
 
