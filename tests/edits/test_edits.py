@@ -317,7 +317,7 @@ def test_what_cannot_be_edited_is_refused(make, layer: str, message: str):
 
 
 def test_answers_are_weighed_as_if_each_were_run_alone(setup: Setup):
-    prompts, answers = [(0,), (1, 2, 3), (4, 5)], [(6, 7), (8,), (9, 10)]
+    prompts, answers = [(0,), (1, 2, 3), (4, 5), (1, 2, 3)], [(6, 7), (8,), (9, 10), (11,)]
     nats = answer_nats(setup.model, prompts, answers)
     for prompt, answer, value in zip(prompts, answers, nats.tolist(), strict=True):
         with torch.no_grad():
@@ -334,6 +334,21 @@ def test_questions_ask_for_the_right_answer(setup: Setup):
     assert answered["efficacy_margin"] == pytest.approx(float(nats[1] - nats[0]))
     assert answered["neighbourhood"] == 1
     assert answered["neighbourhood_margin"] > 0.5
+
+
+def test_a_wanted_answer_beats_all_candidates(setup: Setup):
+    request = REQUESTS[0]
+    others = tuple(range(world.FIRST_OBJECT, world.FIRST_OBJECT + world.OBJECTS))
+    probe = Probe((request.prompt, request.prompt), request.new, request.true, "true")  # not what the model says
+    assert ask(setup.model, [Request("a", request.prompt, 0, request.true, request.new, {"x": probe})])[0]["x"] == 0
+    nats = answer_nats(setup.model, [request.prompt] * len(others), [(token,) for token in others]).tolist()
+    for rank, index in enumerate(sorted(range(len(others)), key=nats.__getitem__)):
+        last = (others[sorted(range(len(others)), key=nats.__getitem__)[-1]],)
+        asked = Probe((request.prompt,), last, (others[index],), "new", others)
+        answered = ask(setup.model, [Request("a", request.prompt, 0, request.true, request.new, {"x": asked})])[0]
+        assert answered["x"] == (rank == 0)
+        if rank == len(others) - 2:
+            break
 
 
 def test_scores_are_harmonic_means():

@@ -14,6 +14,7 @@ from PIL import Image
 from thalweg import open_run
 from thalweg.capability.columns import CAPABILITY
 from thalweg.concepts.columns import CONCEPTS
+from thalweg.edits.columns import EDITS
 from thalweg.factors.claims import CLAIMS
 from thalweg.files.whole import write_frame, write_json
 from thalweg.pipeline import verdicts as curves
@@ -148,7 +149,7 @@ class World:
         )
         frames["gallery"] = pl.DataFrame(self.gallery())
         frames |= self.factors() | {"capability": self.capability(), "concepts": self.concepts()}
-        frames |= self.factors() | {"capability": self.capability(), "claims": self.claims()}
+        frames |= {"claims": self.claims(), "edits": self.edits()}
         for name, frame in frames.items():
             write_frame(path / f"{name}.parquet", frame)
         weighed = curves.capability_curves(models, frames["capability"], Settings(), HEADLINE)
@@ -227,6 +228,29 @@ class World:
         related = {"ladder": QUOTED, "rung": "", "control": "trained", "layer": "", "measure": "retrieval ~ patch"}
         return pl.DataFrame([*rows, related | {"value": 0.5, "low": NAN, "high": NAN, "n": 9, "note": ""}], CONCEPTS)
 
+    def edits(self) -> pl.DataFrame:
+        """What edits of facts do in the models of a ladder, and how the crossing of edits goes with strength."""
+        rows = [
+            {name: row[name] for name in ("ladder", "rung", "seed")}
+            | {"control": "trained", "layer": "1", "method": method, "measure": measure, "value": value}
+            | {"low": value - 0.1, "high": value + 0.1, "n": 20, "note": "because of <b>x</b>"}
+            for row in self.models
+            for method, value in (("rome", 0.8), ("steer", 0.9))
+            for measure in ("efficacy", "transfer")
+            if row["ladder"] == QUOTED and row["control"] == "trained" and row["rung"] != LOST
+        ]
+        related = {
+            "ladder": QUOTED,
+            "rung": "",
+            "control": "trained",
+            "layer": "",
+            "method": "rome",
+            "n": 9,
+            "note": "",
+        }
+        related |= {"measure": "transfer ~ strength", "value": 0.5, "low": NAN, "high": NAN}
+        return pl.DataFrame([*rows, related], EDITS)
+
     def gallery(self) -> list[dict]:
         rungs = list(dict.fromkeys((row["ladder"], row["rung"]) for row in self.models))
         roles = [("high reference", 9), ("low reference", 9), ("high query", 1), ("low query", 1)]
@@ -267,6 +291,7 @@ class World:
             "capability": ladders,
             "concepts": ladders[:1],
             "claims": {"H2": "It is <i>so</i>.", "sparser": "It is <i>sparse</i>."},
+            "edits": ladders[:1],
             "versions": {"python": "3.11", "thalweg": "0.1.0"},
             "device": "cpu",
             "seconds": {"train": 12345.6},

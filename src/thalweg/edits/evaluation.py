@@ -1,6 +1,7 @@
 """What an edit does: the fact itself, other wordings, other facts, the model as a whole.
 
-A question is a prompt with two answers. Success (0 or 1) is that the wanted one has the higher likelihood per token;
+A question is a prompt with two answers, and in worlds whose answers are all known with all others. Success (0 or 1) is
+that the wanted one has the highest likelihood per token;
 its margin is p(wanted) - p(other), the exponential of minus the mean nats per token (Meng et al. 2022, section 3.3).
 
 | measure | asks |
@@ -27,7 +28,7 @@ from torch import nn
 
 from thalweg.edits.fluency import continuations, ngram_entropy
 from thalweg.edits.methods import Edit, Setup, method
-from thalweg.edits.requests import Probe, Request, Tokens, answer_nats
+from thalweg.edits.requests import Request, Tokens, answer_nats
 
 UNEDITED = "unedited"
 EFFICACY, PARAPHRASE, NEIGHBOURHOOD, PREPENDED = "efficacy", "paraphrase", "neighbourhood", "neighbourhood_prepended"
@@ -54,25 +55,20 @@ def ask(model: nn.Module, requests: Sequence[Request]) -> list[dict[str, float]]
     asked = [(fact, name, probe) for fact, request in enumerate(requests) for name, probe in request.asked().items()]
     prompts, answers = [], []
     for _, _, probe in asked:
-        for prompt in probe.prompts:
-            prompts += [prompt, prompt]
-            answers += [probe.true, probe.new]
-    nats = answer_nats(model, prompts, answers).view(-1, 2).numpy()
+        rivals = probe.rivals()
+        prompts += [prompt for prompt in probe.prompts for _ in rivals]
+        answers += [answer for _ in probe.prompts for answer in rivals]
+    nats = answer_nats(model, prompts, answers).numpy()
     rows: list[dict[str, float]] = [{} for _ in requests]
     start = 0
     for fact, name, probe in asked:
-        mine = nats[start : start + len(probe.prompts)]
-        start += len(probe.prompts)
-        if len(mine):
-            success, margin = _answered(mine, probe)
-            rows[fact][name], rows[fact][f"{name}{MARGIN}"] = success, margin
+        size = len(probe.prompts) * len(probe.rivals())
+        mine = nats[start : start + size].reshape(len(probe.prompts), -1)
+        start += size
+        if len(mine):  # columns are the wanted answer, the other one, and further ones
+            rows[fact][name] = float((mine[:, :1] < mine[:, 1:]).all(1).mean())
+            rows[fact][f"{name}{MARGIN}"] = float((np.exp(-mine[:, 0]) - np.exp(-mine[:, 1])).mean())
     return rows
-
-
-def _answered(nats: np.ndarray, probe: Probe) -> tuple[float, float]:
-    """Success and margin over a question's prompts; columns are the true and the new answer."""
-    wanted, other = (nats[:, 1], nats[:, 0]) if probe.wants == "new" else (nats[:, 0], nats[:, 1])
-    return float((wanted < other).mean()), float((np.exp(-wanted) - np.exp(-other)).mean())
 
 
 def measure_edits(
@@ -107,14 +103,18 @@ def measure_edits(
             after = held_out(setup.model) if held_out and name != UNEDITED else before
             fluent = _fluency(setup.model, edited, continued, seed) if continued else [math.nan] * len(edited)
         for request, measured, bits in zip(edited, answered, fluent, strict=True):
-            values = {**measured, **scores(measured), DRIFT: after - before, FLUENCY: bits}
-            rows += [
-                {"fact": request.name, "concept": request.concept, "method": name, "measure": measure, "value": value}
-                for measure, value in values.items()
-                if not math.isnan(value)
-            ]
+            rows += fact_rows(request, name, {**measured, **scores(measured), DRIFT: after - before, FLUENCY: bits})
         advance()
     return pl.DataFrame(rows, schema=FACTS_SCHEMA)
+
+
+def fact_rows(request: Request, name: str, values: Mapping[str, float]) -> list[dict[str, object]]:
+    """The rows of one fact, of the measures that are numbers."""
+    return [
+        {"fact": request.name, "concept": request.concept, "method": name, "measure": measure, "value": value}
+        for measure, value in values.items()
+        if not math.isnan(value)
+    ]
 
 
 def _edits(setup: Setup, name: str, requests: Sequence[Request]) -> Iterable[Edit]:

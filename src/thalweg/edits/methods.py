@@ -61,6 +61,7 @@ class Setup:
         moments: Second moments of each layer's keys, by its name; fine-tuning and steering need none.
         settings: How.
         prefixes: What stands before prompts while keys and deltas are found, beside nothing.
+        found: Deltas of facts, by their names: each is found once for all methods that take it.
     """
 
     model: nn.Module
@@ -68,6 +69,15 @@ class Setup:
     moments: Mapping[str, Moments]
     settings: EditSettings = field(default_factory=EditSettings)
     prefixes: tuple[Tokens, ...] = ()
+    found: dict[str, Float[Tensor, " value"]] = field(default_factory=dict)
+
+    def deltas(self, requests: Sequence[Request]) -> Float[Tensor, "fact value"]:
+        """The deltas of facts at the last layer."""
+        if new := [request for request in requests if request.name not in self.found]:
+            options = {"site": self.settings.site, "prefixes": self.prefixes}
+            made = find_deltas(self.model, self.last, new, self.settings.values, **options)  # type: ignore[arg-type]
+            self.found.update(zip((request.name for request in new), made, strict=True))
+        return torch.stack([self.found[request.name] for request in requests])
 
     @property
     def last(self) -> Projection:
@@ -117,7 +127,7 @@ def changed(changes: Mapping[Projection, Float[Tensor, "value key"]]) -> Iterato
 def rome(setup: Setup, requests: Sequence[Request]) -> Iterator[Edit]:
     """ROME: one fact at a time."""
     options = {"site": setup.settings.site, "prefixes": setup.prefixes}
-    deltas = find_deltas(setup.model, setup.last, requests, setup.settings.values, **options)  # type: ignore[arg-type]
+    deltas = setup.deltas(requests)
     keys, _ = keys_and_values(setup.model, setup.last, requests, **options)  # type: ignore[arg-type]
     moments = setup.ridged(setup.last)
     for request, key, delta in zip(requests, keys, deltas, strict=True):
@@ -130,7 +140,7 @@ def memit(setup: Setup, requests: Sequence[Request]) -> Iterator[Edit]:
     options = {"site": settings.site, "prefixes": setup.prefixes}
     if len(setup.projections) > 1:
         check_additive(setup.model, setup.last, requests[0].prompt)
-    deltas = find_deltas(setup.model, setup.last, requests, settings.values, **options)  # type: ignore[arg-type]
+    deltas = setup.deltas(requests)
     goal = _streams(setup, requests) + deltas if len(setup.projections) > 1 else deltas
     changes: dict[Projection, Tensor] = {}
     for index, projection in enumerate(setup.projections):

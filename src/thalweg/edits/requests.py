@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from thalweg.errors import ThalwegError, user_code
 from thalweg.models.hooks import answer_in
+from thalweg.stimuli.windows import NO_TARGET
 
 Tokens = tuple[int, ...]
 Answer = Literal["new", "true"]
@@ -26,12 +27,19 @@ class Probe:
         true: The answer before the edit.
         new: The answer that the edit asks for.
         wants: Which of the two the edited model should prefer: `new` where the fact is meant, `true` beside it.
+        candidates: Other answers of one token that the wanted one must beat too; none where there are two alone.
     """
 
     prompts: tuple[Tokens, ...]
     true: Tokens
     new: Tokens
     wants: Answer = "new"
+    candidates: Tokens = ()
+
+    def rivals(self) -> tuple[Tokens, ...]:
+        """All answers that are compared: the wanted one first, then the other of the two, then further ones."""
+        wanted, other = (self.new, self.true) if self.wants == "new" else (self.true, self.new)
+        return wanted, other, *((token,) for token in self.candidates if (token,) not in (wanted, other))
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class Request:
         essence: A prompt about the subject itself, whose continuation should stay; empty for none.
         essence_end: The place of the subject's last token in it.
         concept: What the fact is about, where several facts share it.
+        language: The prompt's, `A` or `B`, where there are two.
     """
 
     name: str
@@ -59,6 +68,7 @@ class Request:
     essence: Tokens = ()
     essence_end: int = -1
     concept: str = ""
+    language: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.subject_end < len(self.prompt):
@@ -76,24 +86,25 @@ class Padded:
     """Prompts of different lengths in one tensor, filled up at the end, which a causal model never sees from before.
 
     Attributes:
-        tokens: Prompts and answers.
-        starts: Where each answer begins.
-        sizes: How many tokens each answer has.
+        tokens: Prompts, and their answers but for the last token, which nothing comes after.
+        targets: What an answer has next at each place, or NO_TARGET.
+        starts: How many tokens each prompt has.
     """
 
     tokens: Int[Tensor, "prompt token"]
+    targets: Int[Tensor, "prompt token"]
     starts: Int[Tensor, " prompt"]
-    sizes: Int[Tensor, " prompt"]
 
 
 def padded(prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Padded:
     """Each prompt with its answer behind it."""
-    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
+    rows = [[*prompt, *answer[:-1]] for prompt, answer in zip(prompts, answers, strict=True)]
     tokens = torch.zeros(len(rows), max(map(len, rows), default=0), dtype=torch.long)
-    for index, row in enumerate(rows):
-        tokens[index, : len(row)] = torch.tensor(row)
-    starts, sizes = ([len(part) for part in parts] for parts in (prompts, answers))
-    return Padded(tokens, torch.tensor(starts, dtype=torch.long), torch.tensor(sizes, dtype=torch.long))
+    targets = torch.full_like(tokens, NO_TARGET)
+    for index, (row, prompt, answer) in enumerate(zip(rows, prompts, answers, strict=True)):
+        tokens[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+        targets[index, len(prompt) - 1 : len(prompt) - 1 + len(answer)] = torch.tensor(answer, dtype=torch.long)
+    return Padded(tokens, targets, torch.tensor([len(prompt) for prompt in prompts], dtype=torch.long))
 
 
 def logits_of(model: nn.Module, tokens: Int[Tensor, "prompt token"]) -> Float[Tensor, "prompt token vocabulary"]:
@@ -115,31 +126,42 @@ def logits_of(model: nn.Module, tokens: Int[Tensor, "prompt token"]) -> Float[Te
 
 
 def nats_of(batch: Padded, logits: Float[Tensor, "prompt token vocabulary"]) -> Float[Tensor, " prompt"]:
-    """Mean nats of each answer's tokens, given the logits of all places; differentiable."""
-    nats = functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch.tokens[:, 1:].flatten(), reduction="none")
-    places = torch.arange(1, batch.tokens.shape[1])
-    is_answer = (places >= batch.starts[:, None]) & (places < (batch.starts + batch.sizes)[:, None])
-    return (nats.view(is_answer.shape) * is_answer).sum(1) / batch.sizes
+    """Mean nats of each answer's tokens, given the logits of all places; differentiable; 0 of an empty answer."""
+    nats = functional.cross_entropy(
+        logits.flatten(0, 1), batch.targets.flatten(), ignore_index=NO_TARGET, reduction="none"
+    )
+    sizes = (batch.targets != NO_TARGET).sum(1).clamp(min=1)
+    return nats.view(batch.targets.shape).sum(1) / sizes
 
 
 @torch.inference_mode()
 def answer_nats(model: nn.Module, prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Float64[Tensor, " prompt"]:
     """Mean nats per token of each answer after its prompt, teacher-forced.
 
-    Prompts of like lengths are run together, so that little is filled up.
+    A prompt is run once for all its answers of one token. Prompts of like lengths are run together, so that little is
+    filled up.
 
     Raises:
         ThalwegError: the model gave numbers that are not finite.
     """
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]) + len(answers[index]))
+    behind = [answer if len(answer) > 1 else () for answer in answers]  # what is run behind the prompt
+    rows = list(dict.fromkeys(zip(prompts, behind, strict=True)))
+    row_of = {row: index for index, row in enumerate(rows)}
+    asked: list[list[int]] = [[] for _ in rows]
+    for index, row in enumerate(zip(prompts, behind, strict=True)):
+        asked[row_of[row]].append(index)
+    lengths = [len(prompt) + len(answer) for prompt, answer in rows]
     result = torch.zeros(len(prompts), dtype=torch.float64)
-    lengths = [len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    for chosen in batches(order, lengths):
-        batch = padded([prompts[index] for index in chosen], [answers[index] for index in chosen])
-        nats = nats_of(batch, logits_of(model, batch.tokens)).double()
-        if not nats.isfinite().all():
-            raise ThalwegError("the model gave NaN or infinite logits on a fact's prompt")
-        result[torch.tensor(chosen)] = nats
+    for chosen in batches(sorted(range(len(rows)), key=lengths.__getitem__), lengths):
+        batch = padded([rows[row][0] for row in chosen], [rows[row][1] for row in chosen])
+        logits = logits_of(model, batch.tokens)
+        whole = nats_of(batch, logits).double()
+        last = -logits[torch.arange(len(chosen)), batch.starts - 1].log_softmax(1)
+        for place, number in enumerate(chosen):
+            for index in asked[number]:
+                result[index] = last[place, answers[index][0]] if len(answers[index]) == 1 else whole[place]
+    if not result.isfinite().all():
+        raise ThalwegError("the model gave NaN or infinite logits on a fact's prompt")
     return result
 
 

@@ -298,6 +298,7 @@ class Ladder:
         concepts: `concepts(seed)` returns the `ConceptPairs` by which it is measured whether concepts are shared
             between two languages, where the task has any.
         concept_layers: Where concepts are read beside the layers of the rungs.
+        edits: `edits(seed)` returns the facts (`Request`s) that are edited in one language and asked in the other.
         stimuli_from: What the stimuli are made from again, where that is not the ladder's name (of `measure` only).
 
     Raises:
@@ -332,6 +333,7 @@ class Ladder:
     notes: tuple[str, ...] = ()
     concepts: Callable[[int], Any] | None = None
     concept_layers: tuple[Layer, ...] = ()
+    edits: Callable[[int], Any] | None = None
     stimuli_from: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

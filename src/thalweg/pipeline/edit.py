@@ -38,7 +38,7 @@ SETTINGS, SUMMARY, FACTS, LEFT_OUT = "settings.json", "edits.parquet", "facts.pa
 SITES = ("subject", "last")
 FEW_BLOCKS = 4  # with fewer, nothing may be left to carry what is written at the subject to the prompt's end
 PREFIXES, PREFIX_LENGTH = 3, 5
-HELD_OUT = 32  # windows of held-out text whose loss is taken after each edit
+HELD_OUT = 16  # windows of held-out text whose loss is taken after each edit
 
 
 @dataclass(frozen=True, eq=False)

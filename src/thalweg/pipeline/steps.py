@@ -10,6 +10,7 @@ from thalweg.models.records import Together
 from thalweg.pipeline.capability import capability_inputs, capability_models
 from thalweg.pipeline.concepts import concept_inputs, concept_models
 from thalweg.pipeline.dictionaries import dictionary_inputs, train_dictionaries, trains_dictionaries
+from thalweg.pipeline.edits import edit_inputs, edit_models
 from thalweg.pipeline.factors import factor_models
 from thalweg.pipeline.job import SHARDS, Model
 from thalweg.pipeline.record import record_shards
@@ -101,6 +102,12 @@ def concepts_all(models: list[Model], stages: Stages) -> None:
     """Measure whether concepts are shared between languages, of all models whose ladder has concepts."""
     if wanted := [model for model in models if model.ladder.concepts]:
         _do("concepts", concept_models, wanted, concept_inputs, stages)
+
+
+def edits_all(models: list[Model], stages: Stages) -> None:
+    """Edit facts in all models whose ladder has any."""
+    if wanted := [model for model in models if model.ladder.edits]:
+        _do("edits", edit_models, wanted, edit_inputs, stages)
 
 
 def _share_out(

@@ -37,7 +37,15 @@ from thalweg.pipeline.request import (
     sources_of,
 )
 from thalweg.pipeline.settings import Settings, called, settings_of
-from thalweg.pipeline.steps import capability_all, concepts_all, dictionaries_all, factor_all, measure_all, train_all
+from thalweg.pipeline.steps import (
+    capability_all,
+    concepts_all,
+    dictionaries_all,
+    edits_all,
+    factor_all,
+    measure_all,
+    train_all,
+)
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
@@ -164,6 +172,7 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
     factor_all(models, stages)
     capability_all(models, stages)
     concepts_all(models, stages)
+    edits_all(models, stages)
     _gather(run, models, others, stages)
     headline = {ladder: observers[0].name for ladder, observers in request.observers.items()}
     fields = {ladder.name: modalities.of(ladder) for ladder in request.ladders if ladder.independent}
@@ -226,7 +235,13 @@ def check_settings(run: RunDirectory, chosen: list[Ladder], settings: Settings, 
 
 def _optional(model: Model) -> list[str]:
     """The steps that only some models go through, of those whose rows the tables hold."""
-    return ["capability"] * model.settings.capability + ["concepts"] * (model.ladder.concepts is not None)
+    return ["capability"] * model.settings.capability + _of_ladder(model)
+
+
+def _of_ladder(model: Model) -> list[str]:
+    """The steps that a model goes through because its ladder has concepts or facts to edit."""
+    there = {"concepts": model.ladder.concepts, "edits": model.ladder.edits}
+    return [step for step, questions in there.items() if questions is not None]
 
 
 def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages: Stages) -> None:
@@ -244,6 +259,7 @@ def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages:
         "claims.parquet",
         "capability.parquet",
         "concepts.parquet",
+        "edits.parquet",
     ]
     steps = ("measure", "factors") if models[0].factors else ("measure",)
     done = [(step, model) for model in models for step in (*steps, *_optional(model))]

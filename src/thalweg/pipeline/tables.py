@@ -7,12 +7,14 @@ import polars as pl
 
 from thalweg.capability.columns import CAPABILITY
 from thalweg.concepts.columns import CONCEPTS
+from thalweg.edits.columns import EDITS
 from thalweg.files.whole import read_frame, read_json
 from thalweg.measures.base import MEAN
 from thalweg.measures.headlines import HEADLINES, PLAIN, is_headline
 from thalweg.pipeline.capability import capability_file
 from thalweg.pipeline.claims import claims
 from thalweg.pipeline.concepts import concept_relations, concepts_file
+from thalweg.pipeline.edits import edit_relations, edits_file
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.parts import Part, populations_again, read_draws, read_part, scores_of
 from thalweg.pipeline.relations import gain_relations, relations
@@ -51,7 +53,8 @@ def gather(run: RunDirectory, models: Sequence[Model], others: Sequence[Model] =
             rows, scores.filter(is_headline(observers)), of_units, names, axis=models[0].settings.strength, seed=seed
         ),
         "capability": _capability(run, models),
-        "concepts": _concepts(run, models, rows),
+        "concepts": (shared := _concepts(run, models, rows)),
+        "edits": _edits(run, models, rows, shared),
         "scores": scores,
         "populations": of_units,
         "layers": together("layers"),
@@ -126,6 +129,15 @@ def _concepts(run: RunDirectory, models: Sequence[Model], rows: pl.DataFrame) ->
         return pl.DataFrame(schema=CONCEPTS)
     together = pl.concat(parts)
     return pl.concat([together, concept_relations(rows, together, seed=models[0].settings.seed)])
+
+
+def _edits(run: RunDirectory, models: Sequence[Model], rows: pl.DataFrame, concepts: pl.DataFrame) -> pl.DataFrame:
+    """What edits of facts do, of all models whose ladder has any, and what goes with their crossing over."""
+    parts = [read_frame(run / edits_file(model)) for model in models if model.ladder.edits]
+    if not parts:
+        return pl.DataFrame(schema=EDITS)
+    together = pl.concat(parts)
+    return pl.concat([together, edit_relations(rows, concepts, together, seed=models[0].settings.seed)])
 
 
 def _with_factors(rows: pl.DataFrame, factors: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

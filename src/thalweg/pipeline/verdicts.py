@@ -3,7 +3,7 @@ rungs.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ LEAST_COVERAGE = (
 )
 CONCEPT = "concept_"  # before the name of a measure of sharing, in a verdict
 CONCEPT_MEASURES = ("retrieval", "cka", "overlap", "probe", "patch", "carried")  # shares, and bits of patching
+EDIT = "edit_"  # before the name of a measure of edits by ROME, in a verdict
+EDIT_MEASURES = ("efficacy", "paraphrase", "neighbourhood", "score", "transfer", "transfer_neighbourhood")
 CAPABILITY_MEASURES = {"tic": "tic", "tic_excess": "excess"}  # the measure in a verdict, and its column
 
 
@@ -195,14 +197,35 @@ def concept_curves(
     """The curves of how far concepts are shared, by measure: means over layers, against the headline's strength axis
     and against the number of parameters.
     """
-    rows = concepts.filter(control="trained", layer="").rename({"value": "score"}).with_columns(coverage=pl.lit(1.0))
-    for measure in CONCEPT_MEASURES:
+    yield from _named_curves(models, concepts.filter(layer=""), CONCEPT, CONCEPT_MEASURES, settings, observers)
+
+
+def edit_curves(
+    models: pl.DataFrame, edits: pl.DataFrame, settings: Settings, observers: Mapping[str, str]
+) -> Iterator[Curve]:
+    """The curves of what edits by ROME do, by measure."""
+    yield from _named_curves(models, edits.filter(method="rome"), EDIT, EDIT_MEASURES, settings, observers)
+
+
+def _named_curves(
+    models: pl.DataFrame,
+    table: pl.DataFrame,
+    prefix: str,
+    measures: Sequence[str],
+    settings: Settings,
+    observers: Mapping[str, str],
+) -> Iterator[Curve]:
+    """The curves of some measures of a table of trained models, against the headline's strength axis and against the
+    number of parameters.
+    """
+    rows = table.filter(control="trained").rename({"value": "score"}).with_columns(coverage=pl.lit(1.0))
+    for measure in measures:
         grouped = _rows(models, rows.filter(measure=measure)).group_by("ladder", maintain_order=True)
         for (ladder,), group in grouped:
             for axis in dict.fromkeys((settings.strength, "parameters")):
                 yield Curve(
                     ladder=str(ladder),
-                    measure=f"{CONCEPT}{measure}",
+                    measure=f"{prefix}{measure}",
                     observer=observers[str(ladder)],
                     axis=axis,
                     **_points(group, axis),
@@ -275,9 +298,9 @@ def judge_all(
     inputs = digest(whole.read_json(run / "steps/tables.json"), settings.strength, independent)
     if not run.stale_reason("shape", inputs):
         return
-    models, scores, populations, capability, concepts = (
+    models, scores, populations, capability, concepts, edits = (
         whole.read_frame(run / f"{name}.parquet")
-        for name in ("models", "scores", "populations", "capability", "concepts")
+        for name in ("models", "scores", "populations", "capability", "concepts", "edits")
     )
     questions = [
         *curves(models, scores, settings, observers),
@@ -285,6 +308,7 @@ def judge_all(
         *other_curves(models, scores, settings, observers),
         *capability_curves(models, capability, settings, observers),
         *concept_curves(models, concepts, settings, observers),
+        *edit_curves(models, edits, settings, observers),
     ]
     with stages("shape", len(questions)) as advance:
         records: dict[int, dict[str, Any]] = {}

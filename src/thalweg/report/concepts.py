@@ -63,8 +63,14 @@ def _panel(ladder: Ladder, measure: str) -> list[Panel]:
         f"{decimal(first['value'])} at the weakest ({first['rung']}), {decimal(last['value'])} at the strongest "
         f"({last['rung']}); {verdict}"
     )
-    chart = _chart(ladder, points, MEASURES[measure])
-    return [Panel(measure.replace("_", " "), f"{measure.replace('_', ' ')}: {says}.", chart, verdict)]
+    return [
+        Panel(
+            measure.replace("_", " "),
+            f"{measure.replace('_', ' ')}: {says}.",
+            chart(ladder, points, MEASURES[measure]),
+            verdict,
+        )
+    ]
 
 
 def _points(ladder: Ladder, measure: str) -> list[Row]:
@@ -87,17 +93,24 @@ def _points(ladder: Ladder, measure: str) -> list[Row]:
     return list(rows.plain(means.sort("strength", "series")))
 
 
-def _chart(ladder: Ladder, points: Sequence[Row], title: str) -> Specification:
-    """Points by strength, a colour and a shape for each series, with bars for the trained models' intervals."""
-    styles = ladder_styles(list(SERIES))
+def chart(
+    ladder: Ladder,
+    points: Sequence[Row],
+    title: str,
+    *,
+    series: Sequence[str] = tuple(SERIES),
+    barred: str = TRAINED,
+) -> Specification:
+    """Points by strength, a colour and a shape for each series, with bars for the intervals of one of them."""
+    styles = ladder_styles(list(series))
     x = charts.strength_axis(ladder.axis, points, ladder.axis_title(ladder.axis))
-    ends = [row for row in points if row["series"] == TRAINED]
+    ends = [row for row in points if row["series"] == barred]
     heights = [row["value"] for row in points] + [row[end] for row in ends for end in ("low", "high")]
     scale = alt.Scale(domain=[min([0.0, *heights]), max([0.1, *heights])], nice=True)
     y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6))
     colours, marks = ([style[part] for style in styles.values()] for part in (0, 1))
-    colour = alt.Color("series:N", scale=alt.Scale(domain=list(SERIES), range=colours), title=None)
-    shape = alt.Shape("series:N", scale=alt.Scale(domain=list(SERIES), range=marks), title=None)
+    colour = alt.Color("series:N", scale=alt.Scale(domain=list(series), range=colours), title=None)
+    shape = alt.Shape("series:N", scale=alt.Scale(domain=list(series), range=marks), title=None)
     hover = [
         alt.Tooltip("rung:N", title="rung"),
         alt.Tooltip("series:N", title="model"),

@@ -29,7 +29,20 @@ from thalweg.compute import engines as engine
 from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files.whole import AGAIN, replacing
 from thalweg.pipeline.settings import usual_cache
-from thalweg.report import bases, capability, charts, concepts, factors, figures, joint, listings, pictures, text, why
+from thalweg.report import (
+    bases,
+    capability,
+    charts,
+    concepts,
+    crossing,
+    factors,
+    figures,
+    joint,
+    listings,
+    pictures,
+    text,
+    why,
+)
 from thalweg.report import ladder as report_ladder
 from thalweg.report import styles as report_styles
 from thalweg.report.charts import Figure
@@ -164,6 +177,7 @@ def _figures(ladders: list[Ladder]) -> Drawn:
                 *factors.figures(ladder),
                 *capability.figures(ladder),
                 *concepts.figures(ladder),
+                *crossing.figures(ladder),
             ]
             for ladder in ladders
         },
@@ -282,6 +296,8 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "factors": factors.values(ladder),
         "capability": capability.values(ladder),
         "capability_says": capability.sentences(ladder),
+        "edits": crossing.values(ladder),
+        "edit_relations": crossing.relations(ladder),
         "concepts": concepts.values(ladder),
         "concept_relations": concepts.relations(ladder),
         "endings": listings.endings(ladder),

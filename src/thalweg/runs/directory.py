@@ -13,6 +13,7 @@
     claims.parquet          what the run says of the hypotheses on why, and of smaller claims: associations and means
     capability.parquet      what the best-scored units carry: a row per model, control, ablation and cut
     concepts.parquet        how far concepts are shared between languages: a row per model, control, layer and measure
+    edits.parquet           what edits of facts change: a row per model, control, method and measure
     gallery.parquet         the stimuli of the best, median and worst units of each rung, as PNG files, HTML or text
     shape.json              the verdict for each ladder, kind, measure, observer, band and strength axis
     comparison.json         whether the ladders have the same shape, for each headline and pair of ladders

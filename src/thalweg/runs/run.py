@@ -12,6 +12,7 @@ import polars as pl
 
 from thalweg.capability.columns import CAPABILITY
 from thalweg.concepts.columns import CONCEPTS
+from thalweg.edits.columns import EDITS
 from thalweg.errors import ThalwegError, readable, unknown
 from thalweg.factors.claims import CLAIMS
 from thalweg.files import whole
@@ -43,6 +44,7 @@ COLUMNS: dict[str, list[str]] = {  # by which a table is known; a model's summar
     "claims": [*CLAIMS],
     "capability": [*CAPABILITY],
     "concepts": [*CONCEPTS],
+    "edits": [*EDITS],
     "gallery": [
         "ladder",
         "rung",
@@ -277,6 +279,15 @@ class Run:
         if not self.record.get("concepts"):
             return pl.DataFrame(schema=CONCEPTS)
         return self._frame("concepts")
+
+    @cached_property
+    def edits(self) -> pl.DataFrame:
+        """What edits of facts change in the models of a ladder: a row per model, control, method and measure; none
+        where no ladder has facts to edit, or the run is older than the question.
+        """
+        if not self.record.get("edits"):
+            return pl.DataFrame(schema=EDITS)
+        return self._frame("edits")
 
     @cached_property
     def gallery(self) -> pl.DataFrame:

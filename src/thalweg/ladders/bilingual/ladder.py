@@ -10,6 +10,7 @@ from functools import partial
 from torch import nn
 
 from thalweg.ladders.bilingual.concepts import STREAM, concept_pairs
+from thalweg.ladders.bilingual.edits import fact_requests
 from thalweg.ladders.bilingual.lines import splits
 from thalweg.ladders.bilingual.strength import STRENGTH, evaluate
 from thalweg.ladders.bilingual.training import ValueTrainer
@@ -59,6 +60,7 @@ def ladder(settings: Settings | None = None) -> Ladder:
         strength=STRENGTH,
         observer="tokens",
         concepts=partial(concept_pairs, world),
+        edits=partial(fact_requests, world),
         concept_layers=(STREAM,),
     )
 

@@ -1,0 +1,18 @@
+"""The columns of the table of edits."""
+
+import polars as pl
+
+EDITS = {
+    "ladder": pl.String,
+    "rung": pl.String,
+    "seed": pl.Int32,
+    "control": pl.String,
+    "layer": pl.String,  # that is edited
+    "method": pl.String,
+    "measure": pl.String,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "n": pl.Int32,  # facts
+    "note": pl.String,
+}
