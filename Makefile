@@ -24,10 +24,10 @@ test: .venv/test
 types: .venv/test
 	$(BIN)/mypy
 
-# Where Python may keep no compiled files, each process that tests start would compile thalweg again.
+# Three processes on two cores, because some tests wait. Where Python may keep no compiled files, each process that tests start would compile thalweg again.
 tests: export PYTHONDONTWRITEBYTECODE =
 tests: .venv/test
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 format: .venv/test
 	$(BIN)/ruff format .
