@@ -47,7 +47,7 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg survey mnist --basis neurons,sae,random": "minutes, and several bases are tested on a smaller ladder",
     "thalweg survey mnist --quick --basis neurons,sae,random": "minutes",
     "thalweg survey words --data corpus.parquet": "an hour",
-    "thalweg survey addition:113 --seeds 1": "an hour",
+    "thalweg survey addition:59 --seeds 1": "minutes",
     "thalweg survey mnist --twins untrained --twins rotated --twins rerandomised": "minutes",
     "thalweg survey words --twins none": "half an hour",
     "thalweg measure hf:gpt2 --twins rerandomised-keeping-embeddings": WEIGHTS,
