@@ -20,7 +20,7 @@ MEASURES = {
     "paraphrase": "paraphrases with the new answer",
     "neighbourhood": "other facts that stay",
     "score": "harmonic mean of the three",
-    "transfer": "questions in the other language with the new answer",
+    "transfer": "answers there that change",
     "transfer_neighbourhood": "other facts there that stay",
 }
 
