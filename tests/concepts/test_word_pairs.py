@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
+import torch
 
 import thalweg
 from support.examples import run_example
 from thalweg import ThalwegError
 from thalweg.concepts.words import emoji_pairs, likeness, table_pairs
-from thalweg.pipeline.word_pairs import measure_concepts
+from thalweg.pipeline.word_pairs import concept_pairs, measure_concepts
 
 SUBJECT = """
 import torch
@@ -136,6 +137,16 @@ def test_the_command_measures_words_and_texts(
     pairs = pl.read_parquet(folder / "made/pairs.parquet")
     assert pairs.filter(second="chienne")["left_out"].item() == "a word stands in an earlier pair"
     assert pairs.filter(first="melon")["kind"].item() == "identical"
+
+
+def test_a_pair_is_not_found_by_what_stands_before_it():
+    words = [(chr(65 + number), chr(65 + number)) for number in range(40)]  # spelt alike, as many names of emojis are
+    pairs = concept_pairs(lambda text: list(map(ord, text)), words, seed=3)
+    first, second = pairs.tokens[:, :, 0]
+    assert torch.equal(first[:, -1], second[:, -1])  # the words themselves
+    alike = (first[:, :-1] == second[:, :-1]).all(1)
+    assert alike.sum() <= 2
+    assert (first[:, 0] == second[:, 0]).sum() <= 4
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Whether the two words for a concept meet in a causal language model: `thalweg concepts`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,12 +194,17 @@ def _layers(model: Subject, network: nn.Module, patterns: list[str]) -> tuple[La
     return tuple(streams[place] for place in places.tolist())
 
 
-def _concept_pairs(encode: _Encoder, words: Sequence[tuple[str, str]], seed: int) -> ConceptPairs:
-    """Words as concepts: each after two other words of its language, with commas, read at its last token."""
-    order = torch.randperm(len(words), generator=torch.Generator().manual_seed(seed)).tolist()
-    turn = {place: rank for rank, place in enumerate(order)}
+def concept_pairs(encode: Callable[[str], list[int]], words: Sequence[tuple[str, str]], seed: int) -> ConceptPairs:
+    """Words as concepts: each after two other words of its language, with commas, read at its last token.
+
+    Each language draws its own words to stand before: translations, which may be spelt alike, would make any network
+    find the pair by its context, an untrained one too.
+    """
+    generator = torch.Generator().manual_seed(seed)
     contexts: list[list[int]] = []
     for side in (0, 1):
+        order = torch.randperm(len(words), generator=generator).tolist()
+        turn = {place: rank for rank, place in enumerate(order)}
         for place, pair in enumerate(words):
             before = [words[order[(turn[place] + step) % len(words)]][side] for step in range(1, BEFORE + 1)]
             contexts.append(encode(", ".join(before) + ",") + encode(f" {pair[side]}"))
@@ -223,7 +228,7 @@ def _rows(
     seed: int,
 ) -> Iterator[dict[str, Any]]:
     """The rows of pairs of words: of all, of those spelt unlike, and of those spelt alike."""
-    pairs = _concept_pairs(encode, [words for words, _ in taken], seed)
+    pairs = concept_pairs(encode, [words for words, _ in taken], seed)
     distinct = torch.tensor([kind == "distinct" for _, kind in taken])
     groups = {"all": torch.ones(len(taken), dtype=torch.bool), "distinct": distinct, "alike": ~distinct}
     groups = {name: ids for name, ids in groups.items() if name == "all" or int(ids.sum()) >= LEAST_GROUP}
