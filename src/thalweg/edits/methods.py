@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from thalweg.compute.adam import Adam
 from thalweg.edits import updates
 from thalweg.edits.moments import Moments
 from thalweg.edits.projections import Projection
@@ -205,7 +206,7 @@ def _tuned(setup: Setup, request: Request) -> Float[Tensor, "value key"]:
     for each in others:
         each.requires_grad_(False)
     weight.requires_grad_(True)
-    optimiser = torch.optim.Adam([weight], lr=limit)
+    optimiser = Adam([weight], limit)
     try:
         for _ in range(setup.settings.steps):
             with torch.enable_grad():

@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from thalweg.compute.adam import Adam
 from thalweg.edits.projections import Projection
 from thalweg.edits.requests import Padded, Request, Tokens, batches, logits_of, nats_of, padded
 from thalweg.models import interventions
@@ -149,7 +150,7 @@ def descend(loss: Loss, values: Float[Tensor, "fact value"], settings: ValueSett
     size = values.norm(dim=1, keepdim=True).clamp(min=1e-6)
     unit = size / values.shape[1] ** 0.5
     relative = torch.zeros_like(values, requires_grad=True)  # the delta in root mean squares of the value
-    optimiser = torch.optim.Adam([relative], lr=settings.rate)
+    optimiser = Adam([relative], settings.rate)
     active = torch.ones(len(values), 1, dtype=torch.bool)
     for _ in range(settings.steps):
         with torch.enable_grad():
