@@ -10,35 +10,17 @@ import torch
 
 import thalweg
 from support.examples import run_example
+from support.letters import MODEL
 from thalweg import ThalwegError
 from thalweg.concepts.words import emoji_pairs, likeness, table_pairs
 from thalweg.pipeline.word_pairs import concept_pairs, measure_concepts
 
-SUBJECT = """
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-import thalweg
-from thalweg.networks.language import Transformer
-
-LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
-
-
-def tokenizer():
-    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(LETTERS)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    return made
-
-
-def load():
-    torch.manual_seed(0)
-    return Transformer(len(LETTERS), 80, 8, blocks=2, n_heads=2, neurons=32)
-
-
-layers = tuple(thalweg.Layer(f"blocks.{block}.residual", "last", unit_axis=2) for block in (0, 1))
+SUBJECT = (
+    MODEL
+    + """layers = tuple(thalweg.Layer(f"blocks.{block}.residual", "last", unit_axis=2) for block in (0, 1))
 subject = thalweg.Subject("mine", load, layers, load, modality="text", weights="seed 0", tokenizer=tokenizer)
 """
+)
 PAIRS = """english,french
 cheese,fromage
 melon,melon

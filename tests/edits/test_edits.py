@@ -16,6 +16,7 @@ import thalweg
 from support import facts as world
 from support.documents import planted
 from support.examples import run_example
+from support.letters import MODEL
 from thalweg import ThalwegError
 from thalweg.edits import updates
 from thalweg.edits.evaluation import UNEDITED, ask, harmonic, measure_edits, scores, summarise
@@ -446,31 +447,12 @@ def test_facts_in_another_layout_are_refused(tmp_path: Path, content: str, messa
         read_facts(tmp_path / "facts.json")
 
 
-SUBJECT = """
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-import thalweg
-from thalweg.networks.language import Transformer
-
-LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
-
-
-def tokenizer():
-    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(LETTERS)}, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    return made
-
-
-def load():
-    torch.manual_seed(0)
-    return Transformer(len(LETTERS), 80, 8, blocks=2, n_heads=2, neurons=32)
-
-
-layers = (thalweg.Layer("blocks.0.residual", "last", unit_axis=2),)
+SUBJECT = (
+    MODEL
+    + """layers = (thalweg.Layer("blocks.0.residual", "last", unit_axis=2),)
 subject = thalweg.Subject("mine", load, layers, modality="text", weights="seed 0", tokenizer=tokenizer)
 """
+)
 
 
 @pytest.fixture

@@ -69,7 +69,6 @@ class Adam:
             [],
             [self.steps[number] for number in given],
             fused=self.fused,
-            foreach=None if not self.fused else False,
             amsgrad=False,
             beta1=self.betas[0],
             beta2=self.betas[1],

@@ -118,7 +118,7 @@ def edit(
     """
     checked = settings_of(settings)
     options = _options(method, layer, site, facts_limit=facts_limit, tokens=tokens, ridge=ridge, continued=continued)
-    model = subjects.find(subject, trust_remote_code=trust_remote_code) if isinstance(subject, str) else subject
+    model = subjects.given(subject, trust_remote_code=trust_remote_code)
     encoded = _encoded(model, Path(facts), facts_limit)
     splits = stimuli_of(model, text, checked, length=length)
     weights = weights_of(model)

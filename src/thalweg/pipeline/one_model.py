@@ -99,7 +99,7 @@ def measure(
     """
     checked = settings_of({**settings, "seeds": 1})
     loading: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device_map": device_map}
-    model = subjects.find(subject, **loading) if isinstance(subject, str) else subject
+    model = subjects.given(subject, **loading)
     patterns = [layers] if isinstance(layers, str) else list(layers)
     choice = Choice(patterns, units, bases.find(basis))
     splits = stimuli_of(model, stimuli, checked, length=length)
@@ -377,6 +377,6 @@ def train_dictionary(
     computing: dict[str, Any] = {"seed": checked.seed, "device": checked.resolved_device}
     recipe = Recipe(latents, k, rows, batch_for(rows), skip_places=skip_places, **computing)
     check_request(Path(out), recipe)
-    model = subjects.find(subject) if isinstance(subject, str) else subject
+    model = subjects.given(subject)
     splits = stimuli_of(model, stimuli, checked, length=length)
     return train_for_subject(model, splits, layer, Path(out), recipe, evaluate=evaluator(model), progress=progress)

@@ -114,7 +114,7 @@ def measure_concepts(
     """
     if limit and limit < LEAST:
         raise ThalwegError(f"limit is {limit}; 0 for all pairs, or at least {LEAST}, was expected (--limit)")
-    model = subjects.find(subject, trust_remote_code=trust_remote_code) if isinstance(subject, str) else subject
+    model = subjects.given(subject, trust_remote_code=trust_remote_code)
     encode = _Encoder.of(model)
     words = _words(str(pairs), [language] if isinstance(language, str) else list(language))
     texts = _drawn([pair for pair in two_columns(Path(text))[1] if all(pair)], limit, seed) if text else []

@@ -52,6 +52,17 @@ def architecture(name: str, *, trust_remote_code: bool = False) -> Subject:
         return replace(bare, notes=(f"the architecture without its weights: {missing}",))
 
 
+def given(subject: str | Subject, *, trust_remote_code: bool = False, device_map: str | None = None) -> Subject:
+    """The subject that a user gives: a record as it is, or that of a name.
+
+    Raises:
+        ThalwegError: as `find` does.
+    """
+    if not isinstance(subject, str):
+        return subject
+    return find(subject, trust_remote_code=trust_remote_code, device_map=device_map)
+
+
 def find(name: str, *, trust_remote_code: bool = False, device_map: str | None = None) -> Subject:
     """The subject of this name.
 

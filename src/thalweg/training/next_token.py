@@ -60,7 +60,7 @@ class LanguageTrainer:
         best, kept, since, loss = math.inf, {}, 0, math.inf
         for before, after in zip([0, *looks], looks, strict=False):
             for step in range(before, after):
-                run.step(self.learning_rate * _rise_and_fall((step + 1) / steps))
+                run.step(self.learning_rate * rise_and_fall((step + 1) / steps))
             loss = run.validation_loss()
             improved = loss < best - IMPROVEMENT
             since = 0 if improved else since + 1
@@ -97,8 +97,8 @@ def train_checkpoints(
         yield {**run.summary(), "stopped": "checkpoint", "validation_loss": loss, "last_validation_loss": loss}
 
 
-def _rise_and_fall(done: float) -> float:
-    """The share of the learning rate when this share of the budget is done."""
+def rise_and_fall(done: float) -> float:
+    """The share of the learning rate when this share of training is done: a twentieth up, then half a cosine down."""
     if done < WARM_UP:
         return done / WARM_UP
     return 0.5 + 0.5 * math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))

@@ -10,7 +10,6 @@ before, but what is known of a concept in one language says nothing of it in the
 in the trained network does not show that knowledge is shared.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,15 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thalweg.compute.adam import Adam
-from thalweg.errors import ThalwegError
 from thalweg.ladders.bilingual.strength import value_index
 from thalweg.ladders.bilingual.world import Settings
 from thalweg.networks.language import Transformer
 from thalweg.stimuli.base import Splits
 from thalweg.stimuli.windows import Windows
 from thalweg.strength.language import windows
+from thalweg.training.classifier import check_loss
+from thalweg.training.next_token import rise_and_fall
 
-WARM_UP = 0.05  # share of the steps in which the learning rate rises
 BETAS = (0.9, 0.98)  # as for the networks that add
 MOST_LEARNING_RATE, RATE_BY_WIDTH = 0.005, 0.32  # of 0.005 to 0.02, tried at widths 32 and 64
 STEPS_BY_WIDTH = 128_000  # steps of a width of 1: wide networks learn a world in fewer steps, and each takes longer
@@ -74,7 +73,7 @@ class ValueTrainer:
             model.zero_grad(set_to_none=True)
             loss.backward()
             for optimiser in optimisers:
-                optimiser.learning_rate = rate * _rise_and_fall((step + 1) / steps)
+                optimiser.learning_rate = rate * rise_and_fall((step + 1) / steps)
                 optimiser.step()
         return self._summary(model, steps, train, validation)
 
@@ -83,8 +82,7 @@ class ValueTrainer:
     ) -> dict[str, float | int | str]:
         seen = steps * self.batch_size
         losses = {"train_loss": _loss(model, train), "validation_loss": _loss(model, validation)}
-        if not math.isfinite(losses["train_loss"]):
-            raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
+        check_loss(torch.tensor(losses["train_loss"]))
         return {
             "train_examples": seen,
             "train_tokens": seen * (train.length + 1),
@@ -126,13 +124,6 @@ def _optimisers(model: nn.Module, rate: float, weight_decay: float) -> tuple[Ada
     matrices = [weight for weight in model.parameters() if weight.ndim > 1]
     vectors = [weight for weight in model.parameters() if weight.ndim == 1]
     return Adam(matrices, rate, betas=BETAS, weight_decay=weight_decay), Adam(vectors, rate, betas=BETAS)
-
-
-def _rise_and_fall(done: float) -> float:
-    """The share of the learning rate when this share of the steps is done."""
-    if done < WARM_UP:
-        return done / WARM_UP
-    return 0.5 + 0.5 * math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))
 
 
 def _loss(model: Transformer, lines: Windows) -> float:
