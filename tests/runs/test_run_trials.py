@@ -1,6 +1,9 @@
 """Trials of a finished run, and the answers of observers that are asked one by one."""
 
+import html
+import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +22,7 @@ from thalweg import Choice, Ladder, Run, Splits, ThalwegError, Trial, TrialObser
 from thalweg.files.whole import read_json, write_json
 from thalweg.measures.choices import mean_over_layers
 from thalweg.progress import Silent
+from thalweg.report.page import render
 from thalweg.runs import answers
 from thalweg.stimuli.base import halves
 from thalweg.trials.building import BANDS
@@ -363,3 +367,20 @@ def test_verdicts_are_a_table(surveyed: Run):
     headline = surveyed.verdicts.filter(headline="predictable", kind="all").row(0, named=True)
     assert headline["verdict"] == surveyed.verdict["tiny"]["predictable"]["verdict"]
     assert headline["sentence"] == surveyed.verdict["tiny"]["predictable"]["sentence"]
+
+
+def test_the_report_shows_answers_where_there_are_any(copy: Run):
+    assert "one trial at a time" not in render(copy)
+    copy.answer(TrialObserver("<b>first</b>", 1, lambda trial: Choice(0)), units=3, per_unit=8)
+    copy.answer(ONE, units=3, per_unit=8)
+    page = html.unescape(render(open_run(copy.path, small())))
+    section = page.partition('id="ladder-1-answers-title">')[2].partition("</section>")[0]
+    assert section.startswith("Answers, one trial at a time")
+    assert "<b>first</b>" in section
+    lines = re.findall(r"<tr>(.*?)</tr>", section, re.DOTALL)
+    said = ["|".join(re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line, re.DOTALL)) for line in lines]
+    assert [line for line in said if re.match(r"<b>first</b>\|trained\|.*\|1\.00 \(0\.\d\d to 1\.00\)\|48\|0", line)]
+    assert [line for line in said if re.match(r"corners\|corners\|two choice\|units\|[01]\.\d\d \(", line)]
+    charts = json.loads(re.search(r'<script type="application/json" id="charts">(.*?)</script>', page, re.DOTALL)[1])
+    shown = [row for rows in charts["charts"]["ladder-1-answers-2"]["datasets"].values() for row in rows]
+    assert {row["control"] for row in shown if "control" in row} == {"trained", "untrained", "rotated"}

@@ -2,7 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
+import polars as pl
+
+from thalweg.agreement.curves import answer_points, answer_verdicts
+from thalweg.agreement.table import agreements, biases
 from thalweg.measures.base import MEAN
 from thalweg.pipeline.verdicts import ALL
 from thalweg.report import rows, styles
@@ -82,6 +87,21 @@ class Ladder:
         }
         return next((record for record in self.run.shape if all(record[name] == wanted[name] for name in wanted)), None)
 
+    @cached_property
+    def answers(self) -> "LadderAnswers":
+        """What observers answered about single trials of this ladder. Answers come in after the survey, so what follows
+        from them is in no table of the run.
+        """
+        answers = self.run.answers.filter(ladder=self.name)
+        models, settings = self.run.models.filter(ladder=self.name), self.run.record["settings"]
+        points = answer_points(answers, models)
+        return LadderAnswers(
+            points,
+            answer_verdicts(points, models, axis=self.axis, seed=settings["seed"]) if len(self.order) > 1 else {},
+            agreements(answers, self.run.scan_units(), self.headlines, seed=settings["seed"]),
+            biases(answers),
+        )
+
     def points(self, measure: str, *, axis: str = "", observer: str = "", band: str = MEAN) -> list[Row]:
         """Scores of seeds and rungs with their twins'."""
         frame = rows.points(
@@ -95,6 +115,18 @@ class Ladder:
             self.run, self.name, self.axis, measure=measure, observer=self.observer, statistic=statistic
         )
         return list(rows.plain(frame))
+
+
+@dataclass(frozen=True, eq=False)
+class LadderAnswers:
+    """The scores of models by each observer that answered single trials, its verdict by name and version, its agreement
+    with the other observers, and its habits.
+    """
+
+    points: pl.DataFrame
+    verdicts: Mapping[tuple[str, int, str], Row]
+    agreements: pl.DataFrame
+    biases: pl.DataFrame
 
 
 def ladders(run: Run) -> Iterator[Ladder]:

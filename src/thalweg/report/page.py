@@ -1,6 +1,7 @@
 """The report: a pure function from a finished run to one page that opens from a file, with no network.
 
-It formats and never computes: every number is in the run's tables already. The page holds its charts as data (`charts`,
+It formats and never computes: every number is in the run's tables already, but for what follows from answers to single
+trials, which come in after the survey (`agreement`). The page holds its charts as data (`charts`,
 `figures`), the library that draws them once, its tables as text (`listings`) and its stimuli as pictures (`pictures`).
 What a user named is text everywhere and never markup. The same run makes the same bytes, so the page says nothing of
 time or machines.
@@ -30,6 +31,7 @@ from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files.whole import AGAIN, replacing
 from thalweg.pipeline.settings import usual_cache
 from thalweg.report import (
+    answers,
     bases,
     capability,
     charts,
@@ -178,6 +180,7 @@ def _figures(ladders: list[Ladder]) -> Drawn:
                 *capability.figures(ladder),
                 *concepts.figures(ladder),
                 *crossing.figures(ladder),
+                *answers.figures(ladder),
             ]
             for ladder in ladders
         },
@@ -300,6 +303,7 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "edit_relations": crossing.relations(ladder),
         "concepts": concepts.values(ladder),
         "concept_relations": concepts.relations(ladder),
+        "answers": answers.section(ladder),
         "endings": listings.endings(ladder),
         "missing": listings.absent(ladder),
     }

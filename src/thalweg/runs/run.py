@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from thalweg.agreement.table import agreements
 from thalweg.capability.columns import CAPABILITY
 from thalweg.concepts.columns import CONCEPTS
 from thalweg.edits.columns import EDITS
@@ -445,6 +446,22 @@ class Run:
         answer that failed. Read anew each time, for answers come in.
         """
         return answers.read_answers(self.path)
+
+    def agreements(self) -> pl.DataFrame:
+        """How far each observer that answered single trials agrees with each other observer: Spearman's correlation of
+        their scores over units and over models, with what the noise of the answers takes from it.
+
+        Returns:
+            A row per answering observer, version, ladder, control, level (`units`, `units within models`, `models`),
+            other observer and its measure: `rho`, the `reliability` of the answers, and `corrected`, the correlation
+            divided by the square root of the reliability, each with a 95 % interval (`low`, `high`); n units or models;
+            a note where a number is missing.
+
+        Raises:
+            ThalwegError: a file of the run is missing or damaged.
+        """
+        main = self.in_basis(self.bases[0])
+        return agreements(main.answers, main.scan_units(), main.headlines, seed=self.record["settings"]["seed"])
 
     def answer(
         self,
