@@ -1,6 +1,5 @@
 """The command line: it parses, calls and prints; all else happens elsewhere."""
 
-import inspect
 import json
 import math
 import os
@@ -9,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields
 from functools import partialmethod
 from importlib.metadata import version
 from pathlib import Path
@@ -21,17 +19,25 @@ from rich.table import Column, Table
 
 from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.files.whole import FULL
+from thalweg.options import as_options
 from thalweg.pipeline.settings import OF_LADDERS, Settings
-from thalweg.terminal import CLOSED, INTERRUPTED, MISTAKE, UNEXPECTED, Shown, close_output, err, out, printable
+from thalweg.study_commands import study_app
+from thalweg.terminal import (
+    CLOSED,
+    INTERRUPTED,
+    MISTAKE,
+    UNEXPECTED,
+    Shown,
+    close_output,
+    err,
+    examples,
+    out,
+    printable,
+)
 
 if TYPE_CHECKING:
     from thalweg.pipeline.edit import Edits
     from thalweg.runs.run import Run
-
-
-def examples(*commands: str) -> str:
-    """What stands below a command's help: a line for each example."""
-    return "\n\n".join(("Examples:", *map(escape, commands)))
 
 
 app = typer.Typer(
@@ -48,30 +54,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(study_app, name="study")
 DEBUG = "--debug"  # taken out of the command line before it is parsed, so it may stand anywhere
 
 
 def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command an option for each field of the settings, instead of its `**settings`."""
-    parameters = inspect.signature(command).parameters.values()
     left_out = () if command.__name__ == "survey" else OF_LADDERS
-    options = [_option(setting) for setting in fields(Settings) if setting.name not in left_out]
-    named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-    command.__signature__ = inspect.Signature([*named, *options])  # type: ignore[attr-defined]
-    return command
-
-
-def _option(setting: Field[Any]) -> inspect.Parameter:
-    """A setting as a parameter of a command."""
-    usual = setting.default if setting.default_factory is MISSING else setting.default_factory()
-    repeated = isinstance(usual, tuple)
-    kind = list[str] if repeated else setting.type
-    default = list(usual) if isinstance(usual, tuple) else usual
-    shown = default not in (None, []) and setting.name != "cache"
-    option = typer.Option(f"--{setting.name.replace('_', '-')}", help=setting.metadata["help"], show_default=shown)
-    return inspect.Parameter(
-        setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-    )
+    return as_options(Settings, left_out, not_shown=("cache",))(command)
 
 
 @app.command(

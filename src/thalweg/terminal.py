@@ -8,8 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+
+
+def examples(*commands: str) -> str:
+    """What stands below a command's help: a line for each example."""
+    return "\n\n".join(("Examples:", *map(escape, commands)))
 
 
 class Terminal(Console):

@@ -1,0 +1,73 @@
+"""How a study is made: one record, from which the command line makes its options."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from thalweg.errors import ThalwegError, readable
+
+
+def _setting(default: Any, help_: str) -> Any:
+    return field(default=default, metadata={"help": help_})
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """How a study is made; each field is an option of `thalweg study create`.
+
+    Example:
+        >>> from thalweg.study.settings import StudySettings
+        >>> StudySettings(trials=24).catches
+        3
+    """
+
+    units: int = _setting(12, "Units drawn of each model; all, where it has fewer.")
+    trials: int = _setting(40, "Main trials that each participant answers.")
+    participants: int = _setting(60, "Participants that are planned.")
+    ladder: str = _setting("", "The ladder; by default the run's only one.")
+    rung: tuple[str, ...] = _setting((), "The rung; may be given several times; all by default.")
+    control: tuple[str, ...] = _setting(("trained",), "trained, or a twin; may be given several times.")
+    between: bool = _setting(False, "Each participant sees one model, as in the published study, and not all.")
+    catch: int | None = _setting(None, "Catch trials for each participant; by default one for eight trials.")
+    practice: int = _setting(5, "Trials of the practice, which is repeated until all are right.")
+    matched: bool = _setting(False, "Only pairs of queries that low-level statistics can't decide.")
+    per_unit: int = _setting(12, "The most different trials of a unit.")
+    break_every: int = _setting(20, "After how many trials a break is offered.")
+    title: str = _setting("Which example fits better?", "The page's title.")
+    consent: str = _setting("", "A text file that says what participants consent to.")
+    prolific_code: str = _setting("", "The completion code that Prolific gave the study.")
+    seed: int = _setting(0, "Seed of all that is drawn.")
+
+    @property
+    def catches(self) -> int:
+        """How many catch trials each participant gets."""
+        return max(1, round(self.trials / 8)) if self.catch is None else self.catch
+
+    def check(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ThalwegError: one is out of range.
+        """
+        least = dict.fromkeys(("units", "trials", "participants", "per_unit", "break_every"), 1)
+        least |= {"practice": 0, "seed": 0} | ({} if self.catch is None else {"catch": 0})
+        for name, low in least.items():
+            if (value := getattr(self, name)) < low:
+                raise ThalwegError(f"--{name.replace('_', '-')} is {value}; at least {low} was expected")
+        if self.catches > self.trials:
+            raise ThalwegError(f"--catch is {self.catches}; no more than --trials ({self.trials}) was expected")
+
+    def consent_text(self) -> str:
+        """What the file says that participants consent to; nothing where none is given.
+
+        Raises:
+            ThalwegError: it cannot be read.
+        """
+        if not self.consent:
+            return ""
+        try:
+            return Path(self.consent).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as wrong:
+            raise ThalwegError(
+                f"{readable(self.consent)}: a text file in UTF-8 was expected as --consent ({wrong})"
+            ) from wrong

@@ -1,0 +1,111 @@
+"""The commands of `thalweg study`: from a run to a study with people, and to its published data."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from thalweg.errors import ThalwegError, readable
+from thalweg.options import as_options
+from thalweg.study.settings import StudySettings
+from thalweg.terminal import examples, out
+
+if TYPE_CHECKING:
+    from thalweg.study.design import Study
+    from thalweg.study.store import Store
+
+study_app = typer.Typer(
+    help="Ask people the trials of a run in the browser, and analyse what they answer.",
+    no_args_is_help=True,
+    epilog=examples(
+        "thalweg study create runs/mnist --units 12 --trials 40 --name digits",
+        "thalweg study serve digits",
+        "thalweg study export digits --anonymous --out digits-data",
+    ),
+)
+STUDY = typer.Argument(metavar="STUDY", help="The study's name, or its folder.")
+DATABASE = typer.Option(
+    help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME; by default a file in the study's folder.",
+    metavar="URL",
+)
+
+
+@contextmanager
+def opened(name: Path, database: str) -> Iterator[tuple["Study", "Store"]]:
+    """A study and its database.
+
+    Raises:
+        ThalwegError: a package is missing, or the study or the database cannot be opened.
+    """
+    try:
+        from thalweg.study.design import open_study
+        from thalweg.study.store import open_store
+    except ImportError as missing:
+        raise ThalwegError(f"{missing.name} is not installed; a study needs pip install 'thalweg[study]'") from missing
+    study = open_study(name)
+    store = open_store(study, database)
+    try:
+        yield study, store
+    finally:
+        store.close()
+
+
+@study_app.command(
+    epilog=examples(
+        "thalweg study create runs/mnist --units 12 --trials 40 --name digits",
+        "thalweg study create runs/words --units 20 --control trained --control untrained --participants 100",
+    )
+)
+@as_options(StudySettings)
+def create(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a finished run.")],
+    name: Annotated[str, typer.Option(help="The study's name, and of its folder in studies/.")] = "study",
+    out_: Annotated[Path | None, typer.Option("--out", help="The folder; studies/NAME by default.")] = None,
+    **settings: Any,
+) -> None:
+    """Make a study of the trials of a finished run, and say what it can detect.
+
+    Units are drawn of each model: a layer uniformly, then a unit of it. No participant is asked about a unit twice.
+    """
+    from thalweg import open_run
+    from thalweg.study.create import create
+
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
+    study = create(open_run(run), name, StudySettings(**given), out=out_)
+    out.print(f"study: {readable(study.path)}", markup=False)
+
+
+@study_app.command(epilog=examples("thalweg study export digits --anonymous --out digits-data"))
+def export(
+    study: Annotated[Path, STUDY],
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="Numbers for the ids of participants, and no dates.")
+    ] = False,
+    database: Annotated[str, DATABASE] = "",
+    out_: Annotated[Path | None, typer.Option("--out", help="The folder; STUDY/export by default.")] = None,
+) -> None:
+    """Write study.json, participants.parquet and responses.parquet."""
+    from thalweg.study.export import export, summary, where
+
+    with opened(study, database) as (opened_study, store):
+        folder = where(out_, opened_study)
+        out.print(summary(export(opened_study, store, folder, anonymous=anonymous), folder), markup=False)
+
+
+@study_app.command(epilog=examples("thalweg study delete-participant digits 5f2a9c"))
+def delete_participant(
+    study: Annotated[Path, STUDY],
+    participant: Annotated[str, typer.Argument(metavar="PARTICIPANT", help="The opaque id.")],
+    database: Annotated[str, DATABASE] = "",
+) -> None:
+    """Delete a participant and all responses of theirs; exports that were made before keep them."""
+    with opened(study, database) as (opened_study, store):
+        if not store.delete(participant):
+            raise ThalwegError(
+                f"study {opened_study.name!r} has no participant {participant!r}; an id of its export was expected"
+            )
+    out.print(f"deleted: {participant}", markup=False)
