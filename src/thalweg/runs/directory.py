@@ -18,6 +18,7 @@
     shape.json              the verdict for each ladder, kind, measure, observer, band and strength axis
     comparison.json         whether the ladders have the same shape, for each headline and pair of ladders
     answers.parquet         a row per answer to a single trial: an input that is kept, for it can't be derived again
+    explanations.parquet    a row per explanation of a unit in words: an input that is kept
     answers/                answers that are not in that table yet, in pieces
     weights/, recordings/   safetensors for each model
     dictionaries/           dictionaries that were trained for the basis `sae`, a folder for each layer of each network

@@ -21,7 +21,7 @@ from thalweg.measures.choices import ChoiceScores, score_choices
 from thalweg.models.records import Ladder
 from thalweg.observers.choices import TrialObserver
 from thalweg.progress import Progress, Silent
-from thalweg.runs import answers, directory
+from thalweg.runs import answers, directory, explanations
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.recordings import RecordedHalves, model_file, read_recordings, recordings_file
 from thalweg.runs.stimuli import splits_again
@@ -446,6 +446,56 @@ class Run:
         answer that failed. Read anew each time, for answers come in.
         """
         return answers.read_answers(self.path)
+
+    @property
+    def explanations(self) -> pl.DataFrame:
+        """A row per explanation of a unit in words: ladder, rung, seed, control, layer, unit, explanation, explainer
+        (the model that wrote it), version (of the prompts; 0 where a file brought it), method. Read anew each time.
+        """
+        return explanations.read_explanations(self.path)
+
+    def export_explanations(self, path: str | Path) -> int:
+        """Write the explanations as the JSON that Neuronpedia imports: an array for a name that ends in `.json`, else
+        an object a line, compressed for `.gz`.
+
+        Args:
+            path: The file.
+
+        Returns:
+            How many there are.
+
+        Raises:
+            ThalwegError: there are none, or the file cannot be written.
+        """
+        frame = self.explanations
+        if frame.is_empty():
+            raise ThalwegError(
+                f"{readable(self.path)}: there are no explanations to export; thalweg ask writes some with --form "
+                "explanation"
+            )
+        explanations.write_neuronpedia(frame, Path(path))
+        return len(frame)
+
+    def import_explanations(self, path: str | Path, layers: Mapping[str, str] | None = None) -> int:
+        """Read explanations from a file of Neuronpedia's, and keep them in the run.
+
+        Args:
+            path: A JSON file: an array, or an object a line; compressed if its name ends in `.gz`.
+            layers: The layers of the run by the names that the file gives them, as {"6-res-jb": "transformer.h.6"}.
+
+        Returns:
+            How many were read.
+
+        Raises:
+            ThalwegError: the file is not there or damaged, or names a model, layer or unit that the run has not.
+        """
+        models = self._raw("models").select(*MODEL).unique(maintain_order=True).to_dicts()
+        names = self._raw("layers")["layer"].unique().to_list()
+        read = explanations.read_neuronpedia(Path(path), models, names, layers or {})
+        run = RunDirectory(self.path)
+        with run.locked():
+            explanations.add_explanations(run, read)
+        return len(read)
 
     def agreements(self) -> pl.DataFrame:
         """How far each observer that answered single trials agrees with each other observer: Spearman's correlation of
