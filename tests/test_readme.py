@@ -41,6 +41,8 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg survey bilingual": "ten minutes; its parts are tested on smaller worlds",
     "thalweg causes --quick": "minutes; it is tested on fewer networks",
     "make ladders": "most of an hour",
+    "thalweg explore runs/mnist": "the run of these tests has a ladder of Python's; tests/explore makes its pages",
+    "thalweg explore runs/mnist --serve": "it serves until it is interrupted; tests/explore asks a server",
     "thalweg literature": "half a minute; it is tested on fewer studies",
     "thalweg literature --data mine.toml": "half a minute; it is tested on fewer studies",
     "thalweg survey mnist --quick": "a minute, and what a survey does is tested on smaller ladders",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from thalweg.errors import ThalwegError
+    from thalweg.explore.site import write_unit_pages
     from thalweg.literature.review import judge_literature
     from thalweg.measures.choices import ChoiceScores, score_choices
     from thalweg.models.records import Ladder, Layer, Rung, Subject
@@ -72,6 +73,7 @@ __all__ = [
     "train_dictionary",
     "validate",
     "write_report",
+    "write_unit_pages",
 ]
 
 MODULES = {  # where each public name is
@@ -107,6 +109,7 @@ MODULES = {  # where each public name is
     "train_dictionary": "thalweg.pipeline.one_model",
     "validate": "thalweg.validation.validate",
     "write_report": "thalweg.report.page",
+    "write_unit_pages": "thalweg.explore.site",
 }
 
 

@@ -539,6 +539,43 @@ def report(
     out.print(f"report: {readable(thalweg.write_report(run, out_, workers=workers))}", markup=False)
 
 
+SITE_DATA = typer.Option(
+    help="Where the stimuli lie now, if not where they did; LADDER=PATH if there are several ladders.", metavar="PATH"
+)
+
+
+@app.command(
+    epilog=examples(
+        "thalweg explore runs/mnist              # writes runs/mnist/explore",
+        "thalweg explore runs/mnist --serve      # makes each page as it is asked for",
+    )
+)
+def explore(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run directory.")],
+    out_: Annotated[Path | None, typer.Option("--out", help="The folder to write; DIR/explore by default.")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Write nothing, and serve the pages on this machine.")] = False,
+    port: Annotated[int, typer.Option(help="Port for --serve; 0: any.", min=0, max=65535)] = 0,
+    rung: Annotated[list[str] | None, typer.Option(help="Only the units of this rung, or of several.")] = None,
+    data: Annotated[list[str] | None, SITE_DATA] = None,
+    cache: Annotated[Path | None, of_settings("cache", show_default=False)] = None,
+) -> None:
+    """Make a page for every unit: what drives it, its scores, the trials that observers got wrong."""
+    import thalweg
+    from thalweg.explore.serving import serve_site
+    from thalweg.explore.site import site_of, where_stimuli_lie
+
+    if serve and out_:
+        raise ThalwegError("--serve writes nothing, and --out names a folder; give one of them")
+    run = thalweg.open_run(directory)
+    options: dict[str, Any] = {"rung": rung or (), "data": where_stimuli_lie(run, data or ()), "cache": cache}
+    if not serve:
+        index = thalweg.write_unit_pages(run, out_, progress=Shown(), **options)
+        out.print(f"units: {readable(index)}", markup=False)
+        return
+    site = site_of(run, progress=Shown(), **options)
+    serve_site(site, port, ready=lambda url: out.print(f"units: {url}   (Ctrl-C ends)", markup=False))
+
+
 SE = typer.Option(help="Column of the score's standard error; one for each score.", metavar="COL")
 GROUP = typer.Option(help="Column that names the configuration of replicates.", metavar="COL")
 BY = typer.Option(help="Column that splits the models: a verdict for each of its values.", metavar="COL")

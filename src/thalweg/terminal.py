@@ -70,6 +70,7 @@ STAGES = {
     "tables": "tables are put together",
     "shape": "curves are judged",
     "report": "the report is written",
+    "explore": "pages of units are written",
     "dictionary": "the dictionary is trained",
 }
 

@@ -22,3 +22,11 @@ def chromium() -> str:
     if found is None:
         pytest.fail(f"no browser: install Chromium (apt-get install chromium) as one of {', '.join(CHROMIUMS)}")
     return found
+
+
+def axe_violations(page) -> list[str]:
+    """What axe finds that bars readers with disabilities: the rule, and the first element that breaks it."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]

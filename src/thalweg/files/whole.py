@@ -164,6 +164,16 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     return _reading(path, safetensors.torch.load_file, AGAIN)  # type: ignore[no-any-return]
 
 
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """A file of tensors of which parts are to be read; ThalwegError if the file is missing or damaged."""
+    with _reading(path, lambda file: safetensors.safe_open(file, "pt"), AGAIN) as opened:
+        try:
+            yield opened
+        except safetensors.SafetensorError as damage:
+            raise Damaged(path, reason(damage)) from damage
+
+
 def read_tensor_notes(path: Path) -> dict[str, str]:
     """The notes that a file of tensors carries; ThalwegError if the file is missing or damaged."""
 

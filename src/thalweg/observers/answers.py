@@ -44,12 +44,7 @@ def answer_by_features(
     variances and a floor of 0.05 pool variances. The c best are weighed by (m+ - m-) / v, a discriminant that takes
     features as independent.
     """
-    high, low = trials.high[:, :MANY_REFERENCES], trials.low[:, :MANY_REFERENCES]
-    difference = _mean(dictionary, high) - _mean(dictionary, low)  # (unit, feature)
-    squares = dictionary.square()
-    within = (_mean(squares, high) + _mean(squares, low)) / 2
-    within -= (_mean(dictionary, high).square() + _mean(dictionary, low).square()) / 2
-    within = within.clamp_min(0) + VARIANCE_FLOOR
+    difference, within = separations(trials, dictionary)
     weights = difference / within
     limited = [c for c in capacities if c is not None]
     best = (difference.square() / within).topk(min(max(limited, default=1), difference.shape[1]), 1).indices
@@ -63,6 +58,20 @@ def answer_by_features(
         )
         answers[c] = _by_band(trials, evidence)
     return answers
+
+
+def separations(
+    trials: TrialSet, dictionary: Float[Tensor, "stimulus feature"]
+) -> tuple[Float[Tensor, "unit feature"], Float[Tensor, "unit feature"]]:
+    """How each feature tells a unit's references apart: m+ - m-, and the variance within the two sides with its floor;
+    |m+ - m-| / sqrt(v) is the separation that features are chosen by.
+    """
+    high, low = trials.high[:, :MANY_REFERENCES], trials.low[:, :MANY_REFERENCES]
+    difference = _mean(dictionary, high) - _mean(dictionary, low)  # (unit, feature)
+    squares = dictionary.square()
+    within = (_mean(squares, high) + _mean(squares, low)) / 2
+    within -= (_mean(dictionary, high).square() + _mean(dictionary, low).square()) / 2
+    return difference, within.clamp_min(0) + VARIANCE_FLOOR
 
 
 def _mean(table: Float[Tensor, "stimulus feature"], ids: Tensor) -> Float[Tensor, "unit feature"]:

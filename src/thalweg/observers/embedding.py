@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from thalweg.observers.base import Features, Observer
@@ -46,14 +46,21 @@ def standardised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "
     of zeros where none does: it tells nothing apart.
     """
     deviation = features.std(0)
-    largest = torch.maximum(features.amax(0), -features.amin(0))
-    varies = deviation > 1e-6 * largest.clamp_min(1e-30)
+    varies = varying(features, deviation)
     if not varies.any():
         return torch.zeros(len(features), 1)
     kept = features[:, varies]
     kept -= kept.mean(0)  # in place, for a pool may be large
     kept /= deviation[varies]
     return kept
+
+
+def varying(
+    features: Float[Tensor, "stimulus feature"], deviation: Float[Tensor, " feature"] | None = None
+) -> Bool[Tensor, " feature"]:
+    """Which features vary over the pool; `deviation` is their standard deviation, where it is known."""
+    largest = torch.maximum(features.amax(0), -features.amin(0))
+    return (features.std(0) if deviation is None else deviation) > 1e-6 * largest.clamp_min(1e-30)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +77,21 @@ def build_view(observer: Observer, seen: Mapping[str, Features], pool: Stimuli) 
     """Turn what an observer, or its parts, saw of the pool into what it answers by."""
     names = observer.parts or (observer.name,)
     embeddings = [centred(seen[name]["features"]) for name in names] if observer.whole else []
-    named = [seen[name].get("dictionary", seen[name]["features"]) for name in names]
-    if observer.names_classes:
-        named += _one_hot(pool)
-    dictionary = standardised(named[0] if len(named) == 1 else torch.cat(named, 1))
+    dictionary = standardised(named_features(observer, seen, pool))
     if not embeddings:
         return ObserverView(None, dictionary)
     return ObserverView(embeddings[0] if len(embeddings) == 1 else combined(embeddings), dictionary)
+
+
+def named_features(
+    observer: Observer, seen: Mapping[str, Features], pool: Stimuli
+) -> Float[Tensor, "stimulus feature"]:
+    """The features of an observer's dictionary as they were seen: those of its parts, then classes and tags."""
+    names = observer.parts or (observer.name,)
+    named = [seen[name].get("dictionary", seen[name]["features"]) for name in names]
+    if observer.names_classes:
+        named += _one_hot(pool)
+    return named[0] if len(named) == 1 else torch.cat(named, 1)
 
 
 def _one_hot(pool: Stimuli) -> list[Tensor]:

@@ -224,7 +224,7 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
 def frame(figures: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """What every page with these figures needs: its style, its script, and the library that draws the charts."""
     return {
-        "style": (HERE / "style.css").read_text(encoding="utf-8"),
+        "style": "".join((HERE / name).read_text(encoding="utf-8") for name in ("palette.css", "style.css")),
         "script": (HERE / "page.js").read_text(encoding="utf-8"),
         "library": _library(),
         "chart_config": config(legend=False),

@@ -1,10 +1,10 @@
 """The recordings of a finished run: where they lie, and how they are read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
@@ -59,3 +59,35 @@ def read_recordings(path: Path) -> ModelRecordings:
         return ModelRecordings(layers, notes["layers"], notes["basis"], notes["basis_identity"])
     except (KeyError, ValueError, TypeError) as damage:
         raise whole.Damaged(path, f"it lacks {damage}: is it another file?") from damage
+
+
+def read_some(path: Path, layer: str, positions: Sequence[int]) -> RecordedHalves:
+    """The recordings of some units of a layer: only these are read from the file, however many it holds.
+
+    Args:
+        path: The file of a model's recordings.
+        layer: The layer's name.
+        positions: The units' places among the recorded ones, in increasing order.
+
+    Raises:
+        ThalwegError: the file is missing or damaged.
+    """
+    with whole.open_tensors(path) as file:
+        names = [key.rpartition("/") for key in file.keys()]  # noqa: SIM118  # it is no dictionary
+
+        def half(which: str) -> Recording:
+            own = {name: f"{start}/{name}" for start, _, name in names if start == f"{layer}/{which}"}
+            return from_tensors({name: _part(file.get_slice(key), name, positions) for name, key in own.items()})
+
+        return RecordedHalves(half("reference"), half("query"))
+
+
+def _part(stored: Any, name: str, positions: Sequence[int]) -> Tensor:
+    """What a stored tensor says of some units."""
+    if name in ("settings", "sample_keys"):
+        return cast(Tensor, stored[:])
+    first, last = positions[0], positions[-1] + 1
+    chosen = [position - first for position in positions]
+    if name == "sample" or name.startswith("products."):
+        return cast(Tensor, stored[:, first:last][:, chosen])
+    return cast(Tensor, stored[first:last][chosen])
