@@ -57,6 +57,8 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg measure torchvision:resnet50 --stimuli imagenet.parquet --units 84": WEIGHTS,
     "thalweg measure hf:gpt2 --stimuli corpus.txt --basis sae:dictionary": WEIGHTS,
     "thalweg edit hf:gpt2 --facts counterfact.json --facts-limit 20": WEIGHTS,
+    "thalweg measure efficientnet-lite:0 --stimuli photographs --observer timm:vit_small_patch16_224.dino": WEIGHTS,
+    "thalweg survey words --observer hf:sentence-transformers/all-mpnet-base-v2 --download": WEIGHTS,
     "thalweg edit mine.py:subject --facts facts.json --method rome --method fine-tune --text text.jsonl": (
         "its model is one of text; tests/edits runs it on such a model"
     ),

@@ -4,11 +4,12 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partialmethod
+from functools import partial, partialmethod
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from thalweg.downloads.missing import Fetch, Missing, lines_of, with_downloads
 from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.files.whole import FULL
 from thalweg.options import as_options
@@ -55,7 +57,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(study_app, name="study")
-DEBUG = "--debug"  # taken out of the command line before it is parsed, so it may stand anywhere
+DEBUG, DOWNLOAD = "--debug", "--download"  # taken out of the command line before it is parsed: they may stand anywhere
 
 
 def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -683,11 +685,14 @@ def list_(
     from thalweg.factors.base import FACTORS
     from thalweg.ladders import LADDERS
     from thalweg.measures.base import MEASURES, first_sentence
-    from thalweg.observers.base import OBSERVERS
+    from thalweg.observers.base import KINDS, OBSERVERS
 
     listed = {
         "ladders": [(ladder.name, f"{len(ladder.rungs)} rungs", ladder.description) for ladder in LADDERS.values()],
-        "observers": [(each.name, "control" if each.control else "", each.sees) for each in OBSERVERS.values()],
+        "observers": [
+            *((each.name, "control" if each.control else "", each.sees) for each in OBSERVERS.values()),
+            *((kind.form, "", first_sentence(kind.make)) for kind in KINDS.values()),
+        ],
         "factors": [(factor.name, factor.unit, factor.meaning) for factor in FACTORS.values()],
         "measures": [
             (measure.name, measure.headline, first_sentence(measure.function)) for measure in MEASURES.values()
@@ -729,9 +734,13 @@ def _show_version(asked: bool) -> bool:
     return asked
 
 
+FETCHED = "Fetch models, observers and dictionaries that are missing, size and licence first; it may stand anywhere."
+
+
 @app.callback()
 def _everywhere(
     debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; it may stand anywhere.")] = False,
+    download: Annotated[bool, typer.Option(DOWNLOAD, help=FETCHED)] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and leave.", callback=_show_version, is_eager=True)
     ] = False,
@@ -745,19 +754,33 @@ def main() -> None:
     """
     _no_other_bars()
     _no_word_of_what_is_cleared()
-    debug = DEBUG in sys.argv
-    sys.argv = [word for word in sys.argv if word != DEBUG]
+    debug, download = DEBUG in sys.argv, DOWNLOAD in sys.argv
+    sys.argv = [word for word in sys.argv if word not in (DEBUG, DOWNLOAD)]
     try:
         try:
-            app()
+            with_downloads(app, partial(_may_be_fetched, asked=download))
         finally:
             sys.stdout.flush()
     except (SystemExit, Exception, KeyboardInterrupt) as wrong:
         if isinstance(wrong, SystemExit):
             raise
+        if isinstance(wrong, Missing) and wrong.fetches and not download:
+            wrong = ThalwegError(f"{wrong}\nto fetch it: {shlex.join(['thalweg', *sys.argv[1:], DOWNLOAD])}")
         if debug and not isinstance(wrong, BrokenPipeError | KeyboardInterrupt):
             traceback.print_exception(wrong)
         sys.exit(failed(wrong))
+
+
+def _may_be_fetched(fetches: Sequence[Fetch], *, asked: bool) -> bool:
+    """Whether what is missing may be fetched: where that was asked for, or the user at the terminal says so now."""
+    if not asked and not sys.stdin.isatty():
+        return False
+    for line in lines_of(fetches):
+        err.print(line, markup=False)
+    try:
+        return asked or typer.confirm("Fetch it now?", err=True)
+    except typer.Abort as interrupted:
+        raise KeyboardInterrupt from interrupted
 
 
 def failed(wrong: BaseException) -> int:

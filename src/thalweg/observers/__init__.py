@@ -1,3 +1,3 @@
 """Observers: functions from stimuli to vectors, and what they answer trials by."""
 
-from thalweg.observers import controls, images, pairs, texts  # noqa: F401  (their functions register themselves here)
+from thalweg.observers import controls, images, named, pairs, perceptual, texts  # noqa: F401  (their functions register themselves here)

@@ -46,6 +46,9 @@ class Observer:
         dictionary: Its named features for limited capacity (the measure *crisp*), where these are not `features`.
         whole: Whether it compares whole stimuli. One that does not answers with its single best feature.
         family: FAMILY/MEMBER of the network whose weights it sees with, if any.
+        centred: Whether vectors are taken from their mean over the stimuli before they are compared. One that does not
+            compares them by their plain cosine.
+        description: What it sees, where no docstring of `features` says it.
 
     Example:
         >>> import thalweg
@@ -67,13 +70,14 @@ class Observer:
     dictionary: FeatureFunction | None = None
     whole: bool = True
     family: str = ""
+    centred: bool = True
+    description: str = ""
 
     @property
     def sees(self) -> str:
         """The first sentence of what its function says that it sees."""
-        text = (
-            self.features.__doc__ if self.features else ""
-        ) or f"The sum of {' and '.join(self.parts) or 'nothing'}."
+        documented = self.description or (self.features.__doc__ if self.features else "")
+        text = documented or f"The sum of {' and '.join(self.parts) or 'nothing'}."
         return " ".join(text.split("\n\n")[0].split())
 
     def relation(self, family: str) -> str:
@@ -90,6 +94,19 @@ class Observer:
 
 
 OBSERVERS: dict[str, Observer] = {}
+
+
+@dataclass(frozen=True)
+class ObserverKind:
+    """Observers that are made from their name: how it is written (timm:NAME), and what makes one of what stands after
+    the colon.
+    """
+
+    form: str
+    make: Callable[[str], Observer]
+
+
+KINDS: dict[str, ObserverKind] = {}
 
 
 def observer(*, version: int, modality: str = "", **declared: Any) -> Callable[[FeatureFunction], FeatureFunction]:
@@ -111,15 +128,38 @@ def find(name: str) -> Observer:
     """The observer of this name.
 
     Raises:
+        Missing: the network that it sees with is not on this machine.
         ThalwegError: there is none; near names are offered.
     """
     if not isinstance(name, str):
         raise ThalwegError(
             f"{name!r} is no observer; a thalweg.Observer(name, version, function) was expected, or a name"
         )
-    if name not in OBSERVERS:
-        raise unknown("observer", name, OBSERVERS)
-    return OBSERVERS[name]
+    if name in OBSERVERS:
+        return OBSERVERS[name]
+    kind, colon, rest = name.partition(":")
+    if is_of_a_kind(name):
+        return KINDS[kind].make(rest)
+    if colon:
+        raise unknown("kind of observer", kind, KINDS)
+    raise unknown("observer", name, [*OBSERVERS, *(kind.form for kind in KINDS.values())])
+
+
+def is_of_a_kind(name: str) -> bool:
+    """Whether it is the name of an observer that is made from its name, as timm:NAME."""
+    return name.partition(":")[0] in KINDS
+
+
+def observer_kind(kind: str, *, form: str) -> Callable[[Callable[[str], Observer]], Callable[[str], Observer]]:
+    """Declare a function that makes an observer from what stands after `KIND:` in its name (nothing, of one that is
+    called by its kind alone); it is returned unchanged.
+    """
+
+    def declare(function: Callable[[str], Observer]) -> Callable[[str], Observer]:
+        KINDS[kind] = ObserverKind(form, function)
+        return function
+
+    return declare
 
 
 def default(modality: str | Modality) -> Observer:

@@ -18,6 +18,12 @@ def centred(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimu
     return vectors
 
 
+def normalised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus feature"]:
+    """Feature vectors scaled to length 1: dot products are then cosines."""
+    lengths: Tensor = features.norm(dim=1, keepdim=True)
+    return features / lengths.clamp_min(1e-12)
+
+
 def spread(embedding: Float[Tensor, "stimulus feature"]) -> float:
     """The standard deviation of the similarity of two different stimuli, without forming pairs.
 
@@ -76,7 +82,8 @@ class ObserverView:
 def build_view(observer: Observer, seen: Mapping[str, Features], pool: Stimuli) -> ObserverView:
     """Turn what an observer, or its parts, saw of the pool into what it answers by."""
     names = observer.parts or (observer.name,)
-    embeddings = [centred(seen[name]["features"]) for name in names] if observer.whole else []
+    compared = centred if observer.centred else normalised
+    embeddings = [compared(seen[name]["features"]) for name in names] if observer.whole else []
     dictionary = standardised(named_features(observer, seen, pool))
     if not embeddings:
         return ObserverView(None, dictionary)

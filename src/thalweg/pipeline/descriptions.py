@@ -11,7 +11,7 @@ from thalweg.ladders import ships
 from thalweg.measures.base import MEASURES, Declared
 from thalweg.models.records import DerivedTwin, Ladder
 from thalweg.models.rerandomised import DERIVED
-from thalweg.observers.base import OBSERVERS, Observer
+from thalweg.observers.base import OBSERVERS, Observer, is_of_a_kind
 from thalweg.pipeline.settings import OF_LADDERS, Settings
 
 
@@ -47,7 +47,7 @@ def _declaration(declared: Declared) -> dict[str, Any]:
 
 def of_observer(observer: Observer) -> str:
     """What an observer says that it sees."""
-    documented = observer.parts or (observer.features and observer.features.__doc__)
+    documented = observer.parts or observer.description or (observer.features and observer.features.__doc__)
     return observer.sees if documented else "An observer of the user's own."
 
 
@@ -86,7 +86,7 @@ def command(settings: Mapping[str, Any], calls: Mapping[str, Sequence[str]]) -> 
         for name, default in usual.items()
         if name in settings and _listed(settings[name]) != _listed(default)
     }
-    unregistered = [name for name in asked if name not in OBSERVERS]
+    unregistered = [name for name in asked if name not in OBSERVERS and not is_of_a_kind(name)]
     call = [word for words in calls.values() for word in words]
     if call and not unregistered:
         kept = {name: value for name, value in changed.items() if name not in OF_LADDERS}

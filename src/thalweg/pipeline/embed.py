@@ -77,9 +77,8 @@ def write_views(
     views = {}
     for observer in observers:
         names = observer.parts or (observer.name,)
-        made_from = digest(
-            [features[name].name for name in names], observer.whole, observer.names_classes, pool.content_hash()
-        )
+        answers_by = [observer.whole, observer.names_classes, *([] if observer.centred else ["not centred"])]
+        made_from = digest([features[name].name for name in names], *answers_by, pool.content_hash())
         file = settings.cache.absolute() / f"{file_name(observer.name)}-{observer.version}-view-{made_from}.safetensors"
         views[observer.name] = file
         if not _whole(file, "dictionary"):

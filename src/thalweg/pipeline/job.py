@@ -334,6 +334,7 @@ class Model:
         layers = [(replace(layer, nonlinearity=None), identity(layer.nonlinearity)) for layer in self.rung.layers]
         observers = [
             (observer.name, observer.version, observer.parts, observer.names_classes, observer.whole)
+            + (() if observer.centred else ("not centred",))
             for observer in self.observers
         ]
         features = sorted(file.name for file in self.features.values())

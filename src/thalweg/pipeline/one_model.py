@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from thalweg import bases, subjects
 from thalweg.bases.train_dictionary import Recipe, batch_for, check_request, train_for_subject
 from thalweg.compute.devices import PRECISIONS, given, in_precision
+from thalweg.downloads.missing import fetches_on_request
 from thalweg.errors import ThalwegError
 from thalweg.ladders.published import STRENGTH
 from thalweg.models import checks, tracing
@@ -49,6 +50,7 @@ DRAWN = {  # what the units of each basis are called
 SHARDS = 8  # of one model on a CPU: for more cores, more can be asked for
 
 
+@fetches_on_request
 def measure(
     subject: str | Subject,
     stimuli: str | Path | Stimuli | None = None,
@@ -324,6 +326,7 @@ def _stimuli_from(subject: str | Subject, stimuli: str | Path | Stimuli | None, 
     return {"subject": subject, "path": str(stimuli) if stimuli else None, "length": length}
 
 
+@fetches_on_request
 def train_dictionary(
     subject: str | Subject,
     stimuli: str | Path | Stimuli | None = None,

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from thalweg.compute.engines import EngineConfig
     from thalweg.stimuli.base import Source
 
-UNAFFECTING = ("workers", "engine", "address", "device", "tasks_per_card", "cache", "factors")  # change no score
+UNAFFECTING = (
+    "workers",
+    "engine",
+    "address",
+    "device",
+    "tasks_per_card",
+    "cache",
+    "download",
+    "factors",
+)  # change no score
 OF_LADDERS = (
     "seeds",
     "quick",
@@ -60,7 +69,8 @@ class Settings:
     observer: tuple[str, ...] = field(
         default=(),
         metadata=_option(
-            "Observer of the headline, more beside it; by default image, text or fourier, as fits a ladder."
+            "Observer of the headline, more beside it, as hog or timm:NAME; by default image, text or fourier, as "
+            "fits a ladder."
         ),
     )
     twins: tuple[str, ...] = field(
@@ -145,6 +155,12 @@ class Settings:
     cache: Path = field(
         default_factory=usual_cache,
         metadata=_option("Folder that keeps observers' features between runs."),
+    )
+    download: bool = field(
+        default=False,
+        metadata=_option(
+            "Fetch models, observers and dictionaries that are missing; size and licence are shown first."
+        ),
     )
 
     def seeds_each(self, usual: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 from thalweg import ladders
 from thalweg.compute import engines as engine
+from thalweg.downloads.missing import fetches_on_request
 from thalweg.errors import ThalwegError, readable
 from thalweg.files import names, whole
 from thalweg.files.identity import digest
@@ -55,6 +56,7 @@ from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Source
 
 
+@fetches_on_request
 def survey(
     *which: str | Ladder,
     out: str | Path | None = None,

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from thalweg.downloads.hub import HubFiles, of_model
+from thalweg.downloads.missing import Missing
 from thalweg.errors import ThalwegError
 from thalweg.files.damage import check_file, json_object
 from thalweg.files.whole import file_digest
@@ -23,6 +25,7 @@ OF_WEIGHTS = ("generation_config.json", "adapter_config.json")  # what is read w
 SINGLE, INDEX = ("model.safetensors", "pytorch_model.bin"), ".index.json"
 MAIN = "main"
 FORMER = "openai-community"  # the owner of repositories that had none when they were published
+REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")  # OWNER/NAME, or the NAME of an old one
 HUB_HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,7 +63,7 @@ def located(checkpoint: Checkpoint) -> Path:
         ThalwegError: a file is missing; says which, where it was expected, and how to get it. Or one is damaged.
     """
     if lacking := missing_files(checkpoint):
-        raise ThalwegError(lacking)
+        raise Missing(lacking, _fetches(checkpoint))
     return folder_of(checkpoint)
 
 
@@ -128,14 +131,23 @@ def _in_cache(checkpoint: Checkpoint) -> Path:
         except (OSError, ValueError):
             continue
         if not (snapshot / CONFIG).is_file():
-            raise ThalwegError(f"{name}@{revision}: {CONFIG} missing in {snapshot}; {_advice(checkpoint)}")
+            lacking = f"{name}@{revision}: {CONFIG} missing in {snapshot}; {_advice(checkpoint)}"
+            raise Missing(lacking, _fetches(checkpoint))
         check_file(snapshot / CONFIG)
         return snapshot
     folder = cache / _kept_as(name)
-    raise ThalwegError(
+    raise Missing(
         f"{name}@{revision}: not on this machine; {SINGLE[0]}, {CONFIG} and {TOKENIZERS[0]} were expected in "
-        f"{folder / 'snapshots'}/..., with {folder / 'refs' / revision} saying which; {_advice(checkpoint)}"
+        f"{folder / 'snapshots'}/..., with {folder / 'refs' / revision} saying which; {_advice(checkpoint)}",
+        _fetches(checkpoint),
     )
+
+
+def _fetches(checkpoint: Checkpoint) -> list[HubFiles]:
+    """What brings a checkpoint of the hub; nothing brings a folder or a file."""
+    if not REPOSITORY.fullmatch(checkpoint.name) or Path(checkpoint.name).exists():
+        return []
+    return [HubFiles(checkpoint.name, of_model, checkpoint.revision)]
 
 
 def _kept_as(name: str) -> str:
@@ -207,6 +219,19 @@ def weights(checkpoint: Checkpoint) -> str:
     files = [Path(checkpoint.name)] if checkpoint.name.endswith(".gguf") else weight_files(folder)
     changed = tuple(file.stat().st_mtime_ns for file in files)
     return f"{checkpoint.name}@{checkpoint.revision} sha256:{_hash(tuple(files), changed)}"
+
+
+def family(checkpoint: Checkpoint) -> str:
+    """FAMILY/MEMBER of a checkpoint: its type of model and its weights' hash; empty where no configuration says so.
+
+    Raises:
+        ThalwegError: as `located` does.
+    """
+    folder = located(checkpoint)
+    if checkpoint.name.endswith(".gguf"):
+        return ""
+    kind = json_object(folder / CONFIG).get("model_type")
+    return f"{kind}/{weights(checkpoint).rpartition(':')[2]}" if isinstance(kind, str) else ""
 
 
 @lru_cache(maxsize=64)

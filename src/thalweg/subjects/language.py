@@ -24,7 +24,7 @@ from thalweg.errors import ThalwegError
 from thalweg.models.records import Subject
 from thalweg.stimuli.base import Stimuli
 from thalweg.stimuli.windows import Windows
-from thalweg.subjects.checkpoints import Checkpoint, located, named, weights
+from thalweg.subjects.checkpoints import Checkpoint, family, located, named, weights
 from thalweg.subjects.language_layers import layers
 from thalweg.subjects.transformers_models import (
     beginning,
@@ -61,6 +61,7 @@ def causal(rest: str, *, trust_remote_code: bool = False, device_map: str | None
         weights=weights(checkpoint),
         tokenizer=partial(tokenizer, checkpoint),
         check=partial(check_windows, checkpoint),
+        family=family(checkpoint),
     )
 
 

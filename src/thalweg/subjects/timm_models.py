@@ -47,7 +47,9 @@ def _timm_file(config: Any, who: str) -> Path:
     if config.hf_hub_id:
         files = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
         return in_hub(config.hf_hub_id, files, who=who)
-    return in_checkpoints(Path(config.url).name, who=who, source=f"timm fetches it from {config.url}")
+    licence = f"size not known, licence {getattr(config, 'license', None) or 'not named by timm'}"
+    source = f"timm fetches it from {config.url}"
+    return in_checkpoints(Path(config.url).name, who=who, source=source, address=config.url, said=licence)
 
 
 def timm_untrained(name: str) -> nn.Module:

@@ -53,7 +53,8 @@ def torchvision(rest: str, *, bare: bool = False) -> Subject:
     else:
         weights = published.get(chosen, models.get_model_weights(name).DEFAULT)
         source = f"torchvision fetches it from {weights.url}"
-        file, load = in_checkpoints(Path(weights.url).name, who=who, source=source), _torchvision_published
+        published_file = {"source": source, "address": weights.url, "said": _size(weights)}
+        file, load = in_checkpoints(Path(weights.url).name, who=who, **published_file), _torchvision_published
         notes = ()
     full = str(weights)
     return Subject(
@@ -65,6 +66,17 @@ def torchvision(rest: str, *, bare: bool = False) -> Subject:
         family=family(name, f"{name} {file.name}"),
         notes=notes,
     )
+
+
+def _size(weights: Any) -> str:
+    """What torchvision says of a file of weights before it is fetched."""
+    megabytes = weights.meta.get("_file_size")
+    size = f"{megabytes:,.0f} MB" if megabytes else "size not known"
+    return f"{size}; torchvision names no licence for its weights, which were trained on {_trained_on(weights)}"
+
+
+def _trained_on(weights: Any) -> str:
+    return "ImageNet" if "IMAGENET" in str(weights) else "data that its page names"
 
 
 def torchvision_untrained(name: str, weights: str) -> nn.Module:

@@ -1,8 +1,8 @@
 """Files of published weights: where they lie, what is in them, and putting them into a model.
 
-Nothing is downloaded here. A file is looked for where the library that publishes it would keep it, in torch's hub
-folder or huggingface_hub's cache. If it is not there, the error names the file and the folder. Pickled files are read
-with `weights_only=True`: a file that needs more than tensors is refused.
+Nothing is fetched here. A file is looked for where the library that publishes it would keep it, in torch's hub folder
+or huggingface_hub's cache. If it is not there, the error names the file and the folder, and holds what would fetch it.
+Pickled files are read with `weights_only=True`: a file that needs more than tensors is refused.
 """
 
 import hashlib
@@ -15,6 +15,9 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor, nn
 
+from thalweg.downloads.hub import HubFiles, first_of
+from thalweg.downloads.missing import Missing
+from thalweg.downloads.urls import UrlFile
 from thalweg.errors import ThalwegError, reason
 from thalweg.subjects.wrappers import Weights, unwrapped
 
@@ -28,19 +31,21 @@ def checkpoint_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def in_checkpoints(name: str, *, who: str, source: str = "") -> Path:
-    """The file of this name in torch.hub's folder, or at this path.
+def in_checkpoints(name: str, *, who: str, source: str = "", address: str = "", said: str = "") -> Path:
+    """The file of this name in torch.hub's folder, or at this path; `address` is where its library fetches it from, and
+    `said` what that says of its size and licence.
 
     Raises:
-        ThalwegError: it is not there; says which file to put where.
+        Missing: it is not there; says which file to put where.
     """
     folder = checkpoint_folder()
     for path in (folder / name, Path(name)):
         if path.is_file():
             return path
     fetched = f" ({source})" if source else ""
-    raise ThalwegError(
-        f"{who}: the file of its weights, {Path(name).name}, is not on this machine; put it into {folder}{fetched}"
+    raise Missing(
+        f"{who}: the file of its weights, {Path(name).name}, is not on this machine; put it into {folder}{fetched}",
+        [UrlFile(address, folder, said)] if address else [],
     )
 
 
@@ -48,7 +53,7 @@ def in_hub(repository: str, names: tuple[str, ...], *, who: str) -> Path:
     """The first of these files that huggingface_hub's cache holds of a repository.
 
     Raises:
-        ThalwegError: it holds none; says which file of which repository to put where.
+        Missing: it holds none; says which file of which repository to put where.
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -57,9 +62,10 @@ def in_hub(repository: str, names: tuple[str, ...], *, who: str) -> Path:
         if isinstance(path, str):
             return Path(path)
     folder = Path(constants.HF_HUB_CACHE)
-    raise ThalwegError(
+    raise Missing(
         f"{who}: {names[0]} of {repository} is not in {folder}; with a network, 'hf download {repository} {names[0]}' "
-        f"puts it there, and a folder models--{repository.replace('/', '--')} copied from another machine will do"
+        f"puts it there, and a folder models--{repository.replace('/', '--')} copied from another machine will do",
+        [HubFiles(repository, first_of(names))],
     )
 
 

@@ -10,6 +10,7 @@ import polars as pl
 from torch import Tensor
 
 from thalweg import ladders
+from thalweg.downloads.missing import fetches_on_request
 from thalweg.errors import ThalwegError, readable, unknown, user_code
 from thalweg.files import whole
 from thalweg.files.names import file_name
@@ -67,6 +68,7 @@ class Validation:
         return dict(self.record["sentences"])
 
 
+@fetches_on_request
 def validate(
     stimuli: str | Path | Stimuli | Ladder,
     *,
