@@ -9,15 +9,20 @@ from typing import Any
 
 import jinja2
 
+from thalweg.explore.answered import AnsweredWrong, SingleAnswers
 from thalweg.explore.catalogue import TRAINED, UP, Catalogue, Network
 from thalweg.explore.columns import MISSING, TOP, Column, main_observers
+from thalweg.explore.features import token
+from thalweg.explore.logits import direct_logits, strongest
+from thalweg.explore.nearest import Near, Nearest
 from thalweg.explore.observing import Observed, Watchers, observe
 from thalweg.explore.scores import Score, ScoreTable, Spread, UnitScores, score_tables, spreads
 from thalweg.explore.showing import StimulusFiles
 from thalweg.explore.values import UnitValues, marks, unit_values
+from thalweg.explore.weights import Loaded, Networks, values_along
 from thalweg.measures.base import MEAN
 from thalweg.report.page import environment
-from thalweg.report.text import NONE, decimal, interval, missing, percent
+from thalweg.report.text import NONE, decimal, interval, missing, percent, signed
 from thalweg.runs.recordings import read_some, recordings_file
 from thalweg.runs.run import Run
 from thalweg.trials.building import REFERENCES, TrialSet
@@ -35,10 +40,31 @@ class Pages:
     columns: Sequence[Column]
     stimuli: Mapping[str, StimulusFiles]  # by ladder
     watchers: Mapping[str, Watchers]
-    scores: UnitScores = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scores", UnitScores(self.run))
+    @cached_property
+    def scores(self) -> UnitScores:
+        """The rows of the table of units."""
+        return UnitScores(self.run)
+
+    @cached_property
+    def networks(self) -> Networks:
+        """The networks, loaded when a page needs one."""
+        return Networks(self.run, {ladder: files.pool for ladder, files in self.stimuli.items()})
+
+    @cached_property
+    def nearest(self) -> Nearest:
+        """What finds the units that are driven by the same stimuli."""
+        return Nearest(self.run, self.catalogue)
+
+    @cached_property
+    def answers(self) -> SingleAnswers:
+        """The answers to single trials."""
+        return SingleAnswers(self.run)
+
+    @cached_property
+    def _explanations(self) -> Mapping[tuple[Any, ...], list[dict[str, Any]]]:
+        rows = self.run.explanations.partition_by("ladder", "rung", "seed", "control", "layer", "unit", as_dict=True)
+        return {key: part.to_dicts() for key, part in rows.items()}
 
     @cached_property
     def template(self) -> jinja2.Template:
@@ -53,9 +79,24 @@ class Pages:
         rows = [self.scores.of(network, layer, unit) for unit in units]
         upper = [is_upper(each) for each in rows]
         trials, observed = observe(self.watchers[network.ladder], recorded, upper)
+        near = self.nearest.of(network, layer, units)
         for index, (unit, values) in enumerate(zip(units, unit_values(recorded), strict=True)):
-            found = Found(unit, values, rows[index], trials, index, observed[index], upper[index])
-            yield network.address(layer, unit), self.template.render(self._context(network, layer, found))
+            answers = self.answers.of(network, layer, unit)
+            found = Found(unit, values, rows[index], trials, index, observed[index], upper[index], near[index], answers)
+            yield network.address(layer, unit), self._page(network, layer, found)
+
+    def _page(self, network: Network, layer: str, found: "Found") -> str:
+        """One page. Texts are shaded by the unit's values along them, which takes knowing which texts it shows."""
+        shown = Showing(self.stimuli[network.ladder], found.values)
+        context = self._context(network, layer, found, shown)
+        if shown.files.kind == "text":
+            network_loaded = self.networks.load(network)
+            if isinstance(network_loaded, str):
+                context["no_network"] = network_loaded
+            else:
+                shown.shade(network_loaded, layer, found)
+                context["logits"] = _logits(network_loaded, layer, found.unit, self.stimuli[network.ladder].pool)
+        return self.template.render(context)
 
     def used(self) -> Iterator[str]:
         """The addresses of the stimuli that the pages made so far show in files of their own."""
@@ -67,10 +108,9 @@ class Pages:
         basis = "" if network.main else network.basis
         return self.run.path / recordings_file(network.ladder, network.rung, network.seed, network.control, basis)
 
-    def _context(self, network: Network, layer: str, found: "Found") -> dict[str, Any]:
+    def _context(self, network: Network, layer: str, found: "Found", shown: "Showing") -> dict[str, Any]:
         """What the template needs of one unit."""
         place = network.layer(layer).first + network.layer(layer).position[found.unit]
-        shown = Showing(self.stimuli[network.ladder], found.values)
         heads = [column for column in self.columns if column.shown]
         return {
             "root": "../" * UP,
@@ -106,7 +146,11 @@ class Pages:
             "tables": [_table(each) for each in score_tables(self.run, found.rows)],
             "chosen": _chosen(found.observed, shown),
             "wrong": _wrong(found.observed, shown),
-            "explanations": [],
+            "answered": _answered(found.answers, shown),
+            "near": [{"where": where, "units": [_near(each, shown) for each in units]} for where, units in found.near],
+            "explanations": self._explanations.get((*network.key[:4], layer, found.unit), []) if network.main else [],
+            "logits": None,
+            "no_network": "",
             "missing_observers": self.watchers[network.ladder].missing,
         }
 
@@ -142,18 +186,35 @@ class Found:
     index: int  # of the unit among the trials
     observed: Observed
     upper: bool
+    near: Sequence[tuple[str, Sequence[Near]]]
+    answers: Sequence[AnsweredWrong]
 
 
 @dataclass(frozen=True, eq=False)
 class Showing:
-    """How a unit shows stimuli."""
+    """How a unit shows stimuli. The items that it gave are kept, so that texts can be shaded when all are known."""
 
     files: StimulusFiles
     values: UnitValues
+    given: list[dict[str, Any]] = field(default_factory=list)
 
     def items(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         """Stimuli with the unit's values, where these were kept."""
-        return [self.files.item(each, self.values.known.get(each)) for each in ids if each >= 0]
+        items = [self.files.item(each, self.values.known.get(each)) for each in ids if each >= 0]
+        self.given.extend(items)
+        return items
+
+    def shade(self, loaded: Loaded, layer: str, found: Found) -> None:
+        """Shade the texts by the unit's values: from none at its median to full at the end of its main pole."""
+        ids = sorted({item["id"] for item in self.given})
+        along = values_along(loaded, layer, [found.unit], ids) if ids else {}
+        every = [value for value in self.values.known.values() if math.isfinite(value)]
+        if not along or not every:
+            return
+        median, end = self.values.median, max(every) if found.upper else min(every)
+        for item in self.given:
+            shades = ((along[item["id"]][0] - median) / ((end - median) or 1)).clamp(0, 1).tolist()
+            item.update(self.files.item(item["id"], self.values.known.get(item["id"]), shades))
 
 
 def is_upper(rows: Sequence[Score]) -> bool:
@@ -301,3 +362,45 @@ def _wrong(observed: Observed, shown: Showing) -> list[dict[str, Any]]:
         }
         for each in observed.wrong
     ]
+
+
+def _answered(answers: Sequence[AnsweredWrong], shown: Showing) -> list[dict[str, Any]]:
+    """Trials that were answered one by one: the query that drives the unit first."""
+    return [
+        {
+            "observer": each.observer,
+            "wrong": each.wrong,
+            "asked": each.asked,
+            "trials": [
+                {
+                    "band": trial.band,
+                    "stimuli": shown.items((trial.queries[trial.correct], trial.queries[1 - trial.correct])),
+                }
+                for trial in each.trials
+            ],
+        }
+        for each in answers
+    ]
+
+
+def _near(near: Near, shown: Showing) -> dict[str, Any]:
+    """A near unit, with the stimuli that drive it most and this unit's values on them."""
+    name = f"layer {near.layer}, unit {near.unit}"
+    return {
+        "name": name,
+        "address": near.network.address(near.layer, near.unit),
+        "correlation": decimal(near.correlation),
+        "stimuli": shown.items(near.highest),
+    }
+
+
+def _logits(loaded: Loaded, layer: str, unit: int, pool: Any) -> dict[str, Any] | None:
+    """The tokens that a unit promotes and suppresses."""
+    logits = direct_logits(loaded, layer, [unit])
+    if logits is None:
+        return None
+    promoted, suppressed = (
+        [{"token": token(pool, index), "logit": signed(value, 3)} for index, value in side]
+        for side in strongest(logits[0, : len(pool.vocabulary)])
+    )
+    return {"promoted": promoted, "suppressed": suppressed}

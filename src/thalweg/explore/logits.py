@@ -1,0 +1,100 @@
+"""Which tokens a unit of a language model promotes and suppresses, by the direct path.
+
+A unit writes a vector w to the residual stream: a column of the projection behind it, a latent's row of the decoder,
+or, in the stream itself, one of its axes. What reaches the logits without passing another layer is U (g * (w - mean
+w)), with g the weights of the last normalisation and U the unembedding (as in the logit lens; nostalgebraist 2020).
+Numbers are for a unit's value of 1, minus their mean over the vocabulary. What later layers make of w is not in them.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from thalweg.edits.projections import OUTPUTS
+from thalweg.explore.weights import Loaded
+from thalweg.subjects.language_layers import HEADS, NEURONS
+
+SHOWN = 8  # tokens a side
+LAST_NORMS = ("before_logits", "ln_f", "norm", "final_layer_norm", "final_norm", "final_layernorm")
+READ_OUTS = ("lm_head", "embed_out", "read_out")
+OWN = {
+    "heads": "after_attention",
+    "neurons": "after_neurons",
+}  # what projects thalweg's own layers
+
+
+def direct_logits(loaded: Loaded, layer: str, units: list[int]) -> Float[Tensor, "unit token"] | None:
+    """What some units of a layer add to each token's logit; None where the path is not known."""
+    module = loaded.module
+    unembedding, normalised = _read_out(module)
+    if unembedding is None:
+        return None
+    written = _written(loaded, layer, unembedding.shape[1])
+    if written is None or written.shape[1] != unembedding.shape[1] or max(units) >= len(written):
+        return None
+    vectors = written[units].float()
+    if normalised is not None:
+        centred = vectors - vectors.mean(1, keepdim=True) if isinstance(normalised, nn.LayerNorm) else vectors
+        weight = getattr(normalised, "weight", None)
+        vectors = centred if weight is None else centred * weight.float()
+    logits = vectors @ unembedding.float().T
+    return logits - logits.mean(1, keepdim=True)
+
+
+def _read_out(module: nn.Module) -> tuple[Tensor | None, nn.Module | None]:
+    """The unembedding (token, width), and the normalisation before it, if there is one."""
+    modules = dict(module.named_modules())
+    ends = {name.rpartition(".")[2]: name for name in modules}
+    norm = next((modules[ends[name]] for name in LAST_NORMS if name in ends and "blocks" not in ends[name]), None)
+    for name in READ_OUTS:
+        if isinstance(found := modules.get(ends.get(name, "")), nn.Linear):
+            return found.weight.detach(), norm
+    tokens = getattr(module, "tokens", None)
+    return (tokens.weight.detach(), norm) if isinstance(tokens, nn.Embedding) and norm is not None else (None, None)
+
+
+def _written(loaded: Loaded, layer: str, width: int) -> Float[Tensor, "unit width"] | None:
+    """What each unit of a layer writes to the residual stream."""
+    into = _projection(loaded.module, layer, width)
+    if layer in loaded.decoders:
+        decoder = loaded.decoders[layer]
+        return decoder if into is None else decoder @ into
+    return torch.eye(width) if into is None else into
+
+
+def _projection(module: nn.Module, layer: str, width: int) -> Float[Tensor, "neuron width"] | None:
+    """The projection that takes a layer's neurons to the residual stream; None where they are that stream."""
+    name, _, side = layer.partition(":")
+    block, _, last = name.rpartition(".")
+    modules = dict(module.named_modules())
+    if side == "in" and name.endswith((*HEADS, *OUTPUTS)):
+        return _matrix(modules[name], width)
+    if last in OWN and f"{block}.{OWN[last]}" in modules:
+        return _matrix(modules[f"{block}.{OWN[last]}"], width)
+    for neurons in NEURONS:
+        if name.endswith(neurons):
+            stem = name.removesuffix(neurons)
+            behind = next((modules[f"{stem}{each}"] for each in OUTPUTS if f"{stem}{each}" in modules), None)
+            return None if behind is None else _matrix(behind, width)
+    if last == "hidden" and isinstance(behind := modules.get("read_out"), nn.Linear):
+        return torch.eye(behind.in_features)
+    return None
+
+
+def _matrix(module: Any, width: int) -> Float[Tensor, "neuron width"] | None:
+    """A linear map's matrix as (neuron, width); GPT-2's Conv1D keeps it so."""
+    weight: Tensor = module.weight.detach()
+    transposed = weight.T if isinstance(module, nn.Linear) else weight
+    return transposed if transposed.shape[1] == width else None
+
+
+def strongest(logits: Float[Tensor, " token"]) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """The tokens that are promoted most, and those suppressed most, each with its number."""
+    count = min(SHOWN, len(logits))
+    sides = []
+    for largest in (True, False):
+        values, tokens = logits.topk(count, largest=largest)
+        sides.append(list(zip(tokens.tolist(), values.tolist(), strict=True)))
+    return sides[0], sides[1]
