@@ -106,6 +106,7 @@ def test_a_warning_is_said_and_kept_in_the_run(tmp_path: Path) -> None:
     def load() -> nn.Module:
         model = Small(lambda values: values + SMALL * values.mean(0, keepdim=True))
         model.unused = nn.Linear(2, 2)
+        model.scale = nn.Parameter(torch.ones(1))  # the model's own
         return model
 
     subject = Subject("mine", load)
@@ -128,4 +129,4 @@ def test_a_warning_is_said_and_kept_in_the_run(tmp_path: Path) -> None:
     (warning,) = run.record["ladders"]["mine"]["warnings"]
     assert "mine: the values of layer 'head' differ when the same stimuli are given in other batches" in warning
     assert f"warning: {warning}" in message
-    assert "not among the layers: unused; `thalweg layers` says why" in message
+    assert "not among the layers: unused, the model itself; `thalweg layers` says why" in message

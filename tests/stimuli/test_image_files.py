@@ -601,6 +601,10 @@ def test_idx_files_give_their_test_images(tmp_path: Path):
 def test_all_images_are_the_pool_if_they_are_enough(folder: Path, tmp_path: Path):
     with pytest.raises(ThalwegError, match="holds 12 images; the trials need at least 120"):
         image_splits(Source(folder))
+    shutil.copytree(folder, tmp_path / "few")
+    (tmp_path / "few/all.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ThalwegError, match=r"at least 120 \(read 12 picture files .*; skipped .* with \.parquet"):
+        image_splits(Source(tmp_path / "few"))
     with pytest.raises(ThalwegError, match="no images were named"):
         image_splits(Source())
     copies = numbered(3) * 50

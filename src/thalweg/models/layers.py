@@ -92,8 +92,9 @@ def nothing_found(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> Thalw
 
 
 def listed(names: Sequence[str]) -> str:
-    """Some names, and how many more there are."""
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more:" if len(names) > NAMED else ":")
+    """Some names of modules, and how many more there are; "" is the model's own."""
+    shown = [name or "the model itself" for name in names[:NAMED]]
+    return ", ".join(shown) + (f" and {len(names) - NAMED} more:" if len(names) > NAMED else ":")
 
 
 def _has_weights(module: nn.Module) -> bool:

@@ -289,7 +289,7 @@ def layers_and_others(model: Subject) -> tuple[tuple[LayerInfo, ...], list[str]]
     layers = layers_of(model, network, batch)
     names: dict[str, list[str]] = {}
     for name, reason in ({} if model.layers else layers_left_out(network, batch)).items():
-        names.setdefault(reason, []).append(name or "the model itself")
+        names.setdefault(reason, []).append(name)
     return layers, [f"left out: {listed(those)} {reason}" for reason, those in names.items()]
 
 
