@@ -19,6 +19,8 @@ SUBJECT = (
     MODEL
     + """layers = tuple(thalweg.Layer(f"blocks.{block}.residual", "last", unit_axis=2) for block in (0, 1))
 subject = thalweg.Subject("mine", load, layers, load, modality="text", weights="seed 0", tokenizer=tokenizer)
+unfinished = thalweg.Subject("unfinished", load, layers, modality="text", tokenizer=object)
+failing = thalweg.Subject("failing", load, layers, modality="text", tokenizer=lambda: 1 / 0)
 """
 )
 PAIRS = """english,french
@@ -121,6 +123,14 @@ def test_the_command_measures_words_and_texts(
     assert pairs.filter(first="melon")["kind"].item() == "identical"
 
 
+def test_columns_that_are_not_read_are_named(folder: Path):
+    (folder / "more.csv").write_text("a;b;c\n" + "".join(f"x{n};y{n};z\n" for n in range(4)))
+    assert table_pairs(Path("more.csv")).note == (
+        "more.csv: values separated by semicolons; took columns 'a' and 'b', not used: 'c'"
+    )
+    assert not table_pairs(Path("pairs.csv")).note
+
+
 def test_a_pair_is_not_found_by_what_stands_before_it():
     words = [(chr(65 + number), chr(65 + number)) for number in range(40)]  # spelt alike, as many names of emojis are
     pairs = concept_pairs(lambda text: list(map(ord, text)), words, seed=3)
@@ -139,13 +149,37 @@ def test_a_pair_is_not_found_by_what_stands_before_it():
         ({"layers": "blocks.9.*"}, r"no layer .*blocks.9"),
         ({"text": "pairs.csv", "pairs": "few.csv"}, "1 pairs of words are left of 1; at least 4"),
         ({"pairs": "one.csv"}, "one.csv: has 1 column; one for each language"),
+        ({"pairs": "twice.csv"}, "twice.csv, the first line: has column 'a' twice"),
+        (
+            {"pairs": "copies.csv"},
+            r"copies.csv: 1 pairs .* left of 5 \(4: a word stands in an earlier pair\); at least 4",
+        ),
+        (
+            {"pairs": "nested.json"},
+            r"nested.json, row 1: column 'b' holds dict \{'c': 1\}; a word or text was expected",
+        ),
+        ({"pairs": "long.csv"}, r"cannot be run on .*; these texts have 104 tokens, .* the model has fewer places"),
+        ({"text": "few.csv"}, "few.csv: 1 rows have two texts; at least 4"),
+        ({"seed": 1 << 70}, "seed is"),
+        ({"out": "survey"}, "survey: this is a run of another kind; choose another --out"),
+        (
+            {"subject": "mine.py:unfinished"},
+            r"function `tokenizer` of subject 'unfinished' returned object; a tokenizers",
+        ),
+        ({"subject": "mine.py:failing"}, r"function `tokenizer` of subject 'failing' failed with ZeroDivisionError"),
     ],
 )
 def test_mistakes_are_one_sentence(folder: Path, given: dict[str, object], message: str):
     (folder / "few.csv").write_text("a,b\nx,y\n")
     (folder / "one.csv").write_text("a\nx\n")
+    (folder / "twice.csv").write_text("a,a\nx,y\n")
+    (folder / "copies.csv").write_text("a,b\n" + "x,y\n" * 5)
+    (folder / "nested.json").write_text('[{"a": "x", "b": {"c": 1}}]')
+    (folder / "long.csv").write_text(PAIRS + "x,".ljust(90, "y"))
+    (folder / "survey").mkdir()
+    (folder / "survey/settings.json").write_text('{"format": 9, "ladders": ["mine"]}')
     with pytest.raises(ThalwegError, match=message):
-        measure_concepts("mine.py:subject", **({"pairs": "pairs.csv"} | given))
+        measure_concepts(**({"subject": "mine.py:subject", "pairs": "pairs.csv"} | given))
 
 
 def test_its_examples_run(folder: Path):

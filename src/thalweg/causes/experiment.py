@@ -21,10 +21,10 @@ from thalweg.errors import ThalwegError, readable, reason
 from thalweg.files import whole
 from thalweg.files.identity import digest
 from thalweg.progress import Progress, Silent, Stages
-from thalweg.runs.directory import RunDirectory
+from thalweg.runs.directory import SETTINGS, RunDirectory, settings_of_kind
 
 FORMAT = 1  # of the directory; also raised when a network's numbers change
-SETTINGS, PAGE = "settings.json", "causes.html"
+PAGE = "causes.html"
 ATTRIBUTION_DRAWS = 300
 NOT_OF_THE_TABLE = ("steps",)
 
@@ -89,7 +89,7 @@ def run_sized(
     """`run_causes` of any size."""
     stages = Stages(progress or Silent())
     with RunDirectory(path).locked():
-        _settle(path / SETTINGS, {"format": FORMAT, "kind": "causes", "seed": seed, **asdict(size)})
+        _settle(path, {"format": FORMAT, "kind": "causes", "seed": seed, **asdict(size)})
         planned = plans(size, seed)
         _measure_all(planned, path, seed, where, stages)
         networks, units = _tables(planned, path)
@@ -108,10 +108,7 @@ def _settle(path: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         ThalwegError: they are others, or the directory holds a run of another kind.
     """
-    if path.is_file():
-        before = whole.read_json(path)
-        if not isinstance(before, dict) or before.get("kind") != "causes":
-            raise ThalwegError(f"{readable(path.parent)}: this is a run of another kind; choose another --out")
+    if before := settings_of_kind(path, settings["kind"]):
         others = [
             f"{name} was {before.get(name)!r}, now {value!r}"
             for name, value in settings.items()
@@ -119,10 +116,10 @@ def _settle(path: Path, settings: Mapping[str, Any]) -> None:
         ]
         if others:
             raise ThalwegError(
-                f"{readable(path.parent)}: this run was made with other settings ({'; '.join(others[:3])}); give the "
+                f"{readable(path)}: this run was made with other settings ({'; '.join(others[:3])}); give the "
                 "same ones, or choose another --out"
             )
-    whole.write_json(path, dict(settings))
+    whole.write_json(path / SETTINGS, dict(settings))
 
 
 def _part(path: Path, plan: NetworkPlan, seed: int) -> Path:

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
@@ -38,11 +38,13 @@ class WordPairs:
         pairs: The words that are kept.
         left_out: What was left out, with the reason.
         names: What the two languages are called.
+        note: What was read of a table that has more than two columns, or is read in an unusual way.
     """
 
     pairs: tuple[tuple[str, str], ...]
     left_out: tuple[tuple[str, str, str], ...] = ()
     names: tuple[str, str] = ("first", "second")
+    note: str = ""
     kinds: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ def emoji_pairs(language: str) -> WordPairs:
     for entry in package.EMOJI_DATA.values():
         if entry["status"] == package.STATUS["fully_qualified"] and language in entry:
             named.append(tuple(entry[each].strip(":").replace("_", " ") for each in (ENGLISH, language)))
-    return _cleaned(named, (ENGLISH, language), single=True)
+    return _cleaned(named, (ENGLISH, language), "emoji", single=True)
 
 
 def table_pairs(path: Path, columns: tuple[str, str] | None = None) -> WordPairs:
@@ -92,20 +94,35 @@ def table_pairs(path: Path, columns: tuple[str, str] | None = None) -> WordPairs
     Raises:
         ThalwegError: It cannot be read, or has fewer than two columns, or not those that are named.
     """
-    chosen, texts = two_columns(path, columns)
-    return _cleaned(texts, chosen, single=False)
+    table = two_columns(path, columns)
+    return replace(_cleaned(table.rows, table.names, readable(path), single=False), note=table.note)
 
 
-def two_columns(path: Path, columns: tuple[str, str] | None = None) -> tuple[tuple[str, str], list[tuple[str, str]]]:
-    """The names of two columns of a table, and their rows as text; what is missing is empty.
+@dataclass(frozen=True)
+class TwoColumns:
+    """Two columns of a table: their names, their rows as text (what is missing is empty), and a note on what else is
+    there.
+    """
+
+    names: tuple[str, str]
+    rows: list[tuple[str, str]]
+    note: str
+
+
+def two_columns(path: Path, columns: tuple[str, str] | None = None) -> TwoColumns:
+    """Two columns of a table: the first ones, or those that are named.
 
     Raises:
-        ThalwegError: The file is missing or cannot be read, or lacks the columns.
+        ThalwegError: The file is missing or cannot be read, lacks the columns or has one of them twice, or holds
+            something else than words there.
     """
     if not path.is_file():
         raise ThalwegError(f"{readable(path)}: there is no such file; a table with two columns was expected")
     table = read_table(path, columns or (None,))
     known = table.columns
+    for name in columns or known[:2]:
+        if name in table.twice:
+            raise ThalwegError(f"{readable(path)}, {table.twice[name]}: has column {name!r} twice; rename one of them")
     if len(known) < 2:
         raise ThalwegError(f"{readable(path)}: has {len(known)} column; one for each language was expected")
     chosen = columns or (known[0], known[1])
@@ -113,14 +130,30 @@ def two_columns(path: Path, columns: tuple[str, str] | None = None) -> tuple[tup
         if name not in known:
             raise unknown(f"column of {readable(path)}", name, known)
     rows = read_table(path, chosen).rows if columns is None else table.rows
-    return chosen, [tuple(_text(row.get(name)) for name in chosen) for _, row in rows]  # type: ignore[misc]
+    first, second = chosen
+    texts = [
+        (_text(row.get(first), path, where, first), _text(row.get(second), path, where, second)) for where, row in rows
+    ]
+    unused = ", ".join(repr(name) for name in known if name not in chosen)
+    remarks = [*table.unusual, *([f"took columns {first!r} and {second!r}, not used: {unused}"] if unused else [])]
+    return TwoColumns(chosen, texts, f"{readable(path)}: {'; '.join(remarks)}" if remarks else "")
 
 
-def _text(value: object) -> str:
-    return "" if value is None else " ".join(str(value).split())
+def _text(value: object, path: Path, where: str, column: str) -> str:
+    """A value as text in one line.
+
+    Raises:
+        ThalwegError: It is no text and no number.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str | int | float):
+        held = f"{type(value).__name__} {value!r:.40}"
+        raise ThalwegError(f"{readable(path)}, {where}: column {column!r} holds {held}; a word or text was expected")
+    return " ".join(str(value).split())
 
 
-def _cleaned(rows: Iterable[tuple[str, ...]], names: tuple[str, str], *, single: bool) -> WordPairs:
+def _cleaned(rows: Iterable[tuple[str, ...]], names: tuple[str, str], where: str, *, single: bool) -> WordPairs:
     """The pairs that can be used: no word is missing or stands in two pairs; of emojis, both are one word."""
     listed = [(row[0], row[1]) for row in rows]
     seen: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
@@ -140,5 +173,9 @@ def _cleaned(rows: Iterable[tuple[str, ...]], names: tuple[str, str], *, single:
         seen[1][second.casefold()] += 1
         kept.append((first, second))
     if len(kept) < LEAST:
-        raise ThalwegError(f"{len(kept)} pairs of words are left of {len(listed)}; at least {LEAST} were expected")
+        reasons = Counter(reason for *_, reason in left_out).most_common()
+        why = f" ({'; '.join(f'{count:,}: {reason}' for reason, count in reasons)})" if reasons else ""
+        raise ThalwegError(
+            f"{where}: {len(kept)} pairs of words are left of {len(listed)}{why}; at least {LEAST} were expected"
+        )
     return WordPairs(tuple(kept), tuple(left_out), names)

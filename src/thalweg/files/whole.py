@@ -124,9 +124,9 @@ class Damaged(ThalwegError):
         return ThalwegError, (str(self),)  # as it comes back from a worker
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file of the run directory; ThalwegError if it is missing or damaged."""
-    return _reading(path, lambda p: json.loads(p.read_text(encoding="utf-8")), AGAIN)
+def read_json(path: Path, mend: str = AGAIN) -> Any:
+    """A JSON file of the run directory; ThalwegError, which says how to mend it, if it is missing or damaged."""
+    return _reading(path, lambda p: json.loads(p.read_text(encoding="utf-8")), mend)
 
 
 def read_frame(path: Path, columns: Iterable[str] = (), *, least: int = 0, mend: str = AGAIN) -> pl.DataFrame:

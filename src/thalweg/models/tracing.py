@@ -1,6 +1,7 @@
 """A model is run once, and every call of a module is noted."""
 
 import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from thalweg.errors import ThalwegError, line_of
 from thalweg.errors import reason as reason_of
 from thalweg.models.hooks import first_tensor
 from thalweg.models.loading import quiet
+
+TOO_MUCH = re.compile("out of (range|bounds)|must match|too long|maximum|exceed")  # of an embedding and its user
 
 
 @dataclass(eq=False)
@@ -68,6 +71,11 @@ def _remedy(model: nn.Module, batch: Shaped[Tensor, "batch ..."], message: str) 
         return "; it asks for a GPU, and PyTorch finds none here: write .to(inputs.device) where it says .cuda()"
     if torch.is_inference_mode_enabled() and "grad" in message:
         return "; models are run in torch.inference_mode(), in which nothing can be differentiated"
+    if not batch.is_floating_point() and batch.ndim == 2 and TOO_MUCH.search(message):
+        return (
+            f"; these texts have {batch.shape[1]:,} tokens, up to number {int(batch.max()):,}: perhaps the model has "
+            "fewer places, or knows fewer tokens than its tokenizer"
+        )
     if not batch.is_floating_point() and batch.ndim == 4:
         return (
             "; the `view` gives whole numbers, and most models take float32: end it with ToTensor(), or divide by 255"

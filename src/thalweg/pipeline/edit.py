@@ -27,14 +27,15 @@ from thalweg.models.records import Subject
 from thalweg.pipeline.one_model import stimuli_of
 from thalweg.pipeline.settings import settings_of, usual_cache
 from thalweg.progress import Progress, Silent, Stages
-from thalweg.runs.directory import RunDirectory
+from thalweg.runs.directory import SETTINGS, RunDirectory, settings_of_kind
 from thalweg.stimuli import corpus, modalities
 from thalweg.stimuli.base import Splits, halves
 from thalweg.stimuli.windows import Windows
 from thalweg.strength.language import mean_loss, spread
+from thalweg.subjects.stimuli import tokenizer_of
 
 FORMAT = 1  # of the directory; also raised when a number changes
-SETTINGS, SUMMARY, FACTS, LEFT_OUT = "settings.json", "edits.parquet", "facts.parquet", "left-out.json"
+SUMMARY, FACTS, LEFT_OUT = "edits.parquet", "facts.parquet", "left-out.json"
 SITES = ("subject", "last")
 FEW_BLOCKS = 4  # with fewer, nothing may be left to carry what is written at the subject to the prompt's end
 PREFIXES, PREFIX_LENGTH = 3, 5
@@ -129,7 +130,7 @@ def edit(
     stages = Stages(progress or Silent())
     with RunDirectory(path).locked():
         made_from = digest(weights, repr(encoded), splits.content_hash(), checked.seed)
-        _settle(path / SETTINGS, {**options.plain(), "layers": [each.name for each in layers], "made_from": made_from})
+        _settle(path, {**options.plain(), "layers": [each.name for each in layers], "made_from": made_from})
         return _measured(source, options, path, checked.seed, stages)
 
 
@@ -204,7 +205,7 @@ def _encoded(model: Subject, path: Path, limit: int) -> Encoded:
         raise ThalwegError(
             f"subject {model.name!r} has no tokenizer, so facts cannot be given to it; set `tokenizer` in its Subject"
         )
-    return encode_facts(read_facts(path, limit=limit), model.tokenizer())
+    return encode_facts(read_facts(path, limit=limit), tokenizer_of(model))
 
 
 def _layers(network: nn.Module, options: _Options, encoded: Encoded) -> tuple[Projection, ...]:
@@ -234,17 +235,14 @@ def _settle(path: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         ThalwegError: they are others, or the directory holds a run of another kind.
     """
-    if path.is_file():
-        before = whole.read_json(path)
-        if not isinstance(before, dict) or before.get("kind") != "edit":
-            raise ThalwegError(f"{readable(path.parent)}: this is a run of another kind; choose another --out")
-        if others := [name for name, value in settings.items() if before.get(name) != value]:
-            what = {"made_from": "its facts, text, weights or seed"}.get(others[0], others[0])
-            raise ThalwegError(
-                f"{readable(path.parent)}: this run was made with other settings ({what}); give the same ones, or "
-                "choose another --out"
-            )
-    whole.write_json(path, dict(settings))
+    before = settings_of_kind(path, settings["kind"])
+    if before and (others := [name for name, value in settings.items() if before.get(name) != value]):
+        what = {"made_from": "its facts, text, weights or seed"}.get(others[0], others[0])
+        raise ThalwegError(
+            f"{readable(path)}: this run was made with other settings ({what}); give the same ones, or choose another "
+            "--out"
+        )
+    whole.write_json(path / SETTINGS, dict(settings))
 
 
 def _measured(source: _Source, options: _Options, path: Path, seed: int, stages: Stages) -> Edits:

@@ -15,17 +15,20 @@ from thalweg.compute.devices import in_precision
 from thalweg.concepts.measuring import SHUFFLED, patched_rows, shared_rows, shuffled
 from thalweg.concepts.pairs import ConceptPairs
 from thalweg.concepts.representations import Reader, represent
-from thalweg.concepts.words import EMOJI, LEAST, WordPairs, emoji_pairs, table_pairs, two_columns
+from thalweg.concepts.words import EMOJI, LEAST, TwoColumns, WordPairs, emoji_pairs, table_pairs, two_columns
 from thalweg.errors import ThalwegError
 from thalweg.files import whole
 from thalweg.models.layers import matching_layers
-from thalweg.models.loading import loaded
+from thalweg.models.loading import built, loaded, quiet
 from thalweg.models.records import Layer, Subject
+from thalweg.models.tracing import cannot_run
 from thalweg.pipeline.one_model import layers_of
+from thalweg.pipeline.settings import settings_of
 from thalweg.progress import Progress, Silent, Stages
-from thalweg.runs.directory import RunDirectory
+from thalweg.runs.directory import SETTINGS, RunDirectory, settings_of_kind
 from thalweg.stimuli import modalities
 from thalweg.subjects.language_layers import kind_of
+from thalweg.subjects.stimuli import tokenizer_of
 
 BEFORE = 2  # other words of the language that stand before each word, so that the language is known
 BLOCKS = 4  # residual streams that are read by default, evenly spread
@@ -33,6 +36,7 @@ PATCHED = 40  # pairs at most: patching takes several passes for each, layer and
 LONGEST = 64  # tokens of a text that are read
 LEAST_GROUP = 20  # pairs: fewer are not analysed apart
 TEXT = "text"
+KIND = "concepts"
 COLUMNS = {
     "languages": pl.String,  # or text: for aligned texts
     "group": pl.String,  # all, distinct (spelt unlike) or alike (identical or cognates)
@@ -114,33 +118,37 @@ def measure_concepts(
     """
     if limit and limit < LEAST:
         raise ThalwegError(f"limit is {limit}; 0 for all pairs, or at least {LEAST}, was expected (--limit)")
+    seed = settings_of({"seed": seed}).seed
     model = subjects.given(subject, trust_remote_code=trust_remote_code)
     encode = _Encoder.of(model)
     words = _words(str(pairs), [language] if isinstance(language, str) else list(language))
-    texts = _drawn([pair for pair in two_columns(Path(text))[1] if all(pair)], limit, seed) if text else []
-    if text and len(texts) < LEAST:
-        raise ThalwegError(f"{text}: {len(texts)} rows have two texts; at least {LEAST} were expected")
+    parallel = two_columns(Path(text)) if text else None
+    asked = [_Asked.of(each, encode, limit, seed) for each in words]
+    texts = _text_pairs(parallel, encode, limit, seed, str(text)) if parallel else None
     network = in_precision(loaded(model), torch.float32).eval()
+    for each in [*(every.pairs for every in asked), *([texts] if texts else [])]:
+        _check_runs(network, each)
     chosen = _layers(model, network, [layers] if isinstance(layers, str) else list(layers))
-    stages = Stages(progress or Silent())
+    progress = progress or Silent()
+    for note in dict.fromkeys([each.note for each in words] + [parallel.note if parallel else ""]):
+        if note:
+            progress.say(note)
+    stages = Stages(progress)
     run = RunDirectory(Path(out) if out else Path("runs") / f"concepts-{model.name}")
-    networks = {"trained": network} | ({"untrained": model.build().eval()} if model.build else {})
+    networks = {"trained": network} | ({"untrained": built(model.build, model.name)} if model.build else {})
     rows: list[dict[str, Any]] = []
     with run.locked(), stages("concepts", len(words) + bool(texts)) as advance:
-        for each in words:
-            taken = _drawn(list(zip(each.pairs, each.kinds, strict=True)), limit, seed)
-            named = {"languages": "-".join(each.names)}
-            rows += [named | row for row in _rows(networks, encode, taken, chosen, seed)]
+        settings_of_kind(run.path, KIND)
+        for each in asked:
+            rows += [{"languages": each.languages} | row for row in _rows(networks, each, chosen, seed)]
             advance()
         if texts:
-            rows += [
-                {"languages": TEXT, "group": "all"} | row for row in _text_rows(networks, encode, texts, chosen, seed)
-            ]
+            rows += [{"languages": TEXT, "group": "all"} | row for row in _text_rows(networks, texts, chosen, seed)]
             advance()
         tables = pl.DataFrame(rows, schema=COLUMNS), _listed(words)
         for name, table in zip(("concepts", "pairs"), tables, strict=True):
             whole.write_frame(run / f"{name}.parquet", table)
-        whole.write_json(run / "settings.json", {"kind": "concepts", "subject": model.name, "seed": seed})
+        whole.write_json(run / SETTINGS, {"kind": KIND, "subject": model.name, "seed": seed})
     return WordConcepts(run.path, *tables)
 
 
@@ -161,7 +169,7 @@ class _Encoder:
             raise ThalwegError(
                 f"subject {model.name!r} takes no text by a tokenizer; a causal language model was expected, as hf:gpt2"
             )
-        return cls(model.tokenizer())
+        return cls(tokenizer_of(model))
 
     def __call__(self, text: str) -> list[int]:
         """The tokens of a text."""
@@ -220,17 +228,28 @@ def _padded(contexts: Sequence[Sequence[int]], count: int) -> ConceptPairs:
     return ConceptPairs(tokens.view(2, count, 1, longest), shaped, shaped)
 
 
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Words of two languages as a model is given them, and how alike each pair is spelt."""
+
+    languages: str
+    pairs: ConceptPairs
+    kinds: tuple[str, ...]
+
+    @classmethod
+    def of(cls, words: WordPairs, encode: _Encoder, limit: int, seed: int) -> "_Asked":
+        """At most so many of the pairs, drawn at random."""
+        taken = _drawn(list(zip(words.pairs, words.kinds, strict=True)), limit, seed)
+        pairs = concept_pairs(encode, [pair for pair, _ in taken], seed)
+        return cls("-".join(words.names), pairs, tuple(kind for _, kind in taken))
+
+
 def _rows(
-    networks: Mapping[str, nn.Module],
-    encode: _Encoder,
-    taken: Sequence[tuple[tuple[str, str], str]],
-    layers: Sequence[Layer],
-    seed: int,
+    networks: Mapping[str, nn.Module], asked: _Asked, layers: Sequence[Layer], seed: int
 ) -> Iterator[dict[str, Any]]:
     """The rows of pairs of words: of all, of those spelt unlike, and of those spelt alike."""
-    pairs = concept_pairs(encode, [words for words, _ in taken], seed)
-    distinct = torch.tensor([kind == "distinct" for _, kind in taken])
-    groups = {"all": torch.ones(len(taken), dtype=torch.bool), "distinct": distinct, "alike": ~distinct}
+    pairs, distinct = asked.pairs, torch.tensor([kind == "distinct" for kind in asked.kinds])
+    groups = {"all": torch.ones(len(pairs), dtype=torch.bool), "distinct": distinct, "alike": ~distinct}
     groups = {name: ids for name, ids in groups.items() if name == "all" or int(ids.sum()) >= LEAST_GROUP}
     for control, network in networks.items():
         values = represent(Reader(network, at_once=32), pairs, layers)
@@ -246,21 +265,48 @@ def _rows(
         yield {"group": group, "control": "trained", **row}
 
 
+def _text_pairs(table: TwoColumns, encode: _Encoder, limit: int, seed: int, name: str) -> ConceptPairs:
+    """At most so many of the aligned texts of a table, drawn at random, as a model is given them.
+
+    Raises:
+        ThalwegError: Too few rows have two texts, or the tokenizer makes nothing of one.
+    """
+    texts = _drawn([pair for pair in table.rows if all(pair)], limit, seed)
+    if len(texts) < LEAST:
+        raise ThalwegError(f"{name}: {len(texts)} rows have two texts; at least {LEAST} were expected")
+    contexts = [encode(text[side])[:LONGEST] for side in (0, 1) for text in texts]
+    if not all(contexts):
+        nothing = [text[side] for side in (0, 1) for text in texts][contexts.index([])]
+        raise ThalwegError(f"{name}: the tokenizer makes no token of the text {nothing!r:.40}; leave it out")
+    return _padded(contexts, len(texts))
+
+
 def _text_rows(
-    networks: Mapping[str, nn.Module],
-    encode: _Encoder,
-    texts: Sequence[tuple[str, str]],
-    layers: Sequence[Layer],
-    seed: int,
+    networks: Mapping[str, nn.Module], texts: ConceptPairs, layers: Sequence[Layer], seed: int
 ) -> Iterator[dict[str, Any]]:
     """The rows of aligned texts, read at their last tokens."""
-    contexts = [encode(text[side])[:LONGEST] for side in (0, 1) for text in texts]
-    pairs = _padded(contexts, len(texts))
     for control, network in networks.items():
-        values = represent(Reader(network, at_once=16), pairs, layers)
+        values = represent(Reader(network, at_once=16), texts, layers)
         shown = {control: values} | ({SHUFFLED: shuffled(values, seed=seed)} if control == "trained" else {})
         for name, each in shown.items():
             yield from ({"control": name, **row} for row in shared_rows(each, None, seed=seed))
+
+
+def _check_runs(network: nn.Module, pairs: ConceptPairs) -> None:
+    """Run the network on the context with the highest token, filled up to the length of the longest.
+
+    Raises:
+        ThalwegError: it cannot be run.
+    """
+    contexts = pairs.tokens.flatten(0, 2)
+    hardest = contexts[contexts.amax(1).argmax()][None]
+    with torch.inference_mode(), quiet():
+        try:
+            network(hardest)
+        except ThalwegError:
+            raise
+        except Exception as wrong:
+            raise cannot_run(network, hardest, wrong) from wrong
 
 
 def _counted(values: pl.Series) -> list[tuple[str, int]]:

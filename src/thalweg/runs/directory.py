@@ -45,6 +45,7 @@ import filelock
 from thalweg.errors import ThalwegError, check_utf8, readable
 from thalweg.files.whole import Damaged, file_digest, read_json, write_json
 
+SETTINGS = "settings.json"
 FORMAT = 9  # of the run directory; it is raised when what is written there is named or laid out differently
 READABLE = (7, 8, FORMAT)  # finished runs that can be read: 7 has one table of units, and 8 tables without a basis
 WITH_BASES = 9  # the first format whose tables say what units are
@@ -75,6 +76,27 @@ def read_record(path: Path, formats: Sequence[int] = (FORMAT,)) -> dict[str, Any
             "version of thalweg that made it, or survey again into another --out"
         )
     return record
+
+
+def settings_of_kind(path: Path, kind: str) -> dict[str, Any] | None:
+    """The settings that lie in a directory of this kind (as `edit`), or None where there are none yet.
+
+    Raises:
+        ThalwegError: the directory holds a run of another kind, as a survey, or its settings are damaged.
+    """
+    file = path / SETTINGS
+    if not file.is_file():
+        if (path / "run.json").is_file():
+            raise _another_kind(path)
+        return None
+    settings = read_json(file, "choose another --out, or remove this folder: what it was made from is not known")
+    if not isinstance(settings, dict) or settings.get("kind") != kind:
+        raise _another_kind(path)
+    return settings
+
+
+def _another_kind(path: Path) -> ThalwegError:
+    return ThalwegError(f"{readable(path)}: this is a run of another kind; choose another --out")
 
 
 @dataclass(frozen=True)
@@ -119,7 +141,7 @@ class RunDirectory:
         """
         check_utf8(self.path, "choose another --out")
         if self.path.is_dir():
-            marks = ("settings.json", "run.json", "steps")
+            marks = (SETTINGS, "run.json", "steps")
             others = [each.name for each in _listed(self.path) if each.name != ".lock" and not is_part("", each.name)]
             if others and not any((self / mark).exists() for mark in marks):
                 raise ThalwegError(
@@ -148,7 +170,7 @@ class RunDirectory:
         """
         for folder in PART:
             here = self.path / folder if folder else self.path
-            if folder and (here / "settings.json").exists():
+            if folder and (here / SETTINGS).exists():
                 continue
             for file in _listed(here):
                 if is_part(folder, file.name) and file.is_file() and not file.is_symlink():

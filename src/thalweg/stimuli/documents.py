@@ -373,7 +373,7 @@ def _wrong(content: Any) -> str:
     """The error of a value that should be text or a list of words, or nothing."""
     for part in content if isinstance(content, list) else [content]:
         if not isinstance(part, str):
-            kind = "dict" if isinstance(part, dict) else type(part).__name__
+            kind = type(part).__name__
             return f"{'a list with ' if isinstance(content, list) else ''}{kind} {part!r:.40}"
         if not part.isascii() and any(0xD800 <= ord(character) < 0xE000 for character in part):
             return "half a surrogate pair, which is no character"

@@ -51,6 +51,9 @@ class _Object(dict[str, Any]):
         self.twice = [name for name, count in counts.items() if count > 1]
 
 
+_Object.__name__ = "dict"  # as messages name it
+
+
 def read_table(path: Path, wanted: Sequence[str | None]) -> Table:
     """A table by the ending of its file's name; of Parquet, the columns that are wanted and there.
 
