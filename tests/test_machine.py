@@ -144,6 +144,20 @@ def test_damaged_settings_are_written_again(tmp_path: Path, content: str):
     assert "settings.json: damaged" in progress.lines[0]
 
 
+def test_a_directory_of_another_kind_is_refused(tmp_path: Path):
+    assert directory.settings_of_kind(tmp_path, "edit") is None
+    whole.write_json(tmp_path / "settings.json", {"kind": "edit", "seed": 3})
+    assert directory.settings_of_kind(tmp_path, "edit") == {"kind": "edit", "seed": 3}
+    with pytest.raises(ThalwegError, match="this is a run of another kind; choose another --out"):
+        directory.settings_of_kind(tmp_path, "concepts")
+    (tmp_path / "settings.json").write_text('{"kind": "ed')
+    with pytest.raises(ThalwegError, match=r"settings\.json: damaged .*choose another --out, or remove this folder"):
+        directory.settings_of_kind(tmp_path, "edit")
+    (tmp_path / "settings.json").rename(tmp_path / "run.json")  # of a survey whose settings are gone
+    with pytest.raises(ThalwegError, match="another kind"):
+        directory.settings_of_kind(tmp_path, "edit")
+
+
 def test_an_older_format_is_named(done: Run, tmp_path: Path):
     record = {**done.record}
     del record["format"]

@@ -130,14 +130,12 @@ def measure_concepts(
         _check_runs(network, each)
     chosen = _layers(model, network, [layers] if isinstance(layers, str) else list(layers))
     progress = progress or Silent()
-    for note in dict.fromkeys([each.note for each in words] + [parallel.note if parallel else ""]):
-        if note:
-            progress.say(note)
-    stages = Stages(progress)
+    for note in filter(None, (each.note for each in (*words, *([parallel] if parallel else [])))):
+        progress.say(note)
     run = RunDirectory(Path(out) if out else Path("runs") / f"concepts-{model.name}")
     networks = {"trained": network} | ({"untrained": built(model.build, model.name)} if model.build else {})
     rows: list[dict[str, Any]] = []
-    with run.locked(), stages("concepts", len(words) + bool(texts)) as advance:
+    with run.locked(), Stages(progress)("concepts", len(words) + bool(texts)) as advance:
         settings_of_kind(run.path, KIND)
         for each in asked:
             rows += [{"languages": each.languages} | row for row in _rows(networks, each, chosen, seed)]
