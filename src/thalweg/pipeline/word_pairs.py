@@ -126,11 +126,11 @@ def measure_concepts(
     asked = [_Asked.of(each, encode, limit, seed) for each in words]
     texts = _text_pairs(parallel, encode, limit, seed, str(text)) if parallel else None
     network = in_precision(loaded(model), torch.float32).eval()
-    for each in [*(every.pairs for every in asked), *([texts] if texts else [])]:
-        _check_runs(network, each)
+    for contexts in [*(each.pairs for each in asked), *([texts] if texts else [])]:
+        _check_runs(network, contexts)
     chosen = _layers(model, network, [layers] if isinstance(layers, str) else list(layers))
     progress = progress or Silent()
-    for note in filter(None, (each.note for each in (*words, *([parallel] if parallel else [])))):
+    for note in filter(None, [*(each.note for each in words), parallel.note if parallel else ""]):
         progress.say(note)
     run = RunDirectory(Path(out) if out else Path("runs") / f"concepts-{model.name}")
     networks = {"trained": network} | ({"untrained": built(model.build, model.name)} if model.build else {})
