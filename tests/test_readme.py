@@ -5,6 +5,7 @@ in one fresh folder and with its defaults; the rest is read by the command line,
 import doctest
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -188,6 +189,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             images.picture(number).save(f"photographs/{number}.png")
         ladder = replace(tiny_ladder(), rungs=tiny_ladder().rungs[:2])
         thalweg.survey(ladder, observer="hog", seeds=1, workers=1, resamples=100, cache="cache", out="runs/mnist")
+        shutil.copytree("runs/mnist", "runs/mnist-2")
     return path
 
 

@@ -71,8 +71,17 @@ def local(pages: dict[Path, Links], kind: str) -> Iterator[tuple[Path, str, Path
                 yield page, written, target, unquote(parts.fragment)
 
 
+def test_language_models_find_the_pages_and_a_notebook_its_cells(site: Path, pages: dict[Path, Links]):
+    listed = re.findall(r"\]\(([^)]+)\)", (site / "llms.txt").read_text())
+    assert len(listed) == len(set(listed)) + 1  # the page for agents stands above the list too
+    assert {site / name for name in listed} >= set(pages)
+    assert "thalweg.survey" in (site / "notebooks/first-survey.html").read_text()
+    assert (site / "notebooks/first-survey.ipynb").is_file()
+
+
 def test_every_page_of_docs_is_in_the_site(site: Path, pages: dict[Path, Links]):
-    sources = {path.relative_to(ROOT / "docs").with_suffix("") for path in (ROOT / "docs").rglob("*.md")}
+    named = [path for kind in ("*.md", "*.ipynb") for path in (ROOT / "docs").rglob(kind)]
+    sources = {path.relative_to(ROOT / "docs").with_suffix("") for path in named}
     expected = {path.with_name("index") if path.name == "README" else path for path in sources}
     made = {page.relative_to(site).with_suffix("") for page in pages}
     assert made == expected | {Path("index"), Path("contributing")}

@@ -35,6 +35,7 @@ ELSEWHERE = {  # examples that are run where what they need is imported anyway, 
     "judge_literature": "tests/literature/test_literature.py",
     "train_dictionary": "tests/bases/test_bases.py",
     "write_report": "tests/test_readme.py",
+    "write_comparison": "docs/comparing.md, which runs as a session",
     "ThalwegError": "it is raised, never made by a user",
     **dict.fromkeys(
         ("Choice", "ChoiceScores", "Trial", "TrialObserver", "TrialSettings", "one_by_one", "score_choices"),

@@ -15,6 +15,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from thalweg.compare.differences import RunComparison, compare_runs
+    from thalweg.compare.page import write_comparison
     from thalweg.errors import ThalwegError
     from thalweg.explore.site import write_unit_pages
     from thalweg.literature.review import judge_literature
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from thalweg.pipeline.one_model import measure, train_dictionary
     from thalweg.pipeline.survey import survey
     from thalweg.pipeline.word_pairs import measure_concepts
-    from thalweg.report.page import write_report
+    from thalweg.report.page import chart, write_report
     from thalweg.runs.run import Run, open_run
     from thalweg.runs.trials import TrialSettings
     from thalweg.stimuli.base import Source, Splits
@@ -51,6 +53,7 @@ __all__ = [
     "NumberPairs",
     "Observer",
     "Run",
+    "RunComparison",
     "Rung",
     "Shown",
     "Source",
@@ -62,6 +65,8 @@ __all__ = [
     "TrialObserver",
     "TrialSettings",
     "Windows",
+    "chart",
+    "compare_runs",
     "edit",
     "judge_literature",
     "measure",
@@ -72,6 +77,7 @@ __all__ = [
     "survey",
     "train_dictionary",
     "validate",
+    "write_comparison",
     "write_report",
     "write_unit_pages",
 ]
@@ -87,6 +93,7 @@ MODULES = {  # where each public name is
     "NumberPairs": "thalweg.stimuli.pairs",
     "Observer": "thalweg.observers.base",
     "Run": "thalweg.runs.run",
+    "RunComparison": "thalweg.compare.differences",
     "Rung": "thalweg.models.records",
     "Shown": "thalweg.stimuli.showing",
     "Source": "thalweg.stimuli.base",
@@ -98,6 +105,8 @@ MODULES = {  # where each public name is
     "TrialObserver": "thalweg.observers.choices",
     "TrialSettings": "thalweg.runs.trials",
     "Windows": "thalweg.stimuli.windows",
+    "chart": "thalweg.report.page",
+    "compare_runs": "thalweg.compare.differences",
     "edit": "thalweg.pipeline.edit",
     "judge_literature": "thalweg.literature.review",
     "measure": "thalweg.pipeline.one_model",
@@ -108,6 +117,7 @@ MODULES = {  # where each public name is
     "survey": "thalweg.pipeline.survey",
     "train_dictionary": "thalweg.pipeline.one_model",
     "validate": "thalweg.validation.validate",
+    "write_comparison": "thalweg.compare.page",
     "write_report": "thalweg.report.page",
     "write_unit_pages": "thalweg.explore.site",
 }

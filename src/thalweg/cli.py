@@ -677,6 +677,24 @@ def literature(
     out.print(f"page: {readable(result.page)}", markup=False)
 
 
+@app.command(
+    epilog=examples("thalweg compare runs/mnist runs/mnist-2", "thalweg compare runs/a runs/b --out runs/a-and-b.html")
+)
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another one.")],
+    out_: Annotated[Path, typer.Option("--out", help="The page.")] = Path("compare.html"),
+) -> None:
+    """Put two runs beside each other: settings, versions, scores, units and verdicts that differ, on one page."""
+    import thalweg
+
+    runs = thalweg.compare_runs(thalweg.open_run(first), thalweg.open_run(second))
+    path = thalweg.write_comparison(runs, out_)
+    for sentence in runs.sentences:
+        out.print(sentence, markup=False)
+    out.print(f"page: {readable(path)}", markup=False)
+
+
 @app.command(name="list", epilog=examples("thalweg list ladders", "thalweg list factors"))
 def list_(
     what: Annotated[str, typer.Argument(metavar="ladders|observers|measures|factors", help="What to list.")],

@@ -27,7 +27,7 @@ import vl_convert
 from altair.utils.schemapi import debug_mode
 
 from thalweg.compute import engines as engine
-from thalweg.errors import ThalwegError, readable, reason
+from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.files.whole import AGAIN, replacing
 from thalweg.pipeline.settings import usual_cache
 from thalweg.report import (
@@ -125,6 +125,37 @@ def write_report(run: Run, path: str | Path | None = None, *, workers: int | Non
     return path
 
 
+def chart(run: Run, name: str = "curve", ladder: str = "") -> alt.ConcatChart:
+    """One figure of a run's report as an Altair chart, to be shown in a notebook or changed.
+
+    Args:
+        run: The run.
+        name: The figure: its name in the files of `figures/`, as `curve`, `twins`, `spread`, `observers`.
+        ladder: The ladder; by default the run's first one.
+
+    Returns:
+        The chart. `chart.save("curve.svg")` writes it.
+
+    Raises:
+        ThalwegError: the run has no such ladder or figure, or the figure cannot be drawn.
+
+    Example:
+        >>> import thalweg
+        >>> type(thalweg.chart(thalweg.open_run("runs/small-digits"))).__name__
+        'ConcatChart'
+    """
+    ladders = {each.name: each for each in report_ladder.ladders(_main(run))}
+    if ladder and ladder not in ladders:
+        raise unknown("ladder of this run", ladder, ladders)
+    with debug_mode(False):
+        made = {figure.name: figure for figure in _ladder_figures(ladders[ladder or next(iter(ladders))])}
+        if name not in made:
+            raise unknown("figure of the report", name, made)
+        if made[name].failed:
+            raise ThalwegError(f"the figure {name!r} cannot be drawn: {made[name].failed}")
+        return alt.ConcatChart.from_dict(charts.printed(made[name]), validate=False)
+
+
 # What reading tables leads to whose columns are there, but hold something else
 DISAGREE = (
     pl.exceptions.PolarsError,
@@ -171,21 +202,13 @@ def _main(run: Run) -> Run:
 def _figures(ladders: list[Ladder]) -> Drawn:
     makers = {"joint": joint.together, "each": joint.each} if len(ladders) > 1 else {}
     every = [figures.made_or_failed(name, functools.partial(make, ladders)) for name, make in makers.items()]
-    return Drawn(
-        {
-            ladder: [
-                *figures.figures(ladder),
-                *bases.figures(ladder),
-                *factors.figures(ladder),
-                *capability.figures(ladder),
-                *concepts.figures(ladder),
-                *crossing.figures(ladder),
-                *answers.figures(ladder),
-            ]
-            for ladder in ladders
-        },
-        every,
-    )
+    return Drawn({ladder: _ladder_figures(ladder) for ladder in ladders}, every)
+
+
+def _ladder_figures(ladder: Ladder) -> list[Figure]:
+    """All figures of one ladder."""
+    makers = (figures, bases, factors, capability, concepts, crossing, answers)
+    return [figure for maker in makers for figure in maker.figures(ladder)]
 
 
 def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})) -> str:

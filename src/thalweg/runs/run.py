@@ -23,9 +23,11 @@ from thalweg.observers.choices import TrialObserver
 from thalweg.progress import Progress, Silent
 from thalweg.runs import answers, directory, explanations
 from thalweg.runs.directory import RunDirectory
+from thalweg.runs.display import shown_run
 from thalweg.runs.recordings import RecordedHalves, model_file, read_recordings, recordings_file
 from thalweg.runs.stimuli import splits_again
 from thalweg.runs.trials import RecordedModel, TrialSettings, check_settings, trial_settings, trials_of
+from thalweg.runs.unit import Unit
 from thalweg.runs.units import read_units, scan_units, unit_files
 from thalweg.scoring import columns
 from thalweg.stimuli.base import Splits, Stimuli
@@ -100,6 +102,10 @@ class Run:
     given: dict[str, Ladder] = field(default_factory=dict, repr=False, compare=False)
     basis: str | None = None
     _pools: dict[str, Stimuli] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows the run."""
+        return shown_run(self.in_basis(self.basis or self.bases[0]))
 
     def _frame(self, name: str) -> pl.DataFrame:
         return self._raw(name).filter(self._kept) if "basis" in COLUMNS[name] else self._raw(name)
@@ -439,6 +445,34 @@ class Run:
         check_settings(model, checked)
         return list(trials_of(model, checked))
 
+    def unit(
+        self, ladder: str | Ladder, rung: str, layer: str, unit: int, *, seed: int = 0, control: str = "trained"
+    ) -> Unit:
+        """One unit: its scores, and the stimuli that drive it most and least. A notebook shows them.
+
+        Args:
+            ladder: The ladder or its name.
+            rung: The rung's name.
+            layer: The layer's name.
+            unit: The unit's number in its layer.
+            seed: The model's seed.
+            control: `trained`, or the name of a twin.
+
+        Raises:
+            ThalwegError: the run has no such model, layer or unit, or the stimuli can't be made again.
+        """
+        name = self._check_model(ladder, rung, seed, control)
+        check_settings(self._recorded(name, rung, seed, control), TrialSettings(layer=layer, units=(unit,)))
+        recorded = self.recordings(name, rung, seed=seed, control=control)[layer].reference
+        index = recorded.unit_ids.tolist().index(unit)
+        (high, highest), (low, lowest) = recorded.highest(), recorded.lowest()
+        key = {"ladder": name, "rung": rung, "seed": seed, "control": control, "layer": layer, "unit": unit}
+        sides = ([side[index].tolist() for side in pair] for pair in ((highest, high), (lowest, low)))
+        kept = [_kept(ids, values) for ids, values in sides]
+        said = f"{name}, {rung}, seed {seed}, {control}: {layer}, unit {unit}"
+        scores = self.in_basis(self.basis or self.bases[0]).scan_units().filter(**key).collect()
+        return Unit(said, scores, *kept[0], *kept[1], self.stimuli(name), tuple(self.headlines.values()))
+
     @property
     def answers(self) -> pl.DataFrame:
         """A row per answer to a single trial: trial, observer, version, ladder, rung, seed, control, layer, unit, band,
@@ -634,6 +668,12 @@ class Run:
             file=self.path / recordings_file(ladder, rung, seed, control),
             load=partial(self.stimuli, ladder),
         )
+
+
+def _kept(ids: list[int], values: list[float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """The stimuli of one side that there are: a short pool has fewer than are kept."""
+    there = [(each, value) for each, value in zip(ids, values, strict=True) if each >= 0]
+    return tuple(each for each, _ in there), tuple(value for _, value in there)
 
 
 def _is(about: dict[str, Any], name: str, kind: type) -> bool:

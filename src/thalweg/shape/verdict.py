@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
+from thalweg.markup import bullets, element
 from thalweg.shape.families import FittedFamily
 from thalweg.shape.published_tests import Companions, Thirds
 
@@ -94,6 +95,13 @@ class Verdict:
     alpha: float
     draws: int
     seed: int
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        p = ", ".join(f"{shape} {value:.3f}" for shape, value in self.p.items())
+        lost = "; ".join(f"without {name}: {other}" for name, other in self.changes_without.items())
+        lines = [f"p values: {p}", f"models: {self.n_models}", f"changes: {lost or 'without no single model'}"]
+        return element("p", element("b", self.verdict), f": {self.sentence}") + bullets(lines)
 
     def to_record(self) -> dict[str, Any]:
         """The verdict in plain Python types for JSON: tuples as lists, NaN and infinity as null."""

@@ -1,5 +1,6 @@
 """What a person is shown of one stimulus, and how a model is given a picture."""
 
+import base64
 import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from thalweg.errors import ThalwegError, user_code
+from thalweg.markup import Fragment, element
 
 View = Callable[[Image.Image], Float[Tensor, "channel height width"]]  # a model's own preprocessing
 
@@ -35,6 +37,16 @@ class Shown:
     png: bytes = b""
     pieces: tuple[str, ...] = ()
     html: str = ""
+
+    def _repr_html_(self) -> Fragment:
+        """How a notebook shows it: HTML that a user made stands in a frame, where no script runs."""
+        if self.png:
+            source = "data:image/png;base64," + base64.b64encode(self.png).decode()
+            style = "image-rendering:pixelated;min-width:56px;max-width:160px"
+            return element("img", src=source, alt=self.label, title=self.label, style=style)
+        if self.html:
+            return element("iframe", sandbox="", srcdoc=self.html, title=self.label, width="160", height="120")
+        return element("span", "".join(self.pieces) or self.label)
 
 
 def png_of(picture: Image.Image) -> bytes:

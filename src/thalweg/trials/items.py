@@ -5,14 +5,15 @@ questions a unit is asked, and in which order its two queries are shown, comes f
 queries: it depends on no library's random numbers, and asking more questions repeats the first ones.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from thalweg.markup import Fragment, bullets, element
 from thalweg.stimuli.base import Stimuli
 from thalweg.stimuli.showing import Shown
 from thalweg.trials.building import REFERENCES, Pairs, TrialSet
@@ -95,6 +96,11 @@ class Trial:
         )
         return ShownTrial(high, low, queries)
 
+    def _repr_html_(self) -> Fragment:
+        """How a notebook shows it, without its answer."""
+        about = f"{self.ladder}, {self.rung}, seed {self.seed}, {self.control}: {self.layer}, unit {self.unit}"
+        return element("div", element("p", about, f", band {self.band}"), self.show()._repr_html_())
+
 
 @dataclass(frozen=True)
 class ShownTrial:
@@ -105,6 +111,24 @@ class ShownTrial:
     high_references: tuple[Shown, ...]
     low_references: tuple[Shown, ...]
     queries: tuple[Shown, ...]
+
+    def _repr_html_(self) -> Fragment:
+        """How a notebook shows it: which of the two queries goes with the high references? Labels are left out."""
+        rows = {"low": self.low_references, "high": self.high_references, "which is high?": self.queries}
+        return element("div", *(shown_in_row(name, map(_unlabelled, stimuli)) for name, stimuli in rows.items()))
+
+
+def _unlabelled(stimulus: Shown) -> Shown:
+    """A stimulus without its label, which names its class; one that has nothing else keeps it."""
+    return replace(stimulus, label="") if stimulus.png or stimulus.html or stimulus.pieces else stimulus
+
+
+def shown_in_row(name: str, stimuli: Iterable[Shown]) -> Fragment:
+    """Stimuli beside each other, for a notebook. Texts stand below each other."""
+    shown = list(stimuli)
+    if any(each.png or each.html for each in shown):
+        return element("p", f"{name}: ", *(each._repr_html_() for each in shown))
+    return element("div", element("p", name), bullets(each._repr_html_() for each in shown))
 
 
 def draw(trials: TrialSet, unit: int, band: str, *, seed: int) -> Question | None:

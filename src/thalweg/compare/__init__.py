@@ -1,0 +1,1 @@
+"""Two runs beside each other: what differs in how they were made, in their scores and in their verdicts."""
