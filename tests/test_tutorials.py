@@ -35,6 +35,7 @@ ELSEWHERE = {  # examples that are run where what they need is imported anyway, 
     "judge_literature": "tests/literature/test_literature.py",
     "train_dictionary": "tests/bases/test_bases.py",
     "write_report": "tests/test_readme.py",
+    "write_unit_pages": "tests/test_readme.py runs the command that calls it",
     "write_comparison": "docs/comparing.md, which runs as a session",
     "ThalwegError": "it is raised, never made by a user",
     **dict.fromkeys(
@@ -169,6 +170,8 @@ def test_the_page_lists_the_files_of_a_run(printed: dict[str, str]):
         "failures/*.txt",
         "answers.parquet",
         "answers/*.parquet",
+        "explanations.parquet",
+        "explore/",
     }
     assert {pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in held)} == later
 
