@@ -59,6 +59,10 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg measure hf:gpt2 --stimuli corpus.txt --basis sae:dictionary": WEIGHTS,
     "thalweg edit hf:gpt2 --facts counterfact.json --facts-limit 20": WEIGHTS,
     "thalweg measure efficientnet-lite:0 --stimuli photographs --observer timm:vit_small_patch16_224.dino": WEIGHTS,
+    "thalweg measure hf:google/gemma-3-1b-pt --basis sae:gemma-scope-2-1b-pt-res/layer_13_width_16k_l0_medium": WEIGHTS,
+    "thalweg measure hf:EleutherAI/pythia-160m --basis sae:EleutherAI/sae-pythia-160m-32k/layers.6.mlp": WEIGHTS,
+    "thalweg survey gemma-scope-2:1000 --download": WEIGHTS,
+    "thalweg survey pythia-sparsify": WEIGHTS,
     "thalweg survey words --observer hf:sentence-transformers/all-mpnet-base-v2 --download": WEIGHTS,
     "thalweg edit mine.py:subject --facts facts.json --method rome --method fine-tune --text text.jsonl": (
         "its model is one of text; tests/edits runs it on such a model"

@@ -161,7 +161,9 @@ def measure(
         typer.Option(help="Layers whose names match, as 'layer4.*'; all by default.", metavar="PATTERN"),
     ] = None,
     units: Annotated[int, typer.Option(help="Units drawn in all, layer by layer at random; 0: every unit.", min=0)] = 0,
-    basis: Annotated[str, typer.Option(help="neurons, random, pca, sae:FOLDER or sae-active:FOLDER.")] = "neurons",
+    basis: Annotated[
+        str, typer.Option(help="neurons, random, pca, or sae:FOLDER, sae:RELEASE/ID (sae-active: ...).")
+    ] = "neurons",
     length: Annotated[int, typer.Option(help="Tokens in a window of text.")] = 24,
     trust_remote_code: Annotated[bool, TRUST] = False,
     device_map: Annotated[

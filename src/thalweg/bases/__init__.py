@@ -5,7 +5,8 @@ pass applies it before pooling. `random` is a random rotation, the control: wher
 neuron is nothing special. `pca` are the directions of largest variance, fitted to the reference half alone. `sae` are
 the latents of a small dictionary that a survey trains for each layer. `sae:FOLDER` are the latents of a trained
 dictionary as SAELens or sparsify leave it on disk, as they are before their nonlinearity, like everything else that is
-measured; `sae-active:FOLDER` as they are after it, when most are zero.
+measured; `sae-active:FOLDER` as they are after it, when most are zero. In place of FOLDER may stand RELEASE/ID of
+SAELens's table, or OWNER/NAME of the hub.
 
 Limits: an encoder makes all units of a layer, even where few are measured, so a convolution's latents need memory for
 batch times places times latents; smaller batches are the remedy.
@@ -13,7 +14,6 @@ batch times places times latents; smaller batches are the remedy.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Int
@@ -30,7 +30,7 @@ from thalweg.recording.limits import DIRECTIONS
 from thalweg.recording.readout import NEURONS, RANDOM, directions
 from thalweg.stimuli.base import Stimuli
 
-NAMES = (NEURONS, RANDOM, "pca", "sae:FOLDER", "sae-active:FOLDER")
+NAMES = (NEURONS, RANDOM, "pca", "sae:FOLDER-or-RELEASE/ID", "sae-active:FOLDER-or-RELEASE/ID")
 OF_SURVEYS = (NEURONS, "sae", RANDOM, "pca")
 
 
@@ -49,12 +49,13 @@ class Rotation:
 
 
 def find(text: str) -> Basis | None:
-    """The basis of this name: None for `neurons`, a basis for `random`, `pca`, `sae:FOLDER` and `sae-active:FOLDER`.
+    """The basis of this name: None for `neurons`, else `random`, `pca`, `sae:DICTIONARY` or `sae-active:DICTIONARY`.
 
     Raises:
+        Missing: the dictionary is not on this machine.
         ThalwegError: no such basis, or a folder that holds no dictionary that can be used.
     """
-    kind, colon, folder = text.partition(":")
+    kind, colon, dictionary = text.partition(":")
     if text == NEURONS:
         return None
     if text == RANDOM:
@@ -62,12 +63,12 @@ def find(text: str) -> Basis | None:
     if text == "pca":
         return Components()
     if kind in ("sae", "sae-active"):
-        if not folder:
+        if not dictionary:
             raise ThalwegError(
-                f"basis {text!r}: the folder of a dictionary was expected after the colon, as sae:dictionary; make one "
-                "with `thalweg train-dictionary`"
+                f"basis {text!r}: the folder of a dictionary was expected after the colon, as sae:dictionary, or "
+                "RELEASE/ID of SAELens; make one with `thalweg train-dictionary`"
             )
-        return Latents.of(Path(folder), active=kind == "sae-active")
+        return Latents.of(dictionary, active=kind == "sae-active")
     if colon:
         raise unknown("kind of basis", kind, ("sae", "sae-active"))
     raise unknown("basis", text, NAMES)

@@ -1,9 +1,10 @@
 """Where a dictionary belongs: from the names that SAELens and sparsify use to a model's modules.
 
 SAELens names TransformerLens's hook points (`blocks.5.hook_resid_post`), sparsify modules counted from the model's base
-(`layers.5.mlp`). A hook point is the output of a module or, with ":in" after its name, its input; which module that is
-depends on the family, so each kind of hook has a few candidates, and the first that the model has counts. What is
-neither input nor output of a module (attention scores, normalised streams) can't be had this way.
+(`layers.5.mlp`), Gemma Scope 2 modules with what is read of them (`model.layers.5.output`). A hook point is the output
+of a module or, with ":in" after its name, its input; which module that is depends on the family, so each kind of hook
+has a few candidates, and the first that the model has counts. What is neither input nor output of a module (attention
+scores, normalised streams) can't be had this way.
 """
 
 import re
@@ -63,7 +64,7 @@ def _same(hook: str, modules: Collection[str]) -> str:
 
 def _within_block(hook: str, modules: Collection[str]) -> str:
     """A hook point or module inside a numbered block."""
-    match = re.fullmatch(r"(?:blocks|layers|h)[._](\d+)(?:\.(.+))?", hook)
+    match = re.fullmatch(r"(?:model\.)?(?:blocks|layers|h)[._](\d+)(?:\.(.+))?", _side(hook))
     if not match:
         return ""
     block = next((f"{prefix}.{match[1]}" for prefix in BLOCKS if f"{prefix}.{match[1]}" in modules), "")
@@ -75,3 +76,8 @@ def _within_block(hook: str, modules: Collection[str]) -> str:
         ways = ()  # attention and MLP read the same stream: there is no middle
     names = [f"{block}.{way}" if way and not way.startswith(":") else block + way for way in ways]
     return next((name for name in names if block and name.removesuffix(":in") in modules), "")
+
+
+def _side(hook: str) -> str:
+    """A module's output or input as it is written here: NAME.output is the module's, NAME.input is NAME:in."""
+    return f"{hook.removesuffix('.input')}:in" if hook.endswith(".input") else hook.removesuffix(".output")

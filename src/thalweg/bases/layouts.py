@@ -7,7 +7,7 @@ Pickled weights are refused: reading them runs code.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,12 +89,30 @@ def read(folder: Path) -> Dictionary:
         raise ThalwegError(f"{file}: damaged or truncated ({str(damage)[:120]}); fetch it again") from damage
     if other := [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if not tensor.is_floating_point()]:
         raise ThalwegError(f"{file}: {other[0]} does not hold floating-point numbers, as weights do")
-    tensors = {name: tensor.float() for name, tensor in tensors.items()}
-    if wrong := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
-        raise ThalwegError(f"{file}: {wrong[0]} has values that are NaN or infinite; the dictionary can't be used")
     made = _from_saelens if file.name == SAELENS else _from_sparsify
-    weights = Weights(tensors)
-    dictionary = made(folder, settings, weights)
+    return _made(file, made, (folder, settings), tensors)
+
+
+def of_saelens(where: Path, settings: Settings, tensors: Mapping[str, Tensor]) -> Dictionary:
+    """The dictionary of a configuration and tensors as SAELens's own loaders give them; `where` names it in messages.
+
+    Raises:
+        ThalwegError: as `read` does.
+    """
+    return _made(where, _from_saelens, (where, settings), tensors)
+
+
+def _made(
+    file: Path,
+    make: Callable[[Path, Settings, Weights], Dictionary],
+    described: tuple[Path, Settings],
+    tensors: Mapping[str, Tensor],
+) -> Dictionary:
+    """The dictionary that `make` makes of a folder's settings and of tensors, all of which must be finite and used."""
+    weights = Weights({name: tensor.float() for name, tensor in tensors.items()})
+    if wrong := [name for name, tensor in weights.tensors.items() if not tensor.isfinite().all()]:
+        raise ThalwegError(f"{file}: {wrong[0]} has values that are NaN or infinite; the dictionary can't be used")
+    dictionary = make(*described, weights)
     if unused := sorted(set(weights) - weights.used):
         raise ThalwegError(
             f"{file}: {', '.join(unused[:5])} would be left out of a dictionary of this architecture, as {CONFIG} "

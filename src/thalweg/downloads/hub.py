@@ -17,17 +17,19 @@ OF_MODELS = (".json", ".txt", ".model", ".jinja", ".tiktoken")  # configurations
 
 @dataclass(frozen=True)
 class HubFiles:
-    """Some files of a repository, of a model unless `kind` says otherwise."""
+    """Some files of a repository, of a model unless `kind` says otherwise; `part` names which in messages."""
 
     repository: str
     choose: Choose
     revision: str = "main"
     kind: str = "model"
+    part: str = ""
 
     @property
     def what(self) -> str:
-        """The repository with its revision."""
-        return f"{self.repository}@{self.revision} of the Hugging Face hub"
+        """The repository with its revision and the part of it."""
+        part = f"{self.part} of " if self.part else ""
+        return f"{part}{self.repository}@{self.revision} of the Hugging Face hub"
 
     def about(self) -> str:
         """How many files, their size, and the licence that the repository names."""

@@ -6,7 +6,7 @@ published models are listed without their models, which are looked for when the 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
-from thalweg.ladders import addition, bilingual, causal, cifar, mnist, published, readable, words
+from thalweg.ladders import addition, bilingual, causal, cifar, mnist, published, readable, scoped, words
 from thalweg.models.records import Ladder
 from thalweg.stimuli.base import Source, Splits
 
@@ -26,6 +26,8 @@ LADDERS = {
         causal.GPT2,
         causal.PYTHIA,
         causal.PYTHIA_TRAINING,
+        scoped.GEMMA_SCOPE_2,
+        scoped.PYTHIA_SPARSIFY,
         published.EFFICIENTNET_LITE,
         published.NINE_MODELS,
     )
@@ -43,6 +45,8 @@ NUMBERED: dict[str, Callable[[int], Ladder]] = {
     "gpt2": causal.gpt2,
     "pythia": causal.pythia,
     "pythia-training": causal.pythia_training,
+    "gemma-scope-2": scoped.gemma_scope_2,
+    "pythia-sparsify": scoped.pythia_sparsify,
 }
 
 

@@ -12,10 +12,11 @@ is missing. A number after the ladder's name leaves out what is larger (`gpt2:35
 parameters, by the models' names); for `pythia-training` it says which size it is whose training is followed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from thalweg.bases.latents import Latents
 from thalweg.downloads.missing import gathered
 from thalweg.errors import ThalwegError
 from thalweg.ladders.words import MOST
@@ -76,14 +77,14 @@ def gpt2(largest: int = 1558, *, length: int = corpus.LENGTH) -> Ladder:
     Raises:
         ThalwegError: none is as small.
     """
-    sizes = _up_to("gpt2", largest, GPT2_SIZES)
+    sizes = up_to("gpt2", largest, GPT2_SIZES)
     rungs = [
-        _rung(Checkpoint(f"{GPT2_OWNER}/{name}"), OF_GPT2.layers(blocks), quick=size < QUICK)
+        rung_of(Checkpoint(f"{GPT2_OWNER}/{name}"), OF_GPT2.layers(blocks), quick=size < QUICK)
         for size, (name, blocks) in GPT2_SIZES.items()
         if size in sizes
     ]
     name = "gpt2" if len(sizes) == len(GPT2_SIZES) else f"gpt2:{largest}"
-    return _ladder(name, rungs, f"GPT-2, from {sizes[0]} to {sizes[-1]} million parameters", length)
+    return ladder_of(name, rungs, f"GPT-2, from {sizes[0]} to {sizes[-1]} million parameters", length)
 
 
 def pythia(largest: int = 12_000, *, length: int = corpus.LENGTH) -> Ladder:
@@ -93,14 +94,14 @@ def pythia(largest: int = 12_000, *, length: int = corpus.LENGTH) -> Ladder:
     Raises:
         ThalwegError: none is as small.
     """
-    sizes = _up_to("pythia", largest, PYTHIA_SIZES)
+    sizes = up_to("pythia", largest, PYTHIA_SIZES)
     rungs = [
-        _rung(Checkpoint(_pythia_name(size)), OF_PYTHIA.layers(PYTHIA_SIZES[size][1]), quick=size < QUICK)
+        rung_of(Checkpoint(_pythia_name(size)), OF_PYTHIA.layers(PYTHIA_SIZES[size][1]), quick=size < QUICK)
         for size in sizes
     ]
     name = "pythia" if len(sizes) == len(PYTHIA_SIZES) else f"pythia:{largest}"
     description = f"Pythia (deduplicated), from {sizes[0]} to {sizes[-1]} million parameters"
-    return _ladder(name, rungs, description, length)
+    return ladder_of(name, rungs, description, length)
 
 
 def pythia_training(size: int = FOLLOWED, *, length: int = corpus.LENGTH) -> Ladder:
@@ -114,17 +115,17 @@ def pythia_training(size: int = FOLLOWED, *, length: int = corpus.LENGTH) -> Lad
         raise ThalwegError(f"ladder 'pythia-training': there is no Pythia of {size} million parameters; {there_are}")
     layers = OF_PYTHIA.layers(PYTHIA_SIZES[size][1])
     rungs = [
-        _rung(Checkpoint(_pythia_name(size), f"step{step}"), layers, quick=step in QUICK_STEPS, step=step)
+        rung_of(Checkpoint(_pythia_name(size), f"step{step}"), layers, quick=step in QUICK_STEPS, step=step)
         for step in STEPS
     ]
     name = "pythia-training" if size == FOLLOWED else f"pythia-training:{size}"
     description = (
         f"Pythia of {size} million parameters (deduplicated), from step {STEPS[0]} to {STEPS[-1]} of its training"
     )
-    return _ladder(name, rungs, description, length, one_run=True)
+    return ladder_of(name, rungs, description, length, one_run=True)
 
 
-def _ladder(name: str, rungs: Sequence[Rung], description: str, length: int, *, one_run: bool = False) -> Ladder:
+def ladder_of(name: str, rungs: Sequence[Rung], description: str, length: int, *, one_run: bool = False) -> Ladder:
     """A ladder of published models on windows of so many of their tokens."""
     return Ladder(
         name=name,
@@ -143,7 +144,12 @@ def _pythia_name(size: int) -> str:
     return f"{PYTHIA_OWNER}/pythia-{PYTHIA_SIZES[size][0]}-deduped"
 
 
-def _up_to(ladder: str, largest: int, known: Iterable[int]) -> list[int]:
+def up_to(ladder: str, largest: int, known: Iterable[int]) -> list[int]:
+    """The sizes of a family up to the largest, in millions of parameters.
+
+    Raises:
+        ThalwegError: none is as small.
+    """
     sizes = [size for size in known if size <= largest]
     if not sizes:
         raise ThalwegError(f"ladder {ladder!r}: no model has {largest} million parameters or fewer; {_sizes(known)}")
@@ -154,8 +160,10 @@ def _sizes(known: Iterable[int]) -> str:
     return f"there are models of {', '.join(map(str, known))} million"
 
 
-def _rung(checkpoint: Checkpoint, layers: tuple[Layer, ...], *, quick: bool, step: int = 0) -> Rung:
-    """A rung that finds its files when it is loaded."""
+def rung_of(
+    checkpoint: Checkpoint, layers: tuple[Layer, ...], *, quick: bool, step: int = 0, basis: Latents | None = None
+) -> Rung:
+    """A rung that finds its files when it is loaded, and its dictionaries too, if it has any."""
     subject = Subject(
         name=checkpoint.short,
         load=partial(transformers_models.load, checkpoint),
@@ -167,9 +175,8 @@ def _rung(checkpoint: Checkpoint, layers: tuple[Layer, ...], *, quick: bool, ste
         tokenizer=partial(transformers_models.tokenizer, checkpoint),
         check=partial(language.check_windows, checkpoint),
     )
-    return Rung(
-        subject.name, subject.kind, partial(transformers_models.build, checkpoint), layers, quick, None, step, subject
-    )
+    build = partial(transformers_models.build, checkpoint)
+    return Rung(subject.name, subject.kind, build, layers, quick, None, step, subject, basis)
 
 
 def require(rungs: Sequence[Rung]) -> None:
@@ -178,11 +185,12 @@ def require(rungs: Sequence[Rung]) -> None:
     Raises:
         ThalwegError: files of some models are missing; says of which, and where they were expected.
     """
-    missing = [wanting for rung in rungs if (wanting := _wanting(_checkpoint(rung)))]
+    lacking = {rung.name: _wanting(rung) for rung in rungs}
+    missing = [absent for each in lacking.values() for absent in each]
     if missing:
         first = (
-            f"{len(missing)} of {len(rungs)} models are not whole on this machine. A number after the ladder's name "
-            "asks for less (gpt2:355, pythia:410, pythia-training:70)."
+            f"{sum(map(bool, lacking.values()))} of {len(rungs)} models are not whole on this machine. A number after "
+            "the ladder's name asks for less (gpt2:355, pythia:410, pythia-training:70)."
         )
         raise gathered("\n".join([first, *map(str, missing)]), missing)
 
@@ -199,13 +207,17 @@ def _checkpoint(rung: Rung) -> Checkpoint:
     return checkpoint
 
 
-def _wanting(checkpoint: Checkpoint) -> ThalwegError | None:
-    """The error for what a checkpoint lacks, if anything."""
-    try:
-        checkpoints.located(checkpoint)
-    except ThalwegError as absent:
-        return absent
-    return None
+def _wanting(rung: Rung) -> list[ThalwegError]:
+    """The errors for what a rung's model and its dictionaries lack."""
+    basis, lacking = rung.basis, []
+    looks: list[Callable[[], object]] = [partial(checkpoints.located, _checkpoint(rung))]
+    looks += [basis.located] if isinstance(basis, Latents) else []
+    for look in looks:
+        try:
+            look()
+        except ThalwegError as absent:
+            lacking.append(absent)
+    return lacking
 
 
 GPT2 = gpt2()

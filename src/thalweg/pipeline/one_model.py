@@ -74,7 +74,8 @@ def measure(
             brings along.
         layers: Patterns of layers' names, as "layer4.*"; by default all layers are measured.
         units: How many units of the basis are drawn in all, each from a layer drawn at random; 0 means every unit.
-        basis: What the units are: `neurons`, `random`, `pca`, `sae:FOLDER` or `sae-active:FOLDER`.
+        basis: What the units are: `neurons`, `random`, `pca`, `sae:DICTIONARY` or `sae-active:DICTIONARY`, where a
+            dictionary is a folder, RELEASE/ID of SAELens or OWNER/NAME of the hub.
         length: Tokens in a window of text.
         trust_remote_code: Whether code that a repository of the hub brings along may run.
         device_map: "auto" spreads a language model over several devices.

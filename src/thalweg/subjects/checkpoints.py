@@ -217,8 +217,14 @@ def weights(checkpoint: Checkpoint) -> str:
     """
     folder = located(checkpoint)
     files = [Path(checkpoint.name)] if checkpoint.name.endswith(".gguf") else weight_files(folder)
-    changed = tuple(file.stat().st_mtime_ns for file in files)
-    return f"{checkpoint.name}@{checkpoint.revision} sha256:{_hash(tuple(files), changed)}"
+    return f"{checkpoint.name}@{checkpoint.revision} sha256:{hash_of(files)}"
+
+
+def hash_of(files: Sequence[Path]) -> str:
+    """Sixteen hexadecimal digits for files, read once unless one changes; not read at all where the hub's client names
+    them by their hash.
+    """
+    return _hash(tuple(files), tuple(file.stat().st_mtime_ns for file in files))
 
 
 def family(checkpoint: Checkpoint) -> str:
