@@ -14,6 +14,7 @@ from thalweg.measures.base import register_only
 from thalweg.measures.headlines import HEADLINES
 from thalweg.models.hooks import capture_activations
 from thalweg.models.records import Layer
+from thalweg.pipeline.along import values_along
 from thalweg.pipeline.dictionaries import trains_dictionaries
 from thalweg.pipeline.gallery import gallery
 from thalweg.pipeline.job import Model, failure_of
@@ -84,34 +85,8 @@ def _along(
     """
     if not modalities.of(model.ladder).along:
         return []
-    position = [each.name for each in model.rung.layers].index(layer)
-    chosen = model.rung.layers[position]
     network, encoders = trained()
-    network = placed(network, model.settings.resolved_device).to(PRECISIONS[model.settings.precision])
-    deviations = {}
-    if model.basis == RANDOM:
-        deviations = unit_deviations(network, [chosen], model.pool, recording_settings(model, (RANDOM,)))
-    reader = Reader(
-        chosen,
-        model.basis,
-        seed=model.settings.seed,
-        position=position,
-        encode=encoders.get(layer),
-        deviations=deviations.get(layer),
-        most=model.settings.directions,
-    )
-    device = model.settings.resolved_device
-    with torch.inference_mode(), capture_activations(network.eval(), [chosen]) as outputs:
-
-        def look(ids: Tensor) -> Tensor:
-            network(model.pool.batch(ids).to(device))
-            return reader.along(outputs[layer], unit)
-
-        values = Pieces(len(stimuli), device).rows(look, torch.tensor(stimuli))
-    if values.ndim != 2:
-        return []
-    length = getattr(model.splits.pool, "length", values.shape[1])  # a language model may see tokens before the window
-    return values[:, -length:].float().cpu().tolist()
+    return values_along(network, encoders, model, (layer, unit), stimuli, basis=model.basis)
 
 
 def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:

@@ -18,6 +18,7 @@
     shape.json              the verdict for each ladder, kind, measure, observer, band and strength axis
     comparison.json         whether the ladders have the same shape, for each headline and pair of ladders
     answers.parquet         a row per answer to a single trial: an input that is kept, for it can't be derived again
+    asked.parquet, asked/   what language models were asked, with their raw replies; in pieces until it is in the table
     explanations.parquet    a row per explanation of a unit in words: an input that is kept
     answers/                answers that are not in that table yet, in pieces
     weights/, recordings/   safetensors for each model
@@ -53,7 +54,7 @@ WITH_BASES = 9  # the first format whose tables say what units are
 PART = {
     "": re.compile(r"\.[a-z]+\.(json|parquet|html)\..*\.\d+\.part"),
     **dict.fromkeys(
-        ("weights", "recordings", "recordings/shards", "units", "parts", "steps", "figures", "answers"),
+        ("weights", "recordings", "recordings/shards", "units", "parts", "steps", "figures", "answers", "asked"),
         re.compile(r"\..+\.(json|parquet|safetensors|svg|png)\..*\.\d+\.part|\.tmp\w{6}"),
     ),
 }

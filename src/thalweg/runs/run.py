@@ -21,7 +21,7 @@ from thalweg.measures.choices import ChoiceScores, score_choices
 from thalweg.models.records import Ladder
 from thalweg.observers.choices import TrialObserver
 from thalweg.progress import Progress, Silent
-from thalweg.runs import answers, directory, explanations
+from thalweg.runs import answers, asked, directory, explanations
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.display import shown_run
 from thalweg.runs.recordings import RecordedHalves, model_file, read_recordings, recordings_file
@@ -482,6 +482,14 @@ class Run:
         return answers.read_answers(self.path)
 
     @property
+    def asked(self) -> pl.DataFrame:
+        """A row per question to a language model, with its raw reply: the form, the model and the version of the
+        prompts, the unit, the stimuli shown, which of them were right and which the reply picks, probabilities, and the
+        note of a reply that is no answer. Read anew each time.
+        """
+        return asked.read_asked(self.path)
+
+    @property
     def explanations(self) -> pl.DataFrame:
         """A row per explanation of a unit in words: ladder, rung, seed, control, layer, unit, explanation, explainer
         (the model that wrote it), version (of the prompts; 0 where a file brought it), method. Read anew each time.
@@ -583,14 +591,14 @@ class Run:
         filters = {"ladder": ladder, "rung": rung, "seed": seed, "control": control}
         return self._answer(observer, list(self._asked(observer, checked, filters)), retry, progress or Silent())
 
-    def _answer(self, observer: TrialObserver, asked: list[Trial], retry: bool, progress: Progress) -> ChoiceScores:
+    def _answer(self, observer: TrialObserver, trials: list[Trial], retry: bool, progress: Progress) -> ChoiceScores:
         """Let an observer answer those of the trials that it has not answered yet, and score its answers to all."""
-        if not asked:
+        if not trials:
             raise ThalwegError(f"there are no trials for observer {observer.name!r} among those that were asked for")
         run = RunDirectory(self.path)
         with run.locked():
             run.remove_partials()
-            todo = answers.unanswered(asked, answers.put_together(run), observer, retry=retry)
+            todo = answers.unanswered(trials, answers.put_together(run), observer, retry=retry)
             asking = answers.Asking(run, observer)
             try:
                 with progress.stage("answers", len(todo)) as advance:
@@ -603,18 +611,31 @@ class Run:
                 f"{asking.first_problem}"
             )
         own = table.filter(observer=observer.name, version=observer.version)
-        return score_choices(own.filter(pl.col("trial").is_in({trial.id for trial in asked})))
+        return score_choices(own.filter(pl.col("trial").is_in({trial.id for trial in trials})))
 
     def _asked(self, observer: TrialObserver, settings: TrialSettings, filters: Mapping[str, Any]) -> Iterator[Trial]:
         """The trials that an observer is asked, model by model; the stimuli are made first."""
+        for model in self.recorded_models(f"observer {observer.name!r}", observer.modality, filters):
+            yield from trials_of(model, settings)
+
+    def recorded_models(self, who: str, modality: str, filters: Mapping[str, Any]) -> list[RecordedModel]:
+        """The models and twins that someone is asked about, with all that their trials are derived from, in the main
+        basis; their stimuli are made.
+
+        Args:
+            who: Who is asked, as the subject of a message.
+            modality: The modality of stimuli that they see; empty for any.
+            filters: Which ones: a name or several, or None for all, by `ladder`, `rung`, `seed` and `control`.
+
+        Raises:
+            ThalwegError: there are none, or the stimuli cannot be made again.
+        """
         models = self._raw("models").filter(columns.in_main_basis(self._others))
         models = models.sort("order", maintain_order=True).select(*MODEL)
-        seen = [name for name, about in self.record["ladders"].items() if observer.modality in ("", about["modality"])]
+        seen = [name for name, about in self.record["ladders"].items() if modality in ("", about["modality"])]
         models = models.filter(pl.col("ladder").is_in(seen))
         if models.is_empty():
-            raise ThalwegError(
-                f"observer {observer.name!r} sees {observer.modality!r}, and no ladder of the run has any"
-            )
+            raise ThalwegError(f"{who} sees {modality!r}, and no ladder of the run has any")
         for column, wanted in filters.items():
             names: list[Any] = [wanted] if isinstance(wanted, str | int | Ladder) else list(wanted or ())
             names = [self._check_ladder(name) if column == "ladder" else name for name in names]
@@ -624,8 +645,7 @@ class Run:
             models = models.filter(pl.col(column).is_in(names)) if names else models
         for name in models["ladder"].unique(maintain_order=True):
             self.stimuli(name)
-        for model in models.iter_rows():
-            yield from trials_of(self._recorded(*model), settings)
+        return [self._recorded(*model) for model in models.iter_rows()]
 
     def _check_ladder(self, ladder: str | Ladder) -> str:
         """The name of a ladder of the run; the ladder itself, if it is given, is kept.

@@ -105,6 +105,12 @@ class RecordedModel:
         """The number that a unit's questions are drawn by."""
         return int(digest("questions", *self._key, layer, unit), 16)
 
+    def unit_identity(self, layer: str, unit: int) -> str:
+        """A hash of what a unit is: the stimuli, what its model is made from, and where it is in the model."""
+        recordings = self.recordings
+        basis = (recordings.reductions[layer], recordings.basis, recordings.basis_identity)
+        return digest("unit", *self._key, layer, *basis, unit)
+
     def unit_order(self, layer: str, unit: int) -> str:
         """What the units of a layer are drawn by: the same ones of a model and of its twins."""
         return digest("units", self.data_hash, self.ladder, self.rung, self.run_seed, layer, unit)
