@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thalweg.models.records import Ladder, Layer, Rung, Subject
     from thalweg.observers.base import Observer
     from thalweg.observers.choices import Choice, TrialObserver, one_by_one
+    from thalweg.pipeline.ask import Asked, AskSettings, ask
     from thalweg.pipeline.edit import edit
     from thalweg.pipeline.one_model import measure, train_dictionary
     from thalweg.pipeline.survey import survey
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from thalweg.validation.validate import validate
 
 __all__ = [
+    "AskSettings",
+    "Asked",
     "Choice",
     "ChoiceScores",
     "Classifier",
@@ -65,6 +68,7 @@ __all__ = [
     "TrialObserver",
     "TrialSettings",
     "Windows",
+    "ask",
     "chart",
     "compare_runs",
     "edit",
@@ -83,6 +87,8 @@ __all__ = [
 ]
 
 MODULES = {  # where each public name is
+    "AskSettings": "thalweg.pipeline.ask",
+    "Asked": "thalweg.pipeline.ask",
     "Choice": "thalweg.observers.choices",
     "ChoiceScores": "thalweg.measures.choices",
     "Classifier": "thalweg.training.classifier",
@@ -105,6 +111,7 @@ MODULES = {  # where each public name is
     "TrialObserver": "thalweg.observers.choices",
     "TrialSettings": "thalweg.runs.trials",
     "Windows": "thalweg.stimuli.windows",
+    "ask": "thalweg.pipeline.ask",
     "chart": "thalweg.report.page",
     "compare_runs": "thalweg.compare.differences",
     "edit": "thalweg.pipeline.edit",

@@ -18,6 +18,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from thalweg.ask_commands import ask_app
 from thalweg.downloads.missing import Fetch, Missing, lines_of, with_downloads
 from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.files.whole import FULL
@@ -57,6 +58,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(study_app, name="study")
+app.registered_commands += ask_app.registered_commands
 DEBUG, DOWNLOAD = "--debug", "--download"  # taken out of the command line before it is parsed: they may stand anywhere
 
 

@@ -128,7 +128,9 @@ def _ladder(run: Run, name: str) -> Ladder:
     if source.get("subject"):
         subject = subjects.find(source["subject"])
         rung: Rung = subject.rung()
-        return Ladder(subject.name, (rung,), lambda _source, _seed: run.stimuli(name), modality=subject.modality)
+        return Ladder(
+            subject.name, (rung,), lambda _source, _seed: Splits.of_pool(run.stimuli(name)), modality=subject.modality
+        )
     if ladders.ships(name):
         return ladders.find(name)
     raise ThalwegError(

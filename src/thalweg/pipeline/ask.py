@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,7 +39,7 @@ from thalweg.prompting.scores import model_scores
 from thalweg.runs import asked
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run, open_run
-from thalweg.runs.trials import PER_UNIT, RecordedModel, TrialSettings, check_settings, trial_settings, trials_of
+from thalweg.runs.trials import RecordedModel, TrialSettings, check_settings, trial_settings, trials_of
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Stimuli
 from thalweg.subjects.checkpoints import named
@@ -102,7 +102,7 @@ class AskSettings:
         """The prices, if they are known."""
         if self.price_prompt is None or self.price_reply is None:
             return None
-        return Prices(self.price_prompt, self.price_reply)
+        return Prices(float(self.price_prompt), float(self.price_reply))
 
     def check(self) -> "AskSettings":
         """These settings, checked.
@@ -199,9 +199,7 @@ def ask(
     client: Model = (
         LocalModel(named(model.removeprefix(LOCAL)))
         if model.startswith(LOCAL)
-        else Endpoint(
-            model, base_url, timeout=chosen.timeout, retries=chosen.retries, reply_tokens=chosen.reply_tokens
-        )
+        else Endpoint(model, base_url, timeout=chosen.timeout, retries=chosen.retries, reply_tokens=chosen.reply_tokens)
     )
     filters = {"ladder": ladder, "rung": rung, "seed": seed, "control": control}
     models = opened.recorded_models(f"model {client.name!r}", "", filters)
@@ -232,7 +230,8 @@ class Session:
 
     def run_all(self) -> Asked:
         """Ask all that is not answered yet."""
-        self.spending = Spending(self.settings.prices, self.settings.budget)
+        budget = self.settings.budget
+        self.spending = Spending(self.settings.prices, None if budget is None else float(budget))
         material = Material.of(self)
         with self.directory.locked():
             self.directory.remove_partials()
@@ -248,6 +247,8 @@ class Session:
                 plan = self._plan(open_, count - len(open_))
                 unanswered = self._send(material, first, open_, plan)
             table = asked.put_asked_together(self.directory)
+        if self.first_failure:
+            self.progress.say(f"some requests got no answer ({self.first_failure}); the same command asks them again")
         own = table.filter(model=self.client.name, version=prompts.VERSION)
         spent = self.spending.spent if self.settings.prices else None
         return Asked(self.run, self.client.name, model_scores(own), self.answered, unanswered, spent)
@@ -274,10 +275,11 @@ class Session:
         if isinstance(self.client, LocalModel):
             self.client.check(longest)
         else:
-            asyncio_run(self._check(longest))
+            run_to_end(self._check(longest))
         if not self.agree(plan):
             return len(open_)
-        return asyncio_run(self._ask_all(material, first, open_))
+        left: int = run_to_end(self._ask_all(material, first, open_))
+        return left
 
     async def _check(self, longest: Sequence[Question]) -> None:
         assert isinstance(self.client, Endpoint)
@@ -330,7 +332,7 @@ class Session:
         try:
             reply = await self.client.reply(question)
         except RequestFailed as wrong:
-            self.spending.settle(reserved, 0, 0) if reserved else None
+            self.spending.reserved -= reserved
             self._failed(str(wrong))
             return
         self.spending.settle(reserved, reply.prompt_tokens, reply.reply_tokens)
@@ -415,7 +417,7 @@ class Material:
 
     def explaining(self) -> list[Question]:
         """The questions for explanations."""
-        found = []
+        found: list[Question] = []
         for unit in self.units:
             found += questions_of(unit, EXPLANATION, self.asking(unit.about.ladder))
         return found
@@ -470,7 +472,7 @@ def _along_of(run: Run, models: Sequence[RecordedModel]) -> Along:
     """The values of units at tokens, each computed once; the models are made again when they are first needed."""
     made = {(model.ladder, model.rung, model.seed, model.control): model_along(run, model) for model in models}
 
-    @lru_cache(maxsize=None)
+    @cache
     def one(unit: Unit, stimulus: int) -> list[float]:
         values = made[unit.ladder, unit.rung, unit.seed, unit.control]
         return values(unit.layer, unit.unit, [stimulus])[0]
@@ -505,7 +507,7 @@ def _size(question: Question) -> int:
     return sum(len(part) for part in question.build() if isinstance(part, str))
 
 
-def asyncio_run[T](work: Any) -> T:
+def run_to_end(work: Any) -> Any:
     """Run a coroutine to its end, also where an event loop is at work already, as in a notebook."""
     try:
         asyncio.get_running_loop()
@@ -516,10 +518,10 @@ def asyncio_run[T](work: Any) -> T:
 
 
 def _run(work: Any) -> Any:
-    """Run a coroutine; of the errors of a group, the first of ours is raised alone."""
+    """Run a coroutine; of the errors of a group of tasks, the first is raised alone."""
     try:
         return asyncio.run(work)
-    except* ThalwegError as group:
+    except BaseExceptionGroup as group:
         wrong: BaseException = group
         while isinstance(wrong, BaseExceptionGroup):
             wrong = wrong.exceptions[0]

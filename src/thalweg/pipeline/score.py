@@ -7,12 +7,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from thalweg.compute.devices import PRECISIONS, placed
-from thalweg.compute.memory import Pieces
 from thalweg.files import whole
 from thalweg.measures.base import register_only
 from thalweg.measures.headlines import HEADLINES
-from thalweg.models.hooks import capture_activations
 from thalweg.models.records import Layer
 from thalweg.pipeline.along import values_along
 from thalweg.pipeline.dictionaries import trains_dictionaries
@@ -24,12 +21,10 @@ from thalweg.pipeline.record import (
     Trained,
     merge_shards,
     record_model,
-    recording_settings,
     write_recordings,
 )
 from thalweg.pipeline.views import views_of_pool
-from thalweg.recording.deviations import unit_deviations
-from thalweg.recording.readout import NEURONS, RANDOM, Reader
+from thalweg.recording.readout import NEURONS, RANDOM
 from thalweg.recording.result import concat_units
 from thalweg.scoring.summary import Summary, summarise
 from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata, score_units

@@ -1,1 +1,1 @@
-"""Language models as observers: what they are asked, how they are reached, and how their replies are read and scored."""
+"""Language models as observers: what they are asked, how they are reached, how their replies are read."""

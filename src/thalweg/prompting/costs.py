@@ -17,7 +17,7 @@ class Prices:
     prompt: float
     reply: float
 
-    def of(self, prompt: float, reply: float) -> float:
+    def of(self, prompt: int | float, reply: int | float) -> float:
         """What so many tokens cost."""
         return (prompt * self.prompt + reply * self.reply) / MILLION
 
@@ -61,7 +61,9 @@ class Plan:
             f"{form.reply_tokens:,} of replies"
             for form in self.forms
         ]
-        total = f"{self.questions:,} questions to {self.model}" + (f" at {self.where}" if self.where else ", on this machine")
+        total = f"{self.questions:,} questions to {self.model}" + (
+            f" at {self.where}" if self.where else ", on this machine"
+        )
         total += f"; {self.done:,} are answered already" if self.done else ""
         if self.cost is not None:
             total += f"; about {self.cost:,.2f} at your prices"

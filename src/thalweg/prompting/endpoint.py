@@ -80,7 +80,7 @@ class Endpoint:
             await self._client.close()
             self._client = None
 
-    async def check(self, longest: Sequence[Question], *, logprobs: bool) -> None:
+    async def check(self, longest: Sequence[Question]) -> None:
         """Check what can be checked for nothing: that the endpoint answers, takes the key, and has the model, with room
         for these questions, the longest of each form.
 
@@ -105,7 +105,7 @@ class Endpoint:
             models = {each.id: each.model_dump() for each in listed.data}
         except errors.APIConnectionError as wrong:
             raise ThalwegError(
-                f"nothing answers at the endpoint {self.url} ({reason(wrong.__cause__ or wrong)}); start the server, "
+                f"nothing answers at the endpoint {self.url} ({_said(wrong)}); start the server, "
                 "or name another with --base-url"
             ) from wrong
         except (errors.AuthenticationError, errors.PermissionDeniedError) as wrong:
@@ -119,7 +119,8 @@ class Endpoint:
             raise ThalwegError(f"the endpoint {self.url} refuses to list its models ({_said(wrong)})") from wrong
         if models and self.name not in models:
             raise unknown(f"model of the endpoint {self.url}", self.name, models)
-        return models.get(self.name, {})
+        about: Mapping[str, Any] = models.get(self.name, {})
+        return about
 
     async def rehearse(self, *, picture: bool, logprobs: bool) -> None:
         """Send one small request, to see in what form the endpoint takes requests.
@@ -137,9 +138,11 @@ class Endpoint:
             except self.openai.APIStatusError as wrong:
                 if picture:
                     raise self._no_pictures(wrong) from wrong
-                raise ThalwegError(f"{self.name}: the endpoint {self.url} refuses to answer ({_said(wrong)})") from wrong
+                raise ThalwegError(
+                    f"{self.name}: the endpoint {self.url} refuses to answer ({_said(wrong)})"
+                ) from wrong
             except (self.openai.OpenAIError, ValueError) as wrong:
-                raise ThalwegError(f"{self.name}: the endpoint {self.url} does not answer ({reason(wrong)})") from wrong
+                raise ThalwegError(f"{self.name}: the endpoint {self.url} does not answer ({_said(wrong)})") from wrong
         else:
             raise ThalwegError(f"{self.name}: the endpoint {self.url} takes no request in any form that is known here")
         has = _logprobs(made)
@@ -204,8 +207,8 @@ class Endpoint:
         except (errors.OpenAIError, ValueError, AttributeError, TypeError, IndexError) as wrong:
             raise RequestFailed(_said(wrong)) from wrong
         refused = choice.finish_reason == "content_filter" or bool(getattr(choice.message, "refusal", None))
-        counts = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        return Reply(text, _numbers(question, text, _logprobs(made)), *counts, refused=refused)
+        sent, received = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        return Reply(text, _numbers(question, _logprobs(made)), sent, received, refused=refused)
 
     async def _complete(self, prompt: Prompt, most: int) -> Any:
         options: dict[str, Any] = {self._limit: most}
@@ -271,7 +274,9 @@ def _said(wrong: Exception) -> str:
     body = getattr(wrong, "body", None)
     message = body.get("message") if isinstance(body, dict) else None
     status = getattr(wrong, "status_code", None)
-    return f"{status}: {' '.join(str(message).split())[:200]}" if message and status else reason(wrong)
+    if message and status:
+        return f"{status}: {' '.join(str(message).split())[:200]}"
+    return reason(wrong.__cause__ or wrong)
 
 
 def _logprobs(made: Any) -> list[Any]:
@@ -290,7 +295,7 @@ def _alternatives(token: Any) -> dict[str, float]:
     return found
 
 
-def _numbers(question: Question, text: str, tokens: Sequence[Any]) -> tuple[float, ...]:
+def _numbers(question: Question, tokens: Sequence[Any]) -> tuple[float, ...]:
     """The probabilities of the letters, at the token that is one of them; or the number that is expected for each token
     of the query.
     """
@@ -305,7 +310,7 @@ def _numbers(question: Question, text: str, tokens: Sequence[Any]) -> tuple[floa
         for token in tokens:
             if token.token.strip() in digits and (before + token.token).rstrip()[:-1].endswith("\t"):
                 shares = [_alternatives(token).get(digit, 0.0) for digit in digits]
-                numbers.append(expected(range(10), shares) if sum(shares) > 0 else float(token.token))
+                numbers.append(expected(list(map(float, range(10))), shares) if sum(shares) > 0 else float(token.token))
             before += token.token
         return tuple(numbers)
     return ()

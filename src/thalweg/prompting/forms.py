@@ -9,6 +9,7 @@ typical ones, near its median.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,10 +148,10 @@ def questions_of(unit: UnitStimuli, form: str, asking: Asking) -> Iterator[Quest
         yield from _simulation(unit, asking, sentence)
 
 
-def _question(unit: UnitStimuli, form: str, *identity: object, **parts: object) -> Question:
+def _question(unit: UnitStimuli, form: str, *identity: object, **parts: Any) -> Question:
     return Question(
         id=digest(form, prompts.VERSION, unit.identity, *identity), form=form, about=unit.about, band="", **parts
-    )  # type: ignore[arg-type]
+    )
 
 
 def _context(unit: UnitStimuli, asking: Asking, *, marked: bool = False) -> Prompt:
@@ -204,7 +205,7 @@ def _detection(unit: UnitStimuli, asking: Asking, sentence: str) -> Iterator[Que
 
 
 def _fuzzing(unit: UnitStimuli, asking: Asking) -> Iterator[Question]:
-    """In which of these ten driving texts are the right words marked? In half; in the others as many other words are."""
+    """In which of ten driving texts are the right words marked? In half; in the others as many other words are."""
     half, references = ASKED // 2, unit.strong[: asking.references]
     usable = [each for each in unit.driving if _other_marks(*_marks(unit, asking, each), unit.identity, each)]
     for number in range(QUESTIONS[FUZZING]):

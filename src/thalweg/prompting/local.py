@@ -23,7 +23,7 @@ from thalweg.subjects import transformers_models as models
 from thalweg.subjects.checkpoints import Checkpoint, located
 
 SENTENCE_TOKENS = 40
-DIGITS = tuple(range(10))
+DIGITS = tuple(map(float, range(10)))
 YES_NO = ("yes", "no")
 
 
@@ -109,7 +109,8 @@ class LocalModel:
         return Reply(text or "none", tuple(yes), common.count, len(yes))
 
     def _sentence(self, prompt: Prompt) -> Reply:
-        read, made = _Reading(self, _text(prompt)), []
+        made: list[int] = []
+        read = _Reading(self, _text(prompt))
         before = read.count
         for _ in range(SENTENCE_TOKENS):
             token = int(read.logits.argmax())
@@ -126,9 +127,9 @@ class LocalModel:
         before = read.count
         for piece in question.pieces:
             read = read.after(f"{prompts.one_line(piece)}\t")
-            shares = read.shares([str(digit) for digit in DIGITS], space=False)
+            shares = read.shares([f"{digit:.0f}" for digit in DIGITS], space=False)
             numbers.append(expected(DIGITS, shares))
-            digit = max(DIGITS, key=shares.__getitem__)
+            digit = max(range(len(shares)), key=shares.__getitem__)
             lines.append(f"{prompts.one_line(piece)}\t{digit}")
             read = read.after(f"{digit}\n")
         return Reply("\n".join(lines), tuple(numbers), before, read.count - before)
@@ -150,10 +151,11 @@ class _Reading:
     ) -> None:
         self._model = model
         ids = list(tokens) or model._tokens(text, begin=before is None)
-        past = copy.deepcopy(before.past) if before else None
+        past: Any = copy.deepcopy(before.past) if before else None
         given = torch.tensor([ids], device=model.device)
         out = model.model(input_ids=given, past_key_values=past, use_cache=True)
-        self.past, self.count = out.past_key_values, len(ids) + (before.count if before else 0)
+        self.past: Any = out.past_key_values
+        self.count: int = len(ids) + (before.count if before else 0)
         self.logits: Tensor = out.logits[0, -1].float()
 
     def after(self, text: str) -> "_Reading":

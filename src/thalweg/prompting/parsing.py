@@ -1,4 +1,4 @@
-"""Replies as answers: what can be read is an answer, what cannot is counted as failed with the reason, never as wrong."""
+"""Replies as answers. One that cannot be read is counted as failed, with the reason, and never as wrong."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from thalweg.prompting.questions import LETTER, LIST, NUMBERS, Question, Reply
 
 REFUSED, UNREADABLE = "refused", "no answer could be read"
 REFUSING = re.compile(
-    r"\b(i'?m sorry|i am sorry|i can(?:no|')t|i cannot|i am unable|i'?m unable|as an ai|cannot (?:assist|help|comply))\b",
+    r"\b(i'?m sorry|i am sorry|i can(?:no|')t|i am unable|i'?m unable|as an ai|cannot (?:assist|help|comply))\b",
     re.IGNORECASE,
 )
 NONE = re.compile(r"^\W*none\b", re.IGNORECASE)
@@ -51,7 +51,11 @@ def read_reply(question: Question, reply: Reply) -> Answer:
 def _letter(text: str, question: Question, reply: Reply) -> Answer | None:
     """One of the letters: alone, at the beginning, or the only one that is named."""
     letters = "".join(question.options)
-    patterns = (rf"^\W*([{letters}])\W*$", rf"^\W*([{letters}])\s*[.:)\]*,]", rf"(?i:answer\W*(?:is)?)\W*([{letters}])\b")
+    patterns = (
+        rf"^\W*([{letters}])\W*$",
+        rf"^\W*([{letters}])\s*[.:)\]*,]",
+        rf"(?i:answer\W*(?:is)?)\W*([{letters}])\b",
+    )
     for pattern in patterns:
         if found := re.search(pattern, text):
             return Answer((letters.index(found[1]),), reply.numbers)

@@ -86,7 +86,9 @@ def _simulated(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     score = dict.fromkeys(NUMBERS, float("nan"))
     if not answers:
         return score
-    said, real = (np.concatenate([np.array(each[name], dtype=float) for each in answers]) for name in ("numbers", "truth"))
+    said, real = (
+        np.concatenate([np.array(each[name], dtype=float) for each in answers]) for name in ("numbers", "truth")
+    )
     if said.std() > 0 and real.std() > 0:
         score["value"] = float(np.corrcoef(said, real)[0, 1])
         if len(answers) > 3:
@@ -109,13 +111,14 @@ def model_scores(asked: pl.DataFrame) -> pl.DataFrame:
         layers = [part["value"].to_numpy() for _, part in scored.group_by("layer", maintain_order=True)]
         value, low, high = (_mean_correlation if form == SIMULATION else mean_over_layers)(layers)
         own = asked.filter(**named)
+        counts: dict[str, Any] = {name: int(group[name].sum()) for name in COUNTS}
         rows.append(
             {
                 **named,
                 **{"value": value, "low": low, "high": high, "auc": _mean(scored["auc"])},
                 **{"chance": CHANCE[form], "majority": _majority(form, own.filter(pl.col("note") == ""))},
                 "n_units": len(scored),
-                **{name: int(group[name].sum()) for name in COUNTS},
+                **counts,
                 "refused": int(own["note"].str.starts_with("refused").sum()),
             }
         )

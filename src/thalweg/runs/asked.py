@@ -5,7 +5,7 @@ loses none that it received. `asked.parquet` is put together from these files; s
 trials in `answers.parquet`, and the explanations in `explanations.parquet`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,20 @@ def read_asked(path: Path) -> pl.DataFrame:
     Raises:
         ThalwegError: a file is damaged.
     """
-    frames = [whole.read_frame(file, ASKED, mend=answers.KEPT) for file in _files(path)]
-    frames = [frame.select(*ASKED).cast(pl.Schema(ASKED)) for frame in frames]
-    together = pl.concat([pl.DataFrame(schema=ASKED), *frames])
-    return together.unique(KEY, keep="last", maintain_order=True).sort(ORDER)
+    return _together([_read(file) for file in _files(path)])
 
 
 def _files(path: Path) -> list[Path]:
     return [file for file in (path / TABLE, *sorted((path / PIECES).glob("*.parquet"))) if file.is_file()]
+
+
+def _read(file: Path) -> pl.DataFrame:
+    return whole.read_frame(file, ASKED, mend=answers.KEPT).select(*ASKED).cast(pl.Schema(ASKED))
+
+
+def _together(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    rows = pl.concat([pl.DataFrame(schema=ASKED), *frames])
+    return rows.unique(KEY, keep="last", maintain_order=True).sort(ORDER)
 
 
 def keep_reply(run: RunDirectory, row: Mapping[str, Any]) -> None:
@@ -77,11 +83,13 @@ def put_asked_together(run: RunDirectory) -> pl.DataFrame:
     """Write the replies in files of their own to the tables, remove the files, and return the table of all that was
     asked. Cut off at any place and done again, it leaves the same.
     """
-    together = read_asked(run.path)
-    pieces = sorted((run / PIECES).glob("*.parquet"))
+    files = _files(run.path)
+    frames = {file: _read(file) for file in files}
+    pieces = [file for file in files if file != run / TABLE]
+    together = _together(list(frames.values()))
     if not pieces:
         return together
-    new = pl.concat([whole.read_frame(piece, ASKED, mend=answers.KEPT) for piece in pieces])
+    new = pl.concat([frames[piece] for piece in pieces])
     whole.write_frame(run / TABLE, together)
     if not (answered := _answers(new)).is_empty():
         name = f"asked-{digest(*answered['trial'], *answered['observer'])}.parquet"
@@ -122,7 +130,9 @@ def _explanations(asked: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def row_of(question: Question, model: str, reply: Reply, answer: Answer, seconds: float, observer: str) -> dict[str, Any]:
+def row_of(
+    question: Question, model: str, reply: Reply, answer: Answer, seconds: float, observer: str
+) -> dict[str, Any]:
     """A row of the table of what was asked."""
     about = question.about
     named = {name: getattr(about, name) for name in ("ladder", "rung", "seed", "control", "layer", "unit")}
