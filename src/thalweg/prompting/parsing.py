@@ -12,6 +12,7 @@ REFUSING = re.compile(
     re.IGNORECASE,
 )
 NONE = re.compile(r"^\W*none\b", re.IGNORECASE)
+ARTICLE = re.compile(r"\bA\s+(?!(?:and|or|nor|is|because)\b)(?=[a-z])")  # "A word" names nothing
 MOST_NUMBER = 9.0
 
 
@@ -59,7 +60,7 @@ def _letter(text: str, question: Question, reply: Reply) -> Answer | None:
     for pattern in patterns:
         if found := re.search(pattern, text):
             return Answer((letters.index(found[1]),), reply.numbers)
-    named = set(re.findall(rf"\b([{letters}])\b(?!\s+[a-z])", text))  # "A word" names nothing
+    named = set(re.findall(rf"\b([{letters}])\b", ARTICLE.sub("", text)))
     return Answer((letters.index(named.pop()),), reply.numbers) if len(named) == 1 else None
 
 

@@ -16,6 +16,13 @@ from thalweg.report.text import decimal, interval, missing, whole
 
 NAME, TITLE = "answers", "Answers, one trial at a time"
 CHANCE = 0.5
+FORMS_NOTE = (
+    "Scores of language models: the share of right answers; of detection and fuzzing the balanced accuracy over the "
+    "stimuli of the lists; of simulation Pearson's correlation over tokens. The interval comes from the differences "
+    "between units. Beside each score stand what guessing gives and what always giving the commonest right answer "
+    "gives. Explained forms show no references: they go by one sentence, written from references alone. A score that "
+    "trained models and their twins share says nothing of what was learnt."
+)
 NOTE = (
     "Spearman's correlation with a 95 % interval from drawing the units (or models) again. Reliability: the "
     "correlation of scores from two random halves of the answers, at full length. Without noise: the correlation "
@@ -76,7 +83,7 @@ def _points(ladder: Ladder, observer: str, version: int) -> list[Row]:
 
 def section(ladder: Ladder) -> dict[str, Any] | None:
     """The section's sentences and tables; None where nobody answered."""
-    if ladder.answers.points.is_empty():
+    if ladder.answers.points.is_empty() and ladder.answers.forms.is_empty():
         return None
     headlines = (pl.col("other") == ladder.observer) | pl.col("measure").is_in(["two_choice", "answers"])
     agreements = ladder.answers.agreements.filter(headlines).sort(*GROUP, maintain_order=True)
@@ -90,6 +97,8 @@ def section(ladder: Ladder) -> dict[str, Any] | None:
         "trained": _agreements(ladder, "answers-agreement", "Agreement on trained models", agreements.filter(trained)),
         "twins": _agreements(ladder, "answers-twins", "Agreement on twins", agreements.filter(~trained)),
         "note": NOTE,
+        "forms": _forms(ladder),
+        "forms_note": FORMS_NOTE,
     }
 
 
@@ -116,6 +125,33 @@ def _scores(ladder: Ladder) -> list[dict[str, Cell]]:
         }
         for row in rows.plain(ladder.answers.biases)
     ]
+
+
+def _forms(ladder: Ladder) -> Table:
+    """The scores of language models in every form, beside what guessing gives."""
+    order = {rung: index for index, rung in enumerate(ladder.order)}
+    scored = sorted(
+        rows.plain(ladder.answers.forms), key=lambda row: (row["model"], row["form"], order.get(row["rung"], 0))
+    )
+    lines = [
+        {
+            "form": word(row["form"]),
+            "asked": word(row["model"]),
+            "rung": word(row["rung"]),
+            "seed": number(row["seed"], whole),
+            "model": word(rows.CONTROLS.get(row["control"], row["control"])),
+            "score": _with_ends(row, "value", "low", "high"),
+            "chance": number(row["chance"], decimal),
+            "commonest answer": number(row["majority"], decimal),
+            "area under the ROC curve": number(row["auc"], decimal),
+            "units": number(row["n_units"], whole),
+            "replies": number(row["n"], whole),
+            "failed": number(row["n_failed"], whole),
+            "refused": number(row["refused"], whole),
+        }
+        for row in scored
+    ]
+    return table("answers-forms", "Language models, by form", lines)
 
 
 def _agreements(ladder: Ladder, name: str, caption: str, agreements: pl.DataFrame) -> Table:

@@ -10,6 +10,7 @@ from thalweg.agreement.curves import answer_points, answer_verdicts
 from thalweg.agreement.table import agreements, biases
 from thalweg.measures.base import MEAN
 from thalweg.pipeline.verdicts import ALL
+from thalweg.prompting.scores import model_scores
 from thalweg.report import rows, styles
 from thalweg.report.charts import ValueAxis
 from thalweg.report.styles import Range, Row
@@ -100,6 +101,7 @@ class Ladder:
             answer_verdicts(points, models, axis=self.axis, seed=settings["seed"]) if len(self.order) > 1 else {},
             agreements(answers, self.run.scan_units(), self.headlines, seed=settings["seed"]),
             biases(answers),
+            model_scores(self.run.asked.filter(ladder=self.name)),
         )
 
     def points(self, measure: str, *, axis: str = "", observer: str = "", band: str = MEAN) -> list[Row]:
@@ -120,13 +122,14 @@ class Ladder:
 @dataclass(frozen=True, eq=False)
 class LadderAnswers:
     """The scores of models by each observer that answered single trials, its verdict by name and version, its agreement
-    with the other observers, and its habits.
+    with the other observers, and its habits; and what language models scored in every form.
     """
 
     points: pl.DataFrame
     verdicts: Mapping[tuple[str, int, str], Row]
     agreements: pl.DataFrame
     biases: pl.DataFrame
+    forms: pl.DataFrame
 
 
 def ladders(run: Run) -> Iterator[Ladder]:
