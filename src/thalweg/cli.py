@@ -699,6 +699,56 @@ def compare(
     out.print(f"page: {readable(path)}", markup=False)
 
 
+ALSO = typer.Option(help="Upload this too: weights, dictionaries, parts, answers or pages; may be repeated.")
+LICENCE = typer.Option(help="Licence of the numbers, as the hub names it.", metavar="LICENCE")
+
+
+@app.command(
+    epilog=examples(
+        "thalweg push runs/mnist me/mnist --licence cc-by-4.0",
+        "thalweg push runs/mnist me/mnist --also weights --yes    # without a question",
+    )
+)
+def push(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The dataset; made if it is not there.")],
+    also: Annotated[list[str] | None, ALSO] = None,
+    licence: Annotated[str, LICENCE] = "",
+    public: Annotated[bool, typer.Option("--public", help="Let anyone read it; by default it is private.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Upload without a question.")] = False,
+) -> None:
+    """Upload a run to the Hugging Face hub as a dataset, with a card.
+
+    What is uploaded is shown first, and you are asked.
+    """
+    import thalweg
+    from thalweg.sharing.hub import plan
+
+    run = thalweg.open_run(directory)
+    for line in plan(run, repository, also=also or (), public=public):
+        out.print(line, markup=False)
+    if not (yes or (sys.stdin.isatty() and typer.confirm("Upload it now?"))):
+        raise ThalwegError("nothing was uploaded; add --yes to upload it without a question")
+    address = thalweg.push(run, repository, also=also or (), licence=licence, public=public)
+    out.print(f"dataset: {address}", markup=False)
+
+
+@app.command(epilog=examples("thalweg pull someone/mnist", "thalweg pull someone/mnist --out runs/theirs"))
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The dataset.")],
+    out_: Annotated[
+        Path | None, typer.Option("--out", help="A folder for it; by default the hub client's cache.")
+    ] = None,
+    revision: Annotated[str, typer.Option(help="A commit, branch or tag.")] = "main",
+) -> None:
+    """Fetch a run that was shared on the Hugging Face hub."""
+    import thalweg
+
+    run = thalweg.pull(repository, out_, revision=revision, progress=Shown())
+    at = "" if revision == "main" else f"@{revision}"
+    out.print(f"run: {readable(run.path) if out_ else f'hf://{repository}{at}'}", markup=False)
+
+
 @app.command(name="list", epilog=examples("thalweg list ladders", "thalweg list factors"))
 def list_(
     what: Annotated[str, typer.Argument(metavar="ladders|observers|measures|factors", help="What to list.")],

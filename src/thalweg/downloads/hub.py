@@ -90,6 +90,7 @@ def refused(repository: str, kind: str, wrong: Exception) -> ThalwegError:
     ways = {
         "GatedRepoError": f"its owner asks for agreement to terms: agree at {page}, then sign in with: hf auth login",
         "RepositoryNotFoundError": "the hub has no such repository, or it is private; sign in with: hf auth login",
+        "LocalTokenNotFoundError": "sign in with: hf auth login",
         "RevisionNotFoundError": "the repository has no such revision",
         "OfflineModeIsEnabled": "HF_HUB_OFFLINE forbids the network; unset it",
     }

@@ -26,6 +26,7 @@ from thalweg.progress import Progress, Silent, Stages
 from thalweg.report.page import HERE as REPORT
 from thalweg.report.page import environment
 from thalweg.report.text import missing
+from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run
 from thalweg.stimuli.base import Splits, Stimuli
 
@@ -250,6 +251,8 @@ def write_unit_pages(
         >>> thalweg.write_unit_pages(thalweg.open_run("runs/mnist")).name
         'index.html'
     """
+    if path is None:
+        RunDirectory(run.path).check_own()
     folder = Path(path) if path else run.path / "explore"
     if folder.exists() and not folder.is_dir():
         raise ThalwegError(f"{readable(folder)}: this is a file; name a folder with --out")

@@ -50,6 +50,7 @@ from thalweg.report import styles as report_styles
 from thalweg.report.charts import Figure
 from thalweg.report.ladder import Ladder
 from thalweg.report.styles import config, ladder_styles
+from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run
 
 HERE = Path(__file__).parent
@@ -97,6 +98,8 @@ def write_report(run: Run, path: str | Path | None = None, *, workers: int | Non
         >>> thalweg.write_report(thalweg.open_run("runs/mnist"), workers=1).name
         'report.html'
     """
+    if path is None:
+        RunDirectory(run.path).check_own()
     path = Path(path) if path else run.path / "report.html"
     if path.is_dir():
         raise ThalwegError(

@@ -116,6 +116,7 @@ class RunDirectory:
         Raises:
             ThalwegError: another process holds it, or the directory cannot be written or holds something else.
         """
+        self.check_own()
         self._is_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -133,6 +134,18 @@ class RunDirectory:
             yield
         finally:
             lock.release()
+
+    def check_own(self) -> None:
+        """Refuse to write into a run that the hub's client keeps in its cache.
+
+        Raises:
+            ThalwegError: it is one.
+        """
+        if any(part.startswith("datasets--") for part in self.path.absolute().parts):
+            raise ThalwegError(
+                f"{readable(self.path)}: this run lies in the cache of the hub's client, where nothing is written; "
+                "name another place with --out, or make it a run of your own: thalweg pull OWNER/NAME --out DIR"
+            )
 
     def _is_free(self) -> None:
         """Check that the directory is a run, or empty, or not there yet.

@@ -25,6 +25,7 @@ from thalweg.runs import answers, asked, directory, explanations
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.display import shown_run
 from thalweg.runs.recordings import RecordedHalves, model_file, read_recordings, recordings_file
+from thalweg.runs.shared import folder_of
 from thalweg.runs.stimuli import splits_again
 from thalweg.runs.trials import RecordedModel, TrialSettings, check_settings, trial_settings, trials_of
 from thalweg.runs.unit import Unit
@@ -704,21 +705,22 @@ def open_run(path: str | Path, *given: Ladder) -> Run:
     """Open the finished run in a directory.
 
     Args:
-        path: The run directory, as `runs/mnist`.
+        path: The run directory, as `runs/mnist`; or `hf://OWNER/NAME`, a run that was shared on the Hugging Face hub
+            and fetched before.
         *given: Ladders of the run that do not ship, for reading their stimuli.
 
     Returns:
         The run, with its tables and verdicts.
 
     Raises:
-        ThalwegError: There is no run, it is not finished, or it has another format.
+        ThalwegError: There is no run, it is not finished, it has another format, or was not fetched.
 
     Example:
         >>> import thalweg
         >>> thalweg.open_run("runs/small-digits").record["ladders"]["small-digits"]["modality"]
         'image'
     """
-    run = RunDirectory(Path(path))
+    run = RunDirectory(folder_of(path))
     if not ((run / "run.json").exists() or (run / "settings.json").exists()):
         what = "there is no run in it" if run.path.exists() else "there is no such file or folder"
         raise ThalwegError(f"{readable(run.path)}: {what}; the folder of a survey was expected, as runs/mnist")
@@ -728,4 +730,4 @@ def open_run(path: str | Path, *given: Ladder) -> Run:
             "survey that is at work, or give its command again"
         )
     directory.read_record(run / "run.json", directory.READABLE)
-    return Run(Path(path), {ladder.name: ladder for ladder in given})
+    return Run(run.path, {ladder.name: ladder for ladder in given})
