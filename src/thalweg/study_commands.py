@@ -79,6 +79,63 @@ def create(
     out.print(f"study: {readable(study.path)}", markup=False)
 
 
+ADDRESS = typer.Option(
+    help="What participants' links begin with, as https://study.example.org; by default where the server listens.",
+    metavar="URL",
+)
+
+
+@study_app.command(
+    epilog=examples(
+        "thalweg study serve digits",
+        "thalweg study serve digits --host 0.0.0.0 --address https://study.example.org --behind-proxy",
+    )
+)
+def serve(
+    study: Annotated[Path, STUDY],
+    database: Annotated[str, DATABASE] = "",
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0: all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0: any that is free.", min=0, max=65535)] = 8000,
+    address: Annotated[str, ADDRESS] = "",
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A proxy on this machine says who a client is.")
+    ] = False,
+    flood: Annotated[float, typer.Option(help="Requests a second from one client; 0: any number.", min=0)] = 100.0,
+) -> None:
+    """Serve a study's pages, and print the links to them; stop it with Ctrl+C."""
+    with opened(study, database) as (opened_study, store):
+        from thalweg.study.app import make_app
+        from thalweg.study.serving import Links, address_of, bound, server_of
+
+        sock = bound(host, port)
+        links = Links(address.rstrip("/") or address_of(sock), opened_study)
+        for name, link in (
+            ("experimenter", links.experimenter),
+            ("Prolific", links.prolific),
+            ("MTurk", links.mturk),
+            ("one of your own", links.person("0001")),
+        ):
+            out.print(f"{name:16}{link}", markup=False)
+        out.print("more links of your own: thalweg study links", markup=False)
+        server_of(make_app(opened_study, store, flood=flood), behind_proxy=behind_proxy).run(sockets=[sock])
+
+
+@study_app.command(epilog=examples("thalweg study links digits --count 20 --address https://study.example.org"))
+def links(
+    study: Annotated[Path, STUDY],
+    address: Annotated[str, ADDRESS] = "http://127.0.0.1:8000",
+    count: Annotated[int, typer.Option(help="How many.", min=1, max=9999)] = 20,
+    first: Annotated[int, typer.Option(help="The number of the first.", min=1)] = 1,
+) -> None:
+    """Print a link for each of so many participants of your own; each link lets one person take part once."""
+    from thalweg.study.design import open_study
+    from thalweg.study.serving import Links
+
+    made = Links(address.rstrip("/"), open_study(study))
+    for number in range(first, first + count):
+        out.print(f"{number:04} {made.person(f'{number:04}')}", markup=False)
+
+
 @study_app.command(epilog=examples("thalweg study export digits --anonymous --out digits-data"))
 def export(
     study: Annotated[Path, STUDY],

@@ -54,6 +54,13 @@ class Sessions:
     def __init__(self, study: Study, store: Store, clock: Callable[[], float] = time.time) -> None:
         self.study, self.store, self.clock = study, store, clock
         self.tokens = Tokens(study)
+        self._about = {
+            "title": study.texts.title,
+            "consent": study.texts.consent,
+            "modality": study.modality,
+            "practice": len(study.practice),
+            "trials": study.design.trials + study.design.catch,
+        }
 
     def enter(self, source: str, external: str) -> str:
         """Let someone in, or in again: the session's token and what is shown, as JSON.
@@ -251,7 +258,7 @@ class Sessions:
         """What the browser is told: never which answer is right, nor which trials are catches."""
         told: dict[str, Any] = {"phase": row["phase"], "position": row["position"], "attempt": row["attempt"]}
         if session:
-            told["session"] = session
+            told |= {"session": session, "study": self._about}
         if feedback is not None:
             told["feedback"] = feedback
         if row["phase"] == FINISHED:

@@ -57,6 +57,7 @@ responses = sa.Table(
     sa.Column("seconds", sa.Double),
     sa.Column("answered_at", sa.Double),
 )
+READING = {"thalweg_reading": True}
 OPEN, PAUSED, CLOSED = "open", "paused", "closed"
 STARTED, FINISHED, LEFT, RETURNED = "started", "finished", "left", "returned"
 
@@ -76,9 +77,9 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """A connection to read by."""
-        with self.engine.connect() as connection:
-            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        """A connection to read by, which sees one moment and waits for no writer."""
+        with self.engine.connect().execution_options(**READING) as connection:
+            yield connection
 
     def close(self) -> None:
         """Close all connections."""
@@ -152,8 +153,8 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
-    if connection.get_isolation_level() != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reading = READING.items() <= connection.get_execution_options().items()
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def migrate(engine: sa.Engine) -> None:
