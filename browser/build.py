@@ -15,7 +15,7 @@ PACKAGE = HERE.parent / "src" / "thalweg"
 def main() -> None:
     """Write all of them."""
     jspsych = HERE / "node_modules" / "jspsych" / "dist" / "index.browser.min.js"
-    write("study/page/library/jspsych.js", without_map(jspsych), HERE / "jspsych.LICENSE")  # its package has no file
+    write("study/library/jspsych.js", without_map(jspsych), HERE / "jspsych.LICENSE")  # its package has no file
     source = HERE / "node_modules" / "regular-table"
     write("explore/library/regular-table.js", plain(source / "dist" / "esm" / "regular-table.js"), source / "LICENSE")
     style = source / "dist" / "css" / "sub-cell-scrolling.css"

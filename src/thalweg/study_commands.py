@@ -9,8 +9,8 @@ import typer
 
 from thalweg.errors import ThalwegError, readable
 from thalweg.options import as_options
-from thalweg.study.settings import StudySettings
-from thalweg.terminal import examples, out
+from thalweg.study.settings import Crowd, StudySettings
+from thalweg.terminal import Shown, examples, out
 
 if TYPE_CHECKING:
     from thalweg.study.design import Study
@@ -166,3 +166,41 @@ def delete_participant(
                 f"study {opened_study.name!r} has no participant {participant!r}; an id of its export was expected"
             )
     out.print(f"deleted: {participant}", markup=False)
+
+
+@study_app.command(
+    epilog=examples(
+        "thalweg study simulate digits --participants 60",
+        "thalweg study simulate digits --participants 3 --visual 3 --database sqlite:///trial.db",
+    )
+)
+@as_options(Crowd)
+def simulate(
+    study: Annotated[Path, STUDY],
+    participants: Annotated[int, typer.Option(help="How many.", min=1, max=5000)] = 60,
+    visual: Annotated[int, typer.Option(help="How many of them use a real browser.", min=0)] = 0,
+    speed: Annotated[float, typer.Option(help="How much faster than real the time runs.", min=1, max=100)] = 20.0,
+    seed: Annotated[int, typer.Option(help="Seed of the participants.", min=0)] = 0,
+    database: Annotated[str, DATABASE] = "",
+    **crowd: Any,
+) -> None:
+    """Let synthetic participants of known sensitivity take part, over HTTP or in a browser.
+
+    The truth about them is written to simulated.json. A study in which real participants took part is left alone.
+    """
+    with opened(study, database) as (opened_study, store):
+        from thalweg.study.simulate import simulate
+
+        people = simulate(
+            opened_study,
+            store,
+            participants,
+            Crowd(**crowd),
+            visual=visual,
+            speed=speed,
+            seed=seed,
+            progress=Shown(),
+        )
+    careless = sum(person.careless for person in people)
+    left = sum(person.leaves is not None for person in people)
+    out.print(f"{len(people)} participants took part: {careless} careless, {left} left before the end", markup=False)

@@ -71,6 +71,7 @@ STAGES = {
     "shape": "curves are judged",
     "report": "the report is written",
     "explore": "pages of units are written",
+    "participants": "participants take part",
     "dictionary": "the dictionary is trained",
 }
 

@@ -25,7 +25,7 @@ from thalweg.study.session import Answer, Sessions
 from thalweg.study.store import Store
 from thalweg.study.tokens import Refused, Session
 
-PAGE = Path(__file__).parent / "page"
+FOLDERS = [Path(__file__).parent / name for name in ("page", "library")]
 KINDS = {".css": "text/css", ".html": "text/html; charset=utf-8", ".js": "text/javascript"}
 FLOOD, BURST = 100.0, 1000  # requests a second from an address, and at once: a laboratory of a hundred needs far fewer
 GUESSES = Bucket(1 / 30, 10)  # wrong tokens of an experimenter from an address
@@ -127,7 +127,8 @@ def make_app(
 
 def _add_pages(app: FastAPI, sessions: Sessions) -> None:
     """The pages and what they load: a fixed set of files, read once, so no path leads anywhere else."""
-    files = {file.name: (file.read_bytes(), KINDS[file.suffix]) for file in PAGE.rglob("*.*") if file.suffix in KINDS}
+    every = [file for folder in FOLDERS for file in folder.iterdir() if file.suffix in KINDS]
+    files = {file.name: (file.read_bytes(), KINDS[file.suffix]) for file in every}
 
     def page(name: str, ancestors: str = "'none'") -> Response:
         content, kind = files[name]

@@ -61,6 +61,7 @@ def create(run: Run, name: str, settings: StudySettings | None = None, *, out: P
     ladder = str(models[0]["ladder"])
     run.stimuli(ladder)  # before the long work: they may be gone
     asked = _units(run, models, settings)
+    models = [model for model in models if name_of(model) in asked]
     lists = _lists(asked, settings)
     kinds = {**_beside(run, ladder, asked, settings), "main": _main(asked, lists)}
     tables, stimuli = _tables(kinds, lists, settings)
@@ -107,16 +108,17 @@ def _models(run: Run, settings: StudySettings) -> list[dict[str, Any]]:
 def _units(
     run: Run, models: Sequence[Mapping[str, Any]], settings: StudySettings
 ) -> dict[str, dict[Unit, list[Trial]]]:
-    """By model, the trials of the units that are asked about.
+    """By model, the trials of the units that are asked about; models without any are left out, unless they are named.
 
     Raises:
-        ThalwegError: a participant would be asked about a unit twice.
+        ThalwegError: a named model has none, or a participant would be asked about a unit twice.
     """
     per = {"per_unit": settings.per_unit, "matched": settings.matched}
     asked = {name_of(model): trials_of_model(run, model, settings.units, settings.seed, per) for model in models}
-    for name, units in asked.items():
-        if not units:
-            raise ThalwegError(f"{name!r} has no unit that makes a trial; leave it out with --rung")
+    empty = [name for name, units in asked.items() if not units]
+    if empty and (settings.rung or len(empty) == len(asked)):
+        raise ThalwegError(f"{empty[0]!r} has no unit that makes a trial; name others with --rung")
+    asked = {name: units for name, units in asked.items() if units}
     most = min(map(len, asked.values())) if settings.between else sum(map(len, asked.values()))
     if settings.trials > most:
         raise ThalwegError(

@@ -27,6 +27,7 @@ from thalweg.study.store import (
     STARTED,
     Store,
     by_id,
+    change,
     participants,
     responses,
     state,
@@ -34,6 +35,7 @@ from thalweg.study.store import (
 from thalweg.study.tokens import Refused, Session, Tokens
 
 CONSENT, INSTRUCTIONS, PRACTICE, MAIN = "consent", "instructions", "practice", "main"
+INSERT = sa.insert(responses)
 Row = Mapping[str, Any]
 
 
@@ -79,10 +81,10 @@ class Sessions:
                 if current != OPEN:
                     raise Refused(503, "this study is paused; please try again later")
                 row = self._new(connection, source, external, now)
-                connection.execute(sa.insert(participants).values(row))
+                connection.execute(sa.insert(participants), row)
             else:
                 row |= {"entry": row["entry"] + 1, "seen_at": now}
-                self._update(connection, row, "entry", "seen_at")
+                change(connection, row, "entry", "seen_at")
         return self._told(row, session=self.tokens.session(row["id"], row["entry"]))
 
     def _new(self, connection: sa.Connection, source: str, external: str, now: float) -> dict[str, Any]:
@@ -123,7 +125,7 @@ class Sessions:
         with self._changing(session) as (connection, row, now):
             if row["phase"] == CONSENT:
                 row |= {"phase": INSTRUCTIONS, "consented_at": now}
-                self._update(connection, row, "phase", "consented_at", "seen_at")
+                change(connection, row, "phase", "consented_at", "seen_at")
         return self._told(row)
 
     def instructed(self, session: Session) -> str:
@@ -133,7 +135,7 @@ class Sessions:
                 raise Refused(409, "consent comes first")
             if row["phase"] == INSTRUCTIONS:
                 row |= {"phase": PRACTICE if self.study.practice else MAIN, "instructed_at": now, "shown_at": now}
-                self._update(connection, row, "phase", "instructed_at", "shown_at", "seen_at")
+                change(connection, row, "phase", "instructed_at", "shown_at", "seen_at")
         return self._told(row)
 
     def leave(self, session: Session) -> str:
@@ -141,7 +143,7 @@ class Sessions:
         with self._changing(session) as (connection, row, _):
             if row["status"] == STARTED:
                 row |= {"phase": RETURNED, "status": RETURNED}
-                self._update(connection, row, "phase", "status", "seen_at")
+                change(connection, row, "phase", "status", "seen_at")
         return self._told(row)
 
     def answer(self, session: Session, given: Answer) -> str:
@@ -161,7 +163,7 @@ class Sessions:
                 raise Refused(409, "this is not the trial that was asked; please reload the page")
             response = self._response(row, given, now)
             row |= self._moved_on(row, bool(response["correct"]), now)
-            connection.execute(sa.insert(responses).values(response))
+            connection.execute(INSERT, response)
             moved = (
                 "phase",
                 "status",
@@ -173,7 +175,7 @@ class Sessions:
                 "seen_at",
                 "finished_at",
             )
-            self._update(connection, row, *moved)
+            change(connection, row, *moved)
         return self._told(row, feedback=self._feedback(response))
 
     def _response(self, row: Row, given: Answer, now: float) -> dict[str, Any]:
@@ -239,7 +241,7 @@ class Sessions:
         now = self.clock()
         with self.store.writing() as connection:
             row = dict(self._checked(by_id(connection, session.participant, locked=True), session))
-            if row["status"] == STARTED and connection.execute(sa.select(state.c.state)).scalar_one() == CLOSED:
+            if row["status"] == STARTED and row["study"] == CLOSED:
                 raise Refused(410, "this study is closed; thank you for what you answered")
             yield connection, row | {"seen_at": now}, now
 
@@ -249,10 +251,6 @@ class Sessions:
         if row["entry"] != session.entry:
             raise Refused(409, "this study was opened again in another window; please go on there, or reload the page")
         return row
-
-    def _update(self, connection: sa.Connection, row: Row, *names: str) -> None:
-        changed = {name: row[name] for name in names}
-        connection.execute(sa.update(participants).where(participants.c.id == row["id"]).values(changed))
 
     def _told(self, row: Row, *, session: str = "", feedback: Any = None) -> str:
         """What the browser is told: never which answer is right, nor which trials are catches."""

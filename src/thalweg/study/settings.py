@@ -1,5 +1,6 @@
-"""How a study is made: one record, from which the command line makes its options."""
+"""How a study is made, and what simulated participants are like: the command line makes its options from these."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,3 +72,41 @@ class StudySettings:
             raise ThalwegError(
                 f"{readable(self.consent)}: a text file in UTF-8 was expected as --consent ({wrong})"
             ) from wrong
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What synthetic participants are like; each field is an option of `thalweg study simulate`.
+
+    Example:
+        >>> from thalweg.study.settings import Crowd
+        >>> round(Crowd(sensitivity=1.0).accuracy, 3)
+        0.76
+    """
+
+    sensitivity: float = _setting(1.5, "d' of the mean unit: the share right is Phi(d'/sqrt 2).")
+    unit_sd: float = _setting(0.5, "Standard deviation of d' between units.")
+    person_sd: float = _setting(0.3, "Standard deviation of d' between participants.")
+    lapse: float = _setting(0.02, "Share of trials that are answered without looking.")
+    side_bias: float = _setting(0.0, "Standard deviation, between participants, of the bias towards one place.")
+    careless: float = _setting(0.1, "Share of participants who never look, and are fast.")
+    dropout: float = _setting(0.1, "Share of participants who leave before the end.")
+
+    @property
+    def accuracy(self) -> float:
+        """The share of main trials that someone average answers rightly about the mean unit."""
+        seen = 0.5 * (1 + math.erf(self.sensitivity / 2))
+        return (1 - self.lapse) * seen + self.lapse / 2
+
+    def check(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ThalwegError: one is out of range.
+        """
+        for name in ("lapse", "careless", "dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ThalwegError(f"--{name} is {getattr(self, name)}; a share from 0 to 1 was expected")
+        for name in ("unit_sd", "person_sd", "side_bias"):
+            if not getattr(self, name) >= 0:
+                raise ThalwegError(f"--{name.replace('_', '-')} is {getattr(self, name)}; at least 0 was expected")

@@ -1,12 +1,11 @@
 """The database of a study: participants and their responses, in SQLite or PostgreSQL.
 
-Every change is one transaction, committed before the browser is told of it. SQLite runs with a write-ahead log. One
-process writes to it, so a lock puts writers in a row, which is fairer than SQLite's waiting and trying again.
+Every change is one transaction, on the disk before the browser is told of it. SQLite runs with a write-ahead log, and
+its transactions share commits; PostgreSQL does that by itself.
 """
 
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from thalweg.errors import ThalwegError, reason
 from thalweg.study.design import DATABASE, Study
+from thalweg.study.writing import GroupCommit
 
 metadata = sa.MetaData()
 state = sa.Table(
@@ -67,12 +67,12 @@ class Store:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        self._row = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._group = GroupCommit(engine) if engine.dialect.name == "sqlite" else None
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """A transaction, committed at the end."""
-        with self._row, self.engine.begin() as connection:
+        with self._group.writing() if self._group else self.engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -83,6 +83,8 @@ class Store:
 
     def close(self) -> None:
         """Close all connections."""
+        if self._group:
+            self._group.close()
         self.engine.dispose()
 
     def state(self) -> str:
@@ -170,8 +172,19 @@ def migrate(engine: sa.Engine) -> None:
         command.upgrade(config, "head")
 
 
-def by_id(connection: sa.Connection, participant: str, *, locked: bool = False) -> Mapping[str, Any] | None:
-    """A participant's row, or None; locked for this transaction if asked for."""
-    query = sa.select(participants).where(participants.c.id == participant)
-    row = connection.execute(query.with_for_update() if locked else query).mappings().one_or_none()
+BY_ID = sa.select(participants, sa.select(state.c.state).scalar_subquery().label("study")).where(
+    participants.c.id == sa.bindparam("who")
+)
+CHANGE = sa.update(participants).where(participants.c.id == sa.bindparam("who"))
+
+
+def by_id(connection: sa.Connection, participant: str, *, locked: bool = False) -> dict[str, Any] | None:
+    """A participant's row, with the state of the study, or None; locked for this transaction if asked for."""
+    query = BY_ID.with_for_update(of=participants) if locked and connection.dialect.name != "sqlite" else BY_ID
+    row = connection.execute(query, {"who": participant}).mappings().one_or_none()
     return dict(row) if row is not None else None
+
+
+def change(connection: sa.Connection, row: Mapping[str, Any], *names: str) -> None:
+    """Write these columns of a participant's row."""
+    connection.execute(CHANGE, {"who": row["id"], **{name: row[name] for name in names}})

@@ -84,7 +84,7 @@
       `Practice: ${attempts || "none yet"}.`);
   }
 
-  const time = (told) => card("Time", make("p", { class: "big" }, `${told.seconds.length ? number(told.seconds[1], 1) : "–"} s a trial`),
+  const time = (told) => card("Time", make("p", { class: "big" }, `${told.seconds.length ? number(told.seconds[1], 1) : "–"} s per trial`),
     `A main trial takes ${quartiles(told.seconds, "s")}.`, `The whole takes ${quartiles(told.minutes, "min")}.`);
 
   function latest(told) {
@@ -103,8 +103,8 @@
       make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows)));
     const most = Math.max(...histogram.map(([count]) => count));
     const counts = Array.from({ length: most + 1 }, (_, count) => Object.fromEntries(histogram)[count] ?? 0);
-    const section = card("Responses a unit", `${responses} responses to main trials; ${wanted} a unit are planned.`,
-      bars(counts, `units by the number of their responses, from 0 to ${most}`), `From 0 to ${most} responses a unit.`, table);
+    const section = card("Responses per unit", `${responses} responses to main trials; ${wanted} per unit are planned.`,
+      bars(counts, `units by the number of their responses, from 0 to ${most}`), `Units with 0 to ${most} responses.`, table);
     section.classList.add("wide");
     return section;
   }

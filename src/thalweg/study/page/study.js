@@ -192,7 +192,7 @@
     }
     const last = shown.pieces.length - 1;
     return make("p", { class: "window" }, ...shown.pieces.map((piece, index) =>
-      index === last ? make("mark", {}, piece) : piece));
+      index === last ? make("mark", {}, piece) : index ? piece : piece.trimStart()));
   }
 
   function set(side, title, stimuli) {
