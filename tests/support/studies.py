@@ -26,7 +26,7 @@ _FOLDER = TemporaryDirectory()
 def surveyed() -> Run:
     ladder = tiny_ladder()
     small = replace(ladder, rungs=tuple(rung for rung in ladder.rungs if rung.name in RUNGS))
-    made = run(small, Path(_FOLDER.name) / "run", seeds=1, resamples=100)
+    made = run(small, Path(_FOLDER.name) / "run", seeds=1, resamples=100, twins=("none",))
     made.given["tiny"] = small
     return made
 
@@ -43,10 +43,15 @@ def study_in(folder: Path) -> Study:
 
 
 def go_through(
-    sessions: Sessions, external: str, choose: Callable[[Any, dict[str, Any]], int], *, most: int = 1000
+    sessions: Sessions,
+    external: str,
+    choose: Callable[[Any, dict[str, Any]], int],
+    *,
+    most: int = 1000,
+    source: str = "link",
 ) -> dict[str, Any]:
     """Let someone answer, at most so many trials; return what is shown last."""
-    view = json.loads(sessions.enter("link", external))
+    view = json.loads(sessions.enter(source, external))
     session = sessions.tokens.read_session(view["session"])
     sessions.consent(session)
     view = json.loads(sessions.instructed(session))

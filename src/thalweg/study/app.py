@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
@@ -115,6 +116,13 @@ def make_app(
     @app.exception_handler(Refused)
     def _refused(_: Request, wrong: Refused) -> JSONResponse:
         return JSONResponse({"detail": wrong.detail}, wrong.status)
+
+    @app.exception_handler(RequestValidationError)
+    def _malformed(_: Request, wrong: RequestValidationError) -> JSONResponse:
+        told = [
+            {name: each[name] for name in ("loc", "msg", "type")} for each in wrong.errors()
+        ]  # what came is not told
+        return JSONResponse({"detail": told}, 422)
 
     @app.exception_handler(SQLAlchemyError)
     def _no_database(_: Request, wrong: SQLAlchemyError) -> JSONResponse:
