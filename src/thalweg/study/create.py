@@ -242,6 +242,7 @@ def _design(
         per_unit=settings.per_unit,
         responses_per_unit=round(sum(map(len, lists.values())) * settings.trials / units, 2),
         break_every=settings.break_every,
+        wait=settings.wait,
         seed=settings.seed,
     )
 

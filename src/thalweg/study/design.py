@@ -70,6 +70,7 @@ class Design:
         per_unit: The most different trials of a unit.
         responses_per_unit: How many responses a unit gets when all who are planned finish.
         break_every: After how many trials a break is offered.
+        wait: Seconds before a trial can be answered.
         seed: The seed that units, lists and orders are drawn by.
     """
 
@@ -85,6 +86,7 @@ class Design:
     per_unit: int
     responses_per_unit: float
     break_every: int
+    wait: float
     seed: int
 
 

@@ -61,6 +61,7 @@ class Sessions:
             "consent": study.texts.consent,
             "modality": study.modality,
             "practice": len(study.practice),
+            "wait": study.design.wait,
             "trials": study.design.trials + study.design.catch,
         }
 

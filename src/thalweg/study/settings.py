@@ -34,6 +34,7 @@ class StudySettings:
     matched: bool = _setting(False, "Only pairs of queries that low-level statistics can't decide.")
     per_unit: int = _setting(12, "The most different trials of a unit.")
     break_every: int = _setting(20, "After how many trials a break is offered.")
+    wait: float = _setting(1.5, "Seconds before a trial can be answered.")
     title: str = _setting("Which example fits better?", "The page's title.")
     consent: str = _setting("", "A text file that says what participants consent to.")
     prolific_code: str = _setting("", "The completion code that Prolific gave the study.")
@@ -50,8 +51,8 @@ class StudySettings:
         Raises:
             ThalwegError: one is out of range.
         """
-        least = dict.fromkeys(("units", "trials", "participants", "per_unit", "break_every"), 1)
-        least |= {"practice": 0, "seed": 0} | ({} if self.catch is None else {"catch": 0})
+        least: dict[str, float] = dict.fromkeys(("units", "trials", "participants", "per_unit", "break_every"), 1)
+        least |= {"practice": 0, "wait": 0, "seed": 0} | ({} if self.catch is None else {"catch": 0})
         for name, low in least.items():
             if (value := getattr(self, name)) < low:
                 raise ThalwegError(f"--{name.replace('_', '-')} is {value}; at least {low} was expected")

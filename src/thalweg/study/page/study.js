@@ -2,7 +2,6 @@
 // The participants' page. jsPsych runs the screens one after another; the server says which comes next. An answer is
 // sent until the server has stored it, and only then is the next trial shown.
 (() => {
-  const WAIT = 1500; // milliseconds before a trial can be answered, as in the published protocol
   const SURE = ["unsure", "fairly sure", "sure"];
   const KEYS = [["1", "2", "3"], ["7", "8", "9"]];
   const NAMES = ["A", "B"];
@@ -232,7 +231,7 @@
       scrollTo(0, 0);
       const start = performance.now();
       const buttons = [...layout.querySelectorAll(".choices button")];
-      const open = setTimeout(() => buttons.forEach((button) => { button.disabled = false; }), WAIT);
+      const open = setTimeout(() => buttons.forEach((button) => { button.disabled = false; }), 1000 * study.wait);
       const pressed = (event) => {
         const name = /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
         const which = KEYS.findIndex((names) => names.includes(name));
