@@ -180,7 +180,6 @@ def simulate(
     participants: Annotated[int, typer.Option(help="How many.", min=1, max=5000)] = 60,
     visual: Annotated[int, typer.Option(help="How many of them use a real browser.", min=0)] = 0,
     speed: Annotated[float, typer.Option(help="How much faster than real the time runs.", min=1, max=100)] = 20.0,
-    seed: Annotated[int, typer.Option(help="Seed of the participants.", min=0)] = 0,
     database: Annotated[str, DATABASE] = "",
     **crowd: Any,
 ) -> None:
@@ -198,7 +197,6 @@ def simulate(
             Crowd(**crowd),
             visual=visual,
             speed=speed,
-            seed=seed,
             progress=Shown(),
         )
     careless = sum(person.careless for person in people)

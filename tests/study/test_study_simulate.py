@@ -32,8 +32,8 @@ def test_participants_take_part_over_http_and_in_a_browser(study: Study):
     write_json(study.path / "study.json", {**record, "design": {**record["design"], "wait": 0}})
     study = open_study(study.path)
     store = open_store(study)
-    crowd = Crowd(careless=0.25, dropout=0.25)
-    people = simulate(study, store, 12, crowd, visual=1, speed=FAST, seed=3)
+    crowd = Crowd(careless=0.25, dropout=0.25, seed=3)
+    people = simulate(study, store, 12, crowd, visual=1, speed=FAST)
     table, answers = export.tables(study, store)
     truth = read_json(study.path / "simulated.json")
     assert truth["crowd"]["careless"] == 0.25
@@ -59,27 +59,27 @@ def test_participants_take_part_over_http_and_in_a_browser(study: Study):
 def test_a_person_chooses_as_signal_detection_says():
     crowd = Crowd(sensitivity=1.2, unit_sd=0, person_sd=0, lapse=0.1, careless=0, dropout=0)
     items = [Item(str(n), "main", "", (), (), ("", ""), n % 2) for n in range(8000)]
-    person = person_of(crowd, 1, 0)
+    person = person_of(crowd, 1)
     chosen = [person.choose(item, "unit") for item in items]
     share = np.mean([picked == item.correct for (picked, _, _), item in zip(chosen, items, strict=True)])
     assert share == pytest.approx(crowd.accuracy, abs=4 * 0.5 / math.sqrt(8000))
     sure = [picked == item.correct for (picked, how, _), item in zip(chosen, items, strict=True) if how == 3]
     unsure = [picked == item.correct for (picked, how, _), item in zip(chosen, items, strict=True) if how == 1]
     assert np.mean(sure) > np.mean(unsure) + 0.1
-    biased = person_of(Crowd(side_bias=2.0, careless=0), 5, 0)
+    biased = person_of(Crowd(side_bias=2.0, careless=0), 5)
     sides = Counter(biased.choose(item, "unit")[0] for item in items)
     assert (sides[0] > sides[1]) == (biased.bias > 0)
     assert abs(sides[0] - sides[1]) > 500
-    careless = person_of(Crowd(careless=1), 1, 0)
+    careless = person_of(Crowd(careless=1), 1)
     guesses = [careless.choose(item, "unit")[0] == item.correct for item in items]
     assert np.mean(guesses) == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(8000))
 
 
 def test_shares_of_a_crowd_are_as_they_were_said_to_be():
-    people = [person_of(Crowd(careless=0.2, dropout=0.3), number, 1) for number in range(2000)]
+    people = [person_of(Crowd(careless=0.2, dropout=0.3, seed=1), number) for number in range(2000)]
     for share, count in ((0.2, sum(p.careless for p in people)), (0.3, sum(p.leaves is not None for p in people))):
         assert count / 2000 == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / 2000))
-    again = [person_of(Crowd(careless=0.2, dropout=0.3), number, 1) for number in range(5)]
+    again = [person_of(Crowd(careless=0.2, dropout=0.3, seed=1), number) for number in range(5)]
     assert [vars(person) | {"rng": None} for person in again] == [vars(p) | {"rng": None} for p in people[:5]]
 
 

@@ -11,9 +11,9 @@ PLAIN = 4.0  # d' of trials whose answer is plain
 PREFIX = "simulated-"
 
 
-def person_of(crowd: Crowd, number: int, seed: int) -> "Person":
-    """One of a crowd, always the same by number and seed."""
-    rng = random.Random(f"{seed} {number}")
+def person_of(crowd: Crowd, number: int) -> "Person":
+    """One of a crowd, always the same by number."""
+    rng = random.Random(f"{crowd.seed} {number}")
     return Person(
         name=f"{PREFIX}{number:04}",
         sensitivity=crowd.sensitivity + rng.gauss(0, crowd.person_sd),

@@ -92,6 +92,7 @@ class Crowd:
     side_bias: float = _setting(0.0, "Standard deviation, between participants, of the bias towards one place.")
     careless: float = _setting(0.1, "Share of participants who never look, and are fast.")
     dropout: float = _setting(0.1, "Share of participants who leave before the end.")
+    seed: int = _setting(0, "Seed of all that is drawn.")
 
     @property
     def accuracy(self) -> float:

@@ -68,7 +68,6 @@ def simulate(
     *,
     visual: int = 0,
     speed: float = 20.0,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Person]:
     """Let synthetic participants take part, and write the truth about them to simulated.json.
@@ -80,7 +79,6 @@ def simulate(
         crowd: What they are like.
         visual: How many of them use a browser.
         speed: How much faster than real the study's time runs.
-        seed: What they are drawn by.
         progress: Where it is said how far they are.
 
     Returns:
@@ -94,7 +92,7 @@ def simulate(
     if not 0 <= visual <= count:
         raise ThalwegError(f"--visual is {visual}; a number from 0 to --participants ({count}) was expected")
     first = _first(store)
-    people = [person_of(crowd, number, seed) for number in range(first, first + count)]
+    people = [person_of(crowd, number) for number in range(first, first + count)]
     clock = Clock(speed, time.time())
     sock = bound("127.0.0.1", 0)
     links = Links(address_of(sock), study)
