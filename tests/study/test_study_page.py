@@ -136,6 +136,7 @@ def test_someone_takes_part_by_keyboard_alone(shown_pictures: Served, browser: B
         page.wait_for_selector(f"text={name}")
         assert reader.problems() == []
         reader.press(name)
+    page.wait_for_selector(".trial")
     seen, pressed = set(), []
     while True:
         page.wait_for_selector(".page h1, .trial h1")
