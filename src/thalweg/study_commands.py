@@ -71,11 +71,15 @@ def create(
     """
     from thalweg import open_run
     from thalweg.study.create import create
+    from thalweg.study.power import prospects
 
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
     }
-    study = create(open_run(run), name, StudySettings(**given), out=out_)
+    opened_run = open_run(run)
+    study = create(opened_run, name, StudySettings(**given), out=out_)
+    for sentence in prospects(opened_run, study).sentences(len(study.design.models)):
+        out.print(sentence, markup=False)
     out.print(f"study: {readable(study.path)}", markup=False)
 
 
