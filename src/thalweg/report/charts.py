@@ -30,8 +30,9 @@ from thalweg.report.styles import (
 )
 from thalweg.report.text import Number
 
+RANK, MISSING_BITS = "rank of strength", "bits that are missing"  # axes that only spread models
 LOGARITHMIC = ("parameters", "compute")
-FORMATS = {"accuracy": ".0%", "parameters": "~s", "compute": ".0e"}
+FORMATS = {"accuracy": ".0%", "parameters": "~s", "compute": ".0e", RANK: "d"}
 HOVER_FORMATS = {"accuracy": ".1%", "parameters": ",.0f", "compute": ".2e"}
 SIDE = {"trained": 0, "untrained": -1, "rotated": 1, "memorising": 2}
 SIDESTEP = 3.0  # pixels that twins are moved sideways, so that intervals do not hide each other
@@ -162,6 +163,9 @@ def domain(*columns: Sequence[Row], floor: float = 0.45) -> Range:
 def strength_axis(axis: str, rows: Sequence[Row], title: str = "") -> alt.X:
     """The horizontal axis of a strength."""
     logarithmic = axis in LOGARITHMIC and all((row["strength"] or 0) > 0 for row in rows)
+    if axis == MISSING_BITS:  # fewer are stronger: to the right
+        scale = alt.Scale(type="log", nice=False, padding=12, reverse=True)
+        return alt.X("strength:Q", title=title, scale=scale, axis=alt.Axis(format="~g", tickCount=5))
     return alt.X(
         "strength:Q",
         title=(title or axis) + (" (logarithmic)" if logarithmic else ""),
@@ -270,7 +274,7 @@ def _series(
         base = alt.Chart(inline(whole))
         rules = base.mark_rule(opacity=0.35 if faint else 0.8, strokeWidth=1.2 if faint else 1.6, xOffset=aside)
         layers.append(rules.encode(x=x, y=alt.Y("low:Q", scale=y["scale"]), y2=alt.Y2("high:Q"), color=_colour()))
-        marks = base.mark_point(filled=not faint, xOffset=aside)
+        marks = base.mark_point(filled=not faint, xOffset=aside, strokeOpacity=0.6 if faint else 1)
         hover = _hover(axis, seed=False)
         layers.append(
             marks.encode(x=x, y=y, color=_colour(), shape=_kind_shape(kinds), opacity=_by_coverage(), tooltip=hover)

@@ -28,7 +28,7 @@ def together(ladders: Sequence[Ladder]) -> Figure:
             title=AXIS,
             score=ladders[0].score_axis(measure, charts.domain(rows), word),
             floor=FLOOR,
-            height=340,
+            height=260,
         )
         panels.append(Panel(word, _summary(ladders, shown[word], measure, word), chart))
     caption = (

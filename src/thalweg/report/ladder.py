@@ -15,6 +15,7 @@ from thalweg.report import rows, styles
 from thalweg.report.charts import ValueAxis
 from thalweg.report.styles import Range, Row
 from thalweg.runs.run import Run
+from thalweg.scoring.columns import UNITS
 
 SAME_PLACE = (
     "Twins stand at the strength of the trained model they are twins of (their own would be near 0, or the same), a "
@@ -95,11 +96,12 @@ class Ladder:
         """
         answers = self.run.answers.filter(ladder=self.name)
         models, settings = self.run.models.filter(ladder=self.name), self.run.record["settings"]
+        units = pl.LazyFrame(schema=UNITS) if answers.is_empty() else self.run.scan_units()
         points = answer_points(answers, models)
         return LadderAnswers(
             points,
             answer_verdicts(points, models, axis=self.axis, seed=settings["seed"]) if len(self.order) > 1 else {},
-            agreements(answers, self.run.scan_units(), self.headlines, seed=settings["seed"]),
+            agreements(answers, units, self.headlines, seed=settings["seed"]),
             biases(answers),
             model_scores(self.run.asked.filter(ladder=self.name)),
         )

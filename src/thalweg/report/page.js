@@ -10,9 +10,15 @@ const options = {
   document.documentElement.classList.add("drawn");
 })();
 
-async function draw(place) {
+// what is folded has a width in browsers that know ::details-content; in others it is drawn when it is opened
+async function draw(place, name = place.id) {
+  const folded = place.closest("details:not([open])");
+  if (folded && !place.clientWidth) {
+    folded.addEventListener("toggle", () => draw(place, name), { once: true });
+    return;
+  }
   try {
-    await vegaEmbed(place, told.charts[place.id], options);
+    await vegaEmbed(place, told.charts[name], options);
   } catch (wrong) {
     place.className = "failed";
     place.textContent = `This chart could not be drawn: ${wrong.message}`;
@@ -48,9 +54,34 @@ function sort(table, head, column) {
   body.append(...[...body.rows].sort(order));
 }
 
+// the first picture on another axis
+for (const choice of document.querySelectorAll("#axes input")) {
+  choice.addEventListener("change", () => {
+    for (const place of document.querySelectorAll("#lead .drawing")) draw(place, `${place.id}@${choice.value}`);
+  });
+}
+
+// contents: beside the page where there is room, else folded; what a link leads to is opened
+const contents = document.querySelector("nav.contents details"), wide = matchMedia("(min-width: 75rem)");
+if (contents) {
+  const fit = () => (contents.open = wide.matches);
+  fit();
+  wide.addEventListener("change", fit);
+  contents.addEventListener("click", (event) => event.target.closest("a") && !wide.matches && (contents.open = false));
+}
+
+function reveal() {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  target.scrollIntoView();
+}
+addEventListener("hashchange", reveal);
+reveal();
+
 let closed = [];
 addEventListener("beforeprint", () => {
-  closed = [...document.querySelectorAll("details:not([open])")];
+  closed = [...document.querySelectorAll("main details:not([open])")];
   for (const one of closed) one.open = true;
 });
 addEventListener("afterprint", () => {

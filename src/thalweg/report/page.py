@@ -40,6 +40,7 @@ from thalweg.report import (
     factors,
     figures,
     joint,
+    lead,
     listings,
     pictures,
     text,
@@ -221,19 +222,31 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
         _section(ladder, made, f"ladder-{index}") for index, (ladder, made) in enumerate(drawn.ladders.items(), 1)
     ]
     together = [shown_figure(figure, figure.name) for figure in drawn.joint]
-    shown = [*together, *(figure for each in sections for figure in each["figures"].values())]
+    first = _lead(drawn, sections, together)
+    shown = [*first["figures"], *together, *(figure for each in sections for figure in each["figures"].values())]
     context = {
         "title": f"thalweg: {', '.join(ladder.name for ladder in drawn.ladders)}",
         **frame(shown),
         "axis": run.record["axes"][run.record["settings"]["strength"]],
         "joint": together,
+        "lead": first,
+        "lines": lead.LINES,
         "lost": lost,
         "compared": run.comparison,
         "why": why.between(run),
         "answering": text.listing(sorted({ladder.observer for ladder in drawn.ladders})),
         "only": next((ladder.order[0] for ladder in drawn.ladders), "") if _alone(drawn) else "",
         "scores": [score for ladder in drawn.ladders for score in listings.scores(ladder)],
-        "sentences": listings.sentences(run),
+        "sentences": [
+            {
+                **each,
+                "first": lead.first_sentence(each["sentence"]),
+                "evidence": lead.evidence(ladder, each["headline"]),
+            }
+            for each in listings.sentences(run)
+            for ladder in drawn.ladders
+            if ladder.name == each["ladder"]
+        ],
         "headline_verdicts": listings.headline_verdicts(run),
         "other_verdicts": listings.other_verdicts(run),
         "sections": sections,
@@ -245,6 +258,34 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
         "glossary": text.GLOSSARY | {name: f"a twin: {what}" for name, what in run.record["twins"].items()},
     }
     return environment().get_template("page.html.j2").render(context)
+
+
+def _lead(drawn: Drawn, sections: Sequence[dict[str, Any]], together: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The first screen: its picture, the axes that it can be drawn on, and a unit. `figures` are those that are its
+    own.
+    """
+    ladders = list(drawn.ladders)
+    example = lead.example(ladders[0]) if ladders else None
+    nothing: dict[str, Any] = {"figure": None, "figures": [], "choices": {}, "chosen": "", "example": example}
+    if together:
+        return nothing | {"figure": together[0]}
+    if _alone(drawn) or "curve" not in sections[0]["figures"]:
+        return nothing
+    by_axis, chosen = lead.figure(ladders[0])
+    figures = {name: shown_figure(figure, "lead") for name, figure in by_axis.items()}
+    variants = [_renamed(figure, name) for name, figure in figures.items()]
+    choices = {name: lead.CHOICES[name] for name in by_axis}
+    return nothing | {
+        "figure": figures[chosen],
+        "figures": [figures[chosen], *variants],
+        "choices": choices,
+        "chosen": chosen,
+    }
+
+
+def _renamed(figure: dict[str, Any], axis: str) -> dict[str, Any]:
+    """A figure on another axis, whose charts take the place of those that are shown."""
+    return {**figure, "panels": [{**panel, "id": f"{panel['id']}@{axis}"} for panel in figure["panels"]]}
 
 
 def frame(figures: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
