@@ -36,6 +36,17 @@ class LayerUnits:
         """Of each unit's number, its place among those that are measured."""
         return {int(number): place for place, number in enumerate(self.numbers)}
 
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        order = np.argsort(self.numbers, kind="stable")
+        return order, self.numbers[order]
+
+    def places(self, units: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where units of these numbers stand in the index."""
+        order, numbers = self._sorted
+        places: NDArray[np.int64] = self.first + order[np.searchsorted(numbers, units)]
+        return places
+
 
 @dataclass(frozen=True, eq=False)
 class Network:

@@ -1,6 +1,6 @@
 """The scores of all units as columns, cut into pieces that a page loads when it needs them.
 
-A column is numbers of two bytes: 0 to 65534 over its range, 65535 where a unit has no score. A piece holds 32,768 units
+A column is numbers of two bytes: 0 to 65534 over its range, 65535 where a unit has no score. A piece holds 8,192 units
 of one column, so what a reader loads depends on what is looked at, not on how many units there are. Pieces are scripts,
 for a page that is opened from disk may load no other files.
 """
@@ -20,7 +20,7 @@ from thalweg.files.names import file_name
 from thalweg.measures.base import MEAN
 from thalweg.runs.run import Run
 
-PIECE = 32_768  # units
+PIECE = 8_192  # units
 MISSING, TOP = 65_535, 65_534
 HEADLINE = "headline"  # the observer of a column of headlines: that of each ladder
 Key = tuple[str, str, str]  # measure, observer, capacity
@@ -71,14 +71,16 @@ def _values(run: Run, catalogue: Catalogue, bands: Mapping[Key, str]) -> dict[Ke
     wanted = pl.DataFrame([(*key, band) for key, band in bands.items()], [*names, "band"], orient="row")
     rows = run.scan_units().filter(~pl.col("exchanged")).join(wanted.lazy(), on=wanted.columns, how="semi")
     values: dict[Key, NDArray[np.float32]] = {}
-    for model in catalogue.places.partition_by("ladder", "rung", "seed"):
-        ladder, rung, seed = (model[name][0] for name in ("ladder", "rung", "seed"))
-        own = rows.filter(ladder=ladder, rung=rung, seed=seed).join(model.lazy(), on=JOINED)
-        joined = own.select(*names, "place", "value").collect()
-        for key, part in joined.partition_by(names, as_dict=True).items():
-            known = _merged(run, ladder, key)
-            column = values.setdefault(known, np.full(catalogue.count, np.nan, np.float32))
-            column[part["place"].to_numpy()] = part["value"].to_numpy()
+    for network in catalogue.networks:
+        names_of = dict(zip(("ladder", "rung", "seed", "control", "basis"), network.key, strict=True))
+        own = rows.filter(**names_of)
+        for layer in network.layers:
+            grouped = own.filter(layer=layer.name).group_by(names).agg("unit", "value").collect()
+            for index, key in enumerate(grouped.select(names).iter_rows()):
+                known = _merged(run, network.ladder, key)
+                column = values.setdefault(known, np.full(catalogue.count, np.nan, np.float32))
+                units, scores = (grouped[name][index].to_numpy() for name in ("unit", "value"))
+                column[layer.places(units)] = scores
     return values
 
 
