@@ -57,6 +57,7 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "make ladders": "most of an hour",
     "thalweg explore runs/mnist": "the run of these tests has a ladder of Python's; tests/explore makes its pages",
     "thalweg explore runs/mnist --serve": "it serves until it is interrupted; tests/explore asks a server",
+    "thalweg visualise runs/mnist": "minutes; tests/synthetic runs it on a smaller run",
     "thalweg literature": "half a minute; it is tested on fewer studies",
     "thalweg literature --data mine.toml": "half a minute; it is tested on fewer studies",
     "thalweg survey mnist --quick": "a minute, and what a survey does is tested on smaller ladders",

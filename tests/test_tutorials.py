@@ -36,6 +36,7 @@ ELSEWHERE = {  # examples that are run where what they need is imported anyway, 
     "train_dictionary": "tests/bases/test_bases.py",
     "write_report": "tests/test_readme.py",
     "write_unit_pages": "tests/test_readme.py runs the command that calls it",
+    "visualise": "tests/synthetic/test_visualise.py",
     "write_comparison": "docs/comparing.md, which runs as a session",
     "ThalwegError": "it is raised, never made by a user",
     **dict.fromkeys(
@@ -172,6 +173,9 @@ def test_the_page_lists_the_files_of_a_run(printed: dict[str, str]):
         "answers/*.parquet",
         "explanations.parquet",
         "explore/",
+        "synthetic.parquet",
+        "synthetic.html",
+        "synthetic/*",
     }
     assert {pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in held)} == later
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from thalweg.stimuli.showing import Shown
     from thalweg.stimuli.tensors import TensorStimuli
     from thalweg.stimuli.windows import Windows
+    from thalweg.synthetic.visualise import visualise
     from thalweg.training.classifier import Classifier
     from thalweg.trials.items import Trial
     from thalweg.validation.validate import validate
@@ -84,6 +85,7 @@ __all__ = [
     "survey",
     "train_dictionary",
     "validate",
+    "visualise",
     "write_comparison",
     "write_report",
     "write_unit_pages",
@@ -129,6 +131,7 @@ MODULES = {  # where each public name is
     "survey": "thalweg.pipeline.survey",
     "train_dictionary": "thalweg.pipeline.one_model",
     "validate": "thalweg.validation.validate",
+    "visualise": "thalweg.synthetic.visualise",
     "write_comparison": "thalweg.compare.page",
     "write_report": "thalweg.report.page",
     "write_unit_pages": "thalweg.explore.site",

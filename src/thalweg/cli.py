@@ -749,6 +749,37 @@ def pull(
     out.print(f"run: {readable(run.path) if out_ else f'hf://{repository}{at}'}", markup=False)
 
 
+@app.command(
+    epilog=examples("thalweg visualise runs/mnist", "thalweg visualise runs/cifar --units 20 --steps 512 --device cuda")
+)
+def visualise(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, of networks that see images.")],
+    units: Annotated[int, typer.Option(help="Units of each layer, drawn at random.", min=1)] = 8,
+    steps: Annotated[int, typer.Option(help="Steps of the optimiser.", min=1)] = 256,
+    rung: Annotated[list[str] | None, typer.Option(help="Only this rung; several may be named.")] = None,
+    device: Annotated[str, of_settings("device")] = "auto",
+    cache: Annotated[Path | None, of_settings("cache", show_default=False)] = None,
+) -> None:
+    """Make pictures that drive units most and least, and score the units with these as references.
+
+    The same observer answers about the same queries as with natural references. Interrupted, it goes on where it
+    stopped when the same command is given again.
+    """
+    import thalweg
+    from thalweg.synthetic.conditions import conditions, sentences
+    from thalweg.synthetic.page import write_page
+
+    shown, opened = Shown(), thalweg.open_run(run)
+    with going_on(shown):
+        rows = thalweg.visualise(
+            opened, units=units, steps=steps, rung=rung or (), device=device, cache=cache, progress=shown
+        )
+        page = write_page(opened, rows)
+    for sentence in sentences(conditions(opened, rows)):
+        out.print(sentence, markup=False)
+    out.print(f"page: {readable(page)}", markup=False)
+
+
 @app.command(name="list", epilog=examples("thalweg list ladders", "thalweg list factors"))
 def list_(
     what: Annotated[str, typer.Argument(metavar="ladders|observers|measures|factors", help="What to list.")],

@@ -18,6 +18,14 @@ def centred(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimu
     return vectors
 
 
+def centring(
+    pool: Float[Tensor, "stimulus feature"], others: Float[Tensor, "other feature"], centre: bool
+) -> tuple[Float[Tensor, "stimulus feature"], Float[Tensor, "other feature"]]:
+    """The embedding of a pool, and of other stimuli by the same mean."""
+    mean = pool.mean(0) if centre else torch.zeros(pool.shape[1])
+    return normalised(pool - mean), normalised(others - mean)
+
+
 def normalised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus feature"]:
     """Feature vectors scaled to length 1: dot products are then cosines."""
     lengths: Tensor = features.norm(dim=1, keepdim=True)
@@ -59,6 +67,15 @@ def standardised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "
     kept -= kept.mean(0)  # in place, for a pool may be large
     kept /= deviation[varies]
     return kept
+
+
+def standards(
+    features: Float[Tensor, "stimulus feature"],
+) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"], Bool[Tensor, " feature"]]:
+    """Mean and standard deviation of a dictionary's features over a pool, and which of them vary."""
+    deviation = features.std(0)
+    varies = varying(features, deviation)
+    return features.mean(0), torch.where(varies, deviation, 1.0), varies
 
 
 def varying(

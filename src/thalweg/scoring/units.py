@@ -326,7 +326,7 @@ def score_units(
                 answered = {side: Answered(asked, watcher) for side, asked in questions.items()}
                 inputs = Inputs(*parts, metadata, poles.units(chunk), alive, answered, watcher)
                 for measure in _measures(watcher, exchanged, metadata):
-                    for (band, capacity), score in _take(measure, inputs).items():
+                    for (band, capacity), score in take(measure, inputs).items():
                         rows.add(
                             score,
                             notes,
@@ -382,7 +382,7 @@ def _measures(watcher: ObserverOnPool | None, exchanged: bool, metadata: Stimulu
     return measures
 
 
-def _take(measure: Measure, inputs: Inputs) -> Mapping[tuple[str, str], Score]:
+def take(measure: Measure, inputs: Inputs) -> Mapping[tuple[str, str], Score]:
     """A measure's scores by band and capacity.
 
     Raises:
