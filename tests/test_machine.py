@@ -332,6 +332,11 @@ ENDS = [
     ),
     (MemoryError(), terminal.MISTAKE, "memory ran out"),
     (OSError(errno.ENOSPC, "No space left on device"), terminal.MISTAKE, "the output cannot be written (No space left"),
+    (
+        OSError(errno.ENAMETOOLONG, "File name too long", "xx"),
+        terminal.MISTAKE,
+        "xx: File name too long; name another path",
+    ),
     (BrokenPipeError(errno.EPIPE, "closed"), terminal.CLOSED, ""),
 ]
 

@@ -1,5 +1,6 @@
 """The command line: it parses, calls and prints; all else happens elsewhere."""
 
+import errno
 import json
 import math
 import os
@@ -59,6 +60,7 @@ app = typer.Typer(
 )
 app.add_typer(study_app, name="study")
 app.registered_commands += ask_app.registered_commands
+OF_A_PATH = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP)  # another path is what helps
 DEBUG, DOWNLOAD = "--debug", "--download"  # taken out of the command line before it is parsed: they may stand anywhere
 
 
@@ -895,6 +897,8 @@ def failed(wrong: BaseException) -> int:
         message, status = f"the output cannot be written ({wrong.strerror})", MISTAKE
     elif isinstance(wrong, ThalwegError):
         message, status = str(wrong), MISTAKE
+    elif isinstance(wrong, OSError) and wrong.errno in OF_A_PATH and wrong.filename:
+        message, status = f"{readable(wrong.filename)}: {wrong.strerror}; name another path", MISTAKE
     elif isinstance(wrong, KeyboardInterrupt):
         message, status = "interrupted", INTERRUPTED
     elif isinstance(wrong, MemoryError):
