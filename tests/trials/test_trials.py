@@ -10,7 +10,7 @@ from support.planted import any_halves, recordings
 from thalweg.observers.answers import answer, answer_by_features
 from thalweg.observers.embedding import centred
 from thalweg.scoring.units import Halves
-from thalweg.trials.building import BANDS, GRADES, QueryIndex, TrialSet, build_trials, matched_pairs, readout
+from thalweg.trials.building import BANDS, GRADES, QueryIndex, TrialSet, among, build_trials, matched_pairs, readout
 from thalweg.trials.items import draw
 
 
@@ -142,3 +142,11 @@ def test_a_drawn_trial_comes_from_the_band_and_repeats_nothing(generator):
         shown = [*item.high_references, *item.low_references, item.high_query, item.low_query]
         assert len(shown) == len(set(shown)) == 20
     assert drawn[0] == draw(trials, 1, "v75", seed=0)
+
+
+def test_ids_are_looked_up_without_a_table_of_all_pairs():
+    generator = torch.Generator().manual_seed(0)
+    ids, others = (torch.randint(-1, 30, (7, size), generator=generator) for size in (12, 9))
+    assert torch.equal(among(ids, others), (ids[:, :, None] == others[:, None, :]).any(2))
+    many = torch.arange(400_000)[None]  # all pairs would take 160 GB
+    assert among(many, many + 1).sum() == 399_999

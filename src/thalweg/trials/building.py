@@ -146,10 +146,17 @@ def candidates(query: Recording) -> tuple[Float[Tensor, "unit candidate"], Int64
     sample = query.sample_ids()
     repeats = [torch.isin(high, sample), torch.isin(low, sample), torch.zeros(len(high), len(sample), dtype=torch.bool)]
     if int(query.count.min()) < 2 * query.k:  # only then can a stimulus be among the highest and the lowest
-        repeats[1] |= (low[:, :, None] == high[:, None, :]).any(2)
+        repeats[1] |= among(low, high)
     ids = torch.cat([high, low, sample.expand(len(high), -1)], 1)
     values = torch.cat([high_values, low_values, query.sample.T], 1)
     return values.masked_fill(torch.cat(repeats, 1) | (ids < 0), torch.nan), ids
+
+
+def among(ids: Int64[Tensor, "unit one"], others: Int64[Tensor, "unit other"]) -> Bool[Tensor, "unit one"]:
+    """Which ids are among the others of the same unit; in memory for these alone, not for every pair."""
+    ordered = others.sort(1).values
+    place = torch.searchsorted(ordered, ids).clamp(max=ordered.shape[1] - 1)
+    return ordered.gather(1, place) == ids
 
 
 def nearest(
