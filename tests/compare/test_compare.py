@@ -64,7 +64,25 @@ def test_what_differs_is_told(both: RunComparison, first: Run, second: Run):
         ) ** 0.5
         assert score["high"] - score["low"] == pytest.approx(half)
         assert score["apart"] == (score["low"] > 0 or score["high"] < 0)
-    assert both.units["greatest"].max() > 0
+
+
+def test_units_are_compared_where_the_weights_are_the_same(first: Run, both: RunComparison, tmp_path: Path):
+    assert both.units.is_empty()  # of other trainings
+    assert "No model has the same weights in both, so units cannot be compared one by one." in both.sentences
+    other = thalweg.survey(
+        short_ladder(), out=tmp_path / "hog", observer="hog", seeds=1, workers=1, resamples=100, cache=tmp_path
+    )
+    units = compare_runs(first, other).units
+    assert set(units["rung"]) == {rung.name for rung in short_ladder().rungs}
+    assert units["greatest"].max() > 0
+    mine, theirs = (
+        run.units.filter(measure="one_sided", observer=name, band="mean", exchanged=False, control="trained")
+        for run, name in ((first, "corners"), (other, "hog"))
+    )
+    joined = mine.join(theirs, on=["rung", "layer", "unit"]).filter(
+        pl.col("rung") == "conv-2", pl.col("value").is_not_nan(), pl.col("value_right").is_not_nan()
+    )
+    assert len(joined) == (units.filter(rung="conv-2", control="trained", headline="predictable")["n"].sum())
 
 
 def test_a_verdict_that_changes_is_told(first: Run, tmp_path: Path):

@@ -9,8 +9,10 @@ import numpy as np
 import polars as pl
 
 from thalweg.errors import readable
+from thalweg.files.whole import read_json
 from thalweg.markup import bullets, element
 from thalweg.measures.base import MEAN
+from thalweg.runs.recordings import model_file
 from thalweg.runs.run import Run
 
 SIDES = ("first", "second")
@@ -96,13 +98,20 @@ class RunComparison:
 
     @cached_property
     def units(self) -> pl.DataFrame:
-        """How the headline scores of single units agree, for each model that both runs have: ladder, rung, seed,
-        control, headline, n units with a score in both, Spearman's `rho`, the mean `difference` (second minus first)
-        and the `greatest` one, without its sign.
+        """How the headline scores of single units agree, for each model that has the same weights in both runs: ladder,
+        rung, seed, control, headline, n units with a score in both, Spearman's `rho`, the mean `difference` (second
+        minus first) and the `greatest` one, without its sign. In models that were trained apart, units of one number
+        have nothing to do with each other.
         """
         key = [*MODEL, "layer", "unit", "headline"]
+        made = [_weights(run) for run in (self.first, self.second)]
+        same = pl.DataFrame(
+            [name for name, weights in made[0].items() if made[1].get(name) == weights],
+            schema={"ladder": pl.String, "rung": pl.String, "seed": pl.Int32},
+            orient="row",
+        )
         first, second = (
-            _unit_scores(run).rename({"value": side})
+            _unit_scores(run).rename({"value": side}).join(same.lazy(), on=same.columns, how="semi")
             for run, side in zip((self.first, self.second), SIDES, strict=True)
         )
         difference = pl.col("second") - pl.col("first")
@@ -182,6 +191,16 @@ def _models(run: Run) -> pl.DataFrame:
     return run.models.select(pl.col("seed").cast(pl.Int32) if name == "seed" else name for name in MODEL)
 
 
+def _weights(run: Run) -> dict[tuple[str, str, int], str]:
+    """What each model's weights are: the digest of their file, or of what a published model is made from."""
+    found = {}
+    for ladder, rung, seed in run.models.select("ladder", "rung", "seed").unique().iter_rows():
+        step = read_json(run.path / f"steps/train-{model_file(ladder, rung, seed)}.json")
+        file = f"weights/{model_file(ladder, rung, seed)}.safetensors"
+        found[ladder, rung, seed] = step["outputs"].get(file, step["inputs"])
+    return found
+
+
 def _is_headline(run: Run) -> pl.Expr:
     """Which rows are headline scores: each ladder's first observer, by the run's headline measures."""
     observers = {name: about["observers"][0]["name"] for name, about in run.record["ladders"].items()}
@@ -244,6 +263,8 @@ def _on_units(runs: RunComparison) -> Iterator[str]:
             f"Unit by unit, scores of trained models agree with a median rank correlation of {np.median(rho):.2f} "
             f"({rho.min():.2f} to {rho.max():.2f} over models and headlines)."
         )
+    elif len(runs.scores):
+        yield "No model has the same weights in both, so units cannot be compared one by one."
 
 
 def _on_making(runs: RunComparison) -> str:
