@@ -44,6 +44,7 @@ WHOLE_RUNS = {  # folders and files with tests of these
     "report",
     "runs",
     "validation",
+    "test_ask.py",
     "test_machine.py",
     "test_modality.py",
     "test_readme.py",

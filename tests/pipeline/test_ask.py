@@ -3,6 +3,7 @@ twice, and what cannot work is said before anything is paid.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner, Result
 
 import thalweg
 from support.endpoint import Say, Server, serving, slow
@@ -22,7 +24,7 @@ from support.marked_words import OBSERVER, guesses, knows, word_ladder
 from support.surveys import OBSERVER as CORNERS
 from support.tiny import short_ladder
 from support.tiny_language import saved
-from thalweg import Run, ThalwegError, open_run
+from thalweg import Run, ThalwegError, cli, ladders, open_run
 from thalweg.agreement.table import biases
 from thalweg.prompting.costs import Plan
 from thalweg.prompting.forms import BY_SENTENCE, EXPLANATION, FORMS
@@ -453,3 +455,31 @@ def test_imported_explanations_serve_as_those_of_their_author(run: Run, server: 
     assert score(asked, "detection-explained")["value"] == 1
     assert set(run.answers["observer"]) == {"ask:reader, by a sentence (expert)"}
     assert EXPLANATION not in run.asked["form"]
+
+
+# The command line
+
+
+def typed(*words: object) -> Result:
+    return CliRunner().invoke(cli.app, [*map(str, words)])
+
+
+def test_the_commands(run: Run, server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(ladders.LADDERS, "marked-words", word_ladder())
+    monkeypatch.setenv("COLUMNS", "200")
+    reader = server()
+    usual = ("ask", run.path, "--model", "reader", "--base-url", reader.address, "--control", "trained", "--units", 2)
+    refused = typed(*usual, "--per-unit", 2)
+    assert isinstance(refused.exception, ThalwegError)
+    assert "give --yes" in str(refused.exception)
+    assert "2afc: 4 questions, about" in refused.stderr
+    assert reader.prompts == []
+    sent = typed(*usual, "--per-unit", 2, "--form", "2afc", "--form", "detection-explained", "--yes")
+    assert sent.exit_code == 0
+    assert re.search(r"2afc +marked-words +planted +trained +1.00 .* 0.50 +1.00|2afc .* 1.00 ", sent.stdout)
+    assert "agreement with the other observers" in sent.stdout
+    assert "words of group" in typed("explanations", run.path).stdout
+    file = tmp_path / "explanations.jsonl.gz"
+    assert typed("explanations", run.path, "--export", file).stdout.startswith("2 explanations")
+    assert typed("explanations", run.path, "--import", file, "--layer-name", "theirs=units").stdout.startswith("2 expl")
+    assert isinstance(typed("explanations", run.path, "--import", file, "--layer-name", "x").exception, ThalwegError)

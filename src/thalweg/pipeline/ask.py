@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +34,7 @@ from thalweg.prompting.forms import (
 from thalweg.prompting.local import LocalModel
 from thalweg.prompting.parsing import read_reply
 from thalweg.prompting.questions import Question, Reply, Unit
-from thalweg.prompting.scores import model_scores
+from thalweg.prompting.scores import model_scores, unit_scores
 from thalweg.runs import asked
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run, open_run
@@ -136,6 +135,7 @@ class Asked:
         model: The model's name.
         scores: A row per model or twin and form: `value` with `low` and `high`, the floors `chance` and `majority`,
             units, replies, and how many failed.
+        units: A row per unit and form: `value` with its interval.
         answered: How many questions were answered now.
         unanswered: How many were not: the budget ended before.
         spent: What was spent, if prices are known.
@@ -144,6 +144,7 @@ class Asked:
     run: Run
     model: str
     scores: pl.DataFrame
+    units: pl.DataFrame
     answered: int
     unanswered: int
     spent: float | None
@@ -251,7 +252,7 @@ class Session:
             self.progress.say(f"some requests got no answer ({self.first_failure}); the same command asks them again")
         own = table.filter(model=self.client.name, version=prompts.VERSION)
         spent = self.spending.spent if self.settings.prices else None
-        return Asked(self.run, self.client.name, model_scores(own), self.answered, unanswered, spent)
+        return Asked(self.run, self.client.name, model_scores(own), unit_scores(own), self.answered, unanswered, spent)
 
     def _new(self, questions: Iterable[Question]) -> list[Question]:
         """Those questions that are not answered yet; with `retry`, also those whose reply was no answer."""
@@ -471,13 +472,15 @@ def _unit(model: RecordedModel, layer: str, unit: int) -> UnitStimuli | None:
 def _along_of(run: Run, models: Sequence[RecordedModel]) -> Along:
     """The values of units at tokens, each computed once; the models are made again when they are first needed."""
     made = {(model.ladder, model.rung, model.seed, model.control): model_along(run, model) for model in models}
+    kept: dict[tuple[Unit, int], list[float]] = {}
 
-    @cache
-    def one(unit: Unit, stimulus: int) -> list[float]:
-        values = made[unit.ladder, unit.rung, unit.seed, unit.control]
-        return values(unit.layer, unit.unit, [stimulus])[0]
+    def along(unit: Unit, stimuli: Sequence[int]) -> list[list[float]]:
+        if new := [stimulus for stimulus in dict.fromkeys(stimuli) if (unit, stimulus) not in kept]:
+            values = made[unit.ladder, unit.rung, unit.seed, unit.control](unit.layer, unit.unit, new)
+            kept.update({(unit, stimulus): along for stimulus, along in zip(new, values, strict=True)})
+        return [kept[unit, stimulus] for stimulus in stimuli]
 
-    return lambda unit, stimuli: [one(unit, stimulus) for stimulus in stimuli]
+    return along
 
 
 def _check_shown(pools: Mapping[str, Stimuli]) -> None:

@@ -207,6 +207,8 @@ def _detection(unit: UnitStimuli, asking: Asking, sentence: str) -> Iterator[Que
 def _fuzzing(unit: UnitStimuli, asking: Asking) -> Iterator[Question]:
     """In which of ten driving texts are the right words marked? In half; in the others as many other words are."""
     half, references = ASKED // 2, unit.strong[: asking.references]
+    assert asking.along is not None
+    asking.along(unit.about, [*references, *unit.driving])  # all at once, to be kept
     usable = [each for each in unit.driving if _other_marks(*_marks(unit, asking, each), unit.identity, each)]
     for number in range(QUESTIONS[FUZZING]):
         chosen = usable[number * ASKED : (number + 1) * ASKED]
