@@ -67,6 +67,7 @@ STAGES = {
     "validate": "planted units are recorded and scored",
     "networks": "networks are trained and measured",
     "causes": "hypotheses are judged",
+    "ask": "questions are asked",
     "tables": "tables are put together",
     "shape": "curves are judged",
     "report": "the report is written",

@@ -30,6 +30,7 @@ class Server:
     about: dict[str, Any] = field(default_factory=dict)
     pictures: bool = True
     logprobs: bool = True
+    unknown: tuple[str, ...] = ()  # parameters that it refuses
     trouble: Callable[[int], Any] = lambda number: None
     prompts: list[str] = field(default_factory=list)
     at_once: int = 0
@@ -107,6 +108,9 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
         def complete(self, request: dict, number: int, text: str, pictures: list[bytes]) -> None:
             if pictures and not server.pictures:
                 return self.answer(400, {"error": {"message": "this model does not support image input"}})
+            if refused := [name for name in server.unknown if name in request]:
+                hint = " Use 'max_completion_tokens' instead." if refused == ["max_tokens"] else ""
+                return self.answer(400, {"error": {"message": f"Unsupported parameter: '{refused[0]}'.{hint}"}})
             if request.get("logprobs") and server.logprobs is None:
                 return self.answer(400, {"error": {"message": "logprobs are not supported"}})
             if (trouble := server.trouble(number)) is not None:

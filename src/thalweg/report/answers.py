@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from thalweg.agreement.table import GROUP
+from thalweg.agreement.table import GROUP, UNITS
 from thalweg.report import charts, rows
 from thalweg.report.charts import Figure, Panel, ValueAxis
 from thalweg.report.figures import TRAINED, curve_summary, made_or_failed, verdict_note
@@ -87,6 +87,8 @@ def section(ladder: Ladder) -> dict[str, Any] | None:
         return None
     headlines = (pl.col("other") == ladder.observer) | pl.col("measure").is_in(["two_choice", "answers"])
     agreements = ladder.answers.agreements.filter(headlines).sort(*GROUP, maintain_order=True)
+    if len(ladder.order) == 1:  # one model: there is nothing between models, and nothing but what is within it
+        agreements = agreements.filter(level=UNITS)
     trained = pl.col("control") == TRAINED
     return {
         "title": TITLE,
