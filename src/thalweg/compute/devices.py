@@ -107,11 +107,16 @@ def channels_last(model: Network) -> Network:
 
 
 def in_precision(model: nn.Module, precision: torch.dtype) -> nn.Module:
-    """The model with its numbers in this precision; one whose weights lie partly on disk keeps its own."""
+    """The model with its numbers in this precision; one with weights that are quantised or on disk keeps its own."""
     weights: list[Tensor] = [*model.parameters()] or [*model.buffers()]
     other = any(weight.is_floating_point() and weight.dtype != precision for weight in weights)
     offloaded = any(weight.is_meta for weight in weights)
-    return model.to(precision) if other and not offloaded else model
+    return model.to(precision) if other and not offloaded and not is_quantised(model) else model
+
+
+def is_quantised(model: nn.Module) -> bool:
+    """Whether a library of quantisation holds the model's weights, packed and in a layout of its own."""
+    return bool(getattr(model, "is_quantized", False))  # as transformers marks it
 
 
 def given(batch: Tensor, device: str, precision: torch.dtype = torch.float32) -> Tensor:

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from thalweg.compute.devices import is_quantised
 from thalweg.errors import ThalwegError
 from thalweg.files.identity import digest
 from thalweg.models.records import DerivedTwin
@@ -32,8 +33,10 @@ def rerandomise(network: nn.Module, seed: int, *, keep_embeddings: bool = False)
         keep_embeddings: leave the weights of `nn.Embedding` modules as they are, and whatever is tied to them.
 
     Raises:
-        ThalwegError: some weights are not in memory.
+        ThalwegError: some weights are not in memory, or are quantised.
     """
+    if why := why_not(network):
+        raise ThalwegError(why)
     kept = {
         id(weight)
         for module in network.modules()
@@ -42,13 +45,17 @@ def rerandomise(network: nn.Module, seed: int, *, keep_embeddings: bool = False)
     }
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            if weight.is_meta:
-                raise ThalwegError(
-                    f"the weights {name!r} lie on disk and cannot be drawn again; leave this twin out: --twins "
-                    "untrained --twins rotated"
-                )
             if weight.is_floating_point() and id(weight) not in kept:
                 weight.copy_(_redrawn(weight, (seed + int(digest(name), 16)) % (1 << 63)))
+
+
+def why_not(network: nn.Module) -> str:
+    """Why a network's weights cannot be drawn again; empty where they can."""
+    leave = "leave this twin out: --twins untrained --twins rotated"
+    if is_quantised(network):
+        return f"the weights are quantised, packed by the library that reads them, and cannot be drawn again; {leave}"
+    on_disk = next((name for name, weight in network.named_parameters() if weight.is_meta), "")
+    return f"the weights {on_disk!r} lie on disk and cannot be drawn again; {leave}" if on_disk else ""
 
 
 def _redrawn(weight: Tensor, seed: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg import ladders, subjects
-from thalweg.compute.devices import PRECISIONS, placed
+from thalweg.compute.devices import PRECISIONS, in_precision, placed
 from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError
 from thalweg.models.hooks import capture_activations
@@ -39,7 +39,7 @@ def values_along(
     position = [each.name for each in model.rung.layers].index(layer)
     chosen = model.rung.layers[position]
     device = model.settings.resolved_device
-    network = placed(network, device).to(PRECISIONS[model.settings.precision])
+    network = in_precision(placed(network, device), PRECISIONS[model.settings.precision])
     reader = Reader(
         chosen,
         basis,

@@ -16,7 +16,7 @@ from thalweg.compute.devices import PRECISIONS, given, in_precision
 from thalweg.downloads.missing import fetches_on_request
 from thalweg.errors import ThalwegError
 from thalweg.ladders.published import STRENGTH
-from thalweg.models import checks, tracing
+from thalweg.models import checks, rerandomised, tracing
 from thalweg.models import layers as models_layers
 from thalweg.models.hooks import capture_activations
 from thalweg.models.layers import LayerInfo, discover_layers, layers_left_out, listed, nothing_found, sample_units
@@ -128,11 +128,12 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The layers that are measured, how their units were drawn (empty: all are measured), and warnings on them."""
+    """The layers that are measured, how their units were drawn (empty: all are measured), warnings, and twins."""
 
     layers: tuple[Layer, ...]
     drawn: str
     notes: tuple[str, ...]
+    controls: tuple[str, ...] = WITH_RERANDOMISED  # the twins that can be made
 
 
 def _measured_units(
@@ -158,7 +159,23 @@ def _measured_units(
     if not named and (unmeasured := without()):
         names = listed(list(unmeasured)).rstrip(":")
         progress.say(f"not among the layers: {names}; `thalweg layers` says why")
-    return Measured(layers, drawn, notes)
+    controls, why = _twins(network, settings.twins)
+    return Measured(layers, drawn, (*notes, *why), controls)
+
+
+def _twins(network: nn.Module, asked: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The twins of a model that can be made, and a warning where one cannot.
+
+    Raises:
+        ThalwegError: one that cannot was asked for.
+    """
+    why = rerandomised.why_not(network)
+    if why and set(asked) & set(rerandomised.DERIVED):
+        raise ThalwegError(why)
+    if not why:
+        return WITH_RERANDOMISED, ()
+    made = tuple(twin for twin in WITH_RERANDOMISED if twin not in rerandomised.DERIVED)
+    return made, (f"there is no re-randomised twin: {why.partition(';')[0]}",)
 
 
 def _in_basis(
@@ -205,7 +222,7 @@ def _ladder(model: Subject, splits: Splits, basis: Basis | None, measured: Measu
         modality=model.modality,
         evaluate=evaluator(model),
         strength=modalities.of(model).strength or STRENGTH,
-        controls=WITH_RERANDOMISED,
+        controls=measured.controls,
         notes=(*model.notes, *measured.notes),
     )
 
