@@ -19,13 +19,13 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from thalweg.analysis_commands import study_app
 from thalweg.ask_commands import ask_app
 from thalweg.downloads.missing import Fetch, Missing, lines_of, with_downloads
 from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.files.whole import FULL
 from thalweg.options import as_options
 from thalweg.pipeline.settings import OF_LADDERS, Settings
-from thalweg.study_commands import study_app
 from thalweg.terminal import (
     CLOSED,
     INTERRUPTED,

@@ -5,12 +5,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
+from scipy.stats import norm
 
 from thalweg.measures.base import MEAN, Z
 from thalweg.measures.choices import mean_over_layers, score_choices
 from thalweg.shape import judge
+from thalweg.shape.sentences import models as count_of_models
 
 ANSWERS = "answers"  # the measure, in a verdict
+CHANCE, LEVEL = 0.5, 0.05
+GUESSED = "the answers do not stand above chance in any model"
 FIXED = {  # what is the same in each verdict
     "kind": "all",
     "control": "trained",
@@ -80,4 +85,33 @@ def answer_verdicts(
 def _judged(strength: Sequence[float], rows: pl.DataFrame, seed: int) -> Mapping[str, Any]:
     """The record of a verdict."""
     score, se = rows["score"].to_numpy(), ((rows["high"] - rows["low"]) / (2 * Z)).to_numpy()
-    return judge(np.array(strength), score, se=se, group=rows["rung"].to_list(), seed=seed).to_record()
+    return judged_scores(strength, score, se, rows["rung"].to_list(), seed=seed)
+
+
+def judged_scores(
+    strength: Sequence[float],
+    score: Float[np.ndarray, " model"],
+    se: Float[np.ndarray, " model"],
+    names: Sequence[str],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """The record of the verdict on proportions correct. Where no model stands above chance it is `cannot tell`: who
+    only guesses says nothing of the models, even if the curve is flat.
+    """
+    record = judge(np.array(strength), score, se=se, group=names, seed=seed).to_record()
+    if at_chance(score, se):
+        sentence = f"Cannot tell from {count_of_models(record['n_models'])}: {GUESSED}."
+        record |= {"verdict": "cannot tell", "reason": GUESSED, "sentence": sentence}
+    return record
+
+
+def at_chance(score: Float[np.ndarray, " model"], se: Float[np.ndarray, " model"]) -> bool:
+    """Whether neither the mean over models nor any one of them (after Bonferroni's correction) is above chance."""
+    known = np.isfinite(score) & np.isfinite(se) & (se > 0)
+    if not known.any():
+        return False
+    above, error = score[known] - CHANCE, se[known]
+    each = above / error
+    together = above.sum() / np.sqrt((error**2).sum())
+    return bool(norm.sf(together) > LEVEL and norm.sf(each.max()) > LEVEL / len(each))

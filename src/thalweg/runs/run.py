@@ -21,7 +21,7 @@ from thalweg.measures.choices import ChoiceScores, score_choices
 from thalweg.models.records import Ladder
 from thalweg.observers.choices import TrialObserver
 from thalweg.progress import Progress, Silent
-from thalweg.runs import answers, asked, directory, explanations
+from thalweg.runs import answers, asked, directory, explanations, people
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.display import shown_run
 from thalweg.runs.recordings import RecordedHalves, model_file, read_recordings, recordings_file
@@ -478,9 +478,11 @@ class Run:
     def answers(self) -> pl.DataFrame:
         """A row per answer to a single trial: trial, observer, version, ladder, rung, seed, control, layer, unit, band,
         picked (0: the first query shown, 1: the second), correct, confidence (0 to 1), seconds, and the note of an
-        answer that failed. Read anew each time, for answers come in.
+        answer that failed. Read anew each time, for answers come in. People's have the observer `people:STUDY`, and
+        several of them may answer one trial.
         """
-        return answers.read_answers(self.path)
+        of_people = people.as_answers(people.read_people(self.path))
+        return pl.concat([answers.read_answers(self.path), of_people]).sort(answers.ORDER, maintain_order=True)
 
     @property
     def asked(self) -> pl.DataFrame:
