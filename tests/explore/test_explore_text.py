@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,8 @@ from thalweg.explore.showing import PIECES, StimulusFiles
 from thalweg.explore.site import Site, site_of
 from thalweg.explore.weights import Loaded, values_along
 from thalweg.networks.language import BagOfWords, Transformer
+from thalweg.runs.directory import RunDirectory
+from thalweg.runs.explanations import EXPLANATIONS, add_explanations
 from thalweg.stimuli.windows import Vocabulary
 from thalweg.strength import language
 
@@ -203,6 +206,23 @@ def test_trials_that_people_got_wrong_are_shown(run: thalweg.Run, site: Site):
     text = page(site, "wide-4", "blocks.0.neurons", unit)
     assert f"one trial at a time: {len(own)} of {len(own)} wrong" in text
     assert "one trial at a time" not in page(site, "wide-8", "blocks.0.neurons", unit)
+
+
+def test_an_explanation_of_the_run_is_text(run: thalweg.Run, site: Site):
+    key = {
+        "ladder": "letters",
+        "rung": "wide-8",
+        "seed": 0,
+        "control": "trained",
+        "layer": "blocks.0.neurons",
+        "unit": 3,
+    }
+    said = {"explanation": "fires for <b>&amp;", "explainer": "<i>model</i>", "version": 1, "method": "tests"}
+    add_explanations(RunDirectory(run.path), pl.DataFrame([key | said], schema=EXPLANATIONS))
+    fresh = site_of(run, rung=["wide-8"], cache=run.path.parent / "cache")
+    assert "fires for &lt;b&gt;&amp;amp;" in page(fresh, "wide-8", "blocks.0.neurons", 3)
+    assert "fires for" not in page(fresh, "wide-8", "blocks.0.neurons", 2)
+    assert fresh.catalogue.count < site.catalogue.count
 
 
 def test_a_network_that_cannot_be_had_leaves_shades_and_logits_out(run: thalweg.Run, site: Site):
