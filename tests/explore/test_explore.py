@@ -140,6 +140,20 @@ def test_trials_that_observers_got_wrong_are_those_of_the_scores(run: thalweg.Ru
     assert counted > 10
 
 
+def test_a_score_says_where_it_stands_in_its_layer(run: thalweg.Run, site: Site, index: Path):
+    table = run.units.filter(rung="dense-4", control="trained", measure="one_sided", observer="corners", band="mean")
+    values = {row["unit"]: row["value"] for row in table.filter(exchanged=False).iter_rows(named=True)}
+    for unit, value in values.items():
+        page = (index.parent / f"units/tiny/dense-4/0/trained/1/{unit}.html").read_text()
+        line = re.search(r'<th scope="row">corners</th><td[^>]*>(.*?)</td>', page)[1]
+        known = [each for each in values.values() if not np.isnan(each)]
+        if np.isnan(value):
+            assert "above" not in line
+        else:
+            below = sum(each < value for each in known) + sum(each == value for each in known) / 2
+            assert f"above {100 * below / len(known):.0f} % of its layer" in line
+
+
 def test_chosen_features_are_named_and_come_from_the_references_alone(site: Site, index: Path):
     page = (index.parent / "units/tiny/dense-4/0/trained/1/0.html").read_text()
     assert re.search(r"(more|less): gradients at \d+° in row \d, column \d of four by four cells", page)

@@ -37,6 +37,7 @@ class Column:
     low: float
     high: float
     stored: NDArray[np.uint16]
+    key: tuple[str, str, str] = ("", "", "")  # measure, observer, capacity
     shown: bool = False  # without being asked for
 
     def piece(self, number: int) -> str:
@@ -77,14 +78,14 @@ def _values(run: Run, catalogue: Catalogue, bands: Mapping[Key, str]) -> dict[Ke
         for layer in network.layers:
             grouped = own.filter(layer=layer.name).group_by(names).agg("unit", "value").collect()
             for index, key in enumerate(grouped.select(names).iter_rows()):
-                known = _merged(run, network.ladder, key)
+                known = merged(run, network.ladder, key)
                 column = values.setdefault(known, np.full(catalogue.count, np.nan, np.float32))
                 units, scores = (grouped[name][index].to_numpy() for name in ("unit", "value"))
                 column[layer.places(units)] = scores
     return values
 
 
-def _merged(run: Run, ladder: str, key: Key) -> Key:
+def merged(run: Run, ladder: str, key: Key) -> Key:
     """The column that a score of a ladder belongs to."""
     measure, observer, capacity = key
     headline = measure in run.headlines.values() and observer == main_observers(run)[ladder]
@@ -132,7 +133,7 @@ def _column(run: Run, key: Key, values: NDArray[np.float32]) -> Column:
     stored = np.where(np.isfinite(values), scaled, MISSING).astype(np.uint16)
     name = file_name("-".join(filter(None, (measure, observer, capacity))))
     title = f"{about.get('meaning', measure)} {about.get('unit', '')}".strip()
-    return Column(name, label_of(run, *key), title, low, high, stored, shown=observer == HEADLINE)
+    return Column(name, label_of(run, *key), title, low, high, stored, key, observer == HEADLINE)
 
 
 def pieces(count: int) -> int:

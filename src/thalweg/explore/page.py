@@ -1,7 +1,7 @@
 """The page of one unit: what it needs is put together here, and `unit.html.j2` lays it out."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +11,12 @@ import jinja2
 
 from thalweg.explore.answered import AnsweredWrong, SingleAnswers
 from thalweg.explore.catalogue import TRAINED, UP, Catalogue, Network
-from thalweg.explore.columns import MISSING, TOP, Column, main_observers
+from thalweg.explore.columns import MISSING, TOP, Column, main_observers, merged
 from thalweg.explore.features import token
 from thalweg.explore.logits import direct_logits, strongest
 from thalweg.explore.nearest import Near, Nearest
 from thalweg.explore.observing import Observed, Watchers, observe
-from thalweg.explore.scores import Score, ScoreTable, Spread, UnitScores, score_tables, spreads
+from thalweg.explore.scores import Score, ScoreTable, Spread, UnitScores, score_tables, spreads, standing
 from thalweg.explore.showing import StimulusFiles
 from thalweg.explore.values import UnitValues, marks, unit_values
 from thalweg.explore.weights import Loaded, Networks, values_along
@@ -143,7 +143,10 @@ class Pages:
             "references": REFERENCES,
             "upper": found.upper,
             "bands": _bands(found, shown),
-            "tables": [_table(each) for each in score_tables(self.run, found.rows)],
+            "tables": [
+                _table(each, lambda cell: self._standing(network, layer, place, cell))
+                for each in score_tables(self.run, found.rows)
+            ],
             "chosen": _chosen(found.observed, shown),
             "wrong": _wrong(found.observed, shown),
             "answered": _answered(found.answers, shown),
@@ -153,6 +156,18 @@ class Pages:
             "no_network": "",
             "missing_observers": self.watchers[network.ladder].missing,
         }
+
+    @cached_property
+    def _by_key(self) -> Mapping[tuple[str, str, str], Column]:
+        return {column.key: column for column in self.columns}
+
+    def _standing(self, network: Network, layer: str, place: int, cell: Score) -> str:
+        """Where a score over all bands stands among its layer's."""
+        key = merged(self.run, network.ladder, (cell["measure"], cell["observer"], cell["capacity"]))
+        if cell["band"] not in (MEAN, "") or key not in self._by_key or len(network.layer(layer).numbers) == 1:
+            return ""
+        below = standing(self._by_key[key], network, layer, place)
+        return "" if below is None else f"above {percent(below)} of its layer"
 
     def _others(self, network: Network, layer: str, unit: int) -> dict[str, int | None]:
         """The units before and after this one."""
@@ -308,8 +323,11 @@ def _bands(found: Found, shown: Showing) -> list[dict[str, Any]]:
     return listed
 
 
-def _table(table: ScoreTable) -> dict[str, Any]:
-    lines = [{"name": name or "no observer", "cells": [_cell(cell) for cell in cells]} for name, cells in table.lines]
+def _table(table: ScoreTable, standing: Callable[[Score], str]) -> dict[str, Any]:
+    lines = [
+        {"name": name or "no observer", "cells": [_cell(cell, standing) for cell in cells]}
+        for name, cells in table.lines
+    ]
     return {
         "measure": table.measure,
         "meaning": table.meaning,
@@ -319,16 +337,15 @@ def _table(table: ScoreTable) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Mapping[str, Any] | None) -> dict[str, str]:
+def _cell(cell: Score | None, where: Callable[[Score], str]) -> dict[str, str]:
+    """A score with its interval and where it stands, or why there is none."""
+    empty = {"score": NONE, "between": "", "note": ""}
     if cell is None:
-        return {"score": NONE, "between": "", "note": ""}
+        return empty
     if missing(cell["value"]):
-        return {"score": NONE, "between": "", "note": cell["note"]}
-    return {
-        "score": decimal(cell["value"]),
-        "between": f"{decimal(cell['low'])} to {decimal(cell['high'])}",
-        "note": "",
-    }
+        return empty | {"note": cell["note"]}
+    between = f"{decimal(cell['low'])} to {decimal(cell['high'])}"
+    return {"score": decimal(cell["value"]), "between": between, "note": where(cell)}
 
 
 def _chosen(observed: Observed, shown: Showing) -> list[dict[str, Any]]:

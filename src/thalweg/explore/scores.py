@@ -75,6 +75,11 @@ def spreads(column: Column, catalogue: Catalogue, network: Network, layer: str, 
     return [_spread(name, stored, value) for name, stored in groups]
 
 
+def standing(column: Column, network: Network, layer: str, place: int) -> float | None:
+    """The share of its layer that a unit scores above, ties counting half."""
+    return _spread("", _layer(column, network, layer), column.stored[place]).below
+
+
 def _layer(column: Column, network: Network, layer: str) -> NDArray[np.uint16]:
     units = network.layer(layer)
     return column.stored[units.first : units.first + len(units.numbers)]
