@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +143,7 @@ class Pages:
             "references": REFERENCES,
             "upper": found.upper,
             "bands": _bands(found, shown),
-            "tables": [
-                _table(each, lambda cell: self._standing(network, layer, place, cell))
-                for each in score_tables(self.run, found.rows)
-            ],
+            "tables": self._tables(network, layer, place, found.rows),
             "chosen": _chosen(found.observed, shown),
             "wrong": _wrong(found.observed, shown),
             "answered": _answered(found.answers, shown),
@@ -160,6 +157,10 @@ class Pages:
     @cached_property
     def _by_key(self) -> Mapping[tuple[str, str, str], Column]:
         return {column.key: column for column in self.columns}
+
+    def _tables(self, network: Network, layer: str, place: int, rows: Sequence[Score]) -> list[dict[str, Any]]:
+        where = partial(self._standing, network, layer, place)
+        return [_table(each, where) for each in score_tables(self.run, rows)]
 
     def _standing(self, network: Network, layer: str, place: int, cell: Score) -> str:
         """Where a score over all bands stands among its layer's."""
