@@ -1,19 +1,23 @@
 """From a run to a study and from its database to published tables."""
 
+import math
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from support.studies import SETTINGS, go_through, right, study_in, surveyed
-from thalweg import ThalwegError
+from thalweg import ThalwegError, cli, open_run
 from thalweg.files.whole import read_json
 from thalweg.study import export
 from thalweg.study.columns import PARTICIPANTS, RESPONSES
 from thalweg.study.create import create
 from thalweg.study.design import Study, open_study
+from thalweg.study.power import prospects
+from thalweg.study.serving import Links
 from thalweg.study.session import Sessions
 from thalweg.study.settings import StudySettings
 from thalweg.study.store import open_store
@@ -28,13 +32,15 @@ def test_an_export_has_what_was_answered(study: Study, tmp_path: Path):
     store = open_store(study)
     clock = iter(range(int(time.time()), 1 << 40, 4))
     sessions = Sessions(study, store, clock=lambda: float(next(clock)))
-    assert go_through(sessions, "one", right)["phase"] == "finished"
+    last = go_through(sessions, "one", right)
+    assert last["phase"] == "finished"
     go_through(sessions, "two", lambda item, view: 1 - item.correct if view["position"] == 1 else item.correct, most=8)
     counts = export.export(study, store, tmp_path / "export")
     people, answers = (pl.read_parquet(tmp_path / f"export/{name}.parquet") for name in ("participants", "responses"))
     assert counts == {"finished": 1, "started": 1, "responses": 3 + 8 + 8}
     assert people.schema == pl.Schema(PARTICIPANTS)
     assert answers.schema == pl.Schema(RESPONSES)
+    assert pl.read_csv(tmp_path / "export/codes.csv").rows() == [("one", last["code"])]
     assert read_json(tmp_path / "export/study.json") == read_json(study.path / "study.json")
     one, two = people.sort("participant").rows(named=True)
     assert (one["status"], one["practice_attempts"], one["condition"], one["source"]) == (
@@ -76,6 +82,11 @@ def test_an_anonymous_export_names_nobody_and_no_date(study: Study, tmp_path: Pa
     }
     named = pl.read_parquet(tmp_path / "named/participants.parquet")
     assert sorted(people["total_seconds"]) == pytest.approx(sorted(named["total_seconds"]))
+    assert sorted(file.name for file in (tmp_path / "export").iterdir()) == [
+        "participants.parquet",
+        "responses.parquet",
+        "study.json",
+    ]
     written = b"".join(file.read_bytes() for file in (tmp_path / "export").iterdir())
     assert not any(name.encode() in written for name in ("5f2a9c", "77aa01", "c0ffee", str(surveyed().path.parent)))
     assert store.delete("77aa01") == 1
@@ -164,3 +175,55 @@ def test_a_database_of_another_study_is_refused(study: Study, tmp_path: Path):
         open_store(other, f"sqlite:///{study.path / 'responses.db'}")
     with pytest.raises(ThalwegError, match="cannot be opened"):
         open_store(other, "nonsense://")
+
+
+def test_a_run_whose_stimuli_cannot_be_made_again_is_a_sentence(tmp_path: Path):
+    with pytest.raises(ThalwegError, match="'tiny' is none that ships"):
+        create(open_run(surveyed().path), "small", SETTINGS, out=tmp_path / "none")
+    assert not (tmp_path / "none" / "study.json").exists()
+
+
+def test_prospects_are_those_of_the_formula_and_better_with_more_people(study: Study, tmp_path: Path):
+    found = prospects(surveyed(), study)
+    assert found.responses == pytest.approx(8 * 6 / 7, abs=0.05)
+    responses, chance = study.design.responses_per_unit, 0.8 * 0.2
+    assert found.unit == pytest.approx(1.96 * math.sqrt(chance / responses), rel=1e-3)
+    error = math.sqrt(sum((found.spread**2 + chance / responses) / units for units in (4, 3)) / 2)
+    assert found.model == pytest.approx(1.96 * error, rel=1e-3)
+    assert found.difference == pytest.approx((1.96 + 0.8416) * math.sqrt(2) * error, rel=1e-3)
+    assert found.depth is None  # of two models
+    more = create(surveyed(), "more", replace(SETTINGS, participants=80), out=tmp_path / "more")
+    assert prospects(surveyed(), more).model < found.model
+    assert len(found.sentences(2)) == 3
+
+
+def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> tuple[int, str]:
+    monkeypatch.setattr("sys.argv", ["thalweg", "study", *words])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    shown = capsys.readouterr()
+    return int(end.value.code or 0), shown.out + shown.err
+
+
+def test_commands_link_export_and_delete(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    store = open_store(study)
+    go_through(Sessions(study, store), "0001", right)
+    store.close()
+    name = str(study.path)
+    status, shown = run_command(["links", name, "--count", "2", "--address", "https://a.example/"], monkeypatch, capsys)
+    numbers, links = zip(*(line.split() for line in shown.splitlines()), strict=True)
+    assert (status, numbers) == (0, ("0001", "0002"))
+    assert links[0] == Links("https://a.example", study).person("0001")
+    status, shown = run_command(["export", name], monkeypatch, capsys)
+    assert status == 0
+    assert shown.startswith("11 responses of participants (1 finished)")
+    assert (study.path / "export" / "responses.parquet").exists()
+    assert run_command(["delete-participant", name, "0001"], monkeypatch, capsys) == (0, "deleted: 0001\n")
+    status, shown = run_command(["delete-participant", name, "0001"], monkeypatch, capsys)
+    assert status == 2
+    assert "study 'small' has no participant '0001'" in shown
+    status, shown = run_command(["serve", name, "--host", "no.such.host.invalid"], monkeypatch, capsys)
+    assert status == 2
+    assert "choose another --port or --host" in shown

@@ -13,22 +13,25 @@ from thalweg.errors import readable
 from thalweg.files import whole
 from thalweg.study.columns import PARTICIPANTS, RESPONSES, UTC
 from thalweg.study.design import RECORD, Study
-from thalweg.study.store import LEFT, STARTED, Store, participants, responses
+from thalweg.study.store import FINISHED, LEFT, STARTED, Store, participants, responses
+from thalweg.study.tokens import Tokens
 
+CODES = "codes.csv"
 LEFT_AFTER = 3600.0  # seconds without a request after which someone who did not finish counts as having left
 STIMULUS_COLUMNS = ("ladder", "rung", "seed", "control", "layer", "unit", "band")
 NAMED = ["participant", "external"]
 
 
 def export(study: Study, store: Store, out: Path, *, anonymous: bool = False) -> dict[str, int]:
-    """Write study.json, participants.parquet and responses.parquet to a folder.
+    """Write study.json, participants.parquet and responses.parquet to a folder, and codes.csv with the completion codes
+    of those who finished, by which a panel's submissions are checked.
 
     Args:
         study: The study.
         store: Its database.
         out: The folder.
-        anonymous: Put numbers in random order for the participants' opaque ids, and begin each one's clock at the year
-            2000.
+        anonymous: Put numbers in random order for the participants' opaque ids, begin each one's clock at the year
+            2000, and write no codes.
 
     Returns:
         How many participants there are of each status, and how many responses.
@@ -37,6 +40,14 @@ def export(study: Study, store: Store, out: Path, *, anonymous: bool = False) ->
     people, answers = tables(study, store)
     if anonymous:
         people, answers = anonymised(people, answers)
+        (out / CODES).unlink(missing_ok=True)
+    else:
+        tokens = Tokens(study)
+        finished = people.filter(status=FINISHED).select("external", "id").rows()
+        codes = pl.DataFrame(
+            [(name, tokens.code(key)) for name, key in finished], schema=["participant", "code"], orient="row"
+        )
+        whole.write_text(out / CODES, codes.sort("participant").write_csv())
     people = people.drop("id").rename({"external": "participant"})
     answers = answers.drop("participant").rename({"external": "participant"})
     people = people.select(*PARTICIPANTS).cast(pl.Schema(PARTICIPANTS)).sort("participant")
