@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,11 +26,23 @@ study_app = typer.Typer(
         "thalweg study export digits --anonymous --out digits-data",
     ),
 )
+NEEDED = ("alembic", "fastapi", "httpx", "itsdangerous", "sqlalchemy", "uvicorn")
 STUDY = typer.Argument(metavar="STUDY", help="The study's name, or its folder.")
 DATABASE = typer.Option(
     help="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME; by default a file in the study's folder.",
     metavar="URL",
 )
+
+
+def check_installed() -> None:
+    """Check that what a study needs is installed.
+
+    Raises:
+        ThalwegError: a package is missing.
+    """
+    for package in NEEDED:
+        if find_spec(package) is None:
+            raise ThalwegError(f"{package} is not installed; a study needs pip install 'thalweg[study]'")
 
 
 @contextmanager
@@ -39,11 +52,10 @@ def opened(name: Path, database: str) -> Iterator[tuple["Study", "Store"]]:
     Raises:
         ThalwegError: a package is missing, or the study or the database cannot be opened.
     """
-    try:
-        from thalweg.study.design import open_study
-        from thalweg.study.store import open_store
-    except ImportError as missing:
-        raise ThalwegError(f"{missing.name} is not installed; a study needs pip install 'thalweg[study]'") from missing
+    check_installed()
+    from thalweg.study.design import open_study
+    from thalweg.study.store import open_store
+
     study = open_study(name)
     store = open_store(study, database)
     try:
@@ -132,6 +144,7 @@ def links(
     first: Annotated[int, typer.Option(help="The number of the first.", min=1)] = 1,
 ) -> None:
     """Print a link for each of so many participants of your own; each link lets one person take part once."""
+    check_installed()
     from thalweg.study.design import open_study
     from thalweg.study.serving import Links
 

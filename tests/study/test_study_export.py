@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from support.studies import SETTINGS, go_through, right, study_in, surveyed
-from thalweg import ThalwegError, cli, open_run
+from thalweg import ThalwegError, cli, open_run, study_commands
 from thalweg.files.whole import read_json
 from thalweg.study import export
 from thalweg.study.columns import PARTICIPANTS, RESPONSES
@@ -203,6 +203,12 @@ def run_command(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytes
         cli.main()
     shown = capsys.readouterr()
     return int(end.value.code or 0), shown.out + shown.err
+
+
+def test_a_package_that_is_missing_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setattr(study_commands, "find_spec", lambda name: None if name == "fastapi" else name)
+    status, shown = run_command(["links", "any"], monkeypatch, capsys)
+    assert (status, "fastapi is not installed; a study needs pip install 'thalweg[study]'" in shown) == (2, True)
 
 
 def test_commands_link_export_and_delete(

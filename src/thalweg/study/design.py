@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,6 @@ class Study:
     modality: str
     created: str
     version: int = VERSION
-    _parts: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def record(self) -> dict[str, Any]:
