@@ -2,14 +2,14 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from thalweg.errors import ThalwegError, readable
-from thalweg.terminal import Shown, err, examples, out, printable
+from thalweg.terminal import Shown, err, examples, out
 
 if TYPE_CHECKING:
     from thalweg.pipeline.ask import Asked
@@ -105,20 +105,23 @@ def _agree(plan: "Plan", yes: bool) -> bool:
 
 def _print_scores(asked: "Asked") -> None:
     """Print a line for each model and form, and where the rest is."""
-    heads = ("form", "ladder", "rung", "model", "score", "95 %", "chance", "majority", "units", "replies", "failed")
-    table = Table(*heads, box=None, pad_edge=False)
     for row in asked.scores.iter_rows(named=True):
-        ends = f"{_number(row['low'])} to {_number(row['high'])}"
-        names = (row["form"], row["ladder"], row["rung"], row["control"])
-        floors = (_number(row["chance"]), _number(row["majority"]))
-        counts = (str(row["n_units"]), str(row["n"]), str(row["n_failed"]))
-        table.add_row(*map(printable, (*names, _number(row["value"]), ends, *floors, *counts)))
-    out.print(table)
+        out.print(_line(row), markup=False)
     if asked.unanswered:
         out.print(f"{asked.unanswered:,} questions are not answered; the same command goes on from there")
     if asked.spent is not None:
         out.print(f"spent: {asked.spent:,.2f}")
     out.print(f"agreement with the other observers: thalweg report {readable(asked.run.path)}", markup=False)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """The score of a model in a form, beside its floors."""
+    where = f"{row['form']}, {row['ladder']} {row['rung']}, {row['control']}: "
+    failed = f"{row['n_failed']} failed" + (f", of these {row['refused']} refused" if row["refused"] else "")
+    counts = f"{row['n_units']} units, {row['n']} replies, {failed}"
+    floors = f"chance {_number(row['chance'])}, always the commonest answer {_number(row['majority'])}"
+    ends = f" ({_number(row['low'])} to {_number(row['high'])})"
+    return f"{where}{_number(row['value'])}{ends}; {floors}; {counts}"
 
 
 def _number(value: float) -> str:

@@ -3,7 +3,6 @@ twice, and what cannot work is said before anything is paid.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -487,7 +486,9 @@ def test_the_commands(run: Run, server: Callable[..., Server], tmp_path: Path, m
     assert reader.prompts == []
     sent = typed(*usual, "--per-unit", 2, "--form", "2afc", "--form", "detection-explained", "--yes")
     assert sent.exit_code == 0
-    assert re.search(r"2afc .* trained +1\.00 ", sent.stdout)
+    assert "2afc, marked-words planted, trained: 1.00 (" in sent.stdout
+    assert "; chance 0.50, always the commonest answer " in sent.stdout
+    assert "; 2 units, 4 replies, 0 failed" in sent.stdout
     assert "agreement with the other observers" in sent.stdout
     assert "words of group" in typed("explanations", run.path).stdout
     file = tmp_path / "explanations.jsonl.gz"

@@ -319,7 +319,8 @@ class Session:
                 advance()
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self.settings.parallel, len(questions))):
+            at_once = 1 if isinstance(self.client, LocalModel) else self.settings.parallel
+            for _ in range(min(at_once, len(questions))):
                 group.create_task(work())
         return len(questions) - (self.answered - before)
 
