@@ -30,6 +30,7 @@ PUBLIC = {
     **{name: getattr(interventions, name) for name in ("ablate", "patch", "add", "replace", "values_of")},
 }
 ELSEWHERE = {  # examples that are run where what they need is imported anyway, and what has none
+    **dict.fromkeys(("Asked", "ask"), "tests/pipeline/test_ask.py asks a server of its own"),
     "edit": "tests/edits/test_edits.py",
     "measure_concepts": "tests/concepts/test_words.py",
     "judge_literature": "tests/literature/test_literature.py",
@@ -171,6 +172,8 @@ def test_the_page_lists_the_files_of_a_run(printed: dict[str, str]):
         "failures/*.txt",
         "answers.parquet",
         "answers/*.parquet",
+        "asked.parquet",
+        "asked/*.parquet",
         "explanations.parquet",
         "explore/",
         "synthetic.parquet",

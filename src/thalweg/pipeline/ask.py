@@ -82,6 +82,11 @@ class AskSettings:
         price_reply: The price of a million tokens of replies.
         budget: What may be spent, in the same money.
         retry: Ask again where a reply was no answer.
+
+    Example:
+        >>> import thalweg
+        >>> thalweg.AskSettings(form=("2afc", "detection"), parallel=4).references
+        9
     """
 
     form: tuple[str, ...] = (TWO,)
