@@ -175,6 +175,7 @@ def test_the_page_lists_the_files_of_a_run(printed: dict[str, str]):
         "asked.parquet",
         "asked/*.parquet",
         "explanations.parquet",
+        "people.parquet",
         "explore/",
         "synthetic.parquet",
         "synthetic.html",
