@@ -196,7 +196,7 @@ def simulate(
     study: Annotated[Path, STUDY],
     participants: Annotated[int, typer.Option(help="How many.", min=1, max=5000)] = 60,
     visual: Annotated[int, typer.Option(help="How many of them use a real browser.", min=0)] = 0,
-    speed: Annotated[float, typer.Option(help="How much faster than real the time runs.", min=1, max=100)] = 20.0,
+    speed: Annotated[float, typer.Option(help="How much faster than real the time runs.", min=1, max=100)] = 10.0,
     database: Annotated[str, DATABASE] = "",
     **crowd: Any,
 ) -> None:

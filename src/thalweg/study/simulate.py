@@ -67,7 +67,7 @@ def simulate(
     crowd: Crowd | None = None,
     *,
     visual: int = 0,
-    speed: float = 20.0,
+    speed: float = 10.0,
     progress: Progress | None = None,
 ) -> list[Person]:
     """Let synthetic participants take part, and write the truth about them to simulated.json.
