@@ -185,3 +185,13 @@ def test_the_command_analyses_an_export_without_its_run(own: Own, tmp_path: Path
     write_data(tmp_path / "moved", replace(data, record=record))
     result = CliRunner().invoke(app, ["study", "analyse", str(tmp_path / "moved")])
     assert "elsewhere: the run that the study was made from is not there" in str(result.exception)
+
+
+def test_simulated_participants_are_never_called_people(own: Own, analysis: Analysis) -> None:
+    _, data = own
+    simulated = replace(data, record={**data.record, "simulated": True})
+    assert simulated.name == f"{data.name} (simulated)"
+    page = render(analyse(simulated, None).record)
+    assert "The participants are simulated: no person was asked." in page
+    assert f"{data.name} (simulated)" in page
+    assert "simulated: no person" not in render(analysis.record)

@@ -53,6 +53,8 @@ def test_participants_take_part_over_http_and_in_a_browser(study: Study):
     assert len(catches) == 2
     assert len(answers.filter(external=people[0].name)) >= 11  # the one in the browser
     assert simulate(study, store, 1, speed=FAST)[0].name == "simulated-0013"
+    export.export(study, store, study.path / "out", anonymous=True)
+    assert read_json(study.path / "out/study.json")["simulated"] is True
     store.close()
 
 

@@ -136,7 +136,7 @@ def _machines(data: StudyData, main: pl.DataFrame, run: Run | None) -> dict[str,
 
 def _about(data: StudyData, run: Run | None) -> dict[str, Any]:
     about: dict[str, Any] = {"name": data.name}
-    about |= {name: data.record[name] for name in ("created", "modality", "layout") if name in data.record}
+    about |= {name: data.record[name] for name in ("created", "modality", "layout", "simulated") if name in data.record}
     return about if run is None else {**about, "run": run.path.name}
 
 

@@ -109,8 +109,9 @@ def _says_something(section: Row) -> bool:
 
 def _lead(record: Row) -> str:
     kept, exclusion = record["kept"], record["exclusion"]
+    simulated = "The participants are simulated: no person was asked. " if record["study"].get("simulated") else ""
     return (
-        f"{whole(exclusion['n_kept'])} of {whole(exclusion['n_participants'])} participants count, with "
+        f"{simulated}{whole(exclusion['n_kept'])} of {whole(exclusion['n_participants'])} participants count, with "
         f"{whole(kept['n_responses'])} responses about {whole(sum(row['n_units'] for row in kept['models']))} units of "
         f"{whole(len(kept['models']))} models. In each trial they saw what drives a unit most and what does not, and "
         "said which of two new stimuli drives it more."

@@ -40,8 +40,9 @@ class StudyData:
 
     @property
     def name(self) -> str:
-        """The study's name."""
-        return str(self.record.get("name") or self.path.name)
+        """The study's name, which says where its participants are simulated."""
+        name = str(self.record.get("name") or self.path.name)
+        return f"{name} (simulated)" if self.record.get("simulated") else name
 
     @property
     def main(self) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from thalweg.errors import readable
 from thalweg.files import whole
 from thalweg.study.columns import PARTICIPANTS, RESPONSES, UTC
 from thalweg.study.design import RECORD, Study
+from thalweg.study.people import PREFIX as SIMULATED
 from thalweg.study.store import FINISHED, LEFT, STARTED, Store, participants, responses
 from thalweg.study.tokens import Tokens
 
@@ -33,11 +34,14 @@ def export(study: Study, store: Store, out: Path, *, anonymous: bool = False) ->
         anonymous: Put numbers in random order for the participants' opaque ids, begin each one's clock at the year
             2000, and write no codes.
 
+    Where the participants are simulated, study.json says so (`simulated`), and so does every analysis.
+
     Returns:
         How many participants there are of each status, and how many responses.
     """
     whole.writable(out, "--out")
     people, answers = tables(study, store)
+    simulated = people["external"].str.starts_with(SIMULATED).any()
     if anonymous:
         people, answers = anonymised(people, answers)
         (out / CODES).unlink(missing_ok=True)
@@ -54,7 +58,7 @@ def export(study: Study, store: Store, out: Path, *, anonymous: bool = False) ->
     answers = answers.select(*RESPONSES).cast(pl.Schema(RESPONSES)).sort("participant", "position")
     whole.write_frame(out / "participants.parquet", people)
     whole.write_frame(out / "responses.parquet", answers)
-    record = study.record
+    record = study.record | ({"simulated": True} if simulated else {})
     if anonymous and "path" in record["run"]:
         record["run"] = {**record["run"], "path": Path(record["run"]["path"]).name}
     whole.write_json(out / RECORD, json.loads(json.dumps(record)))
