@@ -776,8 +776,9 @@ def visualise(
         rows = thalweg.visualise(
             opened, units=units, steps=steps, rung=rung or (), device=device, cache=cache, progress=shown
         )
-        page = write_page(opened, rows)
-    for sentence in sentences(conditions(opened, rows)):
+        found = conditions(opened, rows)
+        page = write_page(opened, rows, found)
+    for sentence in sentences(found):
         out.print(sentence, markup=False)
     out.print(f"page: {readable(page)}", markup=False)
 

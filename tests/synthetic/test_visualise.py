@@ -120,7 +120,8 @@ def test_what_is_there_is_not_made_again_and_other_steps_are(run: Run, table: pl
 
 
 def test_the_page_shows_both_conditions_and_the_pictures(run: Run, table: pl.DataFrame):
-    page = write_page(run, thalweg.visualise(run, units=3, steps=20, cache=run.path.parent / "cache")).read_text()
+    again = thalweg.visualise(run, units=3, steps=20, cache=run.path.parent / "cache")
+    page = write_page(run, again, conditions(run, again)).read_text()
     for said in ("one_sided, natural", "one_sided, synthetic", "highest, synthetic", "tiny, two_choice: "):
         assert said in page
     assert page.count('src="data:image/png;base64,') == 2 * 2 * 4 * 9  # rungs, units, rows, pictures

@@ -115,11 +115,7 @@ def watchers(run: Run, ladder: str, pool: Any, cache: Path, stages: Stages) -> W
 
 
 def _watching(name: str, version: int, pool: Any, settings: Settings, stages: Stages) -> Watching:
-    observer = base.find(name)
-    if observer.version != version:
-        raise ThalwegError(
-            f"observer {name!r} is of version {observer.version} now; the run's was of version {version}"
-        )
+    observer = base.find_version(name, version)
     parts = tuple(base.find(part) for part in observer.parts) or (observer,)
     files = embed_pool(pool, parts, settings, stages)
     view = read_tensors(write_views(pool, (observer,), files, settings)[name])

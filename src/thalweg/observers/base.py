@@ -145,6 +145,18 @@ def find(name: str) -> Observer:
     raise unknown("observer", name, [*OBSERVERS, *(kind.form for kind in KINDS.values())])
 
 
+def find_version(name: str, version: int) -> Observer:
+    """The observer of this name, if it is of the version that a run was made with.
+
+    Raises:
+        ThalwegError: there is none, or it is of another version.
+    """
+    found = find(name)
+    if found.version != version:
+        raise ThalwegError(f"observer {name!r} is of version {found.version} now; the run's was of version {version}")
+    return found
+
+
 def is_of_a_kind(name: str) -> bool:
     """Whether it is the name of an observer that is made from its name, as timm:NAME."""
     return name.partition(":")[0] in KINDS

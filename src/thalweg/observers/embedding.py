@@ -50,9 +50,16 @@ def combined(embeddings: Sequence[Float[Tensor, "stimulus _"]]) -> Float[Tensor,
 
     Concatenating sqrt(w) e adds up w s; the weights are scaled to sum to 1, so the result has length 1 too.
     """
-    weights = torch.tensor([1 / spread(embedding) for embedding in embeddings])
-    weights = (weights / weights.sum()).sqrt()
+    weights = part_weights(embeddings)
     return torch.cat([weight * embedding for weight, embedding in zip(weights, embeddings, strict=True)], 1)
+
+
+def part_weights(embeddings: Sequence[Float[Tensor, "stimulus _"]]) -> Float[Tensor, " part"]:
+    """What each part's embedding is multiplied by, so that its similarity counts as much as the others' (1 for a part
+    alone).
+    """
+    weights = torch.tensor([1 / spread(embedding) for embedding in embeddings])
+    return (weights / weights.sum()).sqrt()
 
 
 def standardised(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus kept"]:

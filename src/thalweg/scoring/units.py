@@ -344,15 +344,22 @@ def score_units(
 def _questions(
     reference: Recording, query: Recording, halves: Halves, metadata: StimulusMetadata, upper: Bool[Tensor, " unit"]
 ) -> dict[str, Questions]:
-    """All trials about some units, by what the names of inputs that come from them begin with; `upper` says whether the
-    main pole is the upper one.
+    """All trials about some units, by what the names of inputs that come from them begin with."""
+    builders = trial_builders(reference, query, upper)
+    return {side: Questions(build, reference, halves.reference, metadata) for side, build in builders.items()}
+
+
+def trial_builders(
+    reference: Recording, query: Recording, upper: Bool[Tensor, " unit"]
+) -> dict[str, Callable[[], TrialSet]]:
+    """What makes each kind of trials about some units, by what the names of inputs that come from them begin with;
+    `upper` says whether the main pole is the upper one.
     """
-    builders = {
+    return {
         TWO_SIDED: partial(build_trials, reference, query),
         ONE_SIDED: partial(build_one_sided, reference, query, upper),
         OTHER_POLE: partial(build_one_sided, reference, query, ~upper),
     }
-    return {side: Questions(build, reference, halves.reference, metadata) for side, build in builders.items()}
 
 
 def chunks(units: int) -> Iterator[slice]:

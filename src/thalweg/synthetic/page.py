@@ -19,7 +19,7 @@ from thalweg.report.page import environment, frame, shown_figure
 from thalweg.report.text import decimal, interval
 from thalweg.runs.run import Run
 from thalweg.stimuli.showing import png_of
-from thalweg.synthetic.conditions import SHOWN, Conditions, conditions, sentences
+from thalweg.synthetic.conditions import SHOWN, Conditions, sentences
 from thalweg.synthetic.scoring import CONDITIONS
 from thalweg.synthetic.visualise import network_file
 
@@ -29,17 +29,17 @@ UNITS = 2  # of a network's last layer whose pictures are shown
 CHANCE = 0.5
 
 
-def write_page(run: Run, rows: pl.DataFrame) -> Path:
+def write_page(run: Run, rows: pl.DataFrame, found: Conditions) -> Path:
     """Write the page of both conditions into the run directory: one HTML file that needs no network.
 
     Args:
         run: The run.
         rows: What `visualise` returns.
+        found: What `conditions` makes of them.
 
     Returns:
         The page's path.
     """
-    found = conditions(run, rows)
     ladders = list(dict.fromkeys(rows["ladder"]))
     with debug_mode(False):
         figures = {name: shown_figure(_figure(run, name, found), f"ladder-{at}") for at, name in enumerate(ladders, 1)}

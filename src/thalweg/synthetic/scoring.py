@@ -15,7 +15,7 @@ from torch import Tensor
 
 from thalweg.measures.base import MEASURES
 from thalweg.observers.base import Features, Observer
-from thalweg.observers.embedding import ObserverView, centring, named_features, spread, standards
+from thalweg.observers.embedding import ObserverView, centring, named_features, part_weights, standards
 from thalweg.recording.result import Recording
 from thalweg.runs.recordings import RecordedHalves
 from thalweg.scoring.units import (
@@ -30,11 +30,12 @@ from thalweg.scoring.units import (
     Rows,
     StimulusMetadata,
     take,
+    trial_builders,
 )
 from thalweg.stimuli.base import Stimuli
 from thalweg.synthetic.maximise import DIRECTIONS, EACH, Pictures
-from thalweg.trials.building import REFERENCES, build_trials
-from thalweg.trials.one_sided import Tails, build_one_sided
+from thalweg.trials.building import REFERENCES
+from thalweg.trials.one_sided import Tails
 
 MEASURED = ("two_choice", "two_choice_matched", "two_choice_single", "one_sided", "one_sided_single")
 CONDITIONS = ("natural", "synthetic")
@@ -58,8 +59,7 @@ def view_beyond(
     embedding = None
     if observer.whole:
         pairs = [centring(pool[name]["features"], made[name]["features"], observer.centred) for name in names]
-        weights = torch.tensor([1 / spread(own) for own, _ in pairs])
-        weights = (weights / weights.sum()).sqrt() if len(pairs) > 1 else torch.ones(1)
+        weights = part_weights([own for own, _ in pairs])
         embedding = torch.cat([w * torch.cat(pair) for w, pair in zip(weights, pairs, strict=True)], 1)
     known = named_features(observer, pool, stimuli)
     seen = torch.cat([made[name].get("dictionary", made[name]["features"]) for name in names], 1)
@@ -114,18 +114,13 @@ def _questions(
 ) -> Iterator[tuple[str, Questions]]:
     """The trials of each kind, with nine references a side."""
     reference, query = asked.part
-    builders = {
-        TWO_SIDED: partial(build_trials, reference, query),
-        ONE_SIDED: partial(build_one_sided, reference, query, upper),
-        OTHER_POLE: partial(build_one_sided, reference, query, ~upper),
-    }
     most, least = (_ids(reference, first, direction) for direction in range(len(DIRECTIONS)))
     made = {
         TWO_SIDED: (most, least),
         ONE_SIDED: (torch.where(upper[:, None], most, least), None),
         OTHER_POLE: (torch.where(upper[:, None], least, most), None),
     }
-    for side, build in builders.items():
+    for side, build in trial_builders(reference, query, upper).items():
         trials = build()
         new = made[side] if condition == "synthetic" else (None, None)
         high, low = (

@@ -158,7 +158,11 @@ def visualise(
     pools = {name: run.stimuli(name) for name in dict.fromkeys(each.ladder for each in todo)}
     networks = Networks(run, pools)
     seed = run.record["settings"]["seed"]
-    watching = {name: Watching(_observer(run, name), pool, settings, stages, seed) for name, pool in pools.items()}
+    first = {name: about["observers"][0] for name, about in run.record["ladders"].items()}
+    watching = {
+        name: Watching(base.find_version(first[name]["name"], first[name]["version"]), pool, settings, stages, seed)
+        for name, pool in pools.items()
+    }
     tables = []
     with stages("synthetic references", len(todo)) as advance:
         for network in todo:
@@ -168,22 +172,6 @@ def visualise(
     table = pl.concat(tables)
     write_frame(run.path / TABLE, table)
     return table
-
-
-def _observer(run: Run, ladder: str) -> Observer:
-    """The headline's observer of a ladder.
-
-    Raises:
-        ThalwegError: it is another version than the run's, or the user's own, which the run does not keep.
-    """
-    about = run.record["ladders"][ladder]["observers"][0]
-    observer = base.find(about["name"])
-    if observer.version != about["version"]:
-        raise ThalwegError(
-            f"observer {observer.name!r} is of version {observer.version} now, the run's of version "
-            f"{about['version']}; survey again to compare conditions by one observer"
-        )
-    return observer
 
 
 def _of_network(run: Run, network: Network, networks: Networks, plan: Plan) -> pl.DataFrame:
