@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 from safetensors.torch import save_file
 from torch import nn
 
@@ -14,6 +15,8 @@ import thalweg
 from support.tiny import blobs
 from thalweg import Images, Layer, Subject, ThalwegError, subjects
 from thalweg.cli import headline
+from thalweg.pipeline import factors, pieces, places
+from thalweg.pipeline.job import Model
 from thalweg.pipeline.one_model import layers_of
 from thalweg.strength.published import published
 
@@ -111,6 +114,35 @@ def test_strength_is_the_same_in_one_piece_and_in_eight(run: thalweg.Run, place:
     assert told[0]["probe"].null_count() == 0
     for before, after in zip(told[0].rows(), told[1].rows(), strict=True):
         assert after == pytest.approx(before, abs=1e-6)
+
+
+def test_many_units_are_scored_in_pieces_and_places_are_read_where_a_model_is_recorded(
+    run: thalweg.Run, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What pieces and shards left is put together as if there were none."""
+    compared = []
+
+    def read_and_passed(network: nn.Module, model: Model, control: str) -> places.Places:
+        read, passed = places._read_before(model, control), places._in_a_pass(network, model)
+        compared.append((control, sorted(read)))
+        for name, values in passed.items():
+            torch.testing.assert_close(read[name], values)
+        return read
+
+    monkeypatch.setattr(pieces, "UNITS", 10)  # the model and two twins have 42, the third twin 14
+    monkeypatch.setattr(factors, "values_at_places", read_and_passed)
+    apart = measured(place, "pieces")
+    assert compared == [(control, ["1", "3"]) for control in ("trained", "untrained", "rerandomised")]
+    assert "score" in apart.record["seconds"]
+    assert "score" not in run.record["seconds"]
+    key = ["control", "layer", "unit", "measure", "observer", "band", "capacity", "exchanged"]
+    assert_frame_equal(apart.units.sort(key), run.units.sort(key))
+    assert_frame_equal(apart.scores, run.scores)
+    assert_frame_equal(apart.factors, run.factors)
+    assert {path.name for path in (apart.path / "recordings").iterdir()} == {
+        path.name for path in (run.path / "recordings").iterdir()
+    }
+    assert not list((apart.path / "steps").glob("score-*"))
 
 
 class Counting(nn.Sequential):

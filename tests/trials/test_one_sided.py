@@ -74,7 +74,7 @@ def test_typical_stimuli_are_the_nearest_in_an_order_of_each_units_own(latents: 
     shuffled, ranks = _shuffled(reference)
     assert torch.equal(ranks.gather(1, shuffled), torch.arange(len(ids)).expand_as(ranks))
     for count, most in ((30, None), (90, limit)):
-        result = _typical(reference, end, median, count, most=most)
+        result = _typical(reference, end, reference, count, most=most)
         for unit, row in enumerate(result.tolist()):
             taken = set(end[unit].tolist())
             distance = (reference.sample[:, unit] - median[unit]).abs().tolist()

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 from torch import Tensor
 
@@ -182,13 +183,7 @@ def proportion_correct(
     variance is 0, and with Student's quantile for m - 1 in place of z: so it stays inside [0, 1] and is no point at 1.
     Measured coverage: .93 to .98.
     """
-    asked = [(~side.isnan()).float() for side in (evidence.high, evidence.low)]
-    there = asked[0][:, :, None] * asked[1][:, None, :]  # (unit, high, low)
-    if pairs is not None:
-        there *= pairs
-    high, low = evidence.high.nan_to_num(), evidence.low.nan_to_num()
-    wins = (high[:, :, None] - low[:, None, :]).sign_().add_(1).mul_(0.5).mul_(there)
-    by_query = [(there.sum(axis), wins.sum(axis)) for axis in (2, 1)]  # (unit, query): its pairs, and those won
+    by_query = won_by_query(evidence, pairs)
     count = by_query[0][0].sum(1)
     value = by_query[0][1].sum(1) / count
     variance, sides = torch.zeros_like(value), []
@@ -203,6 +198,29 @@ def proportion_correct(
     keep = count >= least
     value, lower, upper = (torch.where(keep, number, torch.nan) for number in (value, lower, upper))
     return Score(value, lower, upper, torch.where(keep, sides[0] + sides[1], 0), note)
+
+
+def won_by_query(
+    evidence: Evidence, pairs: Bool[Tensor, "unit high low"] | None = None
+) -> list[tuple[Float[Tensor, "unit query"], Float[Tensor, "unit query"]]]:
+    """How many pairs each high query is in, and how many of these are right, ties counting half; the same of each low
+    query.
+
+    Counted in whole bytes, with the units beside each other in memory: many times faster than sums of numbers.
+    """
+    high, low = (np.ascontiguousarray(side.numpy().T) for side in (evidence.high, evidence.low))  # (query, unit)
+    there = ~np.isnan(high)[:, None] & ~np.isnan(low)[None]  # (high, low, unit)
+    if pairs is not None:
+        there &= pairs.numpy().transpose(1, 2, 0)
+    right = (high[:, None] > low[None]) & there
+    not_wrong = (high[:, None] >= low[None]) & there
+    twice_won = right.view(np.uint8) + not_wrong.view(np.uint8)  # a sum over 127 queries still fits
+    return [(_sums(there.view(np.uint8), axis), _sums(twice_won, axis) / 2) for axis in (1, 0)]
+
+
+def _sums(counts: NDArray[np.uint8], axis: int) -> Float[Tensor, "unit query"]:
+    sums = counts.sum(axis, dtype=np.uint8 if counts.shape[axis] < 128 else np.uint32)
+    return torch.from_numpy(np.ascontiguousarray(sums.T, dtype=np.float32))
 
 
 def mean_of(*scores: Score) -> Score:

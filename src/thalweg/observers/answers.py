@@ -67,10 +67,11 @@ def separations(
     |m+ - m-| / sqrt(v) is the separation that features are chosen by.
     """
     high, low = trials.high[:, :MANY_REFERENCES], trials.low[:, :MANY_REFERENCES]
-    difference = _mean(dictionary, high) - _mean(dictionary, low)  # (unit, feature)
+    high_mean, low_mean = _mean(dictionary, high), _mean(dictionary, low)
+    difference = high_mean - low_mean  # (unit, feature)
     squares = dictionary.square()
     within = (_mean(squares, high) + _mean(squares, low)) / 2
-    within -= (_mean(dictionary, high).square() + _mean(dictionary, low).square()) / 2
+    within -= (high_mean.square() + low_mean.square()) / 2
     return difference, within.clamp_min(0) + VARIANCE_FLOOR
 
 

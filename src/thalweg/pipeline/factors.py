@@ -20,10 +20,10 @@ from thalweg.factors.base import Blocks, Estimate, Factor, Rows, Sample
 from thalweg.files import whole
 from thalweg.models.records import Encode, Layer
 from thalweg.pipeline.job import Model, failure_of
+from thalweg.pipeline.places import values_at_places
 from thalweg.pipeline.record import Layers, fit_encoders, recording_settings
 from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.deviations import unit_deviations
-from thalweg.recording.keys import Scramble
 from thalweg.recording.readout import NEURONS, RANDOM, Reader
 from thalweg.recording.record import record
 from thalweg.recording.result import Recording
@@ -37,7 +37,6 @@ from thalweg.trials.one_sided import driving, tails
 MOST_EVALUATED = 1000  # stimuli of either split: a gap in accuracy is then known to about 3 %, at a bounded cost
 N_BLOCKS = 10
 MOST_ROWS, ROW_PLACES = 8192, 16  # of a layer, for a dictionary; places of each stimulus
-AT_PLACES, PLACES = 256, 4  # stimuli, and places of each: as many rows as the samples of both halves have by default
 NO_TRAINING = "no training stimuli are known: the model was not trained here"
 
 
@@ -47,16 +46,18 @@ def factor_models(models: Sequence[Model]) -> str:
 
 
 def _factors(model: Model) -> None:
-    networks: dict[str, NetworkInputs] = {}
-    rows: list[dict[str, Any]] = []
-    for control in model.controls:
-        which = "trained" if control == "rotated" else control
-        networks = {which: networks.get(which) or NetworkInputs(model, which)}  # one in memory at a time
-        inputs = Inputs(model, control, networks[which])
-        for factor in model.factors:
-            rows += _rows(model, control, factor, _estimate(factor, inputs))
+    rows: dict[str, list[dict[str, Any]]] = {}
+    of_network = NetworkInputs(model, "trained")
+    for control in sorted(model.controls, key=("trained", "rotated").__contains__, reverse=True):
+        if control not in ("trained", "rotated"):  # these two are of one network; only one is in memory at a time
+            of_network = NetworkInputs(model, control)
+        inputs = Inputs(model, control, of_network)
+        rows[control] = [
+            row for factor in model.factors for row in _rows(model, control, factor, _estimate(factor, inputs))
+        ]
     name = f"parts/{model.name}-factors.parquet"
-    whole.write_frame(model.run / name, pl.DataFrame(rows, schema=columns.FACTORS))
+    in_order = [row for control in model.controls for row in rows[control]]
+    whole.write_frame(model.run / name, pl.DataFrame(in_order, schema=columns.FACTORS))
     model.run.finish(f"factors-{model.name}", model.factor_inputs(), [name])
 
 
@@ -114,22 +115,8 @@ class NetworkInputs:
 
     @cached_property
     def at_places(self) -> Mapping[str, Float[Tensor, "row neuron"]]:
-        """What the layers give that have several places, before their nonlinearity, at some places of some stimuli.
-        Where units are made of neurons, what all layers give: latents are recorded before they are active or not.
-        """
-        pool, device = self.model.pool, self.model.settings.resolved_device
-        made = self.model.rung.basis is not None
-        count = AT_PLACES * PLACES if made else AT_PLACES
-        ids = Scramble.seeded(self.model.settings.seed)(torch.arange(len(pool))).argsort()[:count].sort().values
-        layers = [layer for layer in self.model.rung.layers if made or layer.reduction != "last"]
-        first = next(outputs(self.network, layers, pool, ids[:1], device=device)) if layers else {}
-        layers = [layer for layer in layers if made or first[layer.name].shape[2:].numel() > 1]
-        generator = torch.Generator().manual_seed(self.model.settings.seed)
-        kept: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
-        for laid in outputs(self.network, layers, pool, ids, device=device) if layers else ():
-            for name, parts in kept.items():
-                parts.append(rows(laid[name], generator, most=PLACES).cpu())
-        return {name: torch.cat(parts) for name, parts in kept.items()}
+        """What the layers give that have several places, before their nonlinearity, at some places of some stimuli."""
+        return values_at_places(self.network, self.model, self.control)
 
     @cached_property
     def rows(self) -> dict[str, Rows]:

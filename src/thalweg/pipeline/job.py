@@ -82,6 +82,7 @@ class Model:
     views: Mapping[str, Path] = field(default_factory=dict)  # what each observer answers by
     factors: tuple[Factor, ...] = ()
     shard: int | None = None  # the part of the stimuli that the task is about, if not all
+    piece: int | None = None  # the part of the units that the task is about, if not all
     notes: tuple[str, ...] = ()  # warnings on its ladder's models, from before the long work
     normalises: bool = False  # whether its untrained twin goes by running statistics, which are estimated
     beside: bool = False  # in another basis than the main one, with the weights of the model that is in that
@@ -117,7 +118,8 @@ class Model:
     @property
     def task(self) -> str:
         """The name of its tasks."""
-        return self.name if self.shard is None else f"{self.name}-{self.shard}"
+        part = self.piece if self.shard is None else self.shard
+        return self.name if part is None else f"{self.name}-{part}"
 
     def part(self, ids: Int[Tensor, " stimulus"]) -> Int[Tensor, " part"]:
         """Its shard of some stimuli, or all of them."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, reduce
 
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from thalweg.files import whole
 from thalweg.models.records import Encode
 from thalweg.pipeline.dictionaries import read_encoders, trains_dictionaries
 from thalweg.pipeline.job import SHARDS, Model, failure_of
+from thalweg.pipeline.places import PlacesReader, places_reader
 from thalweg.pipeline.strengths import StrengthReader, reading_strength
 from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.deviations import unit_deviations
@@ -46,6 +47,14 @@ def _record_shard(model: Model) -> None:
     model.run.finish(f"record-{model.task}", model.measure_inputs(), outputs)
 
 
+@dataclass(frozen=True, eq=False)
+class Readers:
+    """What reads a network's output, and what reads that of its layers, in the pass that records it."""
+
+    output: StrengthReader | None
+    layer: PlacesReader | None
+
+
 def record_model(model: Model, parts: Halves, metadata: StimulusMetadata, written: list[str] | None = None) -> Recorded:
     """The recordings of a model and its twins. Files that are written of what is read on the way are added to those
     that are `written`.
@@ -60,10 +69,14 @@ def record_model(model: Model, parts: Halves, metadata: StimulusMetadata, writte
             if control == "trained":
                 trained = (network, encoders)
                 bases |= {"rotated": RANDOM} if "rotated" in model.controls else {}
+            places = places_reader(network, model, control)
             with reading_strength(network, model, control) as reader:
-                recorded |= _record(network, model, parts, metadata, bases, encoders, reader)
+                readers = Readers(reader, places)
+                recorded |= _record(network, model, parts, metadata, bases, encoders, readers)
             if reader is not None and written is not None:
                 written.append(reader.write(network))
+            if places is not None:
+                places.write()
     return {control: recorded[control] for control in model.controls}, lambda: trained
 
 
@@ -99,13 +112,13 @@ def _record(
     metadata: StimulusMetadata,
     bases: Mapping[str, str],
     encoders: Mapping[str, Encode],
-    reader: StrengthReader | None,
+    readers: Readers,
 ) -> dict[str, Layers]:
     """The recordings of both halves, by control and layer."""
     settings = recording_settings(model, tuple(bases.values()))
     if RANDOM in settings.bases:
         settings = replace(settings, deviations=_deviations(network, model, next(iter(bases)), settings))
-    settings = replace(settings, read_output=reader)
+    settings = replace(settings, read_output=readers.output, read_layer=readers.layer)
     reference, query = (
         record(
             network,
@@ -149,7 +162,7 @@ def write_recordings(recordings: Layers, model: Model, control: str) -> str:
     """Write the recordings of a model or of a twin, or the shard of them that the task is about, to their file in the
     run directory; returns its name.
     """
-    file = _shard(model, control, model.shard) if model.shard is not None else model.recordings(control)
+    file = shard_file(model, control, model.shard) if model.shard is not None else model.recordings(control)
     tensors = {
         f"{layer}/{half}/{name}": tensor
         for layer, pair in recordings.items()
@@ -165,7 +178,7 @@ def write_recordings(recordings: Layers, model: Model, control: str) -> str:
     return file
 
 
-def _shard(model: Model, control: str, shard: int) -> str:
+def shard_file(model: Model, control: str, shard: int) -> str:
     """The name of the file of one shard's recordings."""
     return f"{SHARDS}/{model.name}-{control}-{shard}.safetensors"
 
@@ -174,9 +187,9 @@ def merge_shards(model: Model, parts: Halves) -> Recorded:
     """What the shards recorded of a model and its twins, always merged in the same order."""
     recordings = {
         control: reduce(
-            _union,
+            union,
             (
-                read_recordings(model.run / _shard(model, control, shard)).layers
+                read_recordings(model.run / shard_file(model, control, shard)).layers
                 for shard in range(model.settings.n_shards)
             ),
         )
@@ -191,7 +204,7 @@ def merge_shards(model: Model, parts: Halves) -> Recorded:
     return recordings, trained
 
 
-def _union(first: Mapping[str, RecordedHalves], second: Mapping[str, RecordedHalves]) -> dict[str, RecordedHalves]:
+def union(first: Mapping[str, RecordedHalves], second: Mapping[str, RecordedHalves]) -> dict[str, RecordedHalves]:
     """The recordings of two shards as one, layer by layer."""
     return {
         layer: RecordedHalves(merge(reference, second[layer].reference), merge(query, second[layer].query))

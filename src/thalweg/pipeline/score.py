@@ -16,6 +16,7 @@ from thalweg.pipeline.dictionaries import trains_dictionaries
 from thalweg.pipeline.gallery import gallery
 from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.parts import write_summary
+from thalweg.pipeline.pieces import groups_of, piece_file, pieces, recordings_of, rows_of_pieces
 from thalweg.pipeline.record import (
     Layers,
     Trained,
@@ -44,7 +45,11 @@ def _measure(model: Model) -> None:
     parts = Halves(*halves(pool, seed=model.settings.seed))
     views, metadata = views_of_pool(model, pool)
     recordings, trained = merge_shards(model, parts) if model.recorded_apart else record_model(model, parts, metadata)
-    rows = pl.concat([_score(group, model, parts, views, metadata) for group in _groups(recordings, model)])
+    if scored := pieces(model):
+        rows = rows_of_pieces(model, len(scored))
+    else:
+        groups = [{control: recordings[control] for control in group} for group in groups_of(recordings, model)]
+        rows = pl.concat([_score(group, model, parts, views, metadata) for group in groups])
     outputs = [write_recordings(layers, model, control) for control, layers in recordings.items()]
     outputs.append(model.units_file)
     whole.write_frame(model.run / model.units_file, rows, statistics=True)
@@ -54,6 +59,23 @@ def _measure(model: Model) -> None:
     if not model.beside:
         outputs.append(_write_gallery(model, summary, recordings["trained"], trained))
     model.run.finish(f"measure-{model.name}", model.measure_inputs(), outputs)
+
+
+def score_pieces(models: Sequence[Model]) -> str:
+    """Score one piece of a model's units, which was recorded in shards."""
+    return failure_of(models, map(_score_piece, models))
+
+
+def _score_piece(model: Model) -> None:
+    assert model.piece is not None
+    register_only(model.measures)
+    pool = model.splits.pool
+    parts = Halves(*halves(pool, seed=model.settings.seed))
+    recordings = recordings_of(pieces(model)[model.piece], model)
+    rows = _score(recordings, model, parts, *views_of_pool(model, pool))
+    file = piece_file(model, model.piece)
+    whole.write_frame(model.run / file, rows)
+    model.run.finish(f"score-{model.task}", model.measure_inputs(), [file])
 
 
 def _write_gallery(model: Model, summary: Summary, recordings: Layers, trained: Callable[[], Trained]) -> str:
@@ -89,6 +111,8 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
     frames = []
     for control, layers in recordings.items():
         for depth, layer in enumerate(model.rung.layers):
+            if layer.name not in layers:
+                continue
             units = pl.Series("unit", layers[layer.name][0].unit_ids.numpy()).to_frame()
             constants = {
                 **model.key,
@@ -100,15 +124,6 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
             }
             frames.append(units.with_columns(pl.lit(value).alias(name) for name, value in constants.items()))
     return pl.concat(frames)
-
-
-def _groups(recordings: Mapping[str, Layers], model: Model) -> list[Mapping[str, Layers]]:
-    """The recordings that are scored together: derived twins by themselves, for the last digits of some measures vary
-    with the units beside them, and a twin more must not change the others' rows.
-    """
-    derived = {control: layers for control, layers in recordings.items() if control in model.derived}
-    others = {control: layers for control, layers in recordings.items() if control not in model.derived}
-    return [group for group in (others, derived) if group]
 
 
 def _nonlinearity(model: Model, control: str, layer: Layer) -> Callable[[Tensor], Tensor] | None:
@@ -127,10 +142,12 @@ def _score(
     views: list[ObserverOnPool],
     metadata: StimulusMetadata,
 ) -> pl.DataFrame:
-    """The rows of the table of units for a model and its twins, all scored together."""
+    """The rows of the table of units for a model and its twins, or for those of their layers that are given, all scored
+    together.
+    """
     pairs, poles = [], []
     for control, layers in recordings.items():
-        for layer in model.rung.layers:
+        for layer in (layer for layer in model.rung.layers if layer.name in layers):
             pairs.append(layers[layer.name])
             poles.append(tails(*pairs[-1], _nonlinearity(model, control, layer)))
     return score_units(

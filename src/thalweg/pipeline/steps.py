@@ -13,8 +13,10 @@ from thalweg.pipeline.dictionaries import dictionary_inputs, train_dictionaries,
 from thalweg.pipeline.edits import edit_inputs, edit_models
 from thalweg.pipeline.factors import factor_models
 from thalweg.pipeline.job import SHARDS, Model
+from thalweg.pipeline.pieces import pieces
+from thalweg.pipeline.places import FOLDER
 from thalweg.pipeline.record import record_shards
-from thalweg.pipeline.score import measure_models
+from thalweg.pipeline.score import measure_models, score_pieces
 from thalweg.pipeline.settings import Settings
 from thalweg.pipeline.strengths import look_at_shards
 from thalweg.pipeline.train import train_models
@@ -47,7 +49,7 @@ def _do(
                 failures.append(f"ladder {first.ladder.name!r}, rung {first.rung.name!r}, seed {first.seed}: {failure}")
             advance()
     if failures:
-        what = "models" if models[0].shard is None else "shards"
+        what = "models" if models[0].task == models[0].name else "shards"
         raise ThalwegError(
             f"{len(failures)} of {len(models)} {what} failed; the others are done and kept. "
             + "\n".join(sorted(failures)[:5])
@@ -75,13 +77,16 @@ def dictionaries_all(models: list[Model], stages: Stages) -> None:
 
 def measure_all(models: list[Model], settings: Settings, stages: Stages) -> None:
     """Measure all models; of those that are recorded in shards, the shards first, which are not needed any more when
-    all is measured.
+    all is measured, and then their units in pieces, if they are many.
     """
     apart = [model for model in models if model.recorded_apart and not model.recorded_with_strength]
     _share_out("record", record_shards, apart, Model.measure_inputs, stages)
+    undone = [model for model in models if model.run.stale_reason(f"measure-{model.task}", model.measure_inputs())]
+    if parts := [replace(model, piece=piece) for model in undone for piece in range(len(pieces(model)))]:
+        _do("score", score_pieces, parts, Model.measure_inputs, stages)
     _do("measure", measure_models, models, Model.measure_inputs, stages)
     shutil.rmtree(models[0].run / SHARDS, ignore_errors=True)
-    for step in ("strength", "record"):
+    for step in ("strength", "record", "score"):
         for stamp in (models[0].run / "steps").glob(f"{step}-*.json"):
             stamp.unlink()
 
@@ -90,6 +95,7 @@ def factor_all(models: list[Model], stages: Stages) -> None:
     """Compute the factors of all models."""
     if models[0].factors:
         _do("factors", factor_models, models, Model.factor_inputs, stages)
+    shutil.rmtree(models[0].run / FOLDER, ignore_errors=True)
 
 
 def capability_all(models: list[Model], stages: Stages) -> None:

@@ -161,6 +161,8 @@ class _Pass:
         not made between what does not last.
         """
         count = self.part.stop - self.part.start
+        if self.settings.read_layer:
+            self.settings.read_layer(self.batch[self.part], layer, output)
         for basis in self.bases:
             name = layer, basis
             values = self.readers[name](output)

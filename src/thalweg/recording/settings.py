@@ -27,6 +27,8 @@ class RecordingSettings:
     deviations: Mapping[str, Float[Tensor, " unit"]] = field(default_factory=dict, compare=False)
     # what is given the ids of each part of a batch and what the model returned for it; passes then go to its end
     read_output: Callable[[Int[Tensor, " part"], object], None] | None = field(default=None, compare=False)
+    # what is given those ids, a layer's name and what it gave, while it is at hand
+    read_layer: Callable[[Int[Tensor, " part"], str, Tensor], None] | None = field(default=None, compare=False)
 
 
 DEFAULTS = RecordingSettings()

@@ -61,6 +61,18 @@ def read_recordings(path: Path) -> ModelRecordings:
         raise whole.Damaged(path, f"it lacks {damage}: is it another file?") from damage
 
 
+def unit_counts(path: Path) -> dict[str, int]:
+    """How many units of each layer the file of a model's recordings holds; nothing else of it is read.
+
+    Raises:
+        ThalwegError: the file is missing or damaged.
+    """
+    end = "/reference/unit_ids"
+    with whole.open_tensors(path) as file:
+        names = [name for name in file.keys() if name.endswith(end)]  # noqa: SIM118  # it is no dictionary
+        return {name.removesuffix(end): file.get_slice(name).get_shape()[0] for name in names}
+
+
 def read_some(path: Path, layer: str, positions: Sequence[int]) -> RecordedHalves:
     """The recordings of some units of a layer: only these are read from the file, however many it holds.
 

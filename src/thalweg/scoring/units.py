@@ -28,7 +28,8 @@ from thalweg.trials.building import Pairs, TrialSet, build_trials, group_means, 
 from thalweg.trials.one_sided import Tails, build_one_sided, tails
 
 COMMON_TOKEN = 5  # windows of the pool that end in a token, for it to have a mean of its own
-CHUNK = 128  # units at a time: bounds memory
+CHUNK = 512  # units at a time: bounds memory
+TOGETHER = 128  # units whose rows lie together in the table, measure by measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,14 +281,15 @@ class Rows:
     def frame(self, units: pl.DataFrame) -> pl.DataFrame:
         """All rows as one table in the schema of units; `units` says of each unit what the rows don't."""
         lengths = [len(score.value) for score in self.scores]
-        which = np.repeat(np.arange(len(lengths)), lengths)  # the score that each row belongs to
         position = np.concatenate([np.arange(n) + at for n, at in zip(lengths, self.first, strict=True)])
-        rows = pl.concat([pl.DataFrame(self.constants)[which], units[position]], how="horizontal").with_columns(
+        order = np.argsort(position // TOGETHER, kind="stable")
+        which = np.repeat(np.arange(len(lengths)), lengths)[order]  # the score that each row belongs to
+        rows = pl.concat([pl.DataFrame(self.constants)[which], units[position[order]]], how="horizontal").with_columns(
             *(
-                pl.Series(name, torch.cat([getattr(score, name) for score in self.scores]).numpy())
+                pl.Series(name, torch.cat([getattr(score, name) for score in self.scores]).numpy()[order])
                 for name in ("value", "low", "high", "n")
             ),
-            pl.Series("unit_note", [note for notes in self.notes for note in notes]),
+            pl.Series("unit_note", [note for notes in self.notes for note in notes])[order],
             pl.Series("score_note", [score.note for score in self.scores])[which],
         )
         reason = pl.when(pl.col("unit_note") != "").then("unit_note").otherwise("score_note")
