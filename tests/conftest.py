@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 gc.disable()  # until all is imported: a search for garbage meanwhile takes a sixth of the time
 for library in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
@@ -12,15 +13,13 @@ for library in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "POLARS_MAX_THREADS")
 # ruff: noqa: E402  # the libraries read these when they are imported
 import jaxtyping
 import pytest
-import torch
-import vl_convert
 from hypothesis import settings
 
-from support.tiny import tiny_ladder
-from thalweg import Ladder
-from thalweg.packages import torchvision_first
+if TYPE_CHECKING:
+    import torch
 
-torch.set_num_threads(1)
+    from thalweg import Ladder
+
 COSTLY = (  # files that take longest, longest first: a process that began one of these last would be waited for
     "test_engines.py",
     "test_readme.py",
@@ -54,13 +53,26 @@ WHOLE_RUNS = {  # folders and files with tests of these
 # A busy machine is no fault of the code; the same examples every time, so that a change is to blame for what fails.
 settings.register_profile("thalweg", deadline=None, derandomize=True)
 settings.load_profile("thalweg")
-torchvision_first()  # some tests import transformers themselves
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Import what is large in the processes that run tests, and not in the one that shares them out."""
+    if session.config.pluginmanager.has_plugin("dsession"):  # xdist's: this process shares tests out
+        return
+    import torch
+
+    from thalweg.packages import torchvision_first
+
+    torch.set_num_threads(1)
+    torchvision_first()  # some tests import transformers themselves
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the files that take longest first. (With `--dist loadfile`, each file runs in one process.) Tests that are
     marked `gpu` are skipped where there is none.
     """
+    import torch
+
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
@@ -86,6 +98,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(autouse=True, scope="session")
 def drawn_once() -> Iterator[None]:
     """A chart that several tests draw is drawn once in each process: it takes up to a second."""
+    import vl_convert
+
     with pytest.MonkeyPatch.context() as patch:
         for name in ("vegalite_to_svg", "svg_to_png"):
             patch.setattr(vl_convert, name, lru_cache(maxsize=200)(getattr(vl_convert, name)))
@@ -93,16 +107,22 @@ def drawn_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Ladder:
+def tiny() -> "Ladder":
+    from support.tiny import tiny_ladder
+
     return tiny_ladder()
 
 
 @pytest.fixture
 def without_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without a GPU: a library that takes one by itself stays on the CPU."""
+    import torch
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 @pytest.fixture
-def generator() -> torch.Generator:
+def generator() -> "torch.Generator":
+    import torch
+
     return torch.Generator().manual_seed(0)

@@ -96,6 +96,12 @@ from thalweg.compute.adam import Adam
 weight = torch.ones(3, requires_grad=True)
 weight.sum().backward()
 Adam([weight], 0.1).step()
+
+from thalweg import ladders
+from thalweg.strength.axes import forward_flops
+from support.tiny import blobs
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 4))
+assert forward_flops(model, blobs(1, seed=0)) == 2 * 144 * 4
 print("torch._dynamo" in sys.modules)
 """
 
@@ -103,10 +109,12 @@ print("torch._dynamo" in sys.modules)
 @pytest.fixture(scope="module")
 def fresh() -> list[str]:
     """What a process that imported nothing says of its memory, and then of its imports."""
-    return subprocess.check_output([sys.executable, "-c", FRESH], text=True).splitlines()
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.check_output([sys.executable, "-c", FRESH], text=True, env=environment).splitlines()
 
 
-def test_training_does_not_import_the_compiler(fresh: list[str]):
+def test_ladders_training_and_counting_operations_do_not_import_the_compiler(fresh: list[str]):
     assert fresh[1] == "False"
 
 

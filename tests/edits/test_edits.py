@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 import torch
 from torch import nn
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel
 
 import thalweg
 from support import facts as world
@@ -222,6 +221,8 @@ def test_memit_over_blocks_brings_the_stream_to_its_goal(setup: Setup):
 
 
 def gpt2() -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     torch.manual_seed(0)
     return GPT2LMHeadModel(GPT2Config(vocab_size=40, n_positions=16, n_embd=8, n_layer=3, n_head=2)).eval()
 
@@ -254,6 +255,8 @@ def test_a_transposed_projection_is_edited_as_others_are():
 
 
 def test_blocks_that_normalise_what_they_add_are_edited_in_one_layer_alone():
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
     small = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "max_position_embeddings": 64}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
     torch.manual_seed(0)

@@ -9,18 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import schemathesis
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import booleans
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from support.studies import study_in
 from thalweg import ThalwegError
@@ -32,7 +24,6 @@ from thalweg.study.session import Sessions
 from thalweg.study.store import Store, open_store, participants, responses
 from thalweg.study.tokens import Tokens
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 NONE = {"position": 11, "trial": "0" * 16, "picked": 0, "confidence": 1, "seconds": 1}
 
 
@@ -383,6 +374,16 @@ def test_no_secret_stands_in_an_error_of_the_database(study: Study):
 
 def test_whatever_comes_is_answered_as_the_schema_says(study: Study, store: Store, client: TestClient):
     """Schemathesis makes requests that fit the app's own schema and such that do not, with and without a session."""
+    import schemathesis  # here: it takes a second, in each process that collects this file
+    from schemathesis import GenerationMode
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    checks = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
     schema = schemathesis.openapi.from_dict(client.app.openapi())
     schema.app = client.app
     person = Person(client, Tokens(study).link("link", "schema")).begin()
@@ -396,7 +397,7 @@ def test_whatever_comes_is_answered_as_the_schema_says(study: Study, store: Stor
             @given(case=cases, known=booleans())
             def check(case: schemathesis.Case, known: bool) -> None:
                 answer = case.call(headers=person.headers if known else None)
-                case.validate_response(answer, checks=CHECKS)
+                case.validate_response(answer, checks=checks)
                 status.add(answer.status_code)  # noqa: B023  # it is called in this turn alone
 
             check()

@@ -17,21 +17,6 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
-from transformers import (
-    BertConfig,
-    BertLMHeadModel,
-    Gemma3ForCausalLM,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    OPTConfig,
-    OPTForCausalLM,
-    PreTrainedTokenizerFast,
-)
 
 from support.documents import planted
 from thalweg import Layer, ThalwegError, bases, ladders, measure, subjects, survey, train_dictionary
@@ -275,18 +260,22 @@ def test_logits_of_a_large_vocabulary_are_evaluated_a_few_windows_at_a_time(monk
 
 
 def families_of_models() -> dict[str, tuple[type, object, Callable[[], Tokenizer]]]:
+    import transformers as library
+
     inner = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     small = {"hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 24, "max_position_embeddings": 64}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    gpt2 = GPT2Config(vocab_size=ENTRIES, n_positions=64, n_embd=16, n_layer=2, n_head=2, **inner)
-    neox = GPTNeoXConfig(vocab_size=ENTRIES + 20, **small, num_attention_heads=2, tie_word_embeddings=False, **inner)
-    llama = LlamaConfig(vocab_size=ENTRIES, **small, **heads, tie_word_embeddings=True, **inner)
-    gemma = Gemma3TextConfig(vocab_size=ENTRIES, **small, **heads, head_dim=8, **inner)
+    gpt2 = library.GPT2Config(vocab_size=ENTRIES, n_positions=64, n_embd=16, n_layer=2, n_head=2, **inner)
+    neox = library.GPTNeoXConfig(
+        vocab_size=ENTRIES + 20, **small, num_attention_heads=2, tie_word_embeddings=False, **inner
+    )
+    llama = library.LlamaConfig(vocab_size=ENTRIES, **small, **heads, tie_word_embeddings=True, **inner)
+    gemma = library.Gemma3TextConfig(vocab_size=ENTRIES, **small, **heads, head_dim=8, **inner)
     return {
-        "gpt2": (GPT2LMHeadModel, gpt2, byte_level),
-        "neox": (GPTNeoXForCausalLM, neox, byte_level),
-        "llama": (LlamaForCausalLM, llama, sentence_piece),
-        "gemma": (Gemma3ForCausalLM, gemma, sentence_piece),
+        "gpt2": (library.GPT2LMHeadModel, gpt2, byte_level),
+        "neox": (library.GPTNeoXForCausalLM, neox, byte_level),
+        "llama": (library.LlamaForCausalLM, llama, sentence_piece),
+        "gemma": (library.Gemma3ForCausalLM, gemma, sentence_piece),
     }
 
 
@@ -303,6 +292,8 @@ def made(family: str, seed: int = 0) -> nn.Module:
 
 def saved(folder: Path, family: str, seed: int = 0) -> Path:
     """A folder with such a model and its tokenizer."""
+    from transformers import PreTrainedTokenizerFast
+
     made(family, seed).save_pretrained(folder)  # type: ignore[operator]
     tokenizer = families_of_models()[family][2]()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
@@ -623,6 +614,8 @@ def test_pickled_weights_are_read_as_tensors_alone(tmp_path: Path, folders: dict
 
 
 def test_an_unknown_architecture_gets_its_residual_stream_and_says_so():
+    from transformers import GPT2Config
+
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -1012,6 +1005,8 @@ def test_layers_are_called_what_they_are(folders: dict[str, Path], family: str):
 
 
 def test_kinds_of_layers_outside_blocks():
+    from transformers import OPTConfig, OPTForCausalLM
+
     opt = OPTForCausalLM(OPTConfig(hidden_size=8, ffn_dim=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9))
     kinds = {layer.name.rpartition(".")[2]: kind_of(layer.name, opt) for layer in layers(opt)}
     assert kinds == {"out_proj:in": "heads", "fc1": "neurons", "0": "residual"}
@@ -1020,6 +1015,8 @@ def test_kinds_of_layers_outside_blocks():
 
 
 def test_a_model_that_looks_ahead_is_refused(tmp_path: Path, texts_for: dict[str, Windows], folders: dict[str, Path]):
+    from transformers import BertConfig, BertLMHeadModel, PreTrainedTokenizerFast
+
     windows = texts_for["gpt2"]
     small = {"hidden_size": 16, "num_hidden_layers": 1, "intermediate_size": 24, "num_attention_heads": 2}
     config = BertConfig(vocab_size=ENTRIES, max_position_embeddings=64, is_decoder=False, **small)

@@ -321,10 +321,10 @@ class Model:
         if self.subject:
             subject = [self.subject.name, weights_of(self.subject)]
             made = [subject, code, self._twin, self.controls]
-            return digest(version("thalweg"), *made, self.settings.seed, self.data_hash)
+            return digest(_release(), *made, self.settings.seed, self.data_hash)
         ways = [self.architecture or str(self.build()), self.rung.checkpoint, code]
         made = [ways, self._twin, self.controls]
-        return digest(version("thalweg"), *made, self.seed, self.settings.seed, self.data_hash)
+        return digest(_release(), *made, self.seed, self.settings.seed, self.data_hash)
 
     @property
     def _twin(self) -> int:
@@ -355,6 +355,12 @@ class Model:
         """The hash of what its factors are made from."""
         factors = [(factor.name, factor.version, _code_of(factor.function)) for factor in self.factors]
         return digest(self.measure_inputs(), factors)
+
+
+@cache
+def _release() -> str:
+    """The version of thalweg; reading it takes hundredths of a second, and every model is asked several times."""
+    return version("thalweg")
 
 
 @cache

@@ -36,13 +36,13 @@ def keep_largest(model: nn.Module, share: float) -> None:
     back when it has grown larger than another.
 
     Args:
-        model: Changed in place.
+        model: Changed in place. Weights without memory (on the device `meta`) have no values, and are passed over.
         share: Of the weights of each map that stay; at least one does.
 
     Source: Gao et al. 2025, "Weight-sparse transformers have interpretable circuits".
     """
     for part in model.modules():
-        if isinstance(part, nn.Linear | nn.Conv2d):
+        if isinstance(part, nn.Linear | nn.Conv2d) and not part.weight.is_meta:
             weight: Tensor = part.weight
             kept = max(1, round(share * weight.numel()))
             least = weight.abs().flatten().kthvalue(weight.numel() - kept + 1).values
