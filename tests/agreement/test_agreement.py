@@ -8,7 +8,9 @@ from thalweg.agreement.correlation import Scores, correlate, spearman, spearman_
 from thalweg.agreement.curves import answer_points, answer_verdicts
 from thalweg.agreement.table import agreements, biases
 from thalweg.agreement.units import answering, model_weights, within_models
+from thalweg.prompting.forms import DETECTION
 from thalweg.runs.answers import ANSWERS
+from thalweg.runs.asked import ASKED
 
 HEADLINES = {"predictable": "one_sided"}
 BANDS = ("extreme", "v90", "v75")
@@ -39,6 +41,30 @@ def planted(truth: np.ndarray, per_unit: int, *, observer: str = "reader", seed:
         for place in range(per_unit)
     ]
     return pl.DataFrame(rows, schema=ANSWERS)
+
+
+def lists(truth: np.ndarray, per_unit: int, *, seed: int = 0) -> pl.DataFrame:
+    """Replies to lists of ten, of whose stimuli each is judged right with the probability planted for its unit."""
+    generator = np.random.default_rng(seed)
+    belongs = np.arange(10) < 5
+    rows = []
+    for model, unit in np.ndindex(truth.shape):
+        for place in range(per_unit):
+            picked = np.where(generator.random(10) < truth[model, unit], belongs, ~belongs)
+            rows.append(
+                {
+                    "question": f"{model}-{unit}-{place}",
+                    "rung": f"rung-{model}",
+                    "layer": f"layer-{unit % 2}",
+                    "unit": unit,
+                    "queries": list(range(10)),
+                    "right": np.flatnonzero(belongs).tolist(),
+                    "picked": np.flatnonzero(picked).tolist(),
+                }
+            )
+    fixed = {"form": DETECTION, "model": "reader", "version": 1, "ladder": "steps", "seed": 0, "control": "trained"}
+    silent = {"band": "", "numbers": [], "note": "", "trial": "", "observer": ""}
+    return pl.DataFrame([row | fixed | silent for row in rows], schema=ASKED)
 
 
 def table_of_units(scores: np.ndarray) -> pl.DataFrame:
@@ -82,6 +108,30 @@ def test_noise_in_the_answers_is_taken_out_of_the_correlation(truth: np.ndarray)
     assert units["rho"] < units["corrected"]
     assert units["corrected_low"] < 1 < units["corrected_high"]
     assert set(table["measure"]) == {"two_choice", "predictable"}
+
+
+def test_a_form_of_lists_is_compared_as_an_observer(truth: np.ndarray):
+    asked = lists(truth, 4)
+    failed = asked.with_columns(pl.lit("no answer could be read").alias("note"), pl.lit([0]).alias("picked"))
+    asked = pl.concat([asked, failed.with_columns(pl.col("question") + "-failed").cast(pl.Schema(ASKED))])
+    table = agreements(planted(truth, 24), table_of_units(truth), HEADLINES, asked=asked)
+    own = table.filter(observer=f"reader, {DETECTION}", level="units")
+    (with_vectors,) = own.filter(other="hog").to_dicts()
+    assert with_vectors["measure"] == "predictable"
+    assert 0.8 < with_vectors["reliability"] < 0.95  # 40 judgements of a probability from .5 to 1
+    assert with_vectors["rho"] < 0.97
+    assert with_vectors["corrected_low"] < 1 < with_vectors["corrected_high"]
+    (with_answers,) = own.filter(measure="answers").to_dicts()
+    assert with_answers["other"] == "reader, version 1"
+    assert with_answers["corrected_low"] < 1 < with_answers["corrected_high"]
+
+
+def test_a_form_that_always_says_the_same_agrees_with_nobody(truth: np.ndarray):
+    asked = lists(truth, 2).with_columns(pl.lit([], pl.List(pl.Int16)).alias("picked"))
+    table = agreements(planted(truth, 4), table_of_units(truth), HEADLINES, asked=asked)
+    own = table.filter(observer=f"reader, {DETECTION}", level="units", other="hog")
+    assert own["rho"].is_nan().all()
+    assert own["note"].to_list() == ["all scores of one side are the same"]
 
 
 def test_whoever_guesses_agrees_with_nobody_and_no_correction_is_made(truth: np.ndarray):

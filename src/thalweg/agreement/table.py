@@ -9,6 +9,7 @@ import polars as pl
 import torch
 
 from thalweg.agreement.correlation import Agreement, Scores, correlate
+from thalweg.agreement.forms import form_answering
 from thalweg.agreement.units import UNIT, Answering, answering, by_vectors, model_weights, within_models
 from thalweg.measures.base import Z, wilson
 
@@ -31,7 +32,12 @@ GROUP = ["observer", "version", "ladder", "control"]
 
 
 def agreements(
-    answers: pl.DataFrame, units: pl.DataFrame | pl.LazyFrame, headlines: Mapping[str, str], *, seed: int = 0
+    answers: pl.DataFrame,
+    units: pl.DataFrame | pl.LazyFrame,
+    headlines: Mapping[str, str],
+    *,
+    asked: pl.DataFrame | None = None,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """How far each observer that answered single trials agrees with each other observer.
 
@@ -43,16 +49,16 @@ def agreements(
         answers: Rows of a run's table of answers, or of people's, with the same columns.
         units: The run's table of units, in its main basis.
         headlines: The measures of the headlines by their words, as `run.headlines`.
+        asked: What language models were asked in other forms (`run.asked`): each form counts as an observer.
         seed: That random halves and draws come from.
 
     Returns:
         A row for each answering observer, ladder, control, level and other observer with its measure: Spearman's
         `rho` with a 95 % interval, the reliability of the answers, and the correlation `corrected` for it.
     """
-    groups = {
-        key: answering(part, seed=seed)
-        for key, part in sorted(answers.group_by(GROUP), key=lambda group: tuple(map(str, group[0])))
-    }
+    found = {key: answering(part, seed=seed) for key, part in answers.group_by(GROUP)}
+    found |= {} if asked is None else form_answering(asked, seed=seed)
+    groups = dict(sorted(found.items(), key=lambda group: tuple(map(str, group[0]))))
     rows: list[dict[str, Any]] = []
     for key, answered in groups.items():
         named = dict(zip(GROUP, key, strict=True))

@@ -39,12 +39,13 @@ def unit_scores(asked: pl.DataFrame) -> pl.DataFrame:
     for key, group in asked.filter(pl.col("form") != EXPLANATION).group_by(UNIT, maintain_order=True):
         named = dict(zip(UNIT, key, strict=True))
         answered = group.filter(pl.col("note") == "")
-        score = _score(str(named["form"]), answered.to_dicts())
+        score = score_replies(str(named["form"]), answered.to_dicts())
         rows.append({**named, **score, "n": len(answered), "n_failed": len(group) - len(answered)})
     return pl.DataFrame(rows, schema=UNIT_SCORES).sort(UNIT)
 
 
-def _score(form: str, answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def score_replies(form: str, answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The score of a unit by some replies in one form: `value`, `low`, `high`, `auc`; NaN where there is none."""
     if form == SIMULATION:
         return _simulated(answers)
     if not answers:

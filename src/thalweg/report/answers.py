@@ -72,7 +72,7 @@ def _observers(ladder: Ladder) -> list[tuple[str, int]]:
 def _name(ladder: Ladder, observer: str, version: int) -> str:
     """What an observer is called here: with its version, where several of them answered."""
     versions = [other for name, other in _observers(ladder) if name == observer]
-    return observer if len(versions) == 1 else f"{observer}, version {version}"
+    return observer if len(versions) <= 1 else f"{observer}, version {version}"
 
 
 def _points(ladder: Ladder, observer: str, version: int) -> list[Row]:

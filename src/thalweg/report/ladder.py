@@ -96,14 +96,15 @@ class Ladder:
         """
         answers = self.run.answers.filter(ladder=self.name)
         models, settings = self.run.models.filter(ladder=self.name), self.run.record["settings"]
-        units = pl.LazyFrame(schema=UNITS) if answers.is_empty() else self.run.scan_units()
+        asked = self.run.asked.filter(ladder=self.name)
+        units = pl.LazyFrame(schema=UNITS) if answers.is_empty() and asked.is_empty() else self.run.scan_units()
         points = answer_points(answers, models)
         return LadderAnswers(
             points,
             answer_verdicts(points, models, axis=self.axis, seed=settings["seed"]) if len(self.order) > 1 else {},
-            agreements(answers, units, self.headlines, seed=settings["seed"]),
+            agreements(answers, units, self.headlines, asked=asked, seed=settings["seed"]),
             biases(answers),
-            model_scores(self.run.asked.filter(ladder=self.name)),
+            model_scores(asked),
         )
 
     def points(self, measure: str, *, axis: str = "", observer: str = "", band: str = MEAN) -> list[Row]:

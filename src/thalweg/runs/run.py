@@ -547,16 +547,17 @@ class Run:
         their scores over units and over models, with what the noise of the answers takes from it.
 
         Returns:
-            A row per answering observer, version, ladder, control, level (`units`, `units within models`, `models`),
-            other observer and its measure: `rho`, the `reliability` of the answers, and `corrected`, the correlation
-            divided by the square root of the reliability, each with a 95 % interval (`low`, `high`); n units or models;
-            a note where a number is missing.
+            A row per answering observer (of a language model: one for each form), version, ladder, control, level
+            (`units`, `units within models`, `models`), other observer and its measure: `rho`, the `reliability` of the
+            answers, and `corrected`, the correlation divided by the square root of the reliability, each with a 95 %
+            interval (`low`, `high`); n units or models; a note where a number is missing.
 
         Raises:
             ThalwegError: a file of the run is missing or damaged.
         """
         main = self.in_basis(self.bases[0])
-        return agreements(main.answers, main.scan_units(), main.headlines, seed=self.record["settings"]["seed"])
+        seed = self.record["settings"]["seed"]
+        return agreements(main.answers, main.scan_units(), main.headlines, asked=main.asked, seed=seed)
 
     def answer(
         self,
