@@ -117,9 +117,13 @@ class PlacesReader:
 
 
 def places_reader(network: nn.Module, model: Model, control: str) -> PlacesReader | None:
-    """What reads the values at the places in the pass that records a network, if they are read there."""
+    """What reads the values at the places in the pass that records a network, if they are read there: in a pass in full
+    precision, as factors are computed.
+    """
     wanted = any("places" in factor.needs for factor in model.factors)
-    return PlacesReader.of(network, model, control) if wanted and model.shard is not None and not model.beside else None
+    if not wanted or model.shard is None or model.beside or model.settings.precision != "float32":
+        return None
+    return PlacesReader.of(network, model, control)
 
 
 def _read_before(model: Model, control: str) -> Places:
