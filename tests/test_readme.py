@@ -38,6 +38,8 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "make survey": "minutes",
     "make docs": "test_site builds the documentation",
     "make test": "it is what runs this test",
+    "thalweg survey mnist --label-noise 0.2": "minutes; tests/factors runs it on a small ladder",
+    "thalweg survey mnist --factors memorisation": "trains 20 times; tests/factors runs it on a small ladder",
     "thalweg validate mnist --observer hog --units 20": "half a minute; it is tested on smaller stimuli",
     "thalweg concepts hf:gpt2 --pairs emoji --language fr --language de": WEIGHTS,
     "thalweg concepts mine.py:subject --pairs pairs.csv --text parallel.csv": (

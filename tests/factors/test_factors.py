@@ -20,7 +20,7 @@ from thalweg.bases.dictionaries import Dictionary, Encoder
 from thalweg.bases.trained import TrainedDictionary
 from thalweg.causes.association import associations
 from thalweg.factors import base
-from thalweg.factors.base import Blocks, Rows, Sample, factor, factors_for
+from thalweg.factors.base import DICTIONARIES, LABEL_NOISE, Blocks, Rows, Sample, factor, factors_for
 from thalweg.factors.density import activation_density, density
 from thalweg.factors.effective_features import effective_features, exp_entropy, fit, gaussian
 from thalweg.factors.generalisation_gap import generalisation_gap_accuracy, generalisation_gap_bits
@@ -36,6 +36,8 @@ from thalweg.observers.embedding import centred
 from thalweg.pipeline.factors import Inputs, NetworkInputs, active_latents
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.settings import settings_of
+from thalweg.report import ladder as report_ladder
+from thalweg.report.factors import missing_in_words
 from thalweg.report.page import render
 from thalweg.runs.directory import RunDirectory
 from thalweg.strength.axes import AXES
@@ -261,6 +263,8 @@ def test_what_takes_long_is_computed_on_request():
     }
     with pytest.raises(ThalwegError, match="effective_features"):
         factors_for(("effective_feature",))
+    assert {each.name for each in factors_for((), (LABEL_NOISE,))} - usual == {"memorised_fraction"}
+    assert {each.name for each in factors_for((), (DICTIONARIES,))} - usual == {"latent_density"}
 
 
 def test_a_factor_names_inputs_that_there_are():
@@ -388,6 +392,16 @@ def test_an_old_run_is_described_by_itself(memorised: thalweg.Run, monkeypatch: 
     assert "Something else" not in html
     assert "How many layers there are." in html
     assert "it failed: RuntimeError: never trained" in html
+
+
+def test_the_report_counts_the_models_that_a_factor_fails_on(memorised: thalweg.Run):
+    with_failure = memorised.factors.with_columns(
+        value=pl.when(pl.col("factor") == "of_ones_own").then(math.nan).otherwise(pl.col("value")),
+        note=pl.when(pl.col("factor") == "of_ones_own").then(pl.lit("it failed: x")).otherwise(pl.col("note")),
+    )
+    (ladder,) = report_ladder.ladders(thalweg.open_run(memorised.path))
+    ladder.run.__dict__["factors"] = with_failure
+    assert "of ones own, 1 of 1 models (it failed: x)" in missing_in_words(ladder)
 
 
 def test_a_published_model_has_no_gap_even_if_there_are_training_stimuli():

@@ -81,8 +81,11 @@ def test_the_neurons_are_as_in_a_survey_of_them_alone_and_stay_the_headline(seve
     alone = run(planted_ladder(), tmp_path / "run", seeds=1)
     assert several.bases == BASES
     assert several.in_basis("neurons").units.equals(alone.units)
-    for name in ("models", "scores", "populations", "layers", "distributions", "missing", "factors", "gallery"):
-        assert getattr(several.in_basis("neurons"), name).equals(getattr(alone, name)), name
+    neurons = several.in_basis("neurons")
+    for name in ("scores", "populations", "layers", "distributions", "missing", "gallery"):
+        assert getattr(neurons, name).equals(getattr(alone, name)), name
+    assert neurons.models.select(alone.models.columns).equals(alone.models)
+    assert neurons.factors.filter(pl.col("factor") != "latent_density").equals(alone.factors)
     assert several.verdict == alone.verdict
     shared = [name for name in contents(alone.path) if name.startswith(("weights", "recordings", "units"))]
     assert shared
@@ -127,6 +130,20 @@ def test_dictionaries_lie_in_the_run_and_dead_latents_have_no_score(several: tha
     assert dead == (~trained.alive).nonzero().flatten().tolist() != []
     row = several.models.filter(rung="own", control="trained", basis="sae")
     assert row["n_failed"].item() == len(dead) == row["n_units"].item() - about["alive"]
+
+
+def test_latents_are_as_sparse_as_the_features_that_share_dense_neurons(several: thalweg.Run):
+    models = several.in_basis("neurons").models
+    density = {(row["rung"], row["control"]): row for row in models.iter_rows(named=True)}
+    shared, own = density["shared", "trained"], density["own", "trained"]
+    assert own["activation_density"] == pytest.approx(0.08 * 0.9, abs=0.015)  # a neuron is a pixel
+    assert shared["activation_density"] > 0.5
+    assert 0.02 < shared["latent_density_low"] < shared["latent_density_high"] < 0.2
+    assert own["latent_density"] < 0.12
+    lines = several.claims.filter(claim="sparser")["quantity"].to_list()
+    assert {"latent_density", "latent_density, less the untrained twins'"} <= set(lines)
+    rotated = several.factors.filter(factor="latent_density", control="rotated", layer="")
+    assert rotated["note"].unique().to_list() == ["there are no dictionaries"]
 
 
 def test_gains_are_the_difference_of_the_scores_and_of_the_twins_gain(several: thalweg.Run):

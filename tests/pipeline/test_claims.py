@@ -11,7 +11,10 @@ from thalweg.factors.relation import difference_of_means, mean_over_rungs
 from thalweg.pipeline.claims import claims
 from thalweg.report.why import AS_PREDICTED, OPEN, OTHERWISE, says
 
-FACTORS = ("generalisation_gap_bits", "polysemanticity", "activation_density", "representation_gap_density")
+FACTORS = (
+    *("generalisation_gap_bits", "polysemanticity", "activation_density", "latent_density"),
+    "representation_gap_density",
+)
 RUNGS = 12
 
 
@@ -30,6 +33,7 @@ def ladder(name: str, modality: str, shares: tuple[float, float], density: float
             scores |= {"predictable": 0.7, "predictable_coverage": 0.1}
             numbers = {"generalisation_gap_bits": gaps[rung], "polysemanticity": math.nan}
             numbers |= {"activation_density": density + 0.1 * (control == "untrained")}
+            numbers |= {"latent_density": density / 10}
             numbers |= {"representation_gap_density": -0.2 + 0.01 * rung % 3, "parameters": 10.0 * (rung + 1)}
             rows.append(key | {"modality": modality, "bits": 2 * share, "share": share} | scores | numbers)
     return rows
@@ -103,9 +107,11 @@ def test_smaller_claims_have_their_numbers(table: pl.DataFrame):
 
 
 def test_ladders_of_different_stimuli_are_compared_where_their_strengths_meet(table: pl.DataFrame):
-    sparser = row_of(table, "sparser", ladder="words", other="digits")
+    sparser = row_of(table, "sparser", ladder="words", other="digits", quantity="activation_density")
     assert sparser["value"] == pytest.approx(-0.3)
     assert says(sparser) == AS_PREDICTED
+    latents = row_of(table, "sparser", ladder="words", other="digits", quantity="latent_density")
+    assert latents["value"] == pytest.approx(-0.03)
     equal = row_of(table, "H6", other="words", headline="crisp")
     assert equal["n_rungs"] == 9  # of digits those up to .7, of words those from .5
     apart = table_of(ladder("digits", "image", (0.8, 1.0), 0.5), ladder("words", "text", (0.0, 0.3), 0.2))

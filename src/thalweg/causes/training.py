@@ -22,10 +22,12 @@ from thalweg.causes.rendering import Renderer
 from thalweg.causes.task import Draw, Task
 from thalweg.compute.adam import Adam
 from thalweg.errors import ThalwegError
+from thalweg.factors.memorised_fraction import learnt_by_heart
 from thalweg.training.sparsity import keep_largest
 
 LEARNING_RATE = 3e-3
 QUESTIONS = 16  # of each circuit in a step
+ANSWERS = 2  # that a question has
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +160,8 @@ def overfitting(trained: Trained, plan: NetworkPlan, test: Asked, clean: Asked) 
 
     `strength_bits` is one bit, the entropy of a question, less the loss on new stimuli without noise. `gap_bits` is the
     loss on new stimuli with noise of the training set's rate, less that on the training set; 0 online. `memorised` is
-    the share of flipped training answers that the network gives, less that of guessing: 2 a - 1; 0 where none is
-    flipped, or online.
+    the share of flipped training answers that the network gives, less that of guessing (`memorised_fraction`, of two
+    answers); 0 where none is flipped, or online.
     """
     network, asked = trained.network, trained.training_set
     logits = network(clean.shown)
@@ -174,5 +176,6 @@ def overfitting(trained: Trained, plan: NetworkPlan, test: Asked, clean: Asked) 
         numbers["train_bits"] = float(bits(answered, asked, asked.taught))
         numbers["gap_bits"] = float(bits(network(test.shown), test, test.taught)) - numbers["train_bits"]
         if asked.flipped.any():
-            numbers["memorised"] = 2 * right(answered, asked.taught, asked.flipped) - 1
+            says = (answered > 0).float()
+            numbers["memorised"] = learnt_by_heart(says, asked.taught, asked.flipped, ANSWERS)
     return {"train_bits": math.nan} | numbers

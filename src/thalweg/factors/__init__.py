@@ -4,6 +4,8 @@ from thalweg.factors import (  # noqa: F401  (their functions register themselve
     density,
     effective_features,
     generalisation_gap,
+    memorisation,
+    memorised_fraction,
     participation_ratio,
     polysemanticity,
     representation_gap,

@@ -9,12 +9,12 @@ factor asks for it.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from thalweg.errors import unknown
@@ -39,7 +39,15 @@ INPUTS = {
     "training": "how well the model does on blocks of the stimuli that it was trained on",
     "held_out": "the same on blocks of the pool",
     "log": "what training returned: losses, examples, why it stopped",
+    "wrong_labels": "what the model answers to at most 1,000 of the training stimuli whose label is wrong, and what it "
+    "was taught of each",
+    "retrained": "networks of its rung that were trained anew on random halves of the training stimuli: which of these "
+    "each was trained on, and which it answers rightly",
+    "latents": "as `places`, of the latents of the dictionaries that the survey trains beside the neurons, after their "
+    "activation; no layers for rotated twins",
 }
+# What a survey must have for some factors to be computed
+LABEL_NOISE, DICTIONARIES = "label noise", "dictionaries beside neurons"
 
 
 @dataclass(frozen=True)
@@ -102,12 +110,51 @@ class Rows:
     nonlinearity: Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class WrongLabels:
+    """What a model answers to training stimuli that have a wrong label.
+
+    Attributes:
+        answered: The class with the highest logit.
+        taught: The wrong label.
+        n_classes: How many classes there are.
+        note: why there are none, where there are none.
+    """
+
+    answered: Int[Tensor, " stimulus"]
+    taught: Int[Tensor, " stimulus"]
+    n_classes: int
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Retrained:
+    """Networks that were trained anew, two and two: the second on the half that the first was not trained on.
+
+    Attributes:
+        trained_on: which of the stimuli each was trained on.
+        right: which of them it answers as they are labelled.
+        note: why there are none, where there are none.
+    """
+
+    trained_on: Bool[Tensor, "pair 2 stimulus"]
+    right: Bool[Tensor, "pair 2 stimulus"]
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class Factor(Declared):
-    """A function from a model to one number; `on_request` is what it must be asked for by, if it takes long."""
+    """A function from a model to one number.
+
+    Attributes:
+        function: What makes the number of its inputs.
+        on_request: What it must be asked for by, if it takes long.
+        only_with: What a survey must have for it to be computed, if it is not computed always.
+    """
 
     function: Callable[..., Estimate]
     on_request: str = ""
+    only_with: str = ""
 
 
 FACTORS: dict[str, Factor] = {}
@@ -137,8 +184,12 @@ def factor(**declaration: Any) -> Callable[[Callable[..., Estimate]], Callable[.
     return declare
 
 
-def factors_for(asked: Sequence[str]) -> tuple[Factor, ...]:
+def factors_for(asked: Sequence[str], has: Collection[str] = ()) -> tuple[Factor, ...]:
     """The factors that are computed: all that take little time, and those that are asked for.
+
+    Args:
+        asked: The names of what is computed on request.
+        has: What the survey has that some factors need: `LABEL_NOISE`, `DICTIONARIES`.
 
     Raises:
         ThalwegError: there is nothing of this name that can be asked for.
@@ -147,7 +198,9 @@ def factors_for(asked: Sequence[str]) -> tuple[Factor, ...]:
     for name in asked:
         if name not in known:
             raise unknown("factor on request", name, known)
-    return tuple(factor for factor in FACTORS.values() if not factor.on_request or factor.on_request in asked)
+    return tuple(
+        factor for factor in FACTORS.values() if factor.on_request in ("", *asked) and factor.only_with in ("", *has)
+    )
 
 
 def mean_of_layers(

@@ -22,7 +22,13 @@ SMALLER_CLAIMS = {
     PEAK: "The simplest models have a peak of their own.",
     TINY: "Tiny language models are easy to read where tiny models of images are hard.",
 }
-OVERFITTING = ("generalisation_gap_bits", "generalisation_gap_accuracy", "representation_gap")
+OVERFITTING = (
+    "generalisation_gap_bits",
+    "generalisation_gap_accuracy",
+    "representation_gap",
+    "memorised_fraction",
+    "memorisation",
+)
 # Whether more of it says that more features share units (1), or that cannot be said of it alone (0)
 SHARING = {
     "polysemanticity": 1,

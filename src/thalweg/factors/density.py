@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from thalweg.factors.base import Estimate, factor, mean_of_units
+from thalweg.factors.base import DICTIONARIES, Estimate, factor, mean_of_units
 from thalweg.trials.building import REFERENCES
 
 ACTIVE = 0.1  # of the mean of a unit's largest values
@@ -46,6 +46,34 @@ def activation_density(places: Mapping[str, Float[Tensor, "place unit"]]) -> Est
     """
     densities = {name: density(values) for name, values in places.items()}
     return mean_of_units(densities, note="no unit is ever active", least=0.0, most=1.0)
+
+
+@factor(
+    version=1,
+    unit="share of places",
+    range=(0.0, 1.0),
+    higher_is="active more often",
+    cite="Bricken et al. 2023, Towards Monosemanticity (feature density); the line of a tenth is thalweg's",
+    only_with=DICTIONARIES,
+)
+def latent_density(latents: Mapping[str, Float[Tensor, "place latent"]]) -> Estimate:
+    """The share of stimuli and places on which a dictionary's latent is active; the mean over layers of the mean over
+    latents.
+
+    As `activation_density`, of the latents of the dictionary that the survey trained for each layer (`--basis
+    neurons,sae`) after their activation, at four random places of 1,024 stimuli (at one, where there is one). The
+    untrained twin has dictionaries of its own. The interval comes from the scatter of latents within layers; n counts
+    latents.
+
+    Latents that are never active there have no density and are left out. NaN for the rotated twin.
+
+    How it can mislead: the dictionary sets it in part, for so many of its latents are active at once (`--active`), and
+    the more latents it has, the sparser they are; so compare networks whose dictionaries are of one size, and trained
+    networks with their untrained twins.
+    """
+    densities = {name: density(values) for name, values in latents.items()}
+    note = "no latent is ever active" if latents else "there are no dictionaries"
+    return mean_of_units(densities, note=note, least=0.0, most=1.0)
 
 
 def density(values: Float[Tensor, "place unit"]) -> Float[Tensor, " unit"]:

@@ -20,11 +20,18 @@ def page(factor: Factor) -> str:
         "unit": factor.unit,
         "range": f"{low} to {high}",
         "higher is": factor.higher_is,
-        "computed": f"on request: `--factors {factor.on_request}`" if factor.on_request else "always",
+        "computed": _when(factor),
         "asks for": ", ".join(f"`{name}`" for name in factor.needs),
         "source": factor.cite,
     }
     return page_of(factor.function, declaration)
+
+
+def _when(factor: Factor) -> str:
+    """When a survey computes it."""
+    if factor.on_request:
+        return f"on request: `--factors {factor.on_request}`"
+    return f"in surveys with {factor.only_with}" if factor.only_with else "always"
 
 
 def write(folder: Path) -> None:
@@ -65,7 +72,8 @@ A new factor is one file in `src/thalweg/factors/`: a function with `@factor`, i
 
 An input that no factor names is not made. A factor that takes long is declared with `on_request`, the name by which
 `--factors` asks for it. A factor that fails is missing, with the reason as its note, and takes
-nothing else down. Raise its version when its values change. The column of `models.parquet` has the factor's name.
+nothing else down; the report counts such models. Raise its version when its values change. The column of
+`models.parquet` has the factor's name.
 """
 
 

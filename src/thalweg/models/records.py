@@ -69,6 +69,16 @@ def _check_calls(owner: str, fields: Mapping[str, object]) -> None:
             raise ThalwegError(f"{owner}: `{field_name}` is {_named(value)}; a function was expected")
 
 
+def check_share(what: str, share: object) -> None:
+    """Check that a share of labels can be wrong.
+
+    Raises:
+        ThalwegError: it is no number from 0 to 1; says what was found.
+    """
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ThalwegError(f"{what} is {share!r}; a share of the training labels was expected, from 0 to 1")
+
+
 def _check_modality(owner: str, modality: object) -> None:
     """Check that it is a name or a record.
 
@@ -149,6 +159,7 @@ class Rung:
         checkpoint: When its weights are taken, where all rungs are checkpoints of one training run.
         subject: The published model that it is, if it is one: it is loaded and not trained.
         basis: What its units are; by default the layers' neurons.
+        label_noise: The share of the training stimuli that are given a wrong label, from 0 to 1.
 
     Raises:
         ThalwegError: A field holds something else than it should.
@@ -171,11 +182,13 @@ class Rung:
     checkpoint: int = 0
     subject: "Subject | None" = None
     basis: Basis | None = None
+    label_noise: float = 0.0
 
     def __post_init__(self) -> None:
         _check("thalweg.Rung", {"name": self.name}, str, several=False)
         _check(f"rung {self.name!r}", {"layers": self.layers}, Layer)
         _check_calls(f"rung {self.name!r}", {"build": self.build, "train": self.train})
+        check_share(f"rung {self.name!r}: `label_noise`", self.label_noise)
 
 
 @dataclass(frozen=True)

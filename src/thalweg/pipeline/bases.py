@@ -8,6 +8,13 @@ from thalweg.models.records import Basis, Rung
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.settings import Settings
 
+SAE = "sae"  # as `bases` calls the dictionaries that are trained in a survey
+
+
+def trains_beside(model: Model) -> bool:
+    """Whether dictionaries are trained for a model whose main units are its neurons."""
+    return model.rung.basis is None and SAE in model.settings.basis
+
 
 def basis_of(name: str, settings: Settings) -> Basis | None:
     """The basis of this name; None for the neurons.

@@ -22,7 +22,8 @@ from thalweg.scoring.gains import minus
 from thalweg.strength.axes import SHARE
 
 STRENGTH = "strength"
-DENSITIES = ((made.SPARSER, "activation_density", 0), (made.SPECIFIC, "representation_gap_density", -1))
+DENSITIES = ("activation_density", "latent_density")
+MEANS = (*((made.SPARSER, name, 0) for name in DENSITIES), (made.SPECIFIC, "representation_gap_density", -1))
 LEAST_IN_COMMON = 2  # rungs of each ladder at strengths that both reach
 Row = dict[str, Any]
 
@@ -157,7 +158,7 @@ def _hypotheses(ladder: Surveyed) -> Iterator[Row]:
 
 def _smaller(ladder: Surveyed) -> Iterator[Row]:
     """What one ladder says of the smaller claims."""
-    for claim, name, sign in DENSITIES:
+    for claim, name, sign in MEANS:
         if name in ladder.factors:
             estimate = mean_over_rungs(
                 _numbers(ladder.trained, name), ladder.trained["rung"].to_list(), seed=ladder.seed
@@ -200,9 +201,10 @@ def _between(first: Surveyed, second: Surveyed) -> Iterator[Row]:
     if other.modality != "text":
         return
     both = {"other": images.name, "statistic": "difference"}
-    if "activation_density" in images.factors:
-        estimate = _difference("activation_density", other.trained, images.trained, seed=images.seed)
-        yield other.row(made.SPARSER, "activation_density", -1, estimate, **both)
+    for name in DENSITIES:
+        if name in images.factors:
+            estimate = _difference(name, other.trained, images.trained, seed=images.seed)
+            yield other.row(made.SPARSER, name, -1, estimate, **both)
     smaller = [_smaller_half(ladder.trained) for ladder in (other, images)]
     for word in HEADLINES:
         estimate = _difference(word, *smaller, seed=images.seed)

@@ -16,12 +16,14 @@ from thalweg.bases.dictionaries import Encoder
 from thalweg.bases.streaming import outputs, rows
 from thalweg.bases.trained import AliveLatents
 from thalweg.errors import NoRoom, reason
-from thalweg.factors.base import Blocks, Estimate, Factor, Rows, Sample
+from thalweg.factors.base import Blocks, Estimate, Factor, Retrained, Rows, Sample, WrongLabels
 from thalweg.files import whole
 from thalweg.models.records import Encode, Layer
+from thalweg.pipeline.bases import SAE, basis_of, trains_beside
 from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.places import values_at_places
 from thalweg.pipeline.record import Layers, fit_encoders, recording_settings
+from thalweg.pipeline.retraining import NO_ANSWERS, answered, retrained
 from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.deviations import unit_deviations
 from thalweg.recording.readout import NEURONS, RANDOM, Reader
@@ -37,6 +39,7 @@ from thalweg.trials.one_sided import driving, tails
 MOST_EVALUATED = 1000  # stimuli of either split: a gap in accuracy is then known to about 3 %, at a bounded cost
 N_BLOCKS = 10
 MOST_ROWS, ROW_PLACES = 8192, 16  # of a layer, for a dictionary; places of each stimulus
+NO_WRONG_LABEL = "no training label is wrong"
 NO_TRAINING = "no training stimuli are known: the model was not trained here"
 
 
@@ -99,13 +102,41 @@ class NetworkInputs:
 
     @cached_property
     def training(self) -> Blocks:
-        """How well it does on the stimuli that it was trained on."""
-        return self._blocks(self.model.splits.train)
+        """How well it does on the stimuli that it was trained on, as they are labelled there."""
+        return self._blocks(self.model.taught.train)
 
     @cached_property
     def held_out(self) -> Blocks:
-        """How well it does on the pool."""
-        return self._blocks(self.model.splits.pool)
+        """How well it does on the pool, with as many wrong labels: so noise as such is no gap."""
+        return self._blocks(self.model.mislabelled(self.model.splits.pool))
+
+    @cached_property
+    def wrong_labels(self) -> WrongLabels:
+        """What it answers to training stimuli that have a wrong label."""
+        model, none = self.model, torch.zeros(0, dtype=torch.int64)
+        taught = model.taught.train
+        wrong = (taught.labels != model.splits.train.labels).nonzero().flatten()
+        if not len(wrong):
+            return WrongLabels(none, none, 2, NO_WRONG_LABEL)
+        stimuli = taught.take(wrong[_spread(len(wrong))])
+        answers = answered(self.network, stimuli, model.settings.resolved_device)
+        if answers is None:
+            return WrongLabels(none, none, 2, NO_ANSWERS)
+        return WrongLabels(answers, stimuli.labels.long(), len(stimuli.label_names))
+
+    @cached_property
+    def retrained(self) -> Retrained:
+        """What networks of its rung answer that are trained anew on halves of its training stimuli."""
+        return retrained(self.model, self.control)
+
+    @cached_property
+    def latents(self) -> Mapping[str, Float[Tensor, "row unit"]]:
+        """The values of its dictionaries' latents at single places; none where the survey trains no dictionaries."""
+        if not trains_beside(self.model):
+            return {}
+        rung = replace(self.model.rung, basis=basis_of(SAE, self.model.settings))
+        beside = replace(self.model, rung=rung, beside=True)
+        return Inputs(beside, self.control, NetworkInputs(beside, self.control)).places
 
     @cached_property
     def encoders(self) -> Mapping[str, Encode]:
@@ -181,6 +212,9 @@ class Inputs:
             "training": lambda: self.of_network.training,
             "held_out": lambda: self.of_network.held_out,
             "splits": lambda: self.model.splits,
+            "wrong_labels": lambda: self.of_network.wrong_labels,
+            "retrained": lambda: self.of_network.retrained,
+            "latents": lambda: {} if self.control == "rotated" else self.of_network.latents,
             "log": lambda: whole.read_json(self.model.run / self.model.about_file)[self.of_network.control],
             "recordings": lambda: self.recordings,
             "activations": lambda: self.activations,
@@ -222,14 +256,14 @@ class Inputs:
         by_basis = {(layer, basis): encode for layer, encode in encoders.items()}
         recorded = record(network, layers, train, ids, settings, encoders=by_basis)
         values = {layer: self._passed_on[layer](each.sample) for (layer, _), each in recorded.items()}
-        return Sample(values, _classes(train)[recorded[layers[0].name, basis].sample_ids()])
+        return Sample(values, _classes(model.taught.train)[recorded[layers[0].name, basis].sample_ids()])
 
     @property
     def held_out_sample(self) -> Sample:
         """The units' values on the shared random sample of both halves."""
         (first, *_) = self.recordings.values()
         ids = torch.cat([half.sample_ids() for half in first])
-        return Sample(self.activations, _classes(self.model.splits.pool)[ids])
+        return Sample(self.activations, _classes(self.model.mislabelled(self.model.splits.pool))[ids])
 
     @cached_property
     def references(self) -> dict[str, Int64[Tensor, "unit 2 reference"]]:

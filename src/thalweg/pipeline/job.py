@@ -37,6 +37,7 @@ from thalweg.runs.recordings import model_file, recordings_file
 from thalweg.runs.units import UNITS_FOLDER, units_stem
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Splits, Stimuli, viewed
+from thalweg.stimuli.label_noise import with_wrong_labels
 from thalweg.stimuli.modality import BATCH
 
 SHARDS = "recordings/shards"
@@ -209,6 +210,20 @@ class Model:
         return viewed(self.splits.pool, self.subject.view if self.subject else None)
 
     @property
+    def label_noise(self) -> float:
+        """The share of its training stimuli that have a wrong label: its rung's, or else that of the settings."""
+        return 0.0 if self.subject else self.rung.label_noise or self.settings.label_noise or 0.0
+
+    def mislabelled(self, stimuli: Stimuli) -> Stimuli:
+        """Stimuli with as many wrong labels as those that it is trained on: the same for all models of a ladder."""
+        return with_wrong_labels(stimuli, self.label_noise, self.settings.seed)
+
+    @property
+    def taught(self) -> Splits:
+        """The stimuli with the labels that it is trained on."""
+        return replace(self.splits, train=self.mislabelled(self.splits.train)) if self.label_noise else self.splits
+
+    @property
     def trainers(self) -> dict[str, Trainer]:
         """How it is trained and how its twins are that are trained at all, by control; not for a course."""
         trainer = None if self.subject else self.rung.train or self.ladder.train
@@ -323,6 +338,7 @@ class Model:
             made = [subject, code, self._twin, self.controls]
             return digest(_release(), *made, self.settings.seed, self.data_hash)
         ways = [self.architecture or str(self.build()), self.rung.checkpoint, code]
+        ways += [self.label_noise] if self.label_noise else []
         made = [ways, self._twin, self.controls]
         return digest(_release(), *made, self.seed, self.settings.seed, self.data_hash)
 
@@ -355,6 +371,11 @@ class Model:
         """The hash of what its factors are made from."""
         factors = [(factor.name, factor.version, _code_of(factor.function)) for factor in self.factors]
         return digest(self.measure_inputs(), factors)
+
+
+def factors_of(models: Iterable[Model]) -> tuple[Factor, ...]:
+    """The factors of some models, each once: those of a ladder may be more than those of another."""
+    return tuple(dict.fromkeys(factor for model in models for factor in model.factors))
 
 
 @cache

@@ -8,12 +8,12 @@ from torch import nn
 
 from thalweg.compute.local import default_workers
 from thalweg.errors import ThalwegError, user_code
-from thalweg.factors.base import factors_for
+from thalweg.factors.base import DICTIONARIES, LABEL_NOISE, factors_for
 from thalweg.models import checks
 from thalweg.models import untrained as twins
 from thalweg.models.records import Ladder, Rung
 from thalweg.observers.base import Observer
-from thalweg.pipeline.bases import in_main_basis
+from thalweg.pipeline.bases import in_main_basis, trains_beside
 from thalweg.pipeline.dictionaries import check_dictionaries
 from thalweg.pipeline.embed import embed_pool, write_views
 from thalweg.pipeline.job import Model, cut
@@ -28,6 +28,7 @@ from thalweg.scoring.units import statistics_kept
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import LEAST_POOL, Source, Splits, halves, notes_of
 from thalweg.stimuli.checks import check_splits
+from thalweg.stimuli.label_noise import check_changeable
 
 
 def files_of(model: Model) -> list[tuple[str, str]]:
@@ -45,7 +46,7 @@ def prepare_models(
     stages: Stages,
 ) -> list[Model]:
     """The ladder's models, after all that can be checked was, with the observers' features on disk."""
-    factors = factors_for(settings.factors)
+    factors_for(settings.factors)  # a name that there is not shows before anything is read
     rungs = in_main_basis(_rungs(ladder, quick=settings.quick), settings)
     splits, smaller = _splits(ladder, rungs, source, settings, stages.progress)
     data_hash = splits.content_hash()
@@ -57,6 +58,7 @@ def prepare_models(
             1 if rung.subject else settings.seeds_each(ladder.seeds)
         )  # a published one is always the same
     ]
+    factors = factors_for(settings.factors, _special(models))
     models = [replace(model, code=model.made_by()) for model in models]  # before any of it runs
     cut(torch.arange(smaller), batch_size=max(model.cutting_size for model in models), shards=settings.n_shards)
     check_kinship(ladder, observers)
@@ -78,6 +80,37 @@ def prepare_models(
         )
         for model in models
     ]
+
+
+def _special(models: Sequence[Model]) -> list[str]:
+    """What the models have that only some factors need, checked.
+
+    Raises:
+        ThalwegError: labels are to be wrong of models that learn none, or that are not trained here.
+    """
+    noisy = [model for model in models if model.rung.label_noise or model.settings.label_noise]
+    for model in noisy:
+        _check_label_noise(model)
+    has = {LABEL_NOISE: bool(noisy), DICTIONARIES: any(map(trains_beside, models))}
+    return [name for name, there in has.items() if there]
+
+
+def _check_label_noise(model: Model) -> None:
+    """Check that training labels of a model can be wrong.
+
+    Raises:
+        ThalwegError: it is not trained here, or learns no labels that could be changed.
+    """
+    where = f"ladder {model.ladder.name!r}, rung {model.rung.name!r}"
+    if model.subject:
+        raise ThalwegError(
+            f"{where}: a published model is not trained here, so no label that it learnt can be wrong; survey it "
+            "without label noise (--label-noise)"
+        )
+    try:
+        check_changeable(model.splits.train)
+    except ThalwegError as wrong:
+        raise ThalwegError(f"{where}: {wrong}") from wrong
 
 
 def _rungs(ladder: Ladder, *, quick: bool) -> list[Rung]:

@@ -11,7 +11,7 @@ from thalweg.factors.claims import HYPOTHESES, SMALLER_CLAIMS
 from thalweg.models.records import Ladder
 from thalweg.observers.base import Observer
 from thalweg.pipeline.descriptions import command, of_factors, of_measures, of_observer, of_twins
-from thalweg.pipeline.job import Model
+from thalweg.pipeline.job import Model, factors_of
 from thalweg.pipeline.settings import Settings
 from thalweg.pipeline.twins import twin_note
 from thalweg.progress import Stages
@@ -32,6 +32,21 @@ def _relatives(ladder: Ladder, observer: Observer) -> list[str]:
 def _notes_on_twins(model: Model) -> dict[str, str]:
     """How a model's twins were made, where there is something to note."""
     return {control: note for control in model.controls[1:] if (note := twin_note(model, control))}
+
+
+def _notes_on_labels(models: list[Model], ladder: Ladder) -> list[str]:
+    """How many training labels are wrong on a ladder, and of which rungs."""
+    mine = [model for model in models if model.ladder.name == ladder.name]
+    rungs: dict[float, dict[str, None]] = {}
+    for model in mine:
+        rungs.setdefault(model.label_noise, {})[model.rung.name] = None
+    count = len(mine[0].splits.train)
+    return [
+        f"label noise: {round(share * count):,} of {count:,} training labels are wrong"
+        + (f", of {', '.join(names)}" if len(rungs) > 1 else "")
+        for share, names in rungs.items()
+        if share
+    ]
 
 
 def _strength_in_words(ladder: Ladder) -> str:
@@ -60,7 +75,7 @@ def _of_ladder(model: Model, models: list[Model], source: Source) -> dict[str, A
         ],
         "data_hash": model.data_hash,
         "source": source_record(source, model.ladder.stimuli_from),
-        "notes": list(notes_of(model.splits.pool)),
+        "notes": [*notes_of(model.splits.pool), *_notes_on_labels(models, model.ladder)],
         "warnings": list(model.notes),
         "twins": {
             other.rung.name: notes
@@ -86,7 +101,7 @@ def run_record(
         "ladders": {model.ladder.name: _of_ladder(model, models, sources[model.ladder.name]) for model in models},
         "command": command(affecting, {model.ladder.name: model.ladder.call for model in models}),
         "measures": of_measures(),
-        "factors": of_factors(models[0].factors),
+        "factors": of_factors(factors_of(models)),
         "claims": {**HYPOTHESES, **SMALLER_CLAIMS},
         "capability": [*dict.fromkeys(model.ladder.name for model in models if model.settings.capability)],
         "edits": [*dict.fromkeys(model.ladder.name for model in models if model.ladder.edits)],

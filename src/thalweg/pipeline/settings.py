@@ -34,6 +34,7 @@ OF_LADDERS = (
     "basis",
     "expansion",
     "active",
+    "label_noise",
 )  # settings that one published model has no use for
 QUICK_SEEDS = 2
 NEURONS = "neurons"  # as `recording.readout` calls them, which needs PyTorch
@@ -95,7 +96,15 @@ class Settings:
         metadata=_option("Latents that are active at once; 0: one for eight neurons, from 3 to 32.", 0),
     )
     factors: tuple[str, ...] = field(
-        default=(), metadata=_option("Factors that take long and are computed on request: effective_features.")
+        default=(),
+        metadata=_option(
+            "Factors that take long and are computed on request: effective_features; memorisation (trains each model "
+            "20 times more)."
+        ),
+    )
+    label_noise: float | None = field(
+        default=None,
+        metadata=_option("Share of the training stimuli that are given a wrong label, from 0 to 1; by default none."),
     )
     strength: str = field(default="bits", metadata=_option("Strength axis of the headline."))
     workers: int | None = field(default=None, metadata=_option("Worker processes; as many as cores by default.", 1))
@@ -174,6 +183,7 @@ class Settings:
             ThalwegError: a value out of range, an unknown strength axis, or a device that is not there.
         """
         from thalweg.compute.devices import PRECISIONS, check_device
+        from thalweg.models.records import check_share
         from thalweg.strength import axes
 
         for name, declared in self.__dataclass_fields__.items():
@@ -185,6 +195,8 @@ class Settings:
             if not least <= value <= LARGEST:
                 raise ThalwegError(f"{called(name)} is {value}; at least {least} and at most {LARGEST} was expected")
         axes.check(self.strength)
+        if self.label_noise is not None:
+            check_share(called("label_noise"), self.label_noise)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         check_device(self.device, here=self.engine == "local")

@@ -37,6 +37,7 @@ from thalweg.pipeline.request import (
     requested_observers,
     sources_of,
 )
+from thalweg.pipeline.retraining import say_cost
 from thalweg.pipeline.settings import Settings, called, settings_of
 from thalweg.pipeline.steps import (
     capability_all,
@@ -168,6 +169,7 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
     measured = [replace(model, place=place) for place, model in enumerate(measured)]
     models, others = measured[: len(models)], measured[len(models) :]
     settle_places(run, [model.name for model in measured])
+    say_cost(models, stages.progress)
     train_all(models, stages)
     dictionaries_all(measured, stages)
     measure_all(measured, settings, stages)

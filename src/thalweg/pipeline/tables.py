@@ -15,7 +15,7 @@ from thalweg.pipeline.capability import capability_file
 from thalweg.pipeline.claims import claims
 from thalweg.pipeline.concepts import concept_relations, concepts_file
 from thalweg.pipeline.edits import edit_relations, edits_file
-from thalweg.pipeline.job import Model
+from thalweg.pipeline.job import Model, factors_of
 from thalweg.pipeline.parts import Part, populations_again, read_draws, read_part, scores_of
 from thalweg.pipeline.relations import gain_relations, relations
 from thalweg.recording.readout import NEURONS, RANDOM
@@ -40,7 +40,7 @@ def gather(run: RunDirectory, models: Sequence[Model], others: Sequence[Model] =
 
     rungs, populations = _rungs(measured, parts)
     scores = pl.concat([together("scores"), *map(frame, rungs)])
-    factors, names = _factors(run, models), [factor.name for factor in models[0].factors]
+    factors, names = _factors(run, models), [factor.name for factor in factors_of(models)]
     again = together("reliability")
     rows = _with_factors(_models(run, models, scores, again, observers), factors, names)
     of_units = populations_table([*populations, *_gains(models, others)], seed=seed)
@@ -109,7 +109,7 @@ def _headline_rows(model: Model) -> pl.DataFrame:
 
 def _factors(run: RunDirectory, models: Sequence[Model]) -> pl.DataFrame:
     """The factors of all models and their layers."""
-    if not models[0].factors:
+    if not factors_of(models):
         return pl.DataFrame(schema=FACTORS)
     return pl.concat([read_frame(run / f"parts/{model.name}-factors.parquet") for model in models])
 

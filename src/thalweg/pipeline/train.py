@@ -40,7 +40,7 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
     network = placed(first.build(), first.settings.resolved_device)
     checkpoints = [model.rung.checkpoint for model in models]
     with code_of_user("checkpoint_trainer", first, first.ladder.checkpoint_trainer):
-        course = iter(first.ladder.checkpoint_trainer(network, first.splits, first.seed, checkpoints))
+        course = iter(first.ladder.checkpoint_trainer(network, first.taught, first.seed, checkpoints))
     for model in models:
         with code_of_user("checkpoint_trainer", model, first.ladder.checkpoint_trainer):
             result = next(course, {})
@@ -87,7 +87,7 @@ def _alone(trainer: Trainer, model: Model) -> tuple[nn.Module, object]:
     """A trained network, and what its trainer returned."""
     network = model.build().to(model.settings.resolved_device)
     with code_of_user("train", model, trainer):
-        return network, trainer(network, model.splits, model.seed)
+        return network, trainer(network, model.taught, model.seed)
 
 
 def _at_once(trainer: Trainer, models: Sequence[Model]) -> Iterable[tuple[nn.Module, object]]:
@@ -95,7 +95,7 @@ def _at_once(trainer: Trainer, models: Sequence[Model]) -> Iterable[tuple[nn.Mod
     assert isinstance(trainer, Together)
     networks = [model.build().to(model.settings.resolved_device) for model in models]
     with code_of_user("train", models[0], trainer):
-        results = trainer.together(networks, models[0].splits, [model.seed for model in models])
+        results = trainer.together(networks, models[0].taught, [model.seed for model in models])
     return zip(networks, results, strict=True)
 
 

@@ -55,8 +55,23 @@ def _figure(ladder: Ladder) -> Figure:
         "correlation over models, with a 95 % interval from drawing rungs again.",
         "This is an association, not a cause: whatever changes from rung to rung (strength, width, the kind of "
         "network) changes the factor and the score together.",
+        *([f"Factors without a number: {said}."] if (said := "; ".join(missing_in_words(ladder))) else []),
     )
     return Figure(NAME, "By factor", caption, tuple(panels), controls=(TRAINED,), kinds=ladder.shapes)
+
+
+def missing_in_words(ladder: Ladder) -> list[str]:
+    """For each factor that some trained models lack, how many they are, and why."""
+    chosen = ladder.run.factors.filter(ladder=ladder.name, control=TRAINED, layer="")
+    said = []
+    for (name,), group in chosen.group_by("factor", maintain_order=True):
+        lacking = group.filter(pl.col("value").is_nan() | pl.col("value").is_null())
+        reasons = " / ".join(note for note in lacking["note"].unique(maintain_order=True) if note)
+        if len(lacking):
+            said.append(
+                f"{spoken(str(name))}, {len(lacking)} of {len(group)} models ({reasons or 'no reason is known'})"
+            )
+    return said
 
 
 def relation_in_words(ladder: Ladder, factor: str, headline: str) -> str:

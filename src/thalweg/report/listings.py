@@ -363,6 +363,7 @@ def about(run: Run) -> dict[str, list[tuple[str, str]]]:
     for name, ladder in record["ladders"].items():
         counts = ", ".join(f"{whole(count)} {part}" for part, count in ladder["stimuli"].items())
         stimuli += [(name, counts), (f"{name}, hash", ladder["data_hash"])]
+        stimuli += [(f"{name}, note", note) for note in ladder.get("notes", ())]
     return {
         "Settings": [(name, _value(value)) for name, value in record["settings"].items()],
         "Stimuli": stimuli,

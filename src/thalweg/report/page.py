@@ -249,6 +249,7 @@ def _page(run: Run, drawn: Drawn, lost: Mapping[str, str] = MappingProxyType({})
         ],
         "headline_verdicts": listings.headline_verdicts(run),
         "other_verdicts": listings.other_verdicts(run),
+        "false_turns": figures.FALSE_TURNS,
         "sections": sections,
         "command": run.record["command"],
         "about": listings.about(run),
