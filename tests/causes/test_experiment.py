@@ -1,6 +1,8 @@
 """The whole experiment, small: its files and page, going on after an interruption, the same bytes, errors."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +11,7 @@ from typer.testing import CliRunner
 
 from thalweg import ThalwegError, cli
 from thalweg.causes import experiment
-from thalweg.causes.design import Size
+from thalweg.causes.design import Size, plans
 from thalweg.causes.experiment import Causes, run_causes, run_sized
 from thalweg.compute.workers import EngineConfig
 
@@ -56,6 +58,18 @@ def test_going_on_does_only_what_is_missing_and_gives_the_same_bytes(result: Cau
     assert len(measured) == 1
     assert before == {name: (result.path / f"{name}.parquet").read_bytes() for name in TABLES}
     assert page == result.page.read_bytes()
+
+
+def test_a_cell_whose_networks_have_no_score_is_named_and_their_table_is_there(result: Causes, tmp_path: Path):
+    run = shutil.copytree(result.path, tmp_path / "run")
+    cell = result.networks.filter(arm="factorial")["cell"][0]
+    for row in result.networks.with_row_index().filter(cell=cell).iter_rows(named=True):
+        part = experiment._part(run, plans(TINY, 0)[row["index"]], 0)
+        part.write_text(json.dumps(json.loads(part.read_text()) | {"crisp": None}))
+    (run / "networks.parquet").unlink()
+    with pytest.raises(ThalwegError, match=re.escape(f"(without a score: {cell})")):
+        run_sized(TINY, run, seed=0, where=EngineConfig(workers=1))
+    assert pl.read_parquet(run / "networks.parquet")["crisp"].is_nan().sum() == 2
 
 
 def test_mistakes_are_found_before_anything_is_trained(result: Causes, tmp_path: Path):

@@ -93,11 +93,11 @@ def run_sized(
         planned = plans(size, seed)
         _measure_all(planned, path, seed, where, stages)
         networks, units = _tables(planned, path)
+        _write({"networks": networks, "units": units}, path)  # before a cell may turn out to be missing
         with stages("causes", 1) as advance:
             tables = _analyse(networks, units, size, seed)
-            for name, table in tables.items():
-                whole.write_frame(path / f"{name}.parquet", table)
-            write_page(tables, path / PAGE)
+            _write(tables, path)
+            write_page({"networks": networks, **tables}, path / PAGE)
             advance()
     return Causes(path, tables["causes"], networks)
 
@@ -182,13 +182,16 @@ def _tables(planned: list[NetworkPlan], path: Path) -> tuple[pl.DataFrame, pl.Da
     return pl.DataFrame(rows, infer_schema_length=None), pl.concat(units)
 
 
+def _write(tables: Mapping[str, pl.DataFrame], path: Path) -> None:
+    for name, table in tables.items():
+        whole.write_frame(path / f"{name}.parquet", table)
+
+
 def _analyse(networks: pl.DataFrame, units: pl.DataFrame, size: Size, seed: int) -> dict[str, pl.DataFrame]:
-    """All tables by name."""
+    """What the tables of networks and units say: tables by name."""
     frame = analysed(networks)
     in_design = frame.filter(arm="factorial")["network"].implode()
     return {
-        "networks": networks,
-        "units": units,
         "causes": judge(networks, draws=size.draws, seed=seed),
         "effects": mixed_effects(frame, units.filter(pl.col("network").is_in(in_design))),
         "mediation": mediation(frame, draws=min(size.draws, ATTRIBUTION_DRAWS), seed=seed),

@@ -225,7 +225,7 @@ def judge(networks: pl.DataFrame, *, draws: int, seed: int) -> pl.DataFrame:
     lines: list[dict[str, Any]] = []
     for each in HYPOTHESES:
         rows = each.rows(frame)
-        check_cells(rows, each)
+        check_cells(rows, each, without=sorted({*networks["cell"]} - {*frame["cell"]}))
         whole, errors, df = bootstrap(each.estimate, columns_of(rows), rows["cell"].to_list(), draws=draws, seed=seed)
         estimate = interval(float(whole[0]), float(errors[0]), df)
         lines.append({"name": each, "estimate": estimate, "n": len(rows)})
@@ -249,8 +249,13 @@ def judge(networks: pl.DataFrame, *, draws: int, seed: int) -> pl.DataFrame:
     )
 
 
-def check_cells(rows: pl.DataFrame, hypothesis: Hypothesis) -> None:
+def check_cells(rows: pl.DataFrame, hypothesis: Hypothesis, without: Sequence[str] = ()) -> None:
     """Check that no cell of a contrast is missing.
+
+    Args:
+        rows: Its networks that have a score.
+        hypothesis: The contrast.
+        without: The cells of the experiment of whose networks none has a score.
 
     Raises:
         ThalwegError: there are none, or one of a cell alone.
@@ -260,7 +265,8 @@ def check_cells(rows: pl.DataFrame, hypothesis: Hypothesis) -> None:
     if len(counts) < needed:
         raise ThalwegError(
             f"{hypothesis.name}: {len(counts)} cells of the design have networks with a score, and {needed} were "
-            "expected; see networks.parquet, where n_silent counts the units that are never on"
+            f"expected{f' (without a score: {without[0]})' if without else ''}; see networks.parquet, where n_silent "
+            "counts the units that are never on, or give another --seed"
         )
     if len(rows) == len(counts):
         raise ThalwegError(f"{hypothesis.name}: each cell has one network alone; at least 2 seeds were expected")
