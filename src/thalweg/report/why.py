@@ -45,6 +45,7 @@ def _section(run: Run, keep: pl.Expr, whose: str) -> dict[str, Any]:
         "counts": [
             {"claim": f"{claim}: {texts.get(claim, '')}", "says": _counted(hypotheses, claim)}
             for claim in filter(_is_hypothesis, texts)
+            if any(line["claim"] == claim for line in hypotheses)
         ],
         "hypotheses": _table("hypotheses", f"The hypotheses, {whose}", hypotheses, {}),
         "smaller": _table("smaller-claims", f"Smaller claims, {whose}", smaller, texts),
