@@ -641,6 +641,21 @@ def language_model(family: str) -> nn.Module:
     return made.eval()
 
 
+def test_values_that_are_weights_themselves_need_no_gradients():
+    """A model that says the same of every stimulus gives a layer that is a weight."""
+
+    class Always(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.says, self.layer = nn.Parameter(torch.ones(2, 3)), nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(self.says)
+
+    values = next(outputs(Always(), [Layer("layer")], blobs(2, seed=0), torch.arange(2), device="cpu"))
+    assert not values["layer"].requires_grad
+
+
 def at(model: nn.Module, hooks: list[str]) -> list[Tensor]:
     """What hook points of block 1 (of another where the name says so) give."""
     modules = [name for name, _ in model.named_modules()]

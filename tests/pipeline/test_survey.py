@@ -183,9 +183,11 @@ def test_a_rung_that_is_new_moves_the_files_of_those_behind_it(short: thalweg.Ru
 
 @pytest.fixture(scope="module")
 def other(tiny: Ladder, tmp_path_factory: pytest.TempPathFactory) -> thalweg.Run:
-    """One rung, by another seed, with its capability."""
-    small = dataclasses.replace(tiny, rungs=tiny.rungs[1:2])
-    return run(small, tmp_path_factory.mktemp("other") / "run", seed=5, seeds=1, capability=True)
+    """One rung, by another seed, finished and then asked again for its capability."""
+    small, out = dataclasses.replace(tiny, rungs=tiny.rungs[1:2]), tmp_path_factory.mktemp("other") / "run"
+    first = run(small, out, seed=5, seeds=1)
+    assert first.capability.is_empty()
+    return run(small, out, seed=5, seeds=1, capability=True)
 
 
 def test_capability_is_a_table_of_its_own_where_it_is_asked_for(done: thalweg.Run, other: thalweg.Run):

@@ -40,7 +40,7 @@ def outputs(
             run(model, given(stimuli.batch(batch), device, precision))
         if missing := [layer.name for layer in layers if layer.name not in seen]:
             raise ThalwegError(f"layer {missing[0]!r} did not run; name layers that every stimulus uses")
-        return {layer.name: units_on_axis_1(seen[layer.name], layer) for layer in layers}
+        return {layer.name: units_on_axis_1(seen[layer.name].detach(), layer) for layer in layers}
 
     with capture_activations(model, layers, short=True) as seen:
         for batch in ids.split(BATCH):

@@ -93,7 +93,8 @@ def run_record(
     """What run.json says: how to do it again, on what it rests, and what it cost. `sources` are those of each ladder's
     stimuli.
     """
-    affecting = settings.affecting() | ({"factors": list(settings.factors)} if settings.factors else {})
+    affecting = settings.affecting() | {"capability": settings.capability}
+    affecting |= {"factors": list(settings.factors)} if settings.factors else {}
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "format": directory.FORMAT,

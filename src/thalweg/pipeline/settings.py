@@ -25,6 +25,7 @@ UNAFFECTING = (
     "cache",
     "download",
     "factors",
+    "capability",
 )  # change no score
 OF_LADDERS = (
     "seeds",
