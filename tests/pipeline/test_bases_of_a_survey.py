@@ -18,6 +18,7 @@ import thalweg
 from support.surveys import contents
 from thalweg import Images, Ladder, Layer, Observer, Rung, Splits, ThalwegError
 from thalweg.bases import saved
+from thalweg.bases.converged import Training, train
 from thalweg.bases.trained import TrainedHere
 from thalweg.report import bases
 from thalweg.report.ladder import ladders
@@ -204,6 +205,17 @@ def test_another_number_of_workers_and_an_interruption_change_no_byte(several: t
     (out / "dictionaries/planted-own-0-trained/1/cfg.json").write_text("{}")
     run(planted_ladder(), out, **given)
     assert contents(out) == contents(several.path)
+
+
+def test_a_layer_that_says_the_same_of_every_stimulus_has_a_dictionary_of_nothing():
+    """The mean of thousands of equal rows is not that row, to the last digit."""
+    same = (7 * torch.rand(1, 12, generator=torch.Generator().manual_seed(0)) + 0.1).expand(8192, 12)
+    dictionary, steps = train(same.contiguous(), same[:100].contiguous(), Training(48, 3))
+    assert steps == 0
+    assert not dictionary.weight.any()
+    varying = same[:400].clone()
+    varying[::2, 3] += 0.01
+    assert train(varying, varying[:100].contiguous(), Training(48, 3))[1] > 0
 
 
 def few(source: object, seed: int) -> Splits:

@@ -31,7 +31,7 @@ MOST_STEPS = 4000
 COOLING = 0.25  # of the steps so far, in which the learning rate falls to 0
 RATE = 8e-4  # for 2^14 latents, and more for fewer: by the root of their number, as Gao et al. (2024, figure 3) found;
 # four times theirs, for small layers learn as much from it in a third of the steps
-NOTHING = 1e-20  # of the squared mean: variance below it is rounding
+ROUNDING = 1e-6  # of a value: what differs by less is the same, in seven digits
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def train(
     """
     mean = rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
     variance = float((rows - mean).double().square().sum(1).mean()) if len(rows) else 0.0
-    if variance <= NOTHING * max(float(mean.double().square().sum()), 1e-30):
+    if variance == 0 or _alike(rows):
         zeros = rows.new_zeros(how.latents, rows.shape[1])
         return Dictionary(zeros, zeros[:, 0].clone(), mean, zeros, mean, "topk", how.k), 0
     scale = (variance / rows.shape[1]) ** 0.5
@@ -61,6 +61,11 @@ def train(
     encoder, decoder = (weight.detach().clone() for weight in (fit.encoder, fit.decoder))
     bias = fit.bias.detach().clone()
     return Dictionary(encoder / scale, bias, offset, decoder * scale, offset, "topk", how.k), steps
+
+
+def _alike(rows: Float[Tensor, "row neuron"]) -> bool:
+    """Whether all rows are one and the same but for rounding; their mean has a rounding of its own."""
+    return bool(((rows - rows[0]).abs() <= ROUNDING * rows[0].abs()).all())
 
 
 class _Fit:
