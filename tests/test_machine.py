@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import pwd
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 import thalweg
 from support.tiny import blobs, tiny_ladder
 from support.worlds import World
-from thalweg import Splits, ThalwegError, cli, interrupts, open_run, terminal
+from thalweg import Splits, ThalwegError, bases, cli, home, interrupts, open_run, terminal
 from thalweg.files import names, whole
 from thalweg.files.names import file_name, same_files
 from thalweg.pipeline import job
@@ -31,6 +33,7 @@ from thalweg.report.page import render, write_report
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run
+from thalweg.subjects import checkpoints
 
 NAMES = [
     "mlp α",
@@ -297,12 +300,56 @@ def test_a_report_that_cannot_be_written_names_the_option(done: Run, tmp_path: P
         write_report(done, tmp_path, workers=1)
 
 
-def test_the_cache_has_a_place_without_a_home_and_is_tried_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
+@pytest.fixture
+def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Neither HOME nor an entry of the user's, as in containers; where temporary files lie."""
 
-    monkeypatch.setattr(Path, "home", homeless)
-    assert usual_cache().name == "thalweg-cache"
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setenv("HOME", "to be put back")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def test_a_user_without_a_home_gets_one_that_is_theirs_alone(homeless: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(RuntimeError):
+        Path.home()
+    home.home_where_there_is_none()
+    made = Path.home()
+    assert made.parent == homeless
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert usual_cache().is_relative_to(made)
+    monkeypatch.delenv("HOME")
+    home.home_where_there_is_none()
+    assert Path.home() == made
+    made.chmod(0o777)
+    monkeypatch.delenv("HOME")
+    home.home_where_there_is_none()
+    assert Path.home() != made
+    home.home_where_there_is_none()  # there is one now
+    assert len(list(homeless.iterdir())) == 2
+
+
+def test_a_place_for_a_home_that_is_taken_or_not_there_is_no_fault(homeless: Path, monkeypatch: pytest.MonkeyPatch):
+    (homeless / f"thalweg-home-{os.getuid()}").write_text("")
+    home.home_where_there_is_none()
+    assert Path.home().is_dir()
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(tempfile, "tempdir", str(homeless / "nothing"))
+    home.home_where_there_is_none()
+    assert "HOME" not in os.environ
+
+
+def test_a_home_of_a_user_who_is_not_there_is_a_name_like_any_other():
+    with pytest.raises(ThalwegError, match="~nobody-of-this-name/d"):
+        bases.find("sae:~nobody-of-this-name/d")
+    assert checkpoints.named("~nobody-of-this-name/m").name == "~nobody-of-this-name/m"
+
+
+def test_a_cache_that_cannot_be_written_names_the_option(tmp_path: Path):
     (tmp_path / "home").write_text("")
     with pytest.raises(ThalwegError, match=r"cannot be written .*choose another with --cache"):
         whole.writable(tmp_path / "home/.cache", "--cache")
@@ -400,6 +447,15 @@ def test_an_interruption_while_the_command_is_imported_shows_no_traceback(monkey
     shown = capsys.readouterr().err
     assert shown.startswith("interrupted\n")
     assert "ValueError: a fault" in shown
+
+
+def test_what_keeps_an_interruption_quiet_waits_for_no_import():
+    code = "import sys; before = set(sys.modules); exec(sys.stdin.read(), {}); print(*set(sys.modules) - before)"
+    source = Path(interrupts.__file__).read_text()
+    shown = subprocess.run([sys.executable, "-I", "-c", code], input=source, capture_output=True, text=True, check=True)
+    assert shown.stdout == "\n"
+    first = next(line for line in Path(thalweg.__file__).read_text().splitlines() if "import " in line)
+    assert first == "from thalweg.interrupts import quiet_for_the_command"
 
 
 def test_the_library_of_charts_is_made_once_a_machine_and_again_where_its_file_is_damaged(

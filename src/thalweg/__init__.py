@@ -8,6 +8,10 @@ from thalweg.interrupts import quiet_for_the_command
 
 quiet_for_the_command()
 
+from thalweg.home import home_where_there_is_none
+
+home_where_there_is_none()
+
 import gc
 from importlib import import_module
 from importlib.util import find_spec

@@ -4,6 +4,7 @@ Each is looked for on this machine alone; what is missing is an error that holds
 by SAELens's own loader, so every format that it converts can be used, on a cache as its client lays it out.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -302,7 +303,7 @@ def sources_of(text: str) -> list[DictionarySource]:
         Missing: it is not on this machine.
         ThalwegError: there is no such thing.
     """
-    folder = Path(text).expanduser()
+    folder = Path(os.path.expanduser(text))  # of a user who is not there, it stays as it is
     if folder.exists():
         return [InFolder(each) for each in _inside(folder)]
     release, _, sae = text.partition("/")

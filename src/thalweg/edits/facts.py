@@ -93,7 +93,7 @@ def _fact(record: Any, where: str, number: int) -> Fact:
         texts = record.get(name, [])
         if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
             raise ThalwegError(f"{where}: {name!r} is no array of texts")
-        prompts.append(tuple(texts))
+        prompts.append(tuple(_whole(text, name, where) for text in texts))
     whole = prompt.replace(SUBJECT, subject, 1)
     if not subject.strip() or subject not in whole:
         raise ThalwegError(
@@ -109,7 +109,23 @@ def _field(record: Any, name: str, kind: type, where: str) -> Any:
     if not isinstance(value, kind):
         expected = "an object" if kind is dict else "a text"
         raise ThalwegError(f"{where}: {name!r} is missing or not {expected}; CounterFact's layout was expected")
-    return value
+    return _whole(value, name, where) if kind is str else value
+
+
+def _whole(text: str, name: str, where: str) -> str:
+    """A text, if there is no half character in it, which no tokenizer takes.
+
+    Raises:
+        ThalwegError: there is.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as half:
+        raise ThalwegError(
+            f"{where}: {name!r} has half a character, {text[half.start]!r}, at place {half.start + 1}; mend or leave "
+            "out the record"
+        ) from half
+    return text
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,10 @@ checked, which shows what happens to files in practice: a download that broke of
 Git LFS in place of the file, an editor that saved in another encoding.
 """
 
+import errno
 import json
+import os
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,18 @@ PAGE = (b"<!doctype", b"<html")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 PICKLE_STARTS = (b"PK", b"\x80")  # the archive that torch.save writes, and the pickle that it wrote before
 LARGEST_HEADER = 100_000_000  # bytes: the format allows no more
+
+
+def content_of(file: Path) -> bytes:
+    """The bytes of a file, or of a pipe; a device is not read, for some have no end.
+
+    Raises:
+        OSError: it can't be read, or is a device.
+    """
+    with file.open("rb") as opened:
+        if stat.S_ISCHR(os.fstat(opened.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is a device", str(file))
+        return opened.read()
 
 
 def json_object(file: Path) -> dict[str, Any]:
@@ -39,7 +54,7 @@ def json_value(file: Path) -> Any:
         ThalwegError: the file can't be read, or is no JSON in UTF-8.
     """
     try:
-        content = file.read_bytes()
+        content = content_of(file)
     except OSError as wrong:
         raise ThalwegError(f"{file}: can't be read ({wrong.strerror or wrong})") from wrong
     if problem := _foreign_content(content):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import ThalwegError, readable, unknown
+from thalweg.files.damage import content_of
 from thalweg.shape import ModelTable, read_table
 from thalweg.shape.tables import labels_of, numbers
 
@@ -112,7 +113,7 @@ def read_study(path: Path) -> Study:
     """
     source = readable(path)
     try:
-        record = tomllib.loads(path.read_text(encoding="utf-8"))
+        record = tomllib.loads(content_of(path).decode("utf-8"))
     except OSError as wrong:
         raise ThalwegError(f"{source} cannot be read ({wrong.strerror or wrong}); give a record (.toml)") from wrong
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as wrong:

@@ -2,7 +2,6 @@
 only where it is used.
 """
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral
@@ -43,11 +42,8 @@ LARGEST = (1 << 63) - 1  # PyTorch's generators take seeds of 64 bits, and some 
 
 
 def usual_cache() -> Path:
-    """The cache in the user's home or, where there is no home (as in containers), among temporary files."""
-    try:
-        return Path.home() / ".cache" / "thalweg"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / "thalweg-cache"
+    """The cache in the user's home."""
+    return Path.home() / ".cache" / "thalweg"
 
 
 def called(name: str) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 
 from thalweg.errors import ThalwegError, readable, reason, unknown
 from thalweg.files import whole
+from thalweg.files.damage import content_of
 from thalweg.files.names import file_name
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.recordings import model_file
@@ -150,7 +151,7 @@ def _model_id(model: Mapping[str, Any]) -> str:
 def _objects(path: Path) -> list[Any]:
     """The objects in a file of JSON: those of an array, or one a line."""
     try:
-        content = path.read_bytes()
+        content = content_of(path)
         text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8")
         if text.lstrip().startswith("["):
             return list(json.loads(text))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import ThalwegError, readable
+from thalweg.files.damage import content_of
 
 
 def _setting(default: Any, help_: str) -> Any:
@@ -68,7 +69,7 @@ class StudySettings:
         if not self.consent:
             return ""
         try:
-            return Path(self.consent).read_text(encoding="utf-8").strip()
+            return content_of(Path(self.consent)).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as wrong:
             raise ThalwegError(
                 f"{readable(self.consent)}: a text file in UTF-8 was expected as --consent ({wrong})"

@@ -51,7 +51,7 @@ class Checkpoint:
 
 def named(rest: str, *, trust_remote_code: bool = False, device_map: str | None = None) -> Checkpoint:
     """The checkpoint that a user names; an existing path is one even if it has an @ in it."""
-    rest = str(Path(rest).expanduser()) if rest.startswith("~") else rest  # no shell does after a colon
+    rest = os.path.expanduser(rest)  # no shell does after a colon
     name, _, revision = (rest, "", "") if Path(rest).exists() else rest.partition("@")
     return Checkpoint(name, revision or MAIN, trust_remote_code, device_map)
 
