@@ -50,6 +50,25 @@ def test_help_is_enough_to_start():
         assert option in thalweg("survey", "--help").stdout
 
 
+def test_where_a_file_cannot_be_written_shows_before_anything_is_read(tmp_path: Path):
+    (tmp_path / "results.csv").mkdir()
+    for words in (
+        ("compare", "runs/none", "runs/none", "--out", tmp_path),
+        ("explanations", "runs/none", "--export", tmp_path),
+        ("shape", "none.csv", "--strength", "a", "--score", "b", "--out", tmp_path / "results.csv"),
+    ):
+        found = thalweg(*words)
+        assert found.returncode == terminal.MISTAKE
+        assert "is a folder, and a file is to be written; name a file with --" in found.stderr
+    assert "add --serve" in thalweg("explore", "runs/none", "--port", "8000").stderr
+
+
+def test_what_trains_networks_is_no_option_of_the_correlations_of_a_run():
+    found = thalweg("causes", "runs/mnist", "--quick", "--out", "elsewhere")
+    assert found.returncode == terminal.MISTAKE
+    assert "leave out --quick and --out" in found.stderr
+
+
 @pytest.mark.parametrize(
     ("what", "names"),
     [

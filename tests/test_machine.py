@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 import vl_convert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,9 +21,13 @@ from hypothesis import strategies as st
 import thalweg
 from support.tiny import blobs, tiny_ladder
 from support.worlds import World
-from thalweg import Splits, ThalwegError, bases, cli, home, interrupts, open_run, terminal
+from thalweg import Splits, ThalwegError, cli, home, interrupts, open_run, terminal
+from thalweg.bases import sources
+from thalweg.bases.sources import InFolder
 from thalweg.files import names, whole
+from thalweg.files.damage import json_value
 from thalweg.files.names import file_name, same_files
+from thalweg.literature.studies import read_study
 from thalweg.pipeline import job
 from thalweg.pipeline.settings import Settings, usual_cache
 from thalweg.pipeline.survey import check_settings
@@ -33,6 +38,7 @@ from thalweg.report.page import render, write_report
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run
+from thalweg.study.settings import StudySettings
 from thalweg.subjects import checkpoints
 
 NAMES = [
@@ -344,15 +350,57 @@ def test_a_place_for_a_home_that_is_taken_or_not_there_is_no_fault(homeless: Pat
 
 
 def test_a_home_of_a_user_who_is_not_there_is_a_name_like_any_other():
-    with pytest.raises(ThalwegError, match="~nobody-of-this-name/d"):
-        bases.find("sae:~nobody-of-this-name/d")
+    assert sources.sources_of("~nobody-of-this-name/d") == [InFolder(Path("~nobody-of-this-name/d"))]
     assert checkpoints.named("~nobody-of-this-name/m").name == "~nobody-of-this-name/m"
+
+
+def test_tensors_can_be_read_by_whoever_can_read_the_other_files_of_a_run(tmp_path: Path):
+    whole.write_json(tmp_path / "run.json", {})
+    whole.write_tensors(tmp_path / "weights.safetensors", {"a": torch.zeros(2)})
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "run.json").stat().st_mode
+
+
+def test_a_file_of_a_run_that_may_not_be_read_is_not_called_damaged(done: Run, monkeypatch: pytest.MonkeyPatch):
+    def refused(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)
+    for read, name in ((whole.read_frame, "models.parquet"), (whole.read_json, "run.json")):
+        with pytest.raises(ThalwegError, match=rf"{name}: cannot be read \(Permission denied\); its owner.*chmod a\+r"):
+            read(done.path / name)
+
+
+def test_a_folder_or_a_device_is_never_replaced_by_a_file(tmp_path: Path):
+    (tmp_path / "device").symlink_to("/dev/null")
+    (tmp_path / "folder").mkdir()
+    for name, said in (("device", "is a device or a pipe"), ("folder", "is a folder")):
+        with pytest.raises(ThalwegError, match=f"{name}: {said}"):
+            whole.write_text(tmp_path / name, "x")
+        with pytest.raises(ThalwegError, match=f"{name}: {said}.*name a file with --out"):
+            whole.writable_file(tmp_path / name, "--out")
+    assert (tmp_path / "device").is_char_device()
+    with pytest.raises(ThalwegError, match=r"cannot be written .*choose another with --out"):
+        whole.writable_file(tmp_path / "device" / "file", "--out")
+    whole.writable_file(tmp_path / "new" / "file", "--out")
+    assert (tmp_path / "new").is_dir()
 
 
 def test_a_cache_that_cannot_be_written_names_the_option(tmp_path: Path):
     (tmp_path / "home").write_text("")
     with pytest.raises(ThalwegError, match=r"cannot be written .*choose another with --cache"):
         whole.writable(tmp_path / "home/.cache", "--cache")
+
+
+def test_a_device_in_place_of_a_file_is_not_read_for_some_have_no_end(done: Run, tmp_path: Path):
+    for name, read in (
+        ("facts.json", json_value),
+        ("study.toml", read_study),
+        ("explanations.jsonl", done.import_explanations),
+        ("consent.txt", lambda path: StudySettings(consent=str(path)).consent_text()),
+    ):
+        (tmp_path / name).symlink_to("/dev/null")
+        with pytest.raises(ThalwegError, match=rf"{name}.*it is a device"):
+            read(tmp_path / name)
 
 
 def test_a_task_that_fails_says_it_in_a_sentence_and_keeps_its_traceback(tmp_path: Path):
@@ -378,6 +426,7 @@ ENDS = [
         "unexpected ZeroDivisionError: by 0; give the command again with --debug",
     ),
     (MemoryError(), terminal.MISTAKE, "memory ran out"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), terminal.MISTAKE, "memory ran out"),
     (OSError(errno.ENOSPC, "No space left on device"), terminal.MISTAKE, "the output cannot be written (No space left"),
     (
         OSError(errno.ENAMETOOLONG, "File name too long", "xx"),

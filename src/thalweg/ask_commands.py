@@ -148,7 +148,10 @@ def explanations(
 ) -> None:
     """Show a run's explanations of units in words, or exchange them in the JSON of Neuronpedia."""
     import thalweg
+    from thalweg.files.whole import writable_file
 
+    if export is not None:
+        writable_file(export, "--export")
     opened = thalweg.open_run(run)
     layers = dict(_pair(text) for text in layer_name or ())
     if import_ is not None:

@@ -60,7 +60,11 @@ app = typer.Typer(
 )
 app.add_typer(study_app, name="study")
 app.registered_commands += ask_app.registered_commands
-OF_A_PATH = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP)  # another path is what helps
+OF_A_PATH = (  # another path is what helps
+    *(errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST),
+)
+NO_MEMORY = ("can't allocate memory", "out of memory")  # how PyTorch says it, in errors of no kind of their own
 DEBUG, DOWNLOAD = "--debug", "--download"  # taken out of the command line before it is parsed: they may stand anywhere
 
 
@@ -385,6 +389,12 @@ def causes(
     trained: its own factors are related to its curve.
     """
     if directory is not None:
+        for_networks = {"--quick": quick, "--seed": seed, "--workers": workers, "--engine": engine != "local"}
+        if idle := [option for option, given in {**for_networks, "--out": out_}.items() if given]:
+            raise ThalwegError(
+                f"{readable(directory)}: of a run, correlations are printed; no network is trained and nothing is "
+                f"written, so leave out {' and '.join(idle)}"
+            )
         _associations(directory)
         return
     from thalweg.causes.experiment import run_causes
@@ -518,7 +528,7 @@ def concepts(
     """Measure how far a language model shares concepts between the words of two languages."""
     from thalweg.pipeline.word_pairs import measure_concepts
 
-    options: dict[str, Any] = {"language": language or ("fr",), "text": text, "layers": layers or (), "limit": limit}
+    options: dict[str, Any] = {"language": language or (), "text": text, "layers": layers or (), "limit": limit}
     options |= {"trust_remote_code": trust_remote_code, "seed": seed, "out": out_}
     result = measure_concepts(subject, pairs, progress=Shown(), **options)
     out.print(result.sentence(), markup=False)
@@ -574,6 +584,8 @@ def explore(
 
     if serve and out_:
         raise ThalwegError("--serve writes nothing, and --out names a folder; give one of them")
+    if port and not serve:
+        raise ThalwegError("--port is that of a server; add --serve")
     run = thalweg.open_run(directory)
     options: dict[str, Any] = {"rung": rung or (), "data": where_stimuli_lie(run, data or ()), "cache": cache}
     if not serve:
@@ -628,9 +640,10 @@ def shape(
     It is a valley, a hump, increasing, decreasing, flat, or cannot be told yet. Several curves get a row each.
     """
     from thalweg.shape import Choice, judge_curves, read_table
-    from thalweg.shape.records import check_ending, remarks, row_of, write_records
+    from thalweg.shape.records import check_out, remarks, row_of, write_records
 
-    check_ending(out_)
+    if out_ is not None:
+        check_out(out_)
     choice = Choice(strength, tuple(score), tuple(se or ()), group, by, smallest_effect, scale, less_is_better)
     curves = judge_curves([read_table(path) for path in table], choice, seed=seed, progress=Shown())
     for line in remarks(curves):
@@ -693,7 +706,9 @@ def compare(
 ) -> None:
     """Put two runs beside each other: settings, versions, scores, units and verdicts that differ, on one page."""
     import thalweg
+    from thalweg.files.whole import writable_file
 
+    writable_file(out_, "--out")
     runs = thalweg.compare_runs(thalweg.open_run(first), thalweg.open_run(second))
     path = thalweg.write_comparison(runs, out_)
     for sentence in runs.sentences:
@@ -902,7 +917,7 @@ def failed(wrong: BaseException) -> int:
         message, status = f"{readable(wrong.filename)}: {wrong.strerror}; name another path", MISTAKE
     elif isinstance(wrong, KeyboardInterrupt):
         message, status = "interrupted", INTERRUPTED
-    elif isinstance(wrong, MemoryError):
+    elif isinstance(wrong, MemoryError) or any(said in str(wrong) for said in NO_MEMORY):
         message, status = (
             f"memory ran out ({reason(wrong)}); fewer --workers or a smaller --batch-size take less",
             MISTAKE,

@@ -116,7 +116,9 @@ def serve(
     behind_proxy: Annotated[
         bool, typer.Option("--behind-proxy", help="A proxy on this machine says who a client is.")
     ] = False,
-    flood: Annotated[float, typer.Option(help="Requests a second from one client; 0: any number.", min=0)] = 100.0,
+    flood: Annotated[
+        float, typer.Option(help="Requests a second from one client; 0: any number.", min=0, max=1e6)
+    ] = 100.0,
 ) -> None:
     """Serve a study's pages, and print the links to them; stop it with Ctrl+C."""
     with opened(study, database) as (opened_study, store):

@@ -993,6 +993,8 @@ def test_what_cannot_be_trained_is_told(tmp_path: Path, monkeypatch: pytest.Monk
         train(Recipe(k=33))
     with pytest.raises(ThalwegError, match="at least one batch"):
         train(Recipe(4, 1, rows=10, batch=16))
+    with pytest.raises(ThalwegError, match=r"training 10,000,000,000 latents of 4 neurons needs .* GB .*\(--latents\)"):
+        train(Recipe(10**10, 1))
     monkeypatch.setitem(sys.modules, "sae_lens", None)
     with pytest.raises(ThalwegError, match=r"pip install 'thalweg\[dictionary\]'"):
         train(Recipe(4, 1))

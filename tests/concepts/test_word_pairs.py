@@ -160,6 +160,7 @@ def test_a_pair_is_not_found_by_what_stands_before_it():
         ),
         ({"pairs": "long.csv"}, r"cannot be run on .*; these texts have 104 tokens, .* the model has fewer places"),
         ({"text": "few.csv"}, "few.csv: 1 rows have two texts; at least 4"),
+        ({"language": "fr"}, "pairs.csv: the languages of a table are its two columns; leave out --language"),
         ({"seed": 1 << 70}, "seed is"),
         ({"out": "survey"}, "survey: this is a run of another kind; choose another --out"),
         (

@@ -439,6 +439,14 @@ def test_counterfacts_layout_is_read(tmp_path: Path):
         ("[", "can't be read as JSON"),
         (json.dumps([record(subject="Eve", prompt="Ada is")]), "subject 'Eve' is not in its prompt 'Ada is'; put {}"),
         (json.dumps([record(target_new={"str": " "})]), "record 1: an answer is empty"),
+        (
+            json.dumps([record(subject="A\ud800", prompt="{} is")]),
+            r"record 1: 'subject' has half a character, '\\ud800'",
+        ),
+        (
+            json.dumps([record() | {"paraphrase_prompts": ["\udc00"]}]),
+            "record 1: 'paraphrase_prompts' has half a character",
+        ),
         (json.dumps([record(target_new="elm")]), "'target_new' is missing or not an object"),
         (json.dumps([record(), record(case_id=1)]), "facts '0' and '1' are about the same prompt"),
         (json.dumps([record(), record(subject="Bob")]), "two records have the same case_id"),

@@ -190,6 +190,10 @@ def test_bad_requests(run: thalweg.Run, tmp_path: Path):
     with pytest.raises(ThalwegError, match="no ladder of this run is called 'large'"):
         site_of(run, data={"large": "x"})
     (tmp_path / "file").write_text("")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "cat.png").write_text("")
+    with pytest.raises(ThalwegError, match="this folder holds other things than pages; choose another --out"):
+        thalweg.write_unit_pages(run, tmp_path / "pictures")
     with pytest.raises(ThalwegError, match="this is a file; name a folder with --out"):
         thalweg.write_unit_pages(run, tmp_path / "file")
     assert where_stimuli_lie(run, ["a/b=c"]) == {"tiny": "a/b=c"}

@@ -2,6 +2,7 @@
 twice, and what cannot work is said before anything is paid.
 """
 
+import math
 import os
 import shutil
 import subprocess
@@ -332,6 +333,26 @@ def test_a_budget_ends_the_asking_cleanly(run: Run, server: Callable[..., Server
     assert rest.answered == first.unanswered
     with pytest.raises(ThalwegError, match="a budget needs prices"):
         asking(run, reader, budget=1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"budget": math.nan, "price_prompt": 1.0, "price_reply": 1.0}, r"budget is nan \(--budget\)"),  # has no end
+        ({"price_prompt": math.nan, "price_reply": 1.0}, r"price_prompt is nan \(--price-prompt\)"),
+        ({"price_prompt": 1.0}, "give both, --price-prompt and --price-reply"),
+        ({"timeout": math.nan}, r"timeout is nan \(--timeout\)"),
+        ({"base_url": "localhost:8000"}, "'localhost:8000': an address that begins with http:// or https://"),
+        ({"base_url": "file:///etc/passwd"}, "'file:///etc/passwd': an address"),
+        ({"model": " "}, r"no model is named.*\(--model\)"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_before_questions_are_made(
+    run: Run, settings: dict, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Run, "recorded_models", pytest.fail)
+    with pytest.raises(ThalwegError, match=said):
+        thalweg.ask(run, **{"model": "reader", "base_url": "http://127.0.0.1:9"} | settings)
 
 
 @pytest.mark.parametrize(

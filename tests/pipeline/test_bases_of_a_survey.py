@@ -252,6 +252,10 @@ def test_a_dictionary_that_explains_nothing_is_refused():
         ({"basis": "neurons,sea"}, "no basis is called 'sea'; did you mean 'sae'"),
         ({"basis": "sae:folder"}, "'sae:folder' is of one model.*name 'sae'"),
         ({"basis": "sae", "expansion": 0}, "expansion is 0; at least 1"),
+        (
+            {"basis": "sae", "active": 2000},
+            "active is 2000; a dictionary that a survey trains has 1,024 latents at most",
+        ),
         ({"basis": ("neurons", "sae"), "quick": False}, "layer '1' has 1 neuron; a dictionary is made of at least 2"),
     ],
 )

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import polars as pl
 import pytest
@@ -19,7 +20,7 @@ from thalweg.study.design import Study, open_study
 from thalweg.study.power import prospects
 from thalweg.study.serving import Links
 from thalweg.study.session import Sessions
-from thalweg.study.settings import StudySettings
+from thalweg.study.settings import Crowd, StudySettings
 from thalweg.study.store import open_store
 
 
@@ -153,6 +154,23 @@ def test_each_participant_sees_one_model_between(tmp_path: Path):
 def test_a_mistake_in_the_design_is_a_sentence(settings: dict, sentence: str, tmp_path: Path):
     with pytest.raises(ThalwegError, match=sentence):
         create(surveyed(), "wrong", StudySettings(**{**vars(SETTINGS), **settings}), out=tmp_path / "wrong")
+
+
+def test_a_number_that_is_none_is_a_sentence():
+    for made, said in (
+        (StudySettings(wait=math.nan), "--wait is nan; at least 0"),
+        (StudySettings(wait=math.inf), "--wait is inf; at least 0"),
+        (Crowd(sensitivity=math.nan), "--sensitivity is nan; a number"),
+        (Crowd(unit_sd=math.inf), "--unit-sd is inf; at least 0"),
+    ):
+        with pytest.raises(ThalwegError, match=said):
+            made.check()
+
+
+@pytest.mark.parametrize("name", ["", " ", "..", "../x", "a/b", "a\\b", "a\0"])
+def test_a_name_that_leads_out_of_the_studies_is_a_sentence(name: str):
+    with pytest.raises(ThalwegError, match=r"--name is .*; a name without / .*--out"):
+        create(mock.sentinel.run, name)
 
 
 def test_a_folder_that_is_no_study_or_holds_one_is_a_sentence(study: Study, tmp_path: Path):

@@ -1,8 +1,10 @@
 """Synthetic references of a run: the same queries and observer, scores that are known, and files that are made once."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
+import filelock
 import polars as pl
 import pytest
 import torch
@@ -141,6 +143,15 @@ def test_what_cannot_be_made_is_refused_in_a_sentence(run: Run, tmp_path: Path):
 
 def as_tensor(picture: Image.Image) -> torch.Tensor:
     return torch.tensor(list(picture.convert("L").getdata()), dtype=torch.float32).view(1, 12, 12) / 255
+
+
+def test_a_run_that_cannot_be_written_is_refused_before_pictures_are_made(run: Run, monkeypatch: pytest.MonkeyPatch):
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
+    with pytest.raises(ThalwegError, match=r"cannot be written \(Read-only.*copy the run to where it can"):
+        thalweg.visualise(run, units=1, steps=1)
 
 
 def test_preprocessing_is_found_out_and_one_that_is_no_straight_line_is_refused():

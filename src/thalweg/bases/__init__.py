@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from thalweg.bases.components import Components
 from thalweg.bases.latents import Latents
 from thalweg.bases.streaming import outputs
-from thalweg.bases.trained import TrainedHere
+from thalweg.bases.trained import MOST_LATENTS, TrainedHere
 from thalweg.errors import ThalwegError, unknown
 from thalweg.models.pooling import highest_of_places
 from thalweg.models.records import Basis, Encode, Layer
@@ -79,9 +79,14 @@ def find_for_survey(name: str, *, expansion: int, active: int, seed: int) -> Bas
     of `TrainedHere`, the basis `sae`.
 
     Raises:
-        ThalwegError: no such basis, or one of dictionaries that exist already, which belong to one model.
+        ThalwegError: no such basis, or one of dictionaries that exist already, which belong to one model; or more
+            active latents than there will be.
     """
     if name == "sae":
+        if active > MOST_LATENTS:
+            raise ThalwegError(
+                f"active is {active}; a dictionary that a survey trains has {MOST_LATENTS:,} latents at most (--active)"
+            )
         return TrainedHere(expansion, active, seed)
     if name.startswith(("sae:", "sae-active")):
         raise ThalwegError(

@@ -46,6 +46,7 @@ from thalweg.models.loading import loaded
 from thalweg.models.records import Evaluate, Layer, Subject
 from thalweg.packages import torchvision_first
 from thalweg.progress import Progress, Silent
+from thalweg.recording.memory import GIB, available_memory
 from thalweg.stimuli.base import Splits, Stimuli, halves, viewed
 
 Summary = dict[str, float | int | str | None]
@@ -119,6 +120,7 @@ def train_dictionary(
     room = max(2 * recipe.batch, min(recipe.room, all_rows))
     recipe = replace(recipe, latents=recipe.latents or EXPANSION * width, room=room)
     check_numbers(recipe)
+    _check_memory(width, recipe)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         autoencoder = autoencoder_of(width, recipe, layer.name)
@@ -135,6 +137,8 @@ def train_dictionary(
     source.close()  # takes its hooks off the model
     autoencoder.fold_activation_norm_scaling_factor(scale)
     autoencoder.save_inference_model(folder)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod((folder / layouts.CONFIG).stat().st_mode)  # safetensors makes files that nobody else may read
     return layouts.read(folder)
 
 
@@ -181,6 +185,21 @@ def check_numbers(recipe: Recipe) -> None:
     if recipe.batch > recipe.room // 2:
         raise ThalwegError(
             f"batches of {recipe.batch} through a buffer of {recipe.room}: a buffer of twice a batch was expected"
+        )
+
+
+def _check_memory(width: int, recipe: Recipe) -> None:
+    """Check that a dictionary can be trained in memory: encoder and decoder, each with gradients and Adam's two
+    moments, and the latents of a batch, before and after those that are not active are left out.
+
+    Raises:
+        ThalwegError: there is less.
+    """
+    need, there = 4 * recipe.latents * (2 * 4 * width + 2 * recipe.batch), available_memory()
+    if recipe.device == "cpu" and there is not None and need > there:
+        raise ThalwegError(
+            f"training {recipe.latents:,} latents of {width:,} neurons needs about {need / GIB:,.1f} GB of memory, and "
+            f"{there / GIB:.1f} GB are free; take fewer (--latents)"
         )
 
 

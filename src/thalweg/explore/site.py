@@ -31,6 +31,7 @@ from thalweg.runs.run import Run
 from thalweg.stimuli.base import Splits, Stimuli
 
 AT_ONCE = 64  # units whose pages are made together
+FIRST = "index.html"  # what is written before all else
 MANY = 20_000  # pages: what a folder of them takes is said before
 SCRIPTS = {"index.js": "index.js", "unit.js": "unit.js", "table.js": "library/regular-table.js"}
 
@@ -254,9 +255,7 @@ def write_unit_pages(
     if path is None:
         RunDirectory(run.path).check_own()
     folder = Path(path) if path else run.path / "explore"
-    if folder.exists() and not folder.is_dir():
-        raise ThalwegError(f"{readable(folder)}: this is a file; name a folder with --out")
-    writable(folder, "--out")
+    _check_folder(folder)
     site = site_of(run, progress=progress, **options)
     if progress and site.catalogue.count > MANY:
         progress.say(_size_of(site))
@@ -272,6 +271,19 @@ def write_unit_pages(
         for address in site.pages.used():
             _write(folder / address, site.content(address))
     return folder / "index.html"
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that pages can be written to a folder, which is new, empty, or holds pages.
+
+    Raises:
+        ThalwegError: it is a file, holds other things, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ThalwegError(f"{readable(folder)}: this is a file; name a folder with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / FIRST).exists():
+        raise ThalwegError(f"{readable(folder)}: this folder holds other things than pages; choose another --out")
+    writable(folder, "--out")
 
 
 def _size_of(site: Site) -> str:

@@ -32,7 +32,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         NoRoom: the disk is full.
+        ThalwegError: a folder or a device is there, of which it must not take the place.
     """
+    if path.exists() and not path.is_file():
+        raise _no_file(path, "name another")
     beside = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")  # two machines may write at once
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +69,22 @@ def writable(folder: Path, option: str) -> None:
         ) from refused
 
 
+def writable_file(path: Path, option: str) -> None:
+    """Check that a file can be written, before what is written in it is made.
+
+    Raises:
+        ThalwegError: it cannot; names the option that chooses another.
+    """
+    if path.exists() and not path.is_file():
+        raise _no_file(path, f"name a file with {option}")
+    writable(path.parent, option)
+
+
+def _no_file(path: Path, mend: str) -> ThalwegError:
+    what = "a folder" if path.is_dir() else "a device or a pipe"
+    return ThalwegError(f"{readable(path)}: is {what}, and a file is to be written; {mend}")
+
+
 FULL = {number: os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)}
 
 
@@ -97,7 +116,10 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", notes: Mapping[st
     import safetensors.torch  # it imports PyTorch, which the command line need not wait for
 
     with replacing(path) as beside:
+        beside.touch()
+        usual = beside.stat().st_mode
         safetensors.torch.save_file({k: v.contiguous() for k, v in tensors.items()}, beside, dict(notes or {}))
+        beside.chmod(usual)  # safetensors makes files that nobody else may read
 
 
 AGAIN = "give the survey command again: it derives again what is missing or damaged"
@@ -108,7 +130,12 @@ def _reading(path: Path, read: Callable[[Path], Any], mend: str) -> Any:
     if not path.is_file():
         raise ThalwegError(f"{readable(path)}: there is no such file; {mend}")
     try:
+        path.open("rb").close()  # the readers of tables and tensors say of a file that is kept from them: not there
         return read(path)
+    except PermissionError as refused:
+        raise ThalwegError(
+            f"{readable(path)}: cannot be read ({refused.strerror}); its owner can allow it: chmod a+r"
+        ) from refused
     except (*DAMAGE, pl.exceptions.PanicException) as damage:
         raise Damaged(path, reason(damage), mend) from damage
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thalweg.errors import ThalwegError, readable
-from thalweg.files.whole import writable, write_text
+from thalweg.files.whole import writable_file, write_text
 from thalweg.literature.page import render
 from thalweg.literature.studies import read_studies
 from thalweg.literature.verdicts import Reading, judge_studies, summary
@@ -56,10 +56,10 @@ def judge_literature(
         True
     """
     path = Path(out)
-    if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
+    if path.suffix.lower() not in (".html", ".htm"):
         raise ThalwegError(f"{readable(path)}: give --out the name of a page, such as literature.html")
     studies = read_studies(data, shipped=shipped)
-    writable(path.parent, "--out")
+    writable_file(path, "--out")
     readings = judge_studies(studies, seed=seed, progress=progress)
     sentence = summary(readings)
     records = path.with_suffix(".json")

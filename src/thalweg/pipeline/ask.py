@@ -1,6 +1,7 @@
 """Language models asked about the units of a finished run: `thalweg ask`."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -120,12 +121,14 @@ class AskSettings:
         if not 1 <= self.references <= REFERENCES:
             raise ThalwegError(f"references is {self.references}; 1 to {REFERENCES} were expected")
         for name in ("parallel", "timeout"):
-            if getattr(self, name) <= 0:
-                raise ThalwegError(f"{name} is {getattr(self, name)}; more than 0 was expected")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ThalwegError(f"{name} is {getattr(self, name)} (--{name}); a number above 0 was expected")
         amounts = {name: getattr(self, name) for name in ("price_prompt", "price_reply", "budget", "retries")}
         for name, amount in amounts.items():
-            if amount is not None and amount < 0:
-                raise ThalwegError(f"{name} is {amount}; 0 or more was expected")
+            if amount is not None and not 0 <= amount < math.inf:
+                raise ThalwegError(f"{name} is {amount} (--{name.replace('_', '-')}); a number from 0 up was expected")
+        if (self.price_prompt is None) != (self.price_reply is None):
+            raise ThalwegError("one price is given: give both, --price-prompt and --price-reply, or none")
         if self.budget is not None and self.prices is None:
             raise ThalwegError("a budget needs prices: give --price-prompt and --price-reply, of a million tokens")
         return self
@@ -238,9 +241,9 @@ class Session:
         """Ask all that is not answered yet."""
         budget = self.settings.budget
         self.spending = Spending(self.settings.prices, None if budget is None else float(budget))
-        material = Material.of(self)
         with self.directory.locked():
             self.directory.remove_partials()
+            material = Material.of(self)
             asked.put_asked_together(self.directory)
             first = self._new(material.explaining()) if material.by_own_sentence else []
             rest = [*material.questions(self.run, plan=True)]

@@ -35,7 +35,7 @@ BLOCKS = 4  # residual streams that are read by default, evenly spread
 PATCHED = 40  # pairs at most: patching takes several passes for each, layer and direction
 LONGEST = 64  # tokens of a text that are read
 LEAST_GROUP = 20  # pairs: fewer are not analysed apart
-TEXT = "text"
+TEXT, FRENCH = "text", "fr"
 KIND = "concepts"
 COLUMNS = {
     "languages": pl.String,  # or text: for aligned texts
@@ -78,7 +78,7 @@ def measure_concepts(
     subject: str | Subject,
     pairs: str | Path,
     *,
-    language: Sequence[str] | str = ("fr",),
+    language: Sequence[str] | str = (),
     text: str | Path | None = None,
     layers: Sequence[str] | str = (),
     limit: int = 200,
@@ -92,7 +92,7 @@ def measure_concepts(
     Args:
         subject: The model, by name (`hf:gpt2`, `FILE.py:NAME`) or as a record.
         pairs: A table of two columns, or `emoji` for the names of emojis in English and other languages.
-        language: With `emoji`, the other languages, as `fr`.
+        language: With `emoji`, the other languages; by default `fr`.
         text: A table of two columns with aligned texts.
         layers: Patterns of layers' names; by default the residual stream after four blocks, evenly spread.
         limit: How many pairs, and texts, are taken at most, drawn at random; 0 means all.
@@ -176,7 +176,11 @@ class _Encoder:
 
 def _words(pairs: str, languages: Sequence[str]) -> list[WordPairs]:
     if pairs == EMOJI:
-        return [emoji_pairs(language) for language in languages]
+        return [emoji_pairs(language) for language in languages or (FRENCH,)]
+    if languages:
+        raise ThalwegError(
+            f"{pairs}: the languages of a table are its two columns; leave out --language, or give --pairs {EMOJI}"
+        )
     return [table_pairs(Path(pairs))]
 
 

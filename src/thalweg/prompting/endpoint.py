@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ TOP = 10  # alternatives of a token whose probabilities are asked for
 PICTURE_TOKENS = 85  # of a picture of low detail, as OpenAI counts them
 BYTES_PER_TOKEN = 3.5  # of English text: an estimate on the safe side
 CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "n_ctx", "n_ctx_train")
+WEB = re.compile(r"https?://[^/?#]", re.IGNORECASE)
 ADAPTIONS = 4  # ways in which a request may have to be changed until an endpoint takes it
 SAMPLE = "Answer with the letter A."
 
@@ -54,12 +56,19 @@ class Endpoint:
         self.openai = imported(
             "openai", said="asking a model behind an endpoint needs the package openai: pip install 'thalweg[ask]'"
         )
+        if not model.strip():
+            raise ThalwegError("no model is named; its name behind the endpoint, or hf:FOLDER, was expected (--model)")
         self.name, self.reply_tokens = model, reply_tokens
         url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         key = os.environ.get("OPENAI_API_KEY")
         if not key and url is None:
             raise ThalwegError(
                 "no key for the endpoint: set OPENAI_API_KEY, or name a server of your own with --base-url"
+            )
+        if url is not None and not WEB.match(url):
+            raise ThalwegError(
+                f"the endpoint {url!r}: an address that begins with http:// or https:// was expected (--base-url, or "
+                "OPENAI_BASE_URL)"
             )
         self.url = url or "OpenAI's own"
         self._settings: dict[str, Any] = {"api_key": key or "none", "base_url": url, "max_retries": retries}

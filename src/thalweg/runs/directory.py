@@ -128,7 +128,8 @@ class RunDirectory:
             ) from held
         except OSError as refused:
             raise ThalwegError(
-                f"{readable(self.path)}: cannot be written ({refused.strerror or refused}); choose another --out"
+                f"{readable(self.path)}: cannot be written ({refused.strerror or refused}); choose another --out, or "
+                "copy the run to where it can"
             ) from refused
         try:
             yield

@@ -18,7 +18,6 @@ import polars as pl
 
 from thalweg.errors import ThalwegError, readable
 from thalweg.files import parquet as parquet_files
-from thalweg.files.damage import content_of
 
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".dat")
 PARQUET = (".parquet", ".pq")
@@ -102,7 +101,7 @@ def _cells(column: pl.Series) -> Sequence[object]:
 
 def _read_csv(file: Path) -> ModelTable:
     try:
-        content = content_of(file)
+        content = file.read_bytes()
     except OSError as refused:
         raise ThalwegError(f"{readable(file)} cannot be read ({refused.strerror or refused})") from refused
     source = readable(file)

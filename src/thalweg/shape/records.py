@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from thalweg.errors import ThalwegError, readable
-from thalweg.files.whole import replacing
+from thalweg.files.whole import replacing, writable_file
 from thalweg.shape.sentences import p_text
 from thalweg.shape.several import Curve, decisive
 
@@ -54,14 +54,15 @@ def remarks(curves: Sequence[Curve]) -> list[str]:
     return lines
 
 
-def check_ending(path: Path | None) -> None:
-    """Check that records can be written to a file of this name.
+def check_out(path: Path) -> None:
+    """Check that records can be written to this file.
 
     Raises:
-        ThalwegError: its ending names no kind of file that can be written.
+        ThalwegError: its ending names no kind of file that can be written, or it cannot be written there.
     """
-    if path is not None and path.suffix.lower() not in ENDINGS:
+    if path.suffix.lower() not in ENDINGS:
         raise ThalwegError(f"{readable(path)}: give --out a name that ends in .json, .csv or .parquet")
+    writable_file(path, "--out")
 
 
 def frame_of(records: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -81,9 +82,8 @@ def write_records(records: Sequence[dict[str, Any]], path: Path) -> None:
     Raises:
         ThalwegError: it cannot be written.
     """
-    check_ending(path)
+    check_out(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as beside:
             if path.suffix.lower() == ".json":
                 beside.write_text(json.dumps(list(records), indent=1, allow_nan=False) + "\n", encoding="utf-8")

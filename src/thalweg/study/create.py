@@ -53,6 +53,7 @@ def create(run: Run, name: str, settings: StudySettings | None = None, *, out: P
     settings = settings or StudySettings()
     settings.check()
     consent = settings.consent_text()
+    _check_name(name)
     folder = out if out is not None else HOME / name
     if (folder / RECORD).exists() or (folder.is_dir() and any(folder.iterdir())):
         raise ThalwegError(f"{readable(folder)}: there is something in it already; choose another --name or --out")
@@ -79,6 +80,16 @@ def create(run: Run, name: str, settings: StudySettings | None = None, *, out: P
     )
     write_study(study, {**tables, "stimuli": stimuli})
     return study
+
+
+def _check_name(name: str) -> None:
+    """Check that a name can be that of a folder in `studies`.
+
+    Raises:
+        ThalwegError: it leads elsewhere, or is none.
+    """
+    if not name.strip() or name in (".", "..") or any(mark in name for mark in "/\\\0"):
+        raise ThalwegError(f"--name is {name!r}; a name without / and \\ was expected (--out names another folder)")
 
 
 def _models(run: Run, settings: StudySettings) -> list[dict[str, Any]]:

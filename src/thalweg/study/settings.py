@@ -55,7 +55,7 @@ class StudySettings:
         least: dict[str, float] = dict.fromkeys(("units", "trials", "participants", "per_unit", "break_every"), 1)
         least |= {"practice": 0, "wait": 0, "seed": 0} | ({} if self.catch is None else {"catch": 0})
         for name, low in least.items():
-            if (value := getattr(self, name)) < low:
+            if not low <= (value := getattr(self, name)) < math.inf:
                 raise ThalwegError(f"--{name.replace('_', '-')} is {value}; at least {low} was expected")
         if self.catches > self.trials:
             raise ThalwegError(f"--catch is {self.catches}; no more than --trials ({self.trials}) was expected")
@@ -111,5 +111,7 @@ class Crowd:
             if not 0 <= getattr(self, name) <= 1:
                 raise ThalwegError(f"--{name} is {getattr(self, name)}; a share from 0 to 1 was expected")
         for name in ("unit_sd", "person_sd", "side_bias"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ThalwegError(f"--{name.replace('_', '-')} is {getattr(self, name)}; at least 0 was expected")
+        if not math.isfinite(self.sensitivity):
+            raise ThalwegError(f"--sensitivity is {self.sensitivity}; a number was expected, as 1.5")

@@ -28,6 +28,7 @@ from thalweg.pipeline.settings import Settings, usual_cache
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.recording.readout import NEURONS
 from thalweg.recording.result import merge
+from thalweg.runs.directory import RunDirectory
 from thalweg.runs.recordings import RecordedHalves, read_some, recordings_file
 from thalweg.runs.run import Run
 from thalweg.scoring.columns import UNITS
@@ -135,7 +136,8 @@ def visualise(
         natural stimulus (`exceeds_high`, `exceeds_low`).
 
     Raises:
-        ThalwegError: the run has no networks that see images, or they or the stimuli cannot be had.
+        ThalwegError: the run has no networks that see images, they or the stimuli cannot be had, or the run cannot be
+            written.
     """
     if units < 1 or steps < 1:
         raise ThalwegError(f"units is {units} and steps is {steps}; whole numbers of at least 1 were expected")
@@ -164,13 +166,13 @@ def visualise(
         for name, pool in pools.items()
     }
     tables = []
-    with stages("synthetic references", len(todo)) as advance:
+    with RunDirectory(run.path).locked(), stages("synthetic references", len(todo)) as advance:
         for network in todo:
             plan = Plan(units, steps, seed, resolved(device), watching[network.ladder])
             tables.append(_of_network(run, network, networks, plan))
             advance()
-    table = pl.concat(tables)
-    write_frame(run.path / TABLE, table)
+        table = pl.concat(tables)
+        write_frame(run.path / TABLE, table)
     return table
 
 
