@@ -109,7 +109,7 @@ def _field(record: Any, name: str, kind: type, where: str) -> Any:
     if not isinstance(value, kind):
         expected = "an object" if kind is dict else "a text"
         raise ThalwegError(f"{where}: {name!r} is missing or not {expected}; CounterFact's layout was expected")
-    return _whole(value, name, where) if kind is str else value
+    return _whole(str(value), name, where) if kind is str else value
 
 
 def _whole(text: str, name: str, where: str) -> str:

@@ -53,11 +53,7 @@ def create(run: Run, name: str, settings: StudySettings | None = None, *, out: P
     settings = settings or StudySettings()
     settings.check()
     consent = settings.consent_text()
-    _check_name(name)
-    folder = out if out is not None else HOME / name
-    if (folder / RECORD).exists() or (folder.is_dir() and any(folder.iterdir())):
-        raise ThalwegError(f"{readable(folder)}: there is something in it already; choose another --name or --out")
-    whole.writable(folder, "--out")
+    folder = _folder(name, out)
     models = _models(run, settings)
     ladder = str(models[0]["ladder"])
     run.stimuli(ladder)  # before the long work: they may be gone
@@ -82,14 +78,19 @@ def create(run: Run, name: str, settings: StudySettings | None = None, *, out: P
     return study
 
 
-def _check_name(name: str) -> None:
-    """Check that a name can be that of a folder in `studies`.
+def _folder(name: str, out: Path | None) -> Path:
+    """The folder of a study, which is new or empty.
 
     Raises:
-        ThalwegError: it leads elsewhere, or is none.
+        ThalwegError: the name cannot be that of a folder in `studies`, or the folder is in use or cannot be written.
     """
     if not name.strip() or name in (".", "..") or any(mark in name for mark in "/\\\0"):
         raise ThalwegError(f"--name is {name!r}; a name without / and \\ was expected (--out names another folder)")
+    folder = out if out is not None else HOME / name
+    if (folder / RECORD).exists() or (folder.is_dir() and any(folder.iterdir())):
+        raise ThalwegError(f"{readable(folder)}: there is something in it already; choose another --name or --out")
+    whole.writable(folder, "--out")
+    return folder
 
 
 def _models(run: Run, settings: StudySettings) -> list[dict[str, Any]]:
