@@ -25,7 +25,7 @@ from thalweg.factors.density import activation_density, density
 from thalweg.factors.effective_features import effective_features, exp_entropy, fit, gaussian
 from thalweg.factors.generalisation_gap import generalisation_gap_accuracy, generalisation_gap_bits
 from thalweg.factors.participation_ratio import participation_ratio
-from thalweg.factors.polysemanticity import polysemanticity
+from thalweg.factors.polysemanticity import _random_sets, polysemanticity
 from thalweg.factors.relation import relation
 from thalweg.factors.representation_gap import representation_gap, representation_gap_density, telling
 from thalweg.factors.sparsity import activation_sparsity, hoyer
@@ -428,6 +428,10 @@ def driven(values: torch.Tensor) -> torch.Tensor:
     """(unit, half, stimulus), the ids of the stimuli that drive each unit most."""
     ids = [half[values[half].topk(30, dim=0).indices.T] for half in torch.arange(len(values)).view(2, -1)]
     return torch.stack(ids, 1)
+
+
+def test_the_null_of_polysemanticity_takes_no_more_memory_of_a_larger_pool():
+    assert {each.untyped_storage().nbytes() for each in _random_sets(10_000)} == {2 * 30 * 8}
 
 
 def test_units_of_more_latents_are_more_polysemantic_and_random_stimuli_are_nothing(generator: torch.Generator):

@@ -99,12 +99,18 @@ class _Chance:
     most: float
 
 
+def _random_sets(count: int) -> list[Int64[Tensor, "2 reference"]]:
+    """Two times thirty, at most, of so many stimuli, drawn many times; without the permutations that they come from,
+    each of which is as long as the pool.
+    """
+    generator = torch.Generator().manual_seed(0)
+    half = min(30, count // 2)
+    return [torch.randperm(count, generator=generator)[: 2 * half].view(2, half).clone() for _ in range(DRAWS)]
+
+
 @lru_cache(maxsize=2)  # all models of a ladder share the embedding
 def _chance(embedding: Float[Tensor, "stimulus feature"]) -> _Chance:
-    generator = torch.Generator().manual_seed(0)
-    half = min(30, len(embedding) // 2)
-    sets = [torch.randperm(len(embedding), generator=generator)[: 2 * half].view(2, half) for _ in range(DRAWS)]
-    likeness = _likeness(torch.stack(sets), embedding)
+    likeness = _likeness(torch.stack(_random_sets(len(embedding))), embedding)
     return _Chance(float(likeness.square.mean()), float((likeness.mean * likeness.root).quantile(1 - LEVEL)))
 
 
