@@ -211,9 +211,10 @@ def ask(
         else Endpoint(model, base_url, timeout=chosen.timeout, retries=chosen.retries, reply_tokens=chosen.reply_tokens)
     )
     filters = {"ladder": ladder, "rung": rung, "seed": seed, "control": control}
-    models = opened.recorded_models(f"model {client.name!r}", "", filters)
-    session = Session(opened, client, chosen, trials, models, agree or (lambda _: True), progress or Silent())
-    return session.run_all()
+    with RunDirectory(opened.path).locked():
+        models = opened.recorded_models(f"model {client.name!r}", "", filters)
+        session = Session(opened, client, chosen, trials, models, agree or (lambda _: True), progress or Silent())
+        return session.run_all()
 
 
 @dataclass
@@ -238,24 +239,23 @@ class Session:
         return RunDirectory(self.run.path)
 
     def run_all(self) -> Asked:
-        """Ask all that is not answered yet."""
+        """Ask all that is not answered yet; the run is locked meanwhile."""
         budget = self.settings.budget
         self.spending = Spending(self.settings.prices, None if budget is None else float(budget))
-        with self.directory.locked():
-            self.directory.remove_partials()
-            material = Material.of(self)
-            asked.put_asked_together(self.directory)
-            first = self._new(material.explaining()) if material.by_own_sentence else []
-            rest = [*material.questions(self.run, plan=True)]
-            open_ = [*first, *self._new(each for each in rest if each.form != EXPLANATION)]
-            count = len([*material.explaining(), *rest] if material.by_own_sentence else rest)
-            if not count:
-                raise ThalwegError("there is nothing to ask about: none of these units makes a question of these forms")
-            unanswered = 0
-            if open_:
-                plan = self._plan(open_, count - len(open_))
-                unanswered = self._send(material, first, open_, plan)
-            table = asked.put_asked_together(self.directory)
+        self.directory.remove_partials()
+        material = Material.of(self)
+        asked.put_asked_together(self.directory)
+        first = self._new(material.explaining()) if material.by_own_sentence else []
+        rest = [*material.questions(self.run, plan=True)]
+        open_ = [*first, *self._new(each for each in rest if each.form != EXPLANATION)]
+        count = len([*material.explaining(), *rest] if material.by_own_sentence else rest)
+        if not count:
+            raise ThalwegError("there is nothing to ask about: none of these units makes a question of these forms")
+        unanswered = 0
+        if open_:
+            plan = self._plan(open_, count - len(open_))
+            unanswered = self._send(material, first, open_, plan)
+        table = asked.put_asked_together(self.directory)
         if self.first_failure:
             self.progress.say(f"some requests got no answer ({self.first_failure}); the same command asks them again")
         own = table.filter(model=self.client.name, version=prompts.VERSION)
