@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 COSTLY = (  # files that take longest, longest first: a process that began one of these last would be waited for
     "test_engines.py",
     "test_readme.py",
+    "test_ask.py",
     "test_report.py",
+    "test_edits.py",
     "test_survey.py",
     "test_one_model.py",
     "test_science.py",
@@ -36,6 +38,8 @@ COSTLY = (  # files that take longest, longest first: a process that began one o
     "test_text.py",
     "test_machine.py",
     "test_site.py",
+    "test_notebooks.py",
+    "test_visualise.py",
 )
 WHOLE_RUNS = {  # folders and files with tests of these
     "compute",

@@ -230,9 +230,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process that imported nothing and finds no cache, as a newcomer's would."""
-    environment = {"HOME": str(folder), "PATH": "", "COLUMNS": "200"}
+def run(folder: Path, *words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process that imported nothing and finds no cache but that of an earlier one with the
+    same home, as a newcomer's would.
+    """
+    environment = {"HOME": str(home or folder), "PATH": "", "COLUMNS": "200"}
     return subprocess.run(
         [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
     )
@@ -263,9 +265,9 @@ def test_the_example_of_ones_own_model_is_measured_as_printed(folder: Path):
     assert models["n_units"].to_list() == [106] * 4  # channels of two convolutions, and ten logits
 
 
-def test_the_example_of_ones_own_ladder_runs(tmp_path: Path):
+def test_the_example_of_ones_own_ladder_runs(folder: Path, tmp_path: Path):
     (tmp_path / "own.py").write_text(examples()[1])
-    surveyed = run(tmp_path, "own.py")
+    surveyed = run(tmp_path, "own.py", home=folder)  # the library of charts takes seconds to make
     assert surveyed.returncode == 0, surveyed.stderr[-2000:]
     assert "models" in surveyed.stdout
     report = tmp_path / surveyed.stdout.strip().splitlines()[-1]
