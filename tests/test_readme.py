@@ -59,6 +59,7 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg study analyse digits-data --run runs/mnist": ANALYSED,
     "thalweg study import responses.csv --strengths models.csv --strength accuracy": ANALYSED,
     "thalweg survey bilingual": "ten minutes; its parts are tested on smaller worlds",
+    "thalweg survey parallel --data texts.parquet --text-column en,fr": "minutes; tests/ladders tests its parts",
     "thalweg causes --quick": "minutes; it is tested on fewer networks",
     "make ladders": "most of an hour",
     "thalweg explore runs/mnist": "the run of these tests has a ladder of Python's; tests/explore makes its pages",

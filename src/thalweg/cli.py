@@ -437,7 +437,9 @@ def _correlation(value: float) -> str:
 
 
 FACTS = typer.Option(help="Facts: a JSON file in CounterFact's layout.", metavar="FACTS")
-EDITED_BY = typer.Option(help="rome (default), memit, fine-tune or steer; several are compared.")
+EDITED_BY = typer.Option(
+    help="rome (default), memit, fine-tune, fine-tune-matched (as specific as rome) or steer; several are compared."
+)
 EDITED_LAYER = typer.Option(
     help="A block's number from 0, or a module; several for memit. Chosen by depth by default.", metavar="L"
 )

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from thalweg import ThalwegError
 from thalweg.concepts.estimates import Scores, averaged, mean_of
-from thalweg.concepts.measuring import network_rows, shuffled_rows
+from thalweg.concepts.measuring import crisp_rows, network_rows, shuffled_rows
 from thalweg.concepts.pairs import ConceptPairs, Questions, unrelated
 from thalweg.concepts.patching import patched_logits, patching
 from thalweg.concepts.representations import Reader, represent
@@ -146,9 +146,35 @@ def test_all_measures_of_a_network_are_rows(readers: dict[str, Reader]):
     assert (whole["carried"]["value"], whole["carried"]["n"]) == (1.0, 5)
     assert whole["retrieval"]["note"] == "chance 0.0167"
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
-    shuffled = {row["measure"]: row["value"] for row in shuffled_rows(readers["shared"], pairs(), [LAYER], seed=0)}
+    values = represent(readers["shared"], pairs(), [LAYER])
+    shuffled = {row["measure"]: row["value"] for row in shuffled_rows(values, pairs(), seed=0)}
     assert shuffled["retrieval"] == 0.0
     assert set(shuffled) == set(MEASURES)
+
+
+def test_units_that_answer_in_both_languages_are_scored_apart():
+    noise = 0.01 * torch.randn(2, CONCEPTS, 12, generator=seeded(3))
+    noise[:, torch.arange(6), torch.arange(6)] += 1  # units 0 to 5 answer to one concept in both languages,
+    noise[0, torch.arange(6, 9), torch.arange(6, 9)] += 1  # units 6 to 8 in the first
+    noise[1, torch.arange(6, 9) + 20, torch.arange(6, 9)] += 1  # and to another one in the second
+    values, units = {"a": noise.clamp_min(0)[:, :, :9]}, torch.arange(1, 9)
+    rows = {row["measure"]: row for row in crisp_rows(values, {"a": (units, units / 10)}, seed=0) if not row["layer"]}
+    assert (rows["crisp_shared"]["n"], rows["crisp_all"]["n"]) == (5, 8)
+    assert rows["crisp_shared"]["value"] == pytest.approx(0.3)
+    assert rows["crisp_all"]["value"] == pytest.approx(0.45)
+    few = list(crisp_rows(values, {"a": (units[3:], units[3:] / 10)}, seed=0))
+    assert few[0]["note"] == "2 units, and 5 were expected"
+    assert not list(crisp_rows(values, {}, seed=0))
+
+
+def test_probes_of_several_tasks_are_solved_together_as_if_each_were_alone():
+    classes = torch.randint(3, (2, CONCEPTS), generator=seeded(6))
+    pair = torch.randn(2, CONCEPTS, 5, generator=seeded(7))
+    together = probe(pair, classes).parts
+    apart = (probe(pair, classes[:1]).parts + probe(pair, classes[1:]).parts) / 2
+    assert together.tolist() == pytest.approx(apart.tolist())
+    classes[1, 3] = -1  # unknown: then each is solved by itself
+    assert probe(pair, classes).parts[3] <= 0.5
 
 
 def test_intervals_hold_what_they_should_and_layers_are_averaged_concept_by_concept():

@@ -500,7 +500,8 @@ def test_the_command_edits_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyP
     (folder / "edits/parts/rome.parquet").unlink()
     kept = (folder / "edits/parts/unedited.parquet").stat().st_mtime_ns
     options = ["--text", "text.jsonl", "--ridge", ".01", "--continued", "0", "--cache", "cache", "--out", "edits"]
-    words = ["thalweg", "edit", "mine.py:subject", "--facts", "facts.json", "--method", "rome", "--method", "steer"]
+    words = ["thalweg", "edit", "mine.py:subject", "--facts", "facts.json", "--method", "rome"]
+    words += ["--method", "fine-tune-matched", "--method", "steer"]
     monkeypatch.setattr("sys.argv", [*words, *options])
     with pytest.raises(SystemExit) as end:
         thalweg.cli.main()
@@ -513,7 +514,7 @@ def test_the_command_edits_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyP
     assert rows.columns == [
         "ladder", "rung", "seed", "control", "layer", "method", "measure", "value", "low", "high", "n", "note"
     ]  # fmt: skip
-    assert rows["method"].unique(maintain_order=True).to_list() == ["unedited", "rome", "steer"]
+    assert rows["method"].unique(maintain_order=True).to_list() == ["unedited", "rome", "steer", "fine-tune-matched"]
     page = (folder / "edits/edits.html").read_text()
     assert "its answers have different numbers of tokens" in page
     assert "harmonic mean of efficacy, paraphrase and neighbourhood" in page
@@ -527,6 +528,7 @@ def test_the_command_edits_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyP
     ("options", "message"),
     [
         ({"method": "roam"}, "no method of editing is called 'roam'; did you mean 'rome'"),
+        ({"method": "fine-tune-matched"}, "compares at the specificity of rome, which was not asked for; add --method"),
         ({"site": "middle"}, "no site is called 'middle'"),
         ({"tokens": 0}, "tokens is 0"),
         ({"ridge": -1}, "ridge is -1"),

@@ -12,7 +12,7 @@ from thalweg import Source, ThalwegError
 from thalweg.ladders import bilingual
 from thalweg.ladders.bilingual import LABELS, LANGUAGES, Settings, World, all_lines, make_world, splits
 from thalweg.ladders.bilingual.strength import evaluate, value_index
-from thalweg.ladders.bilingual.training import ValueTrainer, in_two_worlds
+from thalweg.ladders.bilingual.training import ValueTrainer, in_two_worlds, last_logits
 from thalweg.networks.language import Transformer
 from thalweg.stimuli.windows import Windows
 
@@ -166,3 +166,14 @@ def test_settings_out_of_range_are_refused(wrong: dict, message: str):
 @pytest.mark.parametrize("thing", [Settings, make_world, bilingual.ladder])
 def test_its_examples_run(thing: object):
     run_example(thing)
+
+
+def test_the_last_block_computes_the_last_token_alone_and_gives_the_same_logits():
+    torch.manual_seed(0)
+    model = Transformer(len(WORLD), 5, 8, blocks=2, n_heads=2, neurons=16)
+    tokens = all_lines(WORLD).tokens[:7]
+    whole, alone = model(tokens)[:, -1], last_logits(model, tokens)
+    torch.testing.assert_close(alone, whole)
+    gradients = [torch.autograd.grad(logits.square().sum(), [*model.parameters()]) for logits in (whole, alone)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)

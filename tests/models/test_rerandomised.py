@@ -62,7 +62,7 @@ def test_weights_are_drawn_again_with_their_mean_and_variance():
 
 def test_which_ladders_have_it_by_default_and_that_all_can():
     on = {name for name, ladder in LADDERS.items() if "rerandomised" in twins_of(ladder)}
-    assert on == {"words", "gpt2", "pythia", "gemma-scope-2", "pythia-sparsify"}
+    assert on == {"words", "parallel", "gpt2", "pythia", "gemma-scope-2", "pythia-sparsify"}
     assert "rerandomised" in twins_of(words.ladder(32))
     assert "rerandomised" in twins_of(causal.pythia(410))
     for ladder in LADDERS.values():

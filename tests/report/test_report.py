@@ -297,6 +297,7 @@ def test_files(small: Run, small_html: str, tmp_path: Path) -> None:
         "tic",
         "concepts",
         "edits",
+        "goals",
     }  # one kind
     assert made == sorted(f"1-a-b-{name}.{ending}" for name in names for ending in ("png", "svg"))
     for name in names:
@@ -307,7 +308,7 @@ def test_files(small: Run, small_html: str, tmp_path: Path) -> None:
         svg = (path.parent / "figures" / f"1-a-b-{name}.svg").read_text(encoding="utf-8")
         assert "var(" not in svg
         assert (
-            "#332288" if name in ("tic", "concepts", "edits") else "#0072B2"
+            "#332288" if name in ("tic", "concepts", "edits", "goals") else "#0072B2"
         ) in svg  # colours of series, or those of controls
     assert not list(path.parent.rglob("*.part"))
 

@@ -221,8 +221,12 @@ class World:
             | {"control": control, "layer": "", "measure": measure, "value": value, "low": value - 0.1}
             | {"high": value + 0.1, "n": 40, "note": "chance <b>0.1</b>"}
             for row in self.models
-            for control, value in (("trained", 0.8), ("shuffled", 0.1))
-            for measure in ("retrieval", "patch", "patch_mismatched")
+            for control, value, measures in (
+                ("trained", 0.8, ("retrieval", "patch", "patch_mismatched", "crisp_shared")),
+                ("shuffled", 0.1, ("retrieval", "patch", "patch_mismatched")),
+                ("untrained", NAN, ("crisp_shared",)),
+            )
+            for measure in measures
             if row["ladder"] == QUOTED and row["control"] == "trained" and row["rung"] != LOST
         ]
         related = {"ladder": QUOTED, "rung": "", "control": "trained", "layer": "", "measure": "retrieval ~ patch"}
@@ -235,8 +239,12 @@ class World:
             | {"control": "trained", "layer": "1", "method": method, "measure": measure, "value": value}
             | {"low": value - 0.1, "high": value + 0.1, "n": 20, "note": "because of <b>x</b>"}
             for row in self.models
-            for method, value in (("rome", 0.8), ("steer", 0.9))
-            for measure in ("efficacy", "transfer")
+            for method, measures, value in (
+                ("rome", ("efficacy", "transfer"), 0.8),
+                ("steer", ("efficacy", "transfer"), 0.9),
+                ("redirect", ("redirected", "redirected_kept"), 0.7),
+            )
+            for measure in measures
             if row["ladder"] == QUOTED and row["control"] == "trained" and row["rung"] != LOST
         ]
         related = {

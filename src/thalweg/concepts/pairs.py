@@ -1,5 +1,6 @@
 """Concepts that are said in two languages: what a network is shown, and where it is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,7 +33,7 @@ class ConceptPairs:
         tokens: What the network is given; shorter contexts are filled up at their end.
         places: Where the last token of the concept's word stands.
         ends: Where the last token of the context stands: the prediction there is what patching changes.
-        patched: How many of the contexts, the first ones, are patched.
+        patched: How many of the contexts, the first ones, are patched; 0 for no patching.
         classes: For probes: what is true of the concepts, a class for each, or -1 where nothing is known.
         questions: Facts that are asked in the language that never stated them, if there are any.
 
@@ -60,6 +61,15 @@ class ConceptPairs:
         classes = None if self.classes is None else self.classes[:, which]
         chosen = {name: getattr(self, name)[:, which] for name in ("tokens", "places", "ends")}
         return replace(self, classes=classes, **chosen)
+
+
+def padded(
+    contexts: Sequence[Sequence[int]],
+) -> tuple[Int[Tensor, "context token"], Int[Tensor, " context"]]:
+    """Contexts in one tensor, filled up at their end, and the place of each one's last token."""
+    longest = max(map(len, contexts))
+    tokens = torch.tensor([[*context, *[0] * (longest - len(context))] for context in contexts])
+    return tokens, torch.tensor([len(context) - 1 for context in contexts])
 
 
 def unrelated(count: int, seed: int) -> Int[Tensor, " concept"]:

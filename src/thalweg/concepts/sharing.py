@@ -94,8 +94,13 @@ def shared_units(pair: Pair) -> Scores:
     """How many units answer to a concept in both languages: they lie two standard deviations above their mean over
     concepts in each. A mean over concepts.
     """
+    return mean_of(answering(pair).sum(1).double())
+
+
+def answering(pair: Pair) -> Bool[Tensor, "concept unit"]:
+    """Which units answer to which concepts in both languages."""
     answers = standardised(pair) > ANSWERS
-    return mean_of((answers[0] & answers[1]).sum(1).double())
+    return answers[0] & answers[1]
 
 
 def probe(pair: Pair, classes: Int[Tensor, "task concept"]) -> Scores:
@@ -120,17 +125,20 @@ def _probed(classes: Int[Tensor, "task concept"], ways: Callable[[Tensor], tuple
     for fold in order.tensor_split(FOLDS):
         kept = torch.isin(torch.arange(count), fold, invert=True)
         for train, test, rows in ways(kept):
-            for labels in classes:
-                weights = _ridge(train[rows], labels[rows], n_classes)
-                right = (test[fold] @ weights[:-1] + weights[-1]).argmax(1) == labels[fold]
-                hits[fold] += right.double()
+            weights = _ridge(train[rows], classes[:, rows], n_classes)
+            said = (test[fold] @ weights[:-1] + weights[-1]).unflatten(1, (len(classes), n_classes)).argmax(2)
+            hits[fold] += (said == classes[:, fold].T).double().sum(1)
     return mean_of(hits / (2 * len(classes)), f"chance {1 / n_classes:.3g}")
 
 
-def _ridge(rows: Tensor, labels: Tensor, n_classes: int) -> Float[Tensor, "unit_and_bias class"]:
-    """The weights of a ridge regression onto classes, -1 left out, with the bias last."""
+def _ridge(rows: Tensor, labels: Tensor, n_classes: int) -> Float[Tensor, "unit_and_bias task_and_class"]:
+    """The weights of ridge regressions onto the classes of each task, -1 left out, with the bias last. Tasks of which
+    the same concepts are known are solved together.
+    """
     known = labels >= 0
-    rows, goal = rows[known], torch.nn.functional.one_hot(labels[known], n_classes).double()
+    if not bool((known == known[0]).all()):
+        return torch.cat([_ridge(rows, task[None], n_classes) for task in labels], 1)
+    rows, goal = rows[known[0]], torch.nn.functional.one_hot(labels[:, known[0]].T, n_classes).flatten(1).double()
     means, bias = rows.mean(0), goal.mean(0)
     gram = (rows - means).T @ (rows - means)
     penalty = RIDGE * gram.diagonal().mean().clamp_min(1e-12)

@@ -16,3 +16,6 @@ EDITS = {
     "n": pl.Int32,  # facts
     "note": pl.String,
 }
+
+REDIRECT = "redirect"  # the method that redirects a network to another goal
+REDIRECTED, REACHED, KEPT, GOALS_KNOWN = "redirected", "reached", "redirected_kept", "goals_known"  # its measures

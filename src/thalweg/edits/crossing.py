@@ -21,24 +21,36 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from thalweg.edits.evaluation import FACTS_SCHEMA, SUMMARY_SCHEMA, UNEDITED, ask, fact_rows, measure_edits, summarise
-from thalweg.edits.methods import EditSettings, Setup
+from thalweg.edits.beside import ask_beside
+from thalweg.edits.evaluation import (
+    FACTS_SCHEMA,
+    SUMMARY_SCHEMA,
+    UNEDITED,
+    ask,
+    fact_rows,
+    measure_edits,
+    scores,
+    summarise,
+)
+from thalweg.edits.matching import fine_tuned_alike, has_neighbourhood
+from thalweg.edits.methods import MATCHED, EditSettings, Setup, rome_changes, steering_vectors
 from thalweg.edits.moments import second_moments
 from thalweg.edits.projections import projections
 from thalweg.edits.requests import Request, logits_of
 from thalweg.edits.updates import solve
-from thalweg.edits.values import keys_and_values
+from thalweg.edits.values import adding, keys_and_values
 from thalweg.models.hooks import capture_activations
 from thalweg.models.records import Layer
 from thalweg.stimuli.windows import Windows
 
 LANGUAGES = ("A", "B")
 KNOWN, TRANSFER = ("known", "known_in_other"), "transfer"
-METHODS = ("rome", "memit", "steer")
+ROME, MEMIT, STEER = "rome", "memit", "steer"
+METHODS = (ROME, MEMIT, STEER, MATCHED)
 SETTINGS = EditSettings(site="last", ridge=0.01)
 TOKENS = 10_000
 MOST, LEAST = 30, 5  # facts that are edited in a network; with fewer there is no mean
-OVERLAP, COSINE, ROME = "key_overlap", "cosine", "rome"
+OVERLAP, COSINE = "key_overlap", "cosine"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +87,33 @@ def edit_network(network: nn.Module, requests: Sequence[Request], text: Windows,
     layer = projections(network, torch.tensor([known[0].prompt] * 2))[-1]
     moments = second_moments(network, layer, text, tokens=TOKENS)
     setup = Setup(network, (layer,), {layer.name: moments}, SETTINGS)
-    parts = {name: measure_edits(setup, name, known) for name in (UNEDITED, *METHODS)}
+    parts = _measured(setup, known)
     likeness = _likeness(setup, known)
     summary = [summarise(part, "" if name == UNEDITED else layer.name, seed=seed) for name, part in parts.items()]
     rows += _over_facts(parts[ROME], likeness, layer.name)
     facts = pl.concat([*parts.values(), likeness])
     return Crossing(pl.concat([pl.DataFrame(rows, schema=SUMMARY_SCHEMA, orient="row"), *summary]), facts)
+
+
+def _measured(setup: Setup, requests: Sequence[Request]) -> dict[str, pl.DataFrame]:
+    """The rows of each method. What is done for each fact by itself is asked side by side."""
+    changes = torch.stack(list(rome_changes(setup, requests)))
+    vectors = steering_vectors(setup, requests)
+    steered = ask(setup.model, requests, edited=lambda facts: adding(setup.model, setup.last, vectors[facts], None))
+    rome = _rows(requests, ROME, ask_beside(setup, requests, changes))
+    made = {
+        UNEDITED: measure_edits(setup, UNEDITED, requests),
+        ROME: rome,
+        MEMIT: measure_edits(setup, MEMIT, requests),
+        STEER: _rows(requests, STEER, steered),
+    }
+    return made | ({MATCHED: fine_tuned_alike(setup, requests, rome)} if has_neighbourhood(requests) else {})
+
+
+def _rows(requests: Sequence[Request], name: str, answered: Sequence[Mapping[str, float]]) -> pl.DataFrame:
+    rows = zip(requests, answered, strict=True)
+    made = [row for request, values in rows for row in fact_rows(request, name, {**values, **scores(values)})]
+    return pl.DataFrame(made, schema=FACTS_SCHEMA)
 
 
 def _without(request: Request, names: Sequence[str]) -> Request:

@@ -28,7 +28,7 @@ from torch import nn
 
 from thalweg.edits.fluency import continuations, ngram_entropy
 from thalweg.edits.methods import Edit, Setup, method
-from thalweg.edits.requests import Request, Tokens, answer_nats
+from thalweg.edits.requests import Edited, Request, Tokens, answer_nats
 
 UNEDITED = "unedited"
 EFFICACY, PARAPHRASE, NEIGHBOURHOOD, PREPENDED = "efficacy", "paraphrase", "neighbourhood", "neighbourhood_prepended"
@@ -50,15 +50,22 @@ INTERVAL = (2.5, 97.5)  # percentiles
 HeldOut = Callable[[nn.Module], float]  # the loss on held-out text, nats per token
 
 
-def ask(model: nn.Module, requests: Sequence[Request]) -> list[dict[str, float]]:
-    """Success and margin (named with `_margin` behind) of each fact's questions, means over their prompts."""
+def ask(model: nn.Module, requests: Sequence[Request], *, edited: Edited | None = None) -> list[dict[str, float]]:
+    """Success and margin (named with `_margin` behind) of each fact's questions, means over their prompts.
+
+    Args:
+        model: The model.
+        requests: The facts.
+        edited: Where each fact has an edit of its own: a context for the model on rows that are of these facts.
+    """
     asked = [(fact, name, probe) for fact, request in enumerate(requests) for name, probe in request.asked().items()]
-    prompts, answers = [], []
-    for _, _, probe in asked:
+    prompts, answers, owners = [], [], []
+    for fact, _, probe in asked:
         rivals = probe.rivals()
         prompts += [prompt for prompt in probe.prompts for _ in rivals]
         answers += [answer for _ in probe.prompts for answer in rivals]
-    nats = answer_nats(model, prompts, answers).numpy()
+        owners += [fact] * (len(probe.prompts) * len(rivals))
+    nats = answer_nats(model, prompts, answers, owners=owners if edited else None, edited=edited).numpy()
     rows: list[dict[str, float]] = [{} for _ in requests]
     start = 0
     for fact, name, probe in asked:

@@ -127,12 +127,18 @@ def changed(changes: Mapping[Projection, Float[Tensor, "value key"]]) -> Iterato
 
 def rome(setup: Setup, requests: Sequence[Request]) -> Iterator[Edit]:
     """ROME: one fact at a time."""
+    for request, change in zip(requests, rome_changes(setup, requests), strict=True):
+        yield [request], changed({setup.last: change})
+
+
+def rome_changes(setup: Setup, requests: Sequence[Request]) -> Iterator[Float[Tensor, "value key"]]:
+    """ROME's change of the matrix for each fact by itself, one at a time."""
     options = {"site": setup.settings.site, "prefixes": setup.prefixes}
     deltas = setup.deltas(requests)
     keys, _ = keys_and_values(setup.model, setup.last, requests, **options)  # type: ignore[arg-type]
-    moments = setup.ridged(setup.last)
-    for request, key, delta in zip(requests, keys, deltas, strict=True):
-        yield [request], changed({setup.last: updates.rome(moments, key, delta).float()})
+    directions = updates.rome_directions(setup.ridged(setup.last), keys)
+    for delta, direction in zip(deltas, directions, strict=True):
+        yield torch.outer(delta.double(), direction).float()
 
 
 def memit(setup: Setup, requests: Sequence[Request]) -> Iterator[Edit]:
@@ -230,16 +236,21 @@ def _tuned(setup: Setup, request: Request) -> Float[Tensor, "value key"]:
 
 def steer(setup: Setup, requests: Sequence[Request]) -> Iterator[Edit]:
     """A vector that is added at every token, one fact at a time."""
-    vectors = find_deltas(
-        setup.model, setup.last, requests, setup.settings.values, site=setup.settings.site, everywhere=True
-    )
     layer = Layer(setup.last.name, unit_axis=2)
-    for request, vector in zip(requests, vectors, strict=True):
+    for request, vector in zip(requests, steering_vectors(setup, requests), strict=True):
         yield [request], interventions.add(setup.model, layer, vector)
+
+
+def steering_vectors(setup: Setup, requests: Sequence[Request]) -> Float[Tensor, "fact value"]:
+    """The vector of each fact that makes its new answer likely, added at every token."""
+    settings = setup.settings
+    return find_deltas(setup.model, setup.last, requests, settings.values, site=settings.site, everywhere=True)
 
 
 METHODS: dict[str, Method] = {"rome": rome, "memit": memit, "fine-tune": fine_tune, "steer": steer}
 WITH_MOMENTS = ("rome", "memit")
+MATCHED = "fine-tune-matched"  # fine-tuning where it is as specific as ROME; see `matching`
+NAMES = (*METHODS, MATCHED)
 
 
 def method(name: str) -> Method:

@@ -1,6 +1,7 @@
 """Facts as tokens: what is edited, and what is asked afterwards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +16,7 @@ from thalweg.stimuli.windows import NO_TARGET
 
 Tokens = tuple[int, ...]
 Answer = Literal["new", "true"]
+Edited = Callable[[Int[Tensor, " row"]], AbstractContextManager[None]]  # for a batch, from whose rows are
 AT_ONCE = 4096  # tokens in a batch of prompts, at most
 
 
@@ -135,31 +137,42 @@ def nats_of(batch: Padded, logits: Float[Tensor, "prompt token vocabulary"]) -> 
 
 
 @torch.inference_mode()
-def answer_nats(model: nn.Module, prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Float64[Tensor, " prompt"]:
+def answer_nats(
+    model: nn.Module,
+    prompts: Sequence[Tokens],
+    answers: Sequence[Tokens],
+    *,
+    owners: Sequence[int] | None = None,
+    edited: Edited | None = None,
+) -> Float64[Tensor, " prompt"]:
     """Mean nats per token of each answer after its prompt, teacher-forced.
 
     A prompt is run once for all its answers of one token. Prompts of like lengths are run together, so that little is
-    filled up.
+    filled up. With `edited`, a context for the model on a batch whose rows are of these `owners`.
 
     Raises:
         ThalwegError: the model gave numbers that are not finite.
     """
     behind = [answer if len(answer) > 1 else () for answer in answers]  # what is run behind the prompt
-    rows = list(dict.fromkeys(zip(prompts, behind, strict=True)))
-    row_of = {row: index for index, row in enumerate(rows)}
-    asked: list[list[int]] = [[] for _ in rows]
-    for index, row in enumerate(zip(prompts, behind, strict=True)):
-        asked[row_of[row]].append(index)
-    lengths = [len(prompt) + len(answer) for prompt, answer in rows]
+    whose = owners if owners is not None else [0] * len(prompts)
+    asked: dict[tuple[Tokens, Tokens, int], list[int]] = {}
+    for index, row in enumerate(zip(prompts, behind, whose, strict=True)):
+        asked.setdefault(row, []).append(index)
+    rows = list(asked)
+    lengths = [len(prompt) + len(answer) for prompt, answer, _ in rows]
     result = torch.zeros(len(prompts), dtype=torch.float64)
     for chosen in batches(sorted(range(len(rows)), key=lengths.__getitem__), lengths):
         batch = padded([rows[row][0] for row in chosen], [rows[row][1] for row in chosen])
-        logits = logits_of(model, batch.tokens)
+        with edited(torch.tensor([rows[row][2] for row in chosen])) if edited else nullcontext():
+            logits = logits_of(model, batch.tokens)
         whole = nats_of(batch, logits).double()
         last = -logits[torch.arange(len(chosen)), batch.starts - 1].log_softmax(1)
         for place, number in enumerate(chosen):
-            for index in asked[number]:
-                result[index] = last[place, answers[index][0]] if len(answers[index]) == 1 else whole[place]
+            indices = asked[rows[number]]
+            if behind[indices[0]]:
+                result[indices] = whole[place]
+            else:
+                result[indices] = last[place, [answers[index][0] for index in indices]].double()
     if not result.isfinite().all():
         raise ThalwegError("the model gave NaN or infinite logits on a fact's prompt")
     return result

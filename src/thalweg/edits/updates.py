@@ -49,11 +49,20 @@ def rome(
         >>> updates.rome(torch.eye(2), torch.tensor([2.0, 0.0]), torch.tensor([1.0, 3.0])).tolist()
         [[0.5, 0.0], [1.5, 0.0]]
     """
-    direction = solve(moments, key[:, None])[:, 0]
-    size = direction @ key.double()
-    if not float(size) > 0:
+    return torch.outer(delta.double(), rome_directions(moments, key[None])[0])
+
+
+def rome_directions(moments: Float[Tensor, "key key"], keys: Float[Tensor, "fact key"]) -> Float64[Tensor, "fact key"]:
+    """What ROME's update for each fact does to keys: C^-1 k / (k^T C^-1 k).
+
+    Raises:
+        ThalwegError: The second moments are singular or not finite, or a key is zero.
+    """
+    solved = solve(moments, keys.T).T
+    sizes = (solved * keys.double()).sum(1, keepdim=True)
+    if not bool((sizes > 0).all()):
         raise ThalwegError("the key of a fact is zero: no update of the layer can change its value; edit another layer")
-    return torch.outer(delta.double(), direction / size)
+    return solved / sizes
 
 
 def memit(

@@ -6,7 +6,7 @@ published models are listed without their models, which are looked for when the 
 from collections.abc import Callable
 
 from thalweg.errors import ThalwegError, unknown
-from thalweg.ladders import addition, bilingual, causal, cifar, mnist, published, readable, scoped, words
+from thalweg.ladders import addition, bilingual, causal, cifar, mnist, parallel, published, readable, scoped, words
 from thalweg.models.records import Ladder
 from thalweg.stimuli.base import Source, Splits
 
@@ -18,6 +18,7 @@ LADDERS = {
         cifar.STRONG_LADDER,
         words.LADDER,
         words.TRAINING,
+        parallel.LADDER,
         readable.DIGITS,
         readable.TEXT,
         addition.LADDER,

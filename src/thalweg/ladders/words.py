@@ -83,7 +83,7 @@ def _name(name: str, length: int, reduction: Reduction) -> str:
 
 
 def _rungs(length: int, reduction: Reduction) -> tuple[Rung, ...]:
-    bag, model = partial(_bag, reduction), partial(_transformer, length, reduction)
+    bag, model = partial(_bag, reduction), partial(transformer, length, reduction)
     return (
         _unigram(reduction, tokens=300_000),
         bag(16, tokens=200_000),
@@ -115,7 +115,7 @@ def _bag(reduction: Reduction, width: int, *, tokens: int, quick: bool = True) -
     return Rung(f"bag-{width}", "bag of words", partial(BagOfWords, VOCABULARY, width), layers, quick, train)
 
 
-def _transformer(
+def transformer(
     length: int,
     reduction: Reduction,
     width: int,
@@ -125,6 +125,17 @@ def _transformer(
     mlp: bool = False,
     quick: bool = True,
 ) -> Rung:
+    """A rung: a transformer, with its training.
+
+    Args:
+        length: Tokens in a window.
+        reduction: Which of a unit's values along a window is its value.
+        width: Of the residual stream.
+        tokens: That it is trained on.
+        blocks: How many.
+        mlp: Whether blocks have a perceptron beside attention.
+        quick: Whether a quick survey takes it.
+    """
     kind = "transformer" if mlp else "attention only"
     size = f"{blocks}x{width}" if mlp or blocks > 1 else f"{width}"
     train = LanguageTrainer(tokens=tokens, learning_rate=learning_rate(width))

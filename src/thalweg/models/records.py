@@ -308,10 +308,12 @@ class Ladder:
         require: `require(rungs)` raises one error that names every file that these rungs lack.
         one_run: Whether published models are checkpoints of one run.
         notes: Lines that are shown before the long work and kept in `run.json`.
-        concepts: `concepts(seed)` returns the `ConceptPairs` by which it is measured whether concepts are shared
-            between two languages, where the task has any.
+        concepts: `concepts(seed, splits)` returns the `ConceptPairs` by which it is measured whether two languages
+            share concepts, where the task has any.
         concept_layers: Where concepts are read beside the layers of the rungs.
         edits: `edits(seed)` returns the facts (`Request`s) that are edited in one language and asked in the other.
+        goals: `goals(seed)` returns the `Goals` from one to another of which models are redirected, where prompts name
+            one.
         stimuli_from: What the stimuli are made from again, where that is not the ladder's name (of `measure` only).
 
     Raises:
@@ -344,9 +346,10 @@ class Ladder:
     require: Callable[[Sequence[Rung]], None] | None = None
     one_run: bool = False
     notes: tuple[str, ...] = ()
-    concepts: Callable[[int], Any] | None = None
+    concepts: Callable[[int, Splits], Any] | None = None
     concept_layers: tuple[Layer, ...] = ()
     edits: Callable[[int], Any] | None = None
+    goals: Callable[[int], Any] | None = None
     stimuli_from: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -355,6 +358,11 @@ class Ladder:
         _check(owner, {"rungs": self.rungs}, Rung)
         _check_modality(owner, self.modality)
         _check_calls(owner, {"splits": self.splits, "train": self.train, "evaluate": self.evaluate})
+
+    @property
+    def edited(self) -> bool:
+        """Whether its models are edited: facts in them, or their goals."""
+        return self.edits is not None or self.goals is not None
 
     @property
     def independent(self) -> bool:

@@ -102,7 +102,23 @@ class Block(nn.Module):
 
     def forward(self, stream: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         """The residual stream after the block."""
-        stream = stream + self.after_attention(self.heads(self._attend(self.before_attention(stream))))
+        return self._after(stream, self._attend(self.before_attention(stream)))
+
+    def last(self, stream: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch 1 width"]:
+        """The residual stream after the block at the last token, which alone is computed."""
+        normal, width = self.before_attention(stream), stream.shape[2]
+        weight, bias = self.attention.weight, self.attention.bias
+        query = functional.linear(normal[:, -1:], weight[:width], bias[:width])
+        key, value = functional.linear(normal, weight[width:], bias[width:]).chunk(2, 2)
+        query, key, value = (part.unflatten(2, (self.n_heads, -1)).transpose(1, 2) for part in (query, key, value))
+        gathered = functional.scaled_dot_product_attention(query, key, value)
+        return self._after(stream[:, -1:], gathered.transpose(1, 2).flatten(2))
+
+    def _after(
+        self, stream: Float[Tensor, "batch token width"], gathered: Float[Tensor, "batch token width"]
+    ) -> Float[Tensor, "batch token width"]:
+        """The stream with what heads gathered and what the perceptron makes of it."""
+        stream = stream + self.after_attention(self.heads(gathered))
         if hasattr(self, "neurons"):
             neurons = self.neurons(self.before_neurons(stream))
             stream = stream + self.after_neurons(self.activation(neurons) if self.activation else gelu(neurons))

@@ -10,17 +10,21 @@ from torch import nn
 
 from thalweg.compute.devices import placed
 from thalweg.concepts.columns import CONCEPTS
-from thalweg.concepts.measuring import SHUFFLED, network_rows, shuffled_rows
-from thalweg.concepts.representations import Reader
+from thalweg.concepts.measuring import SHUFFLED, UnitScores, crisp_rows, network_rows, shuffled_rows
+from thalweg.concepts.representations import Reader, represent
 from thalweg.factors.relation import relation
 from thalweg.files import whole
 from thalweg.files.identity import digest, identity
+from thalweg.measures.base import MEAN
+from thalweg.measures.headlines import HEADLINES
 from thalweg.models.rerandomised import DERIVED, RERANDOMISED
 from thalweg.pipeline.job import Model, failure_of
+from thalweg.recording.readout import NEURONS
 
 STRENGTH = "strength"
 RELATED = ("retrieval", "cka", "overlap", "shared_units", "probe", "patch", "carried")
-VERSION = 1  # of how concepts are measured; raised when its numbers change
+CRISP = HEADLINES["crisp"]
+VERSION = 2  # of how concepts are measured; raised when its numbers change
 ROTATED = "rotated"  # no rotation of a layer changes retrieval, CKA or probes
 
 
@@ -32,7 +36,7 @@ def concept_models(models: Sequence[Model]) -> str:
 def concept_inputs(model: Model) -> str:
     """The hash of what its rows are made from."""
     layers = [layer.name for layer in (*model.ladder.concept_layers, *model.rung.layers)]
-    return digest(model.train_inputs(), layers, identity(model.ladder.concepts), VERSION)
+    return digest(model.measure_inputs(), layers, identity(model.ladder.concepts), VERSION)
 
 
 def concepts_file(model: Model) -> str:
@@ -71,16 +75,31 @@ def _concepts(model: Model) -> None:
 def _rows(model: Model) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of the network and its controls; a re-randomised twin is made here if the survey has none."""
     assert model.ladder.concepts is not None
-    pairs = model.ladder.concepts(model.settings.seed)
+    pairs = model.ladder.concepts(model.settings.seed, model.splits)
     layers = [*model.ladder.concept_layers, *model.rung.layers]
     controls = dict.fromkeys([*model.controls, *([RERANDOMISED] if len(model.controls) > 1 else [])])
     for control in controls:
         if control != ROTATED:
-            reader = Reader(_network(model, control), model.settings.resolved_device)
-            yield from ((control, row) for row in network_rows(reader, pairs, layers, seed=model.own_seed))
+            reader, seed = Reader(_network(model, control), model.settings.resolved_device), model.own_seed
+            values = represent(reader, pairs, layers)
+            yield from ((control, row) for row in network_rows(reader, pairs, layers, seed=seed, values=values))
+            yield from ((control, row) for row in crisp_rows(values, _crisp(model, control), seed=seed))
             if control == "trained":
-                shuffled = shuffled_rows(reader, pairs, layers, seed=model.own_seed)
-                yield from ((SHUFFLED, row) for row in shuffled)
+                yield from ((SHUFFLED, row) for row in shuffled_rows(values, pairs, seed=seed))
+
+
+def _crisp(model: Model, control: str) -> UnitScores:
+    """How crisp each unit of a network was found, by layer; nothing where other units than neurons were scored."""
+    if model.basis != NEURONS or control not in model.controls:
+        return {}
+    units = pl.read_parquet(model.run / model.units_file).filter(
+        ~pl.col("exchanged"), control=control, measure=CRISP, observer=model.observers[0].name, band=MEAN
+    )
+    by_layer = units.sort("unit").partition_by("layer", as_dict=True, maintain_order=True)
+    return {
+        str(layer): (rows["unit"].cast(pl.Int64).to_torch(), rows["value"].cast(pl.Float64).to_torch())
+        for (layer,), rows in by_layer.items()
+    }
 
 
 def _network(model: Model, control: str) -> nn.Module:

@@ -14,7 +14,8 @@ from thalweg import subjects
 from thalweg.compute.devices import in_precision
 from thalweg.edits.evaluation import FACTS_SCHEMA, UNEDITED, measure_edits, summarise
 from thalweg.edits.facts import Encoded, encode_facts, read_facts
-from thalweg.edits.methods import WITH_MOMENTS, EditSettings, Setup, method
+from thalweg.edits.matching import check_neighbourhood, fine_tuned_alike
+from thalweg.edits.methods import MATCHED, NAMES, WITH_MOMENTS, EditSettings, Setup
 from thalweg.edits.moments import cached_moments
 from thalweg.edits.projections import Projection, block_names, projection, projections, usual
 from thalweg.edits.requests import Tokens
@@ -37,6 +38,7 @@ from thalweg.subjects.stimuli import tokenizer_of
 FORMAT = 1  # of the directory; also raised when a number changes
 SUMMARY, FACTS, LEFT_OUT = "edits.parquet", "facts.parquet", "left-out.json"
 SITES = ("subject", "last")
+ROME = "rome"
 FEW_BLOCKS = 4  # with fewer, nothing may be left to carry what is written at the subject to the prompt's end
 PREFIXES, PREFIX_LENGTH = 3, 5
 HELD_OUT = 16  # windows of held-out text whose loss is taken after each edit
@@ -86,7 +88,7 @@ def edit(
     Args:
         subject: The model, by name (`hf:gpt2`, `FILE.py:NAME`) or as a record.
         facts: A JSON file in CounterFact's layout.
-        method: `rome`, `memit`, `fine-tune` or `steer`, or several.
+        method: `rome`, `memit`, `fine-tune`, `fine-tune-matched` (beside `rome`) or `steer`, or several.
         layer: The number of a block from 0, or the name of a module; several for MEMIT. By default the block at a third
             of the depth, or the last where facts are edited at the last token.
         site: Where a fact is edited: at the `subject`'s last token, or at the prompt's `last`; by default the subject's
@@ -121,6 +123,8 @@ def edit(
     options = _options(method, layer, site, facts_limit=facts_limit, tokens=tokens, ridge=ridge, continued=continued)
     model = subjects.given(subject, trust_remote_code=trust_remote_code)
     encoded = _encoded(model, Path(facts), facts_limit)
+    if MATCHED in options.methods:
+        check_neighbourhood(encoded.requests)
     splits = stimuli_of(model, text, checked, length=length)
     weights = weights_of(model)
     network = in_precision(loaded(model), torch.float32)
@@ -174,7 +178,10 @@ def _options(
     """
     names = (methods,) if isinstance(methods, str) else tuple(dict.fromkeys(methods))
     for name in names:
-        method(name)
+        if name not in NAMES:
+            raise unknown("method of editing", name, NAMES)
+    if MATCHED in names and ROME not in names:
+        raise ThalwegError(f"{MATCHED} compares at the specificity of rome, which was not asked for; add --method rome")
     if site and site not in SITES:
         raise unknown("site", site, SITES)
     for name, least in {"facts_limit": 0, "tokens": 1, "continued": 0}.items():
@@ -249,22 +256,18 @@ def _measured(source: _Source, options: _Options, path: Path, seed: int, stages:
     """Edit by each method that is not done, and put the tables together."""
     held_out, setup = _setup(source, options, stages)
     requests = source.encoded.requests
-    parts = {}
-    for name in (UNEDITED, *options.methods):
+    parts: dict[str, pl.DataFrame] = {}
+    for name in sorted((UNEDITED, *options.methods), key=MATCHED.__eq__):  # it needs the rows of ROME
         part = path / "parts" / f"{name}.parquet"
         if not _is_done(part):
             if name in WITH_MOMENTS:
                 _check(setup)
             with stages(name, 1 if name in (UNEDITED, "memit") else len(requests)) as advance:
-                frame = measure_edits(
-                    setup,
-                    name,
-                    requests,
-                    held_out=held_out,
-                    continued=options.continued,
-                    seed=seed,
-                    advance=advance,
-                )
+                if name == MATCHED:
+                    frame = fine_tuned_alike(setup, requests, parts[ROME], advance=advance)
+                else:
+                    asked = {"held_out": held_out, "continued": options.continued, "seed": seed}
+                    frame = measure_edits(setup, name, requests, advance=advance, **asked)  # type: ignore[arg-type]
             whole.write_frame(part, frame)
         parts[name] = whole.read_frame(part, FACTS_SCHEMA)
     return _tables(source, parts, setup, path, seed)

@@ -1,4 +1,4 @@
-"""The tasks that edit facts in the models of a ladder that has any, and how what comes of it goes with sharing."""
+"""The tasks that edit facts and goals in the models of ladders that have any, and how crossing goes with sharing."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ import polars as pl
 from thalweg.compute.devices import placed
 from thalweg.edits.columns import EDITS
 from thalweg.edits.crossing import ROME, TRANSFER, edit_network
+from thalweg.edits.goals import redirect
 from thalweg.factors.relation import Relation, partial_relation, relation
 from thalweg.files import whole
 from thalweg.files.identity import digest, identity
@@ -17,17 +18,18 @@ from thalweg.stimuli.windows import Windows
 
 SHARING = ("retrieval", "cka", "overlap", "probe", "patch", "carried")  # what transfer is held against
 HELD = ", strength held"
-VERSION = 1  # of how edits are measured; raised when its numbers change
+SHUFFLED = "shuffled"  # the control of redirecting: differences of prompts that were dealt out at random
+VERSION = 2  # of how edits are measured; raised when its numbers change
 
 
 def edit_models(models: Sequence[Model]) -> str:
-    """Edit facts in a model, and in its twins that are trained."""
+    """Edit facts in a model and in its twins that are trained, and redirect them and the untrained twin."""
     return failure_of(models, map(_edits, models))
 
 
 def edit_inputs(model: Model) -> str:
     """The hash of what its rows are made from."""
-    return digest(model.train_inputs(), identity(model.ladder.edits), VERSION)
+    return digest(model.train_inputs(), identity(model.ladder.edits), identity(model.ladder.goals), VERSION)
 
 
 def edits_file(model: Model) -> str:
@@ -42,18 +44,31 @@ def _edits(model: Model) -> None:
 
 
 def _rows(model: Model) -> Iterator[pl.DataFrame]:
-    """The rows of the network and of each twin that is trained: others know no fact."""
-    assert model.ladder.edits is not None
-    requests = model.ladder.edits(model.settings.seed)
-    text = model.splits.train
-    assert isinstance(text, Windows)
+    """The rows of the network, of each twin that is trained, and of the untrained one, which knows no fact but can be
+    redirected; by control.
+    """
+    facts = model.ladder.edits(model.settings.seed) if model.ladder.edits else ()
+    goals = model.ladder.goals(model.settings.seed) if model.ladder.goals else ()
     for control in model.controls:
-        if control == "trained" or control in model.ladder.twins:
-            network = placed(model.network(control), model.settings.resolved_device).eval()
-            made = edit_network(network, requests, text, seed=model.own_seed)
-            key = {**model.key, "control": control}
-            names = ("ladder", "rung", "seed", "control")
-            yield made.summary.with_columns(pl.lit(key[name]).alias(name) for name in names)
+        is_trained = control == "trained" or control in model.ladder.twins
+        if not (is_trained or (control == "untrained" and goals)):
+            continue
+        network = placed(model.network(control), model.settings.resolved_device).eval()
+        if facts and is_trained:
+            text = model.splits.train
+            assert isinstance(text, Windows)
+            yield _keyed(model, control, edit_network(network, facts, text, seed=model.own_seed).summary)
+        if goals:
+            made = redirect(network, goals, seed=model.own_seed, every=not is_trained)
+            yield _keyed(model, control, made.summary)
+            if control == "trained":
+                yield _keyed(model, SHUFFLED, made.shuffled)
+
+
+def _keyed(model: Model, control: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a network with the columns that say which one it is."""
+    key = {**model.key, "control": control}
+    return rows.with_columns(pl.lit(key[name]).alias(name) for name in ("ladder", "rung", "seed", "control"))
 
 
 def edit_relations(models: pl.DataFrame, concepts: pl.DataFrame, edits: pl.DataFrame, *, seed: int) -> pl.DataFrame:

@@ -105,7 +105,7 @@ def run_record(
         "factors": of_factors(factors_of(models)),
         "claims": {**HYPOTHESES, **SMALLER_CLAIMS},
         "capability": [*dict.fromkeys(model.ladder.name for model in models if model.settings.capability)],
-        "edits": [*dict.fromkeys(model.ladder.name for model in models if model.ladder.edits)],
+        "edits": [*dict.fromkeys(model.ladder.name for model in models if model.ladder.edited)],
         "concepts": [*dict.fromkeys(model.ladder.name for model in models if model.ladder.concepts)],
         "twins": of_twins([model.ladder for model in models]),
         "axes": dict(AXES),

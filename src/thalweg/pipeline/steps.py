@@ -111,8 +111,8 @@ def concepts_all(models: list[Model], stages: Stages) -> None:
 
 
 def edits_all(models: list[Model], stages: Stages) -> None:
-    """Edit facts in all models whose ladder has any."""
-    if wanted := [model for model in models if model.ladder.edits]:
+    """Edit facts in all models whose ladder has any, and redirect those whose prompts name goals."""
+    if wanted := [model for model in models if model.ladder.edited]:
         _do("edits", edit_models, wanted, edit_inputs, stages)
 
 

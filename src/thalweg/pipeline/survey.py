@@ -243,9 +243,9 @@ def _optional(model: Model) -> list[str]:
 
 
 def _of_ladder(model: Model) -> list[str]:
-    """The steps that a model goes through because its ladder has concepts or facts to edit."""
-    there = {"concepts": model.ladder.concepts, "edits": model.ladder.edits}
-    return [step for step, questions in there.items() if questions is not None]
+    """The steps that a model goes through because its ladder has concepts, or facts or goals to edit."""
+    there = {"concepts": model.ladder.concepts is not None, "edits": model.ladder.edited}
+    return [step for step, wanted in there.items() if wanted]
 
 
 def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages: Stages) -> None:

@@ -133,7 +133,7 @@ def _concepts(run: RunDirectory, models: Sequence[Model], rows: pl.DataFrame) ->
 
 def _edits(run: RunDirectory, models: Sequence[Model], rows: pl.DataFrame, concepts: pl.DataFrame) -> pl.DataFrame:
     """What edits of facts do, of all models whose ladder has any, and what goes with their crossing over."""
-    parts = [read_frame(run / edits_file(model)) for model in models if model.ladder.edits]
+    parts = [read_frame(run / edits_file(model)) for model in models if model.ladder.edited]
     if not parts:
         return pl.DataFrame(schema=EDITS)
     together = pl.concat(parts)

@@ -31,9 +31,12 @@ LEAST_COVERAGE = (
     0.25  # a mean over fewer of a model's units is that of an unusual few: shown, but no verdict rests on it
 )
 CONCEPT = "concept_"  # before the name of a measure of sharing, in a verdict
-CONCEPT_MEASURES = ("retrieval", "cka", "overlap", "probe", "patch", "carried")  # shares, and bits of patching
-EDIT = "edit_"  # before the name of a measure of edits by ROME, in a verdict
-EDIT_MEASURES = ("efficacy", "paraphrase", "neighbourhood", "score", "transfer", "transfer_neighbourhood")
+CONCEPT_MEASURES = ("retrieval", "cka", "overlap", "probe", "patch", "carried", "crisp_shared")  # of patching bits
+EDIT = "edit_"  # before the name of a measure of edits, in a verdict
+EDIT_MEASURES = {  # of a method
+    "rome": ("efficacy", "paraphrase", "neighbourhood", "score", "transfer", "transfer_neighbourhood"),
+    "redirect": ("redirected", "redirected_kept"),
+}
 CAPABILITY_MEASURES = {"tic": "tic", "tic_excess": "excess"}  # the measure in a verdict, and its column
 
 
@@ -203,8 +206,9 @@ def concept_curves(
 def edit_curves(
     models: pl.DataFrame, edits: pl.DataFrame, settings: Settings, observers: Mapping[str, str]
 ) -> Iterator[Curve]:
-    """The curves of what edits by ROME do, by measure."""
-    yield from _named_curves(models, edits.filter(method="rome"), EDIT, EDIT_MEASURES, settings, observers)
+    """The curves of what edits of facts by ROME do, and edits of goals, by measure."""
+    for method, measures in EDIT_MEASURES.items():
+        yield from _named_curves(models, edits.filter(method=method), EDIT, measures, settings, observers)
 
 
 def _named_curves(

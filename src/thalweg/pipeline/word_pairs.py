@@ -7,13 +7,12 @@ from typing import Any
 
 import polars as pl
 import torch
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import nn
 
 from thalweg import subjects
 from thalweg.compute.devices import in_precision
 from thalweg.concepts.measuring import SHUFFLED, patched_rows, shared_rows, shuffled
-from thalweg.concepts.pairs import ConceptPairs
+from thalweg.concepts.pairs import ConceptPairs, padded
 from thalweg.concepts.representations import Reader, represent
 from thalweg.concepts.words import EMOJI, LEAST, TwoColumns, WordPairs, emoji_pairs, table_pairs, two_columns
 from thalweg.errors import ThalwegError
@@ -223,11 +222,9 @@ def concept_pairs(encode: Callable[[str], list[int]], words: Sequence[tuple[str,
 
 def _padded(contexts: Sequence[Sequence[int]], count: int) -> ConceptPairs:
     """Contexts of one language after the other, one for each concept, read and asked at their last tokens."""
-    longest = max(map(len, contexts))
-    tokens = torch.tensor([[*context, *[0] * (longest - len(context))] for context in contexts])
-    last: Int[Tensor, " context"] = torch.tensor([len(context) - 1 for context in contexts])
+    tokens, last = padded(contexts)
     shaped = last.view(2, count, 1)
-    return ConceptPairs(tokens.view(2, count, 1, longest), shaped, shaped)
+    return ConceptPairs(tokens.view(2, count, 1, -1), shaped, shaped)
 
 
 @dataclass(frozen=True, eq=False)

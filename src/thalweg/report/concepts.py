@@ -27,6 +27,8 @@ MEASURES = {  # with what its numbers are
     "probe": "accuracy in the other language",
     "patch": "bits of shift",
     "carried": "accuracy on facts of the other language",
+    "crisp_shared": "crisp, units that answer in both",
+    "crisp_all": "crisp, all units",
 }
 HEIGHT = 220
 
@@ -85,7 +87,9 @@ def _points(ladder: Ladder, measure: str) -> list[Row]:
         )
         chosen = pl.concat([chosen, shuffled])
     kept = chosen.filter(pl.col("control").is_in(list(names)), measure=measure)
-    placed = kept.join(strength, on=["rung", "seed"], how="inner").filter(pl.col("strength").is_not_nan())
+    placed = kept.join(strength, on=["rung", "seed"], how="inner").filter(
+        pl.col("strength").is_not_nan() & pl.col("value").is_not_nan()
+    )
     means = placed.group_by("rung", "control", maintain_order=True).agg(
         pl.col("strength", "value", "low", "high").mean()
     )

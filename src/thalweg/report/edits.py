@@ -28,6 +28,7 @@ MEANINGS = {
     "score_prepended": "the same with the harder neighbourhood",
     "drift": "rise of the loss on held-out text, nats per token",
     "fluency": "entropy of continuations, bits",
+    "steps": "after which fine-tuning is as specific as ROME",
 }
 PLACES = {"drift": 3}  # decimal places, where not two
 SHARES = ("efficacy", "paraphrase", "neighbourhood", "neighbourhood_prepended")
@@ -98,7 +99,7 @@ def _facts(rows: pl.DataFrame) -> Table:
         {
             "fact": word(row["fact"]),
             "method": word(row["method"]),
-            **{name: number(row[name], lambda value: f"{value:.2f}") for name in names},
+            **{name: number(row[name], decimal) for name in names},
         }
         for row in wide.iter_rows(named=True)
     ]

@@ -186,6 +186,7 @@ LINES = {  # what each part of the page shows
     "tic": "how much of what a model can do its best units carry",
     "concepts": "whether two languages share concepts",
     "edits": "whether an edit in one language reaches the other",
+    "goals": "whether models can be redirected to another goal",
     "layers": "each layer beside its twins",
     "answers": "people and language models that answered trials",
 }

@@ -368,6 +368,7 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "capability": capability.values(ladder),
         "capability_says": capability.sentences(ladder),
         "edits": crossing.values(ladder),
+        "goals": crossing.goal_values(ladder),
         "edit_relations": crossing.relations(ladder),
         "concepts": concepts.values(ladder),
         "concept_relations": concepts.relations(ladder),

@@ -30,6 +30,7 @@ import torch
 from torch import nn
 
 from thalweg.errors import ThalwegError
+from thalweg.ladders.addition.goals import sum_goals
 from thalweg.ladders.addition.networks import Linear, Perceptron, Transformer
 from thalweg.ladders.addition.pairs import LARGE, P, splits
 from thalweg.ladders.addition.strength import evaluate
@@ -131,6 +132,7 @@ def ladder(p: object) -> Ladder:
         twins={"memorising": MEMORISING},
         evaluate=evaluate,
         strength=STRENGTH,
+        goals=partial(sum_goals, prime),
     )
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 from thalweg.concepts.pairs import ConceptPairs, Questions
 from thalweg.ladders.bilingual.world import LANGUAGES, LENGTH, Settings, World, make_world, other_than
 from thalweg.models.records import Layer
+from thalweg.stimuli.base import Splits
 
 # The forms of sentence in the order in which they are contexts: in the first the entity stands at the same place in
 # both languages and before the relation, so that what is patched in there is read together with the relation.
@@ -14,11 +15,16 @@ PATCHED = 2  # contexts, about two relations: patching takes most of the time
 STREAM = Layer("blocks.0:in", "last", unit_axis=2)  # embeddings with their positions
 
 
-def concept_pairs(settings: Settings, seed: int) -> ConceptPairs:
+def concept_pairs(settings: Settings, seed: int, splits: Splits | None = None) -> ConceptPairs:
     """The entities of a world, each in sentences of every form about every relation, in both languages.
 
     Probes are asked for the values under each relation. The questions are the facts that one language alone states,
     asked in the usual form of the other.
+
+    Args:
+        settings: The world's.
+        seed: The run's.
+        splits: The stimuli, which say nothing that the world does not.
     """
     world = make_world(settings, seed=seed)
     entities = torch.arange(settings.entities)

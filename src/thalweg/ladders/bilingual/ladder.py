@@ -11,6 +11,7 @@ from torch import nn
 
 from thalweg.ladders.bilingual.concepts import STREAM, concept_pairs
 from thalweg.ladders.bilingual.edits import fact_requests
+from thalweg.ladders.bilingual.goals import relation_goals
 from thalweg.ladders.bilingual.lines import splits
 from thalweg.ladders.bilingual.strength import STRENGTH, evaluate
 from thalweg.ladders.bilingual.training import ValueTrainer
@@ -61,6 +62,7 @@ def ladder(settings: Settings | None = None) -> Ladder:
         observer="tokens",
         concepts=partial(concept_pairs, world),
         edits=partial(fact_requests, world),
+        goals=partial(relation_goals, world) if world.relations > 1 else None,
         concept_layers=(STREAM,),
     )
 

@@ -20,7 +20,7 @@ from torch.nn import functional
 from thalweg.compute.adam import Adam
 from thalweg.ladders.bilingual.strength import value_index
 from thalweg.ladders.bilingual.world import Settings
-from thalweg.networks.language import Transformer
+from thalweg.networks.language import Block, Transformer
 from thalweg.stimuli.base import Splits
 from thalweg.stimuli.windows import Windows
 from thalweg.strength.language import windows
@@ -70,7 +70,8 @@ class ValueTrainer:
         for step in range(steps):
             which = torch.randint(len(train), (self.batch_size,), generator=generator).to(device)
             loss = functional.cross_entropy(last_logits(model, tokens[which]), last[which])
-            model.zero_grad(set_to_none=True)
+            for optimiser in optimisers:
+                optimiser.zero_grad()
             loss.backward()
             for optimiser in optimisers:
                 optimiser.learning_rate = rate * rise_and_fall((step + 1) / steps)
@@ -93,10 +94,15 @@ class ValueTrainer:
 
 
 def last_logits(model: Transformer, tokens: Int[Tensor, "line token"]) -> Float[Tensor, "line vocabulary"]:
-    """The logits of a transformer at the last place alone, which is all that is learnt."""
+    """The logits of a transformer at the last place alone, which is all that is learnt: the last block computes no
+    other.
+    """
     stream = model.tokens(tokens) + model.positions.weight[: tokens.shape[1]]
-    for block in model.blocks:
+    *blocks, last = model.blocks
+    for block in blocks:
         stream = block(stream)
+    assert isinstance(last, Block)
+    stream = last.last(stream)
     return functional.linear(model.before_logits(stream[:, -1]), model.tokens.weight)
 
 
