@@ -1,15 +1,16 @@
 """What a survey says of the claims, on tables whose truth is planted."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from thalweg.factors.claims import CLAIMS
+from thalweg.factors.claims import CLAIMS, HYPOTHESES, SMALLER_CLAIMS
 from thalweg.factors.relation import difference_of_means, mean_over_rungs
 from thalweg.pipeline.claims import claims
-from thalweg.report.why import AS_PREDICTED, OPEN, OTHERWISE, says
+from thalweg.report.why import AS_PREDICTED, OPEN, OTHERWISE, between, says
 
 FACTORS = (
     *("generalisation_gap_bits", "polysemanticity", "activation_density", "latent_density"),
@@ -120,6 +121,14 @@ def test_ladders_of_different_stimuli_are_compared_where_their_strengths_meet(ta
     assert "they reach 0.80 to 1.00 and 0.00 to 0.30" in none["note"]
     alike = table_of(ladder("digits", "image", (0, 1), 0.5), ladder("more", "image", (0, 1), 0.5))
     assert set(alike["other"]) == {""}
+
+
+def test_the_report_of_ladders_beside_each_other_shows_what_there_is(table: pl.DataFrame):
+    shown = between(SimpleNamespace(claims=table, record={"claims": {**HYPOTHESES, **SMALLER_CLAIMS}}))
+    assert [count["claim"][:2] for count in shown["counts"]] == ["H6"]  # the others are about one ladder
+    assert "held" not in shown["hypotheses"].columns
+    assert {"headline", "value"} <= set(shown["hypotheses"].columns)
+    assert "Differences between ladders" in shown["introduction"]
 
 
 def test_a_line_is_as_predicted_only_if_its_interval_leaves_out_0():

@@ -19,21 +19,27 @@ INTRODUCTION = (
     "whatever else changes from rung to rung changes with them. The experiment thalweg causes moves one thing at a "
     "time; nothing of it is in this table."
 )
+BETWEEN = (
+    "Differences between ladders of different stimuli, with 95 % intervals from drawing rungs again. They are no "
+    "causes: such ladders differ in much more than their stimuli. The experiment thalweg causes shows the same task "
+    "in two ways; nothing of it is in this table."
+)
 
 
 def section(ladder: Ladder) -> dict[str, Any]:
     """What one ladder says: an introduction, a table for the hypotheses and one for the smaller claims; empty where the
     run says nothing of it.
     """
-    return _section(ladder.run, (pl.col("ladder") == ladder.name) & (pl.col("other") == ""), ladder.name)
+    mine = (pl.col("ladder") == ladder.name) & (pl.col("other") == "")
+    return _section(ladder.run, mine, ladder.name, INTRODUCTION)
 
 
 def between(run: Run) -> dict[str, Any]:
     """What ladders of different stimuli say beside each other."""
-    return _section(run, pl.col("other") != "", "between ladders")
+    return _section(run, pl.col("other") != "", "between ladders", BETWEEN)
 
 
-def _section(run: Run, keep: pl.Expr, whose: str) -> dict[str, Any]:
+def _section(run: Run, keep: pl.Expr, whose: str, introduction: str) -> dict[str, Any]:
     lines = list(rows.plain(run.claims.filter(keep)))
     if not lines:
         return {}
@@ -41,7 +47,7 @@ def _section(run: Run, keep: pl.Expr, whose: str) -> dict[str, Any]:
     hypotheses = [line for line in lines if _is_hypothesis(line["claim"])]
     smaller = [line for line in lines if not _is_hypothesis(line["claim"])]
     return {
-        "introduction": INTRODUCTION,
+        "introduction": introduction,
         "counts": [
             {"claim": f"{claim}: {texts.get(claim, '')}", "says": _counted(hypotheses, claim)}
             for claim in filter(_is_hypothesis, texts)
@@ -57,7 +63,10 @@ def _is_hypothesis(claim: str) -> bool:
 
 
 def _table(name: str, caption: str, lines: Sequence[Row], texts: Mapping[str, str]) -> Table:
-    return table(name, caption, [_line(line, texts) for line in lines])
+    """The lines as a table, without columns in which nothing stands."""
+    made = [_line(line, texts) for line in lines]
+    said = [column for column in (made[0] if made else ()) if any(line[column].text != NONE for line in made)]
+    return table(name, caption, [{column: line[column] for column in said} for line in made])
 
 
 def _line(row: Row, texts: Mapping[str, str]) -> dict[str, Cell]:
