@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from thalweg.compare.differences import RunComparison, compare_runs
     from thalweg.compare.page import write_comparison
+    from thalweg.dashboards.writing import write_dashboards
     from thalweg.errors import ThalwegError
     from thalweg.explore.site import write_unit_pages
     from thalweg.literature.review import judge_literature
@@ -91,6 +92,7 @@ __all__ = [
     "validate",
     "visualise",
     "write_comparison",
+    "write_dashboards",
     "write_report",
     "write_unit_pages",
 ]
@@ -137,6 +139,7 @@ MODULES = {  # where each public name is
     "validate": "thalweg.validation.validate",
     "visualise": "thalweg.synthetic.visualise",
     "write_comparison": "thalweg.compare.page",
+    "write_dashboards": "thalweg.dashboards.writing",
     "write_report": "thalweg.report.page",
     "write_unit_pages": "thalweg.explore.site",
 }

@@ -598,6 +598,40 @@ def explore(
     serve_site(site, port, ready=lambda url: out.print(f"units: {url}   (Ctrl-C ends)", markup=False))
 
 
+FORMAT = typer.Option(
+    "--format", help="neuronpedia, what Neuronpedia imports; or saedashboard, SAEDashboard's JSON.", metavar="FORMAT"
+)
+CREATOR_ID = typer.Option(help="The user of Neuronpedia's that the rows belong to; else SAEDashboard's.", metavar="ID")
+
+
+@app.command(
+    epilog=examples(
+        "thalweg export runs/words                         # writes runs/words/neuronpedia",
+        "thalweg export runs/gpt2 --format saedashboard --layer transformer.h.6 --out dashboards",
+    )
+)
+def export(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, of networks that read text.")],
+    format_: Annotated[str, FORMAT] = "neuronpedia",
+    rung: Annotated[list[str] | None, typer.Option(help="Only this rung; several may be named.")] = None,
+    layer: Annotated[list[str] | None, typer.Option(help="Only this layer, or several.", metavar="L")] = None,
+    control: Annotated[list[str] | None, typer.Option(help="Twins instead of the trained networks.")] = None,
+    creator_id: Annotated[str | None, CREATOR_ID] = None,
+    data: Annotated[list[str] | None, SITE_DATA] = None,
+    out_: Annotated[Path | None, typer.Option("--out", help="A new folder; RUN/FORMAT by default.")] = None,
+) -> None:
+    """Write units of text for the dashboards of other tools: features, activations, explanations."""
+    import thalweg
+    from thalweg.explore.site import where_stimuli_lie
+
+    run = thalweg.open_run(directory)
+    options: dict[str, Any] = {"control": control} if control else {}
+    options |= {"creator": creator_id} if creator_id else {}
+    options |= {"rung": rung or (), "layer": layer or (), "data": where_stimuli_lie(run, data or ())}
+    folder = thalweg.write_dashboards(run, out_, format=format_, progress=Shown(), **options)
+    out.print(f"{format_}: {readable(folder)}", markup=False)
+
+
 SE = typer.Option(help="Column of the score's standard error; one for each score.", metavar="COL")
 GROUP = typer.Option(help="Column that names the configuration of replicates.", metavar="COL")
 BY = typer.Option(help="Column that splits the models: a verdict for each of its values.", metavar="COL")

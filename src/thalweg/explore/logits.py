@@ -38,7 +38,7 @@ def direct_logits(loaded: Loaded, layer: str, units: list[int]) -> Float[Tensor,
     if normalised is not None:
         centred = vectors - vectors.mean(1, keepdim=True) if isinstance(normalised, nn.LayerNorm) else vectors
         weight = getattr(normalised, "weight", None)
-        vectors = centred if weight is None else centred * weight.float()
+        vectors = centred if weight is None else centred * weight.detach().float()
     logits = vectors @ unembedding.float().T
     return logits - logits.mean(1, keepdim=True)
 

@@ -74,7 +74,7 @@ def write_neuronpedia(explanations: pl.DataFrame, path: Path) -> None:
     """
     objects = [
         {
-            "modelId": _model_id(row),
+            "modelId": model_id(row),
             "layer": row["layer"],
             "index": str(row["unit"]),
             "description": row["explanation"],
@@ -109,7 +109,7 @@ def read_neuronpedia(
     Raises:
         ThalwegError: the file is not there or damaged, or an object is no explanation of a unit of these models.
     """
-    known = {_model_id(model): dict(model) for model in models}
+    known = {model_id(model): dict(model) for model in models}
     trained = [model for model in known.values() if model["control"] == "trained"]
     alone = trained[0] if len(trained) == 1 else None
     names, rows = set(layers), []
@@ -142,7 +142,7 @@ def _row(each: Mapping[str, Any], model: Mapping[str, Any], layer: str) -> dict[
     }
 
 
-def _model_id(model: Mapping[str, Any]) -> str:
+def model_id(model: Mapping[str, Any]) -> str:
     """What Neuronpedia's files call a model or a twin of a run."""
     twin = "" if model["control"] == "trained" else f"-{file_name(model['control'])}"
     return f"{model_file(model['ladder'], model['rung'], model['seed'])}{twin}"

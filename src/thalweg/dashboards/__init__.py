@@ -1,0 +1,1 @@
+"""Units of text in the formats of dashboards: SAEDashboard's JSON, and what Neuronpedia imports."""
