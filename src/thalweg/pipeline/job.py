@@ -242,6 +242,11 @@ class Model:
         return f"weights/{self.network_name}.json"
 
     @property
+    def course_file(self) -> str:
+        """The name of the file of what its trainers noted while they trained, by control."""
+        return f"weights/{self.network_name}-course.json"
+
+    @property
     def own_seed(self) -> int:
         """The seed of what is drawn for this model."""
         return (1_000_003 * self.settings.seed + self.seed) % (1 << 64)

@@ -23,6 +23,7 @@ UNAFFECTING = (
     "tasks_per_card",
     "cache",
     "download",
+    "track",
     "factors",
     "capability",
 )  # change no score
@@ -35,6 +36,7 @@ OF_LADDERS = (
     "expansion",
     "active",
     "label_noise",
+    "track",
 )  # settings that one published model has no use for
 QUICK_SEEDS = 2
 NEURONS = "neurons"  # as `recording.readout` calls them, which needs PyTorch
@@ -169,6 +171,11 @@ class Settings:
         ),
     )
 
+    track: tuple[str, ...] = field(
+        default=(),
+        metadata=_option("Also write training curves, stages and verdicts for: tensorboard, wandb."),
+    )
+
     def seeds_each(self, usual: int) -> int:
         """Seeds for each rung of a ladder that usually has so many."""
         return self.seeds or (min(QUICK_SEEDS, usual) if self.quick else usual)
@@ -182,6 +189,7 @@ class Settings:
         from thalweg.compute.devices import PRECISIONS, check_device
         from thalweg.models.records import check_share
         from thalweg.strength import axes
+        from thalweg.tracking import trackers
 
         for name, declared in self.__dataclass_fields__.items():
             value, least = getattr(self, name), declared.metadata.get("least")
@@ -194,6 +202,7 @@ class Settings:
         axes.check(self.strength)
         if self.label_noise is not None:
             check_share(called("label_noise"), self.label_noise)
+        trackers.check(self.track)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         check_device(self.device, here=self.engine == "local")
@@ -275,7 +284,7 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
         if counted and value is not None and not isinstance(value, Integral):
             raise ThalwegError(f"{called(name)} is {value!r}; a whole number was expected")
     made: dict[str, Any] = {name: Path(value) if name == "cache" else value for name, value in given.items()}
-    for name in ("twins", "factors"):
+    for name in ("twins", "factors", "track"):
         if name in made:
             made[name] = (made[name],) if isinstance(made[name], str) else tuple(made[name])
     if "basis" in made:

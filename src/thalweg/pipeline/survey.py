@@ -48,6 +48,7 @@ from thalweg.pipeline.steps import (
     measure_all,
     train_all,
 )
+from thalweg.pipeline.track import track_results, track_training
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.runs import directory
 from thalweg.runs.directory import RunDirectory
@@ -55,6 +56,7 @@ from thalweg.runs.run import Run
 from thalweg.runs.units import remove_others, settle_places
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Source
+from thalweg.tracking.trackers import trackers
 
 
 @fetches_on_request
@@ -170,7 +172,9 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
     models, others = measured[: len(models)], measured[len(models) :]
     settle_places(run, [model.name for model in measured])
     say_cost(models, stages.progress)
+    tell = trackers(settings.track, run / "tracking", run.path.name)
     train_all(models, stages)
+    track_training(models, tell)
     dictionaries_all(measured, stages)
     measure_all(measured, settings, stages)
     factor_all(models, stages)
@@ -183,6 +187,7 @@ def _survey(run: RunDirectory, request: Request, stages: Stages) -> None:
     independent = {ladder: modality.field or modality.name for ladder, modality in fields.items()}
     curves.judge_all(run, settings, headline, independent, stages)
     whole.write_json(run / "run.json", run_record(models, settings, request.sources, stages))
+    track_results(run, settings, models[0].basis, stages.seconds, tell)
 
 
 def _note_defaults(request: Request, progress: Progress) -> None:

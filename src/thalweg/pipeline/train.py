@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
 from itertools import starmap
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.strengths import published_summary, with_strengths
 from thalweg.pipeline.twins import statistics, twin_note
 from thalweg.pipeline.user_results import PlainSummary, checked_summary, code_of_user
+from thalweg.training.course import course
 
 
 def train_models(models: Sequence[Model]) -> str:
@@ -23,7 +25,15 @@ def train_models(models: Sequence[Model]) -> str:
     return failure_of(models, starmap(_keep_weights, zip(models, _course(models), strict=True)))
 
 
-Weights = dict[str, tuple[dict[str, Tensor], Summary]]  # by control, with what the tables say of it
+class Ended(NamedTuple):
+    """How a network is after its training, or without any."""
+
+    state: dict[str, Tensor]  # none where it can be made again
+    summary: Summary  # what the tables say of it
+    course: list[dict[str, Any]] = []  # noqa: RUF012  # nobody adds to it
+
+
+Weights = dict[str, Ended]  # by control
 
 
 def _course(models: Sequence[Model]) -> Iterator[Weights]:
@@ -31,7 +41,7 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
     first = models[0]
     if first.subject:
         loaded = [control for control in first.controls if control != "rotated"]
-        yield {control: ({}, published_summary(first, control)) for control in loaded}
+        yield {control: Ended({}, published_summary(first, control)) for control in loaded}
         return
     if first.ladder.checkpoint_trainer is None:
         yield from _seeds(models)
@@ -47,9 +57,10 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
         yield {
             **made,
             **_derived(model, network),
-            "trained": (
+            "trained": Ended(
                 _state(network),
                 with_strengths(network, model, checked_summary("checkpoint_trainer", model, result)),
+                course(network),
             ),
         }
 
@@ -67,7 +78,7 @@ def _untrained(model: Model) -> Weights:
         return {}
     network = placed(model.network("untrained"), model.settings.resolved_device)
     summary = with_strengths(network, model, _untaught(model, "untrained"), control="untrained")
-    return {"untrained": ({}, summary)}
+    return {"untrained": Ended({}, summary)}
 
 
 def _trained(models: Sequence[Model]) -> list[Weights]:
@@ -78,7 +89,7 @@ def _trained(models: Sequence[Model]) -> list[Weights]:
         ends = _at_once(trainer, models) if at_once else map(partial(_alone, trainer), models)
         for weights, model, (network, result) in zip(made, models, ends, strict=True):
             summary = with_strengths(network, model, checked_summary("train", model, result))
-            weights[control] = (_state(network), summary)
+            weights[control] = Ended(_state(network), summary, course(network))
             weights |= _derived(model, network) if control == "trained" else {}
     return made
 
@@ -114,7 +125,7 @@ def _derived(model: Model, trained: nn.Module) -> Weights:
         state = statistics(model, network) if control in model.estimated else {}
         network.load_state_dict(state, strict=False)
         network = placed(network, model.settings.resolved_device)
-        made[control] = (state, with_strengths(network, model, _untaught(model, control), control=control))
+        made[control] = Ended(state, with_strengths(network, model, _untaught(model, control), control=control))
     return made
 
 
@@ -124,9 +135,12 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 def _keep_weights(model: Model, weights: Weights) -> None:
     outputs = [model.about_file]
-    for control, (state, _) in weights.items():
-        if state:
+    for control, ended in weights.items():
+        if ended.state:
             outputs.append(model.weights(control))
-            whole.write_tensors(model.run / outputs[-1], state)
-    whole.write_json(model.run / outputs[0], {control: dict(summary) for control, (_, summary) in weights.items()})
+            whole.write_tensors(model.run / outputs[-1], ended.state)
+    whole.write_json(model.run / outputs[0], {control: dict(ended.summary) for control, ended in weights.items()})
+    if courses := {control: ended.course for control, ended in weights.items() if ended.course}:
+        outputs.append(model.course_file)
+        whole.write_json(model.run / model.course_file, courses)
     model.run.finish(f"train-{model.name}", model.train_inputs(), outputs)

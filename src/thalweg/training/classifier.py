@@ -16,6 +16,7 @@ from thalweg.compute.adam import Adam
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits, Stimuli
 from thalweg.strength.axes import evaluate
+from thalweg.training.course import note
 from thalweg.training.sparsity import keep_largest, penalised
 from thalweg.training.stacked import Stack, stackable
 
@@ -173,6 +174,7 @@ class _Course:
         """Note the validation loss after an epoch, and the weights if it is lower."""
         self.epoch += 1
         self.loss = evaluate(self.model, splits.validation, device=self._device)["loss"]
+        note(self.model, self.epoch, validation_loss=self.loss)
         improved = self.loss < self.best - IMPROVEMENT
         self.since = 0 if improved else self.since + 1
         if improved:

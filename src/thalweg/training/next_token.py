@@ -21,6 +21,7 @@ from thalweg.compute.adam import Adam
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits
 from thalweg.strength.language import cross_entropy, mean_loss, spread, windows
+from thalweg.training.course import note
 from thalweg.training.sparsity import keep_largest, penalised
 
 IMPROVEMENT = 1e-4  # nats: less than this is no improvement
@@ -62,6 +63,7 @@ class LanguageTrainer:
             for step in range(before, after):
                 run.step(self.learning_rate * rise_and_fall((step + 1) / steps))
             loss = run.validation_loss()
+            note(model, run.steps * run.tokens_a_step, validation_loss=loss)
             improved = loss < best - IMPROVEMENT
             since = 0 if improved else since + 1
             if improved:
@@ -94,6 +96,7 @@ def train_checkpoints(
         while run.steps * run.tokens_a_step < tokens:
             run.step(trainer.learning_rate * min(1.0, (run.steps + 1) / COURSE_WARM_UP))
         loss = run.validation_loss()
+        note(model, run.steps * run.tokens_a_step, validation_loss=loss)
         yield {**run.summary(), "stopped": "checkpoint", "validation_loss": loss, "last_validation_loss": loss}
 
 

@@ -16,6 +16,7 @@ from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Splits
 from thalweg.strength.axes import evaluate
 from thalweg.training.classifier import Summary, check_loss
+from thalweg.training.course import note
 
 RISING = 0.25  # of the steps, in which the learning rate rises
 
@@ -82,11 +83,13 @@ class OneCycle:
             anneal_strategy="linear",
             cycle_momentum=False,
         )
-        for _ in range(self.epochs):
+        for epoch in range(1, self.epochs + 1):
+            losses = []
             order = torch.randperm(len(splits.train), generator=generator)
             for which in order[: len(order) // size * size].split(size):  # a small last batch would have noisy means
-                self._step(model, splits, which, optimiser, generator)
+                losses.append(self._step(model, splits, which, optimiser, generator))
                 rate.step()
+            note(model, epoch, train_loss=float(torch.stack(losses).mean()))
         return self._end(model, splits)
 
     def _step(
@@ -96,7 +99,7 @@ class OneCycle:
         which: Tensor,
         optimiser: torch.optim.Optimizer,
         generator: torch.Generator,
-    ) -> None:
+    ) -> Tensor:
         model.train()
         device = next(model.parameters()).device
         images = augmented(splits.train.batch(which), generator, crop=self.crop, cutout=self.cutout).to(device)
@@ -106,6 +109,7 @@ class OneCycle:
         check_loss(loss)
         loss.backward()
         optimiser.step()
+        return loss.detach()
 
     def _end(self, model: nn.Module, splits: Splits) -> Summary:
         device = str(next(model.parameters()).device)

@@ -1,0 +1,1 @@
+"""Where a survey may also be followed: TensorBoard and Weights & Biases."""
