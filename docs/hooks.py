@@ -18,7 +18,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in PAGES.items():
         files.append(File.generated(config, page, content=_seen_from_docs((root / source).read_text(encoding="utf-8"))))
     for notebook in sorted((root / "docs" / "notebooks").glob("*.ipynb")):
-        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=_page_of(notebook)))
+        files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=_page_of(notebook, config)))
     files.append(File.generated(config, "llms.txt", content=_for_language_models(config)))
     return files
 
@@ -42,15 +42,24 @@ def _listed(entries: Sequence[Any], depth: int = 0) -> Iterator[str]:
             yield from _listed(what, depth + 1)
 
 
-def _page_of(notebook: Path) -> str:
-    """The cells of a notebook as a page, which links to the notebook itself."""
+COLAB = "https://colab.research.google.com/github/"
+
+
+def _page_of(notebook: Path, config: MkDocsConfig) -> str:
+    """The cells of a notebook as a page, which links to the notebook itself; and to Colab, where mkdocs.yml names the
+    project's repository on GitHub (`repo_url`).
+    """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     parts = ["".join(cell["source"]) for cell in cells]
     shown = [
         part if cell["cell_type"] == "markdown" else f"```python\n{part}\n```"
         for cell, part in zip(cells, parts, strict=True)
     ]
-    return "\n\n".join([*shown, f"[The notebook itself]({notebook.name}), to be opened in Jupyter.", ""])
+    itself = f"[The notebook itself]({notebook.name}), to be opened in Jupyter."
+    if (repository := (config.repo_url or "").rstrip("/")).startswith("https://github.com/"):
+        path = f"{repository.removeprefix('https://github.com/')}/blob/main/docs/notebooks/{notebook.name}"
+        itself += f" [Open it in Colab]({COLAB}{path})."
+    return "\n\n".join([*shown, itself, ""])
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

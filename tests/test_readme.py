@@ -65,6 +65,7 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg explore runs/mnist": "the run of these tests has a ladder of Python's; tests/explore makes its pages",
     "thalweg survey mnist --track tensorboard": "a survey of minutes; tests/tracking reads what is written",
     "thalweg survey mnist --track wandb": "the same",
+    "thalweg survey mnist --references synthetic": "a survey of minutes; tests/synthetic does what it does",
     "thalweg export runs/words": "it takes a run of language models; tests/dashboards makes these files",
     "thalweg export runs/gpt2 --format saedashboard --layer transformer.h.6 --out dashboards": "the same",
     "thalweg explore runs/mnist --serve": "it serves until it is interrupted; tests/explore asks a server",

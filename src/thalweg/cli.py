@@ -74,6 +74,41 @@ def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
     return as_options(Settings, left_out, not_shown=("cache",))(command)
 
 
+NATURAL, SYNTHETIC = "natural", "synthetic"
+REFERENCES = typer.Option(
+    help="natural; or synthetic, which also scores some units by pictures that are made to drive them.",
+    metavar="natural|synthetic",
+)
+
+
+def check_references(references: str, ladders: Sequence[str] = ()) -> None:
+    """Check that these references can be had of ladders that ship.
+
+    Raises:
+        ThalwegError: they can't.
+    """
+    from thalweg.ladders import find
+    from thalweg.stimuli import modalities
+
+    if references not in (NATURAL, SYNTHETIC):
+        raise unknown("kind of references", references, (NATURAL, SYNTHETIC))
+    if references == SYNTHETIC and ladders and not any(modalities.of(find(name)).name == "image" for name in ladders):
+        raise ThalwegError(
+            f"--references synthetic makes pictures, and {', '.join(ladders)} has none; give it with a ladder of images"
+        )
+
+
+def synthetic_condition(run: "Run", **options: Any) -> list[str]:
+    """Score some units with synthetic references too, and write the page of both conditions; returns what to say."""
+    import thalweg
+    from thalweg.synthetic.conditions import conditions, sentences
+    from thalweg.synthetic.page import write_page
+
+    rows = thalweg.visualise(run, **options)
+    found = conditions(run, rows)
+    return [*sentences(found), f"page: {readable(write_page(run, rows, found))}"]
+
+
 @app.command(
     epilog=examples(
         "thalweg survey mnist --quick",
@@ -85,6 +120,7 @@ def settings_as_options(command: Callable[..., None]) -> Callable[..., None]:
 def survey(
     ladder: Annotated[list[str], typer.Argument(metavar="LADDER...", help="Ladders; see `thalweg list ladders`.")],
     out_: Annotated[Path | None, typer.Option("--out", help="Run directory; runs/LADDER by default.")] = None,
+    references: Annotated[str, REFERENCES] = "natural",
     **settings: Any,
 ) -> None:
     """Measure every unit of every model of some ladders and draw their curves.
@@ -93,14 +129,20 @@ def survey(
     """
     import thalweg
 
-    shown = Shown()
+    check_references(references, ladder)
+    shown, synthetic = Shown(), []
     with going_on(shown):
         run = thalweg.survey(*ladder, out=out_, progress=shown, **settings)
+        if references == SYNTHETIC:
+            where = {name: settings[name] for name in ("device", "cache")}
+            synthetic = synthetic_condition(run, progress=shown, **where)
         path = written(run, shown, settings["workers"])
     for name, verdicts in run.verdict.items():
         for word, verdict in verdicts.items():
             out.print(f"[bold]{escape(name)}, {word}:[/bold] ", end="")
             out.print(verdict["sentence"], markup=False)
+    for line in synthetic:
+        out.print(line, markup=False)
     for comparison in run.comparison:
         out.print(f"[bold]all ladders, {comparison['headline']}:[/bold] ", end="")
         out.print(comparison["sentence"], markup=False)
@@ -178,6 +220,7 @@ def measure(
         str | None, typer.Option(help="'auto' spreads a language model over all devices.", metavar="MAP")
     ] = None,
     out_: Annotated[Path | None, typer.Option("--out", help="Run directory; runs/SUBJECT by default.")] = None,
+    references: Annotated[str, REFERENCES] = "natural",
     **settings: Any,
 ) -> None:
     """Measure the units of one model that exists already over your stimuli.
@@ -187,7 +230,8 @@ def measure(
     """
     import thalweg
 
-    shown = Shown()
+    check_references(references)
+    shown, synthetic = Shown(), []
     with going_on(shown):
         run = thalweg.measure(
             subject,
@@ -202,8 +246,13 @@ def measure(
             progress=shown,
             **settings,
         )
+        if references == SYNTHETIC:
+            where = {name: settings[name] for name in ("device", "cache")}
+            synthetic = synthetic_condition(run, progress=shown, **where)
         path = written(run, shown, settings["workers"])
     print_headline(run)
+    for line in synthetic:
+        out.print(line, markup=False)
     out.print(f"report: {readable(path)}", markup=False)
 
 
@@ -819,19 +868,13 @@ def visualise(
     stopped when the same command is given again.
     """
     import thalweg
-    from thalweg.synthetic.conditions import conditions, sentences
-    from thalweg.synthetic.page import write_page
 
-    shown, opened = Shown(), thalweg.open_run(run)
-    with going_on(shown):
-        rows = thalweg.visualise(
-            opened, units=units, steps=steps, rung=rung or (), device=device, cache=cache, progress=shown
+    with going_on(shown := Shown()):
+        said = synthetic_condition(
+            thalweg.open_run(run), units=units, steps=steps, rung=rung or (), device=device, cache=cache, progress=shown
         )
-        found = conditions(opened, rows)
-        page = write_page(opened, rows, found)
-    for sentence in sentences(found):
-        out.print(sentence, markup=False)
-    out.print(f"page: {readable(page)}", markup=False)
+    for line in said:
+        out.print(line, markup=False)
 
 
 @app.command(name="list", epilog=examples("thalweg list ladders", "thalweg list factors"))

@@ -293,6 +293,15 @@ def test_the_index_sorts_filters_and_leads_to_pages(browser, index: Path):
     assert page.complaints == again.complaints == []
 
 
+def test_a_taller_window_shows_more_units(browser, index: Path):
+    page = opened(browser, index, where="#control=")
+    page.set_viewport_size({"width": 1100, "height": 400})
+    page.wait_for_function("document.querySelectorAll('#units tbody tr').length < 15")
+    page.set_viewport_size({"width": 1100, "height": 1100})
+    page.wait_for_function("document.querySelectorAll('#units tbody tr').length === 18")
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1100, "light"), (360, "dark")])
 def test_axe_and_the_width_of_the_screen(browser, index: Path, width: int, scheme: str):
     for file in (index, index.parent / "units/tiny/dense-4/0/trained/1/1.html"):

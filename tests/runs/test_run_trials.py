@@ -205,6 +205,33 @@ def test_ids_are_the_same_in_another_process_and_a_killed_one_is_gone_on_with(su
     assert asked == []
 
 
+def test_answers_about_models_that_were_made_anew_are_left_out_and_counted(copy: Run):
+    copy.answer(ONE, per_unit=6)
+    everything = copy.answers
+    assert copy.stale_answers.is_empty()
+    step = copy.path / "steps/train-tiny-conv-3-0.json"
+    made = read_json(step)
+    write_json(step, made | {"inputs": "made in another way"})
+    kept, stale = copy.answers, copy.stale_answers
+    assert kept.equals(everything.filter(rung="dense-8"))
+    assert stale.equals(everything.filter(rung="conv-3"))
+    units = copy.agreements().filter(level="units", control="trained", other="corners", measure="two_choice")
+    assert units["n"].to_list() == [kept.filter(control="trained").select("rung", "layer", "unit").n_unique()]
+    assert f"Left out: {len(stale)} answers about models that were made anew since." in render(copy)
+    assert len(copy.answer(ONE, per_unit=6, rung="conv-3").units) > 0  # asked again, of the new models
+    assert len(copy.answers) == len(everything)
+    write_json(step, made)
+    assert copy.answers.equals(everything)  # as they were: their answers count again
+
+
+def test_a_table_from_before_models_were_named_in_it_is_read(copy: Run):
+    copy.answer(ONE, per_unit=3, rung="conv-3")
+    table = copy.path / "answers.parquet"
+    pl.read_parquet(table).drop("made_from").write_parquet(table)
+    assert set(copy.answers["made_from"]) == {""}
+    assert copy.stale_answers.is_empty()
+
+
 def test_answers_of_more_trials_or_another_version_are_added(copy: Run):
     copy.answer(ONE, per_unit=3, rung="conv-3")
     copy.answer(replace(ONE, version=2), per_unit=3, rung="conv-3", control="trained")

@@ -1,8 +1,10 @@
 """Synthetic references of a run: the same queries and observer, scores that are known, and files that are made once."""
 
 import errno
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import polars as pl
@@ -20,7 +22,9 @@ from thalweg.observers.base import extract_features
 from thalweg.observers.embedding import build_view
 from thalweg.pipeline.settings import Settings
 from thalweg.progress import Silent, Stages
-from thalweg.synthetic.conditions import conditions
+from thalweg.report.conditions import figures
+from thalweg.report.ladder import ladders
+from thalweg.synthetic.conditions import conditions, keep
 from thalweg.synthetic.maximise import Pictures
 from thalweg.synthetic.page import write_page
 from thalweg.synthetic.preparing import preparation
@@ -130,6 +134,42 @@ def test_the_page_shows_both_conditions_and_the_pictures(run: Run, table: pl.Dat
     found = conditions(run, table)
     assert found.points["references"].n_unique() == 2
     assert set(found.verdicts) >= {("tiny", "two_choice", "natural"), ("tiny", "two_choice", "synthetic")}
+
+
+def test_the_report_has_both_conditions_until_the_run_is_made_anew(run: Run, table: pl.DataFrame, tmp_path: Path):
+    shutil.copytree(run.path, tmp_path / "run")
+    copy = thalweg.open_run(tmp_path / "run", small())
+    (ladder,) = ladders(copy)
+    (copy.path / "synthetic.json").unlink(missing_ok=True)
+    assert figures(ladder) == []
+    found = conditions(copy, table)
+    keep(copy, found)
+    (figure,) = figures(ladder)
+    assert not figure.failed
+    assert [panel.title for panel in figure.panels[:2]] == ["two_choice, natural", "two_choice, synthetic"]
+    verdict = found.verdicts["tiny", "two_choice", "synthetic"]
+    assert figure.panels[1].note == f"verdict: {verdict['verdict']}"
+    copy.models.with_columns(pl.col("bits") + 1).write_parquet(copy.path / "models.parquet")
+    assert figures(ladder) == []
+
+
+def test_a_survey_takes_synthetic_references_too(monkeypatch: pytest.MonkeyPatch):
+    asked: list[dict] = []
+    run = SimpleNamespace(verdict={}, comparison=[])
+    monkeypatch.setattr(thalweg, "survey", lambda *names, **settings: run)
+    monkeypatch.setattr(cli, "written", lambda run, shown, workers: Path("report.html"))
+    monkeypatch.setattr(cli, "synthetic_condition", lambda run, **options: asked.append(options) or ["tiny: both"])
+    result = CliRunner().invoke(cli.app, ["survey", "mnist", "--references", "synthetic", "--device", "cpu"])
+    assert "tiny: both" in result.output
+    assert asked[0]["device"] == "cpu"
+    assert "tiny: both" not in CliRunner().invoke(cli.app, ["survey", "mnist"]).output
+    for words, said in (
+        (["words", "--references", "synthetic"], "words has none; give it with a ladder of images"),
+        (["mnist", "--references", "drawn"], "no kind of references is called 'drawn'"),
+    ):
+        refused = CliRunner().invoke(cli.app, ["survey", *words]).exception
+        assert isinstance(refused, ThalwegError)
+        assert said in str(refused)
 
 
 def test_what_cannot_be_made_is_refused_in_a_sentence(run: Run, tmp_path: Path):

@@ -319,4 +319,8 @@ form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("input", (event) => event.target.closest("#columns") || changed());
 form.addEventListener("reset", () => setTimeout(() => (history.replaceState(null, "", location.pathname + location.search), restore())));
 addEventListener("hashchange", restore);
-restore().then(() => document.documentElement.classList.add("drawn"));
+restore().then(() => {
+  document.documentElement.classList.add("drawn");
+  let height = table.clientHeight; // a taller table has room for more rows
+  new ResizeObserver(() => table.clientHeight !== height && ((height = table.clientHeight), draw())).observe(table);
+});

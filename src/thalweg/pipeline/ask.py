@@ -258,7 +258,7 @@ class Session:
         table = asked.put_asked_together(self.directory)
         if self.first_failure:
             self.progress.say(f"some requests got no answer ({self.first_failure}); the same command asks them again")
-        own = table.filter(model=self.client.name, version=prompts.VERSION)
+        own = self.run.without_stale(table.filter(model=self.client.name, version=prompts.VERSION))
         spent = self.spending.spent if self.settings.prices else None
         return Asked(self.run, self.client.name, model_scores(own), unit_scores(own), self.answered, unanswered, spent)
 
@@ -474,7 +474,7 @@ def _unit(model: RecordedModel, layer: str, unit: int) -> UnitStimuli | None:
     recorded = model.recordings.layers[layer]
     at = recorded.reference.unit_ids.tolist().index(unit)
     halves = (half.units(slice(at, at + 1)) for half in recorded)
-    about = Unit(model.ladder, model.rung, model.seed, model.control, layer, unit)
+    about = Unit(model.ladder, model.rung, model.seed, model.control, layer, unit, model.identity)
     return unit_stimuli(about, model.unit_identity(layer, unit), model.recordings.reductions[layer], *halves)
 
 

@@ -104,7 +104,7 @@ def _ids(ids: torch.Tensor) -> tuple[int, ...]:
 
 def two_alternative(trial: Trial, asking: Asking, *, sentence: str = "") -> Question:
     """A run's own trial as a question, with its references or with a sentence in their place."""
-    about = Unit(trial.ladder, trial.rung, trial.seed, trial.control, trial.layer, trial.unit)
+    about = Unit(trial.ladder, trial.rung, trial.seed, trial.control, trial.layer, trial.unit, trial.made_from)
     count = asking.references
     high, low = trial.high_references[:count], trial.low_references[:count]
     form = "2afc-explained" if sentence else TWO

@@ -27,6 +27,7 @@ class Unit:
     control: str
     layer: str
     unit: int
+    made_from: str = field(default="", compare=False)  # a hash of what the model is made from
 
 
 @dataclass(frozen=True)

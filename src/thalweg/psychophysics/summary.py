@@ -28,6 +28,7 @@ def as_answers(main: pl.DataFrame, study: str) -> pl.DataFrame:
         pl.lit(VERSION).alias("version"),
         pl.lit(None).alias("confidence"),
         pl.lit("").alias("note"),
+        pl.lit("").alias("made_from"),
     )
     return named.select(*ANSWERS).cast(pl.Schema(ANSWERS))
 

@@ -112,6 +112,8 @@ def _sentences(ladder: Ladder) -> list[str]:
     for observer, version in _observers(ladder):
         if verdict := ladder.answers.verdicts.get((observer, version, ladder.name)):
             lines.append(f"{_name(ladder, observer, version)}: {verdict['sentence']}")
+    if stale := ladder.answers.stale:
+        lines.append(f"Left out: {stale:,} answers about models that were made anew since.")
     return lines
 
 

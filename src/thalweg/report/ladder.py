@@ -105,6 +105,7 @@ class Ladder:
             agreements(answers, units, self.headlines, asked=asked, seed=settings["seed"]),
             biases(answers),
             model_scores(asked),
+            len(self.run.stale_answers.filter(ladder=self.name)),
         )
 
     def points(self, measure: str, *, axis: str = "", observer: str = "", band: str = MEAN) -> list[Row]:
@@ -125,7 +126,8 @@ class Ladder:
 @dataclass(frozen=True, eq=False)
 class LadderAnswers:
     """The scores of models by each observer that answered single trials, its verdict by name and version, its agreement
-    with the other observers, and its habits; and what language models scored in every form.
+    with the other observers, and its habits; what language models scored in every form; and how many answers are about
+    models that were made anew since.
     """
 
     points: pl.DataFrame
@@ -133,6 +135,7 @@ class LadderAnswers:
     agreements: pl.DataFrame
     biases: pl.DataFrame
     forms: pl.DataFrame
+    stale: int
 
 
 def ladders(run: Run) -> Iterator[Ladder]:

@@ -183,6 +183,7 @@ LINES = {  # what each part of the page shows
     "coverage": "how many units could be measured, and how repeatable scores are",
     "factors": "numbers of whole models beside the curve",
     "bases": "units of other bases beside neurons",
+    "conditions": "whether pictures made to drive a unit explain it as natural stimuli do",
     "tic": "how much of what a model can do its best units carry",
     "concepts": "whether two languages share concepts",
     "edits": "whether an edit in one language reaches the other",

@@ -36,6 +36,7 @@ from thalweg.report import (
     capability,
     charts,
     concepts,
+    conditions,
     crossing,
     factors,
     figures,
@@ -211,7 +212,7 @@ def _figures(ladders: list[Ladder]) -> Drawn:
 
 def _ladder_figures(ladder: Ladder) -> list[Figure]:
     """All figures of one ladder."""
-    makers = (figures, bases, factors, capability, concepts, crossing, answers)
+    makers = (figures, bases, conditions, factors, capability, concepts, crossing, answers)
     return [figure for maker in makers for figure in maker.figures(ladder)]
 
 

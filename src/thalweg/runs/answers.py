@@ -6,7 +6,7 @@ holds them, and no answer in it is asked for again. While an observer is at work
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,9 @@ ANSWERS = {
     "confidence": pl.Float32,  # probability that the observer gives to its answer; missing where it gives none
     "seconds": pl.Float32,  # that the answer took
     "note": pl.String,  # why the answer failed; empty if it did not
+    "made_from": pl.String,  # a hash of what the model was made from; empty in rows from before this column
 }
+MADE_FROM = "made_from"
 KEY = ["trial", "observer", "version"]
 ORDER = ["observer", "version", "ladder", "rung", "seed", "control", "layer", "unit", "band", "trial"]
 PIECE = 50  # answers in a file
@@ -54,9 +56,19 @@ def read_answers(path: Path) -> pl.DataFrame:
     """
     files = [path / TABLE, *sorted((path / PIECES).glob("*.parquet"))]
     empty = pl.DataFrame(schema=ANSWERS)
-    frames = [whole.read_frame(file, ANSWERS, mend=KEPT) for file in files if file.is_file()]
-    together = pl.concat([empty, *(frame.select(*ANSWERS).cast(pl.Schema(ANSWERS)) for frame in frames)])
+    together = pl.concat([empty, *(read_rows(file, ANSWERS) for file in files if file.is_file())])
     return together.unique(KEY, keep="last", maintain_order=True).sort(ORDER)
+
+
+def read_rows(file: Path, columns: Mapping[str, Any]) -> pl.DataFrame:
+    """A file of answers, or of what was asked; of an earlier thalweg it does not say what models were made from.
+
+    Raises:
+        ThalwegError: the file is damaged.
+    """
+    frame = whole.read_frame(file, [name for name in columns if name != MADE_FROM], mend=KEPT)
+    known = frame if MADE_FROM in frame.columns else frame.with_columns(pl.lit("").alias(MADE_FROM))
+    return known.select(*columns).cast(pl.Schema(columns))
 
 
 def put_together(run: RunDirectory) -> pl.DataFrame:
@@ -143,6 +155,7 @@ def row(observer: TrialObserver, trial: Trial, choice: Choice | None, seconds: f
         "confidence": None if choice is None else choice.confidence,
         "seconds": seconds,
         "note": note,
+        MADE_FROM: trial.made_from,
     }
 
 

@@ -46,6 +46,7 @@ ASKED: dict[str, Any] = {
     "seconds": pl.Float32,
     "trial": pl.String,  # of the run's trials, for the two-alternative forms; else empty
     "observer": pl.String,  # what the table of answers calls it; else empty
+    "made_from": pl.String,  # a hash of what the unit's model was made from; empty in rows from before this column
 }
 KEY = ["question", "model"]
 ORDER = ["model", "version", "form", "ladder", "rung", "seed", "control", "layer", "unit", "question"]
@@ -65,7 +66,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(file: Path) -> pl.DataFrame:
-    return whole.read_frame(file, ASKED, mend=answers.KEPT).select(*ASKED).cast(pl.Schema(ASKED))
+    return answers.read_rows(file, ASKED)
 
 
 def _together(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -116,6 +117,7 @@ def _answers(asked: pl.DataFrame) -> pl.DataFrame:
         pl.when(shares).then(pl.col("numbers").list.get(picked.cast(pl.Int64), null_on_oob=True)).alias("confidence"),
         "seconds",
         "note",
+        answers.MADE_FROM,
     ).cast(pl.Schema(answers.ANSWERS))
 
 
@@ -156,4 +158,5 @@ def row_of(
         "seconds": seconds,
         "trial": question.trial if question.form in (TWO, *BY_SENTENCE) else "",
         "observer": observer if question.trial else "",
+        answers.MADE_FROM: about.made_from,
     }

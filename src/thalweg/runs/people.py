@@ -52,5 +52,6 @@ def as_answers(people: pl.DataFrame) -> pl.DataFrame:
         pl.lit(VERSION).alias("version"),
         pl.lit(None).alias("confidence"),
         pl.lit("").alias("note"),
+        pl.lit("").alias("made_from"),
     )
     return named.select(*ANSWERS).cast(pl.Schema(ANSWERS)).sort(ORDER)

@@ -27,6 +27,7 @@ from thalweg.runs.display import shown_run
 from thalweg.runs.recordings import RecordedHalves, model_file, read_recordings, recordings_file
 from thalweg.runs.shared import folder_of
 from thalweg.runs.stimuli import splits_again
+from thalweg.runs.synthetic import read_synthetic
 from thalweg.runs.trials import RecordedModel, TrialSettings, check_settings, trial_settings, trials_of
 from thalweg.runs.unit import Unit
 from thalweg.runs.units import read_units, scan_units, unit_files
@@ -279,6 +280,13 @@ class Run:
             return pl.DataFrame(schema=CAPABILITY)
         return self._frame("capability")
 
+    @property
+    def synthetic(self) -> dict[str, Any]:
+        """The scores of models with natural and with synthetic references (`points`) and the verdicts on their curves
+        (`verdicts`), where `thalweg visualise` made them; none of models that were made anew since.
+        """
+        return read_synthetic(self.path)
+
     @cached_property
     def concepts(self) -> pl.DataFrame:
         """How far the models of a ladder share concepts between two languages: a row per model, control, layer and
@@ -479,18 +487,45 @@ class Run:
         """A row per answer to a single trial: trial, observer, version, ladder, rung, seed, control, layer, unit, band,
         picked (0: the first query shown, 1: the second), correct, confidence (0 to 1), seconds, and the note of an
         answer that failed. Read anew each time, for answers come in. People's have the observer `people:STUDY`, and
-        several of them may answer one trial.
+        several of them may answer one trial. Answers about models that were made anew since are left out.
         """
         of_people = people.as_answers(people.read_people(self.path))
-        return pl.concat([answers.read_answers(self.path), of_people]).sort(answers.ORDER, maintain_order=True)
+        there = self.without_stale(answers.read_answers(self.path))
+        return pl.concat([there, of_people]).sort(answers.ORDER, maintain_order=True)
+
+    @property
+    def stale_answers(self) -> pl.DataFrame:
+        """The answers to single trials of models that the run has no more: it was made again with others. `answers`
+        leaves them out. Read anew each time.
+        """
+        every = answers.read_answers(self.path)
+        return every.filter(~pl.col("made_from").is_in(self._made_from(every)))
+
+    def without_stale(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Answers, or rows of what was asked, without those about models that were made anew since.
+
+        Args:
+            rows: They have `made_from` and the columns that name a model.
+
+        Returns:
+            The others; rows that do not say what their model was made from are kept.
+        """
+        return rows.filter(pl.col("made_from").is_in(self._made_from(rows)))
+
+    def _made_from(self, rows: pl.DataFrame) -> list[str]:
+        """What the models that rows are about are made from now; and nothing, which old rows say."""
+        named = rows.filter(pl.col("made_from") != "").select(*MODEL).unique(maintain_order=True)
+        there = set(self._raw("models").select(*MODEL).cast({"seed": pl.Int32}).iter_rows()) if len(named) else set()
+        return ["", *(self._recorded(*model).identity for model in named.iter_rows() if model in there)]
 
     @property
     def asked(self) -> pl.DataFrame:
         """A row per question to a language model, with its raw reply: the form, the model and the version of the
         prompts, the unit, the stimuli shown, which of them were right and which the reply picks, probabilities, and the
-        note of a reply that is no answer. Read anew each time.
+        note of a reply that is no answer. Read anew each time. Questions about models that were made anew since are
+        left out.
         """
-        return asked.read_asked(self.path)
+        return self.without_stale(asked.read_asked(self.path))
 
     @property
     def explanations(self) -> pl.DataFrame:

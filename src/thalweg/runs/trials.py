@@ -138,7 +138,13 @@ class RecordedModel:
             queries=queries,
             correct=0 if question.high_first else 1,
             load=self.load,
+            made_from=self.identity,
         )
+
+    @property
+    def identity(self) -> str:
+        """A hash of what the model is: another one when it is made anew from other stimuli or in another way."""
+        return digest("model", *self._key)
 
     @property
     def _key(self) -> tuple[str | int, ...]:

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from thalweg.files.whole import write_json
 from thalweg.measures.base import MEAN, Z
 from thalweg.measures.choices import mean_over_layers
+from thalweg.runs import synthetic
 from thalweg.runs.run import Run
 from thalweg.shape import judge
 from thalweg.synthetic.scoring import CONDITIONS
@@ -64,6 +66,14 @@ def conditions(run: Run, table: pl.DataFrame) -> Conditions:
             )
             verdicts[str(ladder), str(measure), str(condition)] = verdict.to_record()
     return Conditions(points, verdicts)
+
+
+def keep(run: Run, found: Conditions) -> None:
+    """Keep both conditions in the run, where the report finds them."""
+    names = ("ladder", "measure", "references")
+    verdicts = [dict(zip(names, key, strict=True)) | verdict for key, verdict in found.verdicts.items()]
+    content = {"points": found.points.to_dicts(), "verdicts": verdicts, "measures": SHOWN}
+    write_json(run.path / synthetic.TABLE, {"made_from": synthetic.made_from(run.path), **content})
 
 
 def _points(table: pl.DataFrame) -> pl.DataFrame:

@@ -11,26 +11,25 @@ from altair.utils.schemapi import debug_mode
 from PIL import Image
 
 from thalweg.files.whole import read_tensors, write_text
-from thalweg.report import charts, styles
-from thalweg.report.charts import Figure, Panel, ValueAxis
-from thalweg.report.figures import verdict_note
+from thalweg.report.charts import Figure
+from thalweg.report.conditions import of_conditions
 from thalweg.report.listings import Table, number, table, word
 from thalweg.report.page import environment, frame, shown_figure
 from thalweg.report.text import decimal, interval
 from thalweg.runs.run import Run
 from thalweg.stimuli.showing import png_of
-from thalweg.synthetic.conditions import SHOWN, Conditions, sentences
+from thalweg.synthetic.conditions import SHOWN, Conditions, keep, sentences
 from thalweg.synthetic.scoring import CONDITIONS
 from thalweg.synthetic.visualise import network_file
 
 HERE = Path(__file__).parent
 PAGE = "synthetic.html"
 UNITS = 2  # of a network's last layer whose pictures are shown
-CHANCE = 0.5
 
 
 def write_page(run: Run, rows: pl.DataFrame, found: Conditions) -> Path:
-    """Write the page of both conditions into the run directory: one HTML file that needs no network.
+    """Write the page of both conditions into the run directory: one HTML file that needs no network; and scores and
+    verdicts beside it, for the report.
 
     Args:
         run: The run.
@@ -55,47 +54,17 @@ def write_page(run: Run, rows: pl.DataFrame, found: Conditions) -> Path:
         "scores": _scores(found.points),
         "reached": _reached(rows),
     }
+    keep(run, found)
     path = run.path / PAGE
     write_text(path, environment(HERE).get_template("synthetic.html.j2").render(context))
     return path
 
 
 def _figure(run: Run, ladder: str, found: Conditions) -> Figure:
-    """A panel for each measure and condition, the conditions of a measure beside each other on one scale."""
-    axis = run.record["settings"]["strength"]
-    strength = run.models.filter(ladder=ladder, control="trained").select("rung", pl.col("seed").cast(pl.Int32), axis)
-    placed = found.points.filter(ladder=ladder).join(strength.unique(), on=["rung", "seed"], maintain_order="left")
-    panels, kinds = [], styles.shapes(dict.fromkeys(placed["kind"]))
-    for measure in SHOWN:
-        mine = placed.filter(measure=measure)
-        scale = charts.domain(mine.drop_nulls("score").to_dicts())
-        for condition in CONDITIONS:
-            rows = _as_points(mine.filter(references=condition), axis)
-            verdict = found.verdicts.get((ladder, measure, condition))
-            chart = charts.curve(
-                rows,
-                axis=axis,
-                axis_title=run.record["axes"][axis],
-                score=ValueAxis(measure, scale, CHANCE),
-                kinds=kinds,
-                verdict=verdict,
-                height=220,
-            )
-            summary = (
-                f"{measure} with {condition} references: {len(rows)} models. {verdict['sentence'] if verdict else ''}"
-            )
-            panels.append(Panel(f"{measure}, {condition}", summary, chart, verdict_note(verdict)))
+    """The curves of one ladder in both conditions."""
+    own = {key[1:]: verdict for key, verdict in found.verdicts.items() if key[0] == ladder}
     caption = ("Points are networks, with 95 % intervals over their units; untrained twins are hollow.",)
-    controls = tuple(dict.fromkeys(placed["control"]))
-    return Figure("conditions", ladder, caption, tuple(panels), controls=controls, kinds=kinds)
-
-
-def _as_points(rows: pl.DataFrame, axis: str) -> list[dict[str, Any]]:
-    """Models as the report's charts take them: each as the point of its rung."""
-    return [
-        {**row, "strength": row[axis], "seed": None, "accuracy": None}
-        for row in rows.drop_nulls("score").iter_rows(named=True)
-    ]
+    return of_conditions(run, found.points.filter(ladder=ladder), own, caption)
 
 
 def _scores(points: pl.DataFrame) -> Table:

@@ -57,6 +57,7 @@ class Trial:
         low_references: Nine stimuli that drive it least, the lowest first.
         queries: The two stimuli to choose from, in the order in which they are shown.
         correct: Which of the two drives the unit more: 0 for the first, 1 for the second. Not to be shown.
+        made_from: A hash of the stimuli and of what the model is made from: another one when it is made anew.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Trial:
     queries: tuple[int, int]
     correct: int
     load: Callable[[], Stimuli] = field(repr=False, compare=False)
+    made_from: str = ""
 
     @property
     def stimuli(self) -> Stimuli:
