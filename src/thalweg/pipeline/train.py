@@ -15,7 +15,7 @@ from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.strengths import published_summary, with_strengths
 from thalweg.pipeline.twins import statistics, twin_note
 from thalweg.pipeline.user_results import PlainSummary, checked_summary, code_of_user
-from thalweg.training.course import course
+from thalweg.training.course import noted
 
 
 def train_models(models: Sequence[Model]) -> str:
@@ -60,7 +60,7 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
             "trained": Ended(
                 _state(network),
                 with_strengths(network, model, checked_summary("checkpoint_trainer", model, result)),
-                course(network),
+                noted(network),
             ),
         }
 
@@ -89,7 +89,7 @@ def _trained(models: Sequence[Model]) -> list[Weights]:
         ends = _at_once(trainer, models) if at_once else map(partial(_alone, trainer), models)
         for weights, model, (network, result) in zip(made, models, ends, strict=True):
             summary = with_strengths(network, model, checked_summary("train", model, result))
-            weights[control] = Ended(_state(network), summary, course(network))
+            weights[control] = Ended(_state(network), summary, noted(network))
             weights |= _derived(model, network) if control == "trained" else {}
     return made
 

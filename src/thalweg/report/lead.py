@@ -19,7 +19,7 @@ from thalweg.report.styles import Row
 from thalweg.strength.axes import SHARE
 
 CROWDED = 0.04  # of the axis: two models nearer than this lie on one another
-HEIGHT = 230  # pixels: the picture, the verdicts and a unit fit on one screen
+HEIGHT = 200  # pixels: the picture, the verdicts with what decides them, and a unit fit on one screen
 LONG = 150  # characters of a sentence on the first screen
 FEW = 2  # models that are named without which a verdict changes
 MEASURED = "measured"

@@ -10,6 +10,6 @@ def note(model: nn.Module, step: int, **numbers: float) -> None:
     vars(model).setdefault(NOTED, []).append({"step": step, **numbers})
 
 
-def course(model: nn.Module) -> list[dict[str, float]]:
+def noted(model: nn.Module) -> list[dict[str, float]]:
     """What was noted of a network so far: `step` and numbers."""
     return list(vars(model).get(NOTED, ()))

@@ -15,6 +15,7 @@ from thalweg.ladders.addition.strength import evaluate, over_all_pairs
 from thalweg.models.records import Summary
 from thalweg.stimuli.base import Splits
 from thalweg.stimuli.pairs import NumberPairs
+from thalweg.training.course import note
 
 GROKKED = 0.99  # accuracy on the validation pairs
 MEMORISED = 1e-4  # nats on the training pairs, every one of them right: known by heart
@@ -75,8 +76,9 @@ class FullBatch:
         for epoch, loss in self.epochs(model, train):
             if epoch % EVERY:
                 continue
-            if grokked_at is None and _accuracy(model, validation) > GROKKED:
-                grokked_at = epoch
+            if grokked_at is None:
+                note(model, epoch, validation_accuracy=(accuracy := _accuracy(model, validation)))
+                grokked_at = epoch if accuracy > GROKKED else None
             if self.until == "memorised" and float(loss) < MEMORISED:
                 stopped = "every training pair is known by heart"
                 break
@@ -92,8 +94,10 @@ class FullBatch:
         optimiser = Adam(model.parameters(), self.learning_rate, betas=BETAS, weight_decay=self.weight_decay)
         for epoch in range(self.most_epochs + 1):
             loss = nn.functional.cross_entropy(model(pairs), sums)
-            if epoch % EVERY == 0 and not loss.isfinite():
-                raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
+            if epoch % EVERY == 0:
+                if not loss.isfinite():
+                    raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
+                note(model, epoch, train_loss=float(loss))
             yield epoch, loss.detach()
             if epoch == self.most_epochs:
                 return
