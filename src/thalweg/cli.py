@@ -98,6 +98,13 @@ def check_references(references: str, ladders: Sequence[str] = ()) -> None:
         )
 
 
+def also_synthetic(run: "Run", references: str, shown: Shown, settings: Mapping[str, Any]) -> list[str]:
+    """Score with synthetic references too, where these were asked for; returns what to say."""
+    if references != SYNTHETIC:
+        return []
+    return synthetic_condition(run, device=settings["device"], cache=settings["cache"], progress=shown)
+
+
 def synthetic_condition(run: "Run", **options: Any) -> list[str]:
     """Score some units with synthetic references too, and write the page of both conditions; returns what to say."""
     import thalweg
@@ -130,12 +137,10 @@ def survey(
     import thalweg
 
     check_references(references, ladder)
-    shown, synthetic = Shown(), []
+    shown = Shown()
     with going_on(shown):
         run = thalweg.survey(*ladder, out=out_, progress=shown, **settings)
-        if references == SYNTHETIC:
-            where = {name: settings[name] for name in ("device", "cache")}
-            synthetic = synthetic_condition(run, progress=shown, **where)
+        synthetic = also_synthetic(run, references, shown, settings)
         path = written(run, shown, settings["workers"])
     for name, verdicts in run.verdict.items():
         for word, verdict in verdicts.items():
@@ -231,7 +236,7 @@ def measure(
     import thalweg
 
     check_references(references)
-    shown, synthetic = Shown(), []
+    shown = Shown()
     with going_on(shown):
         run = thalweg.measure(
             subject,
@@ -246,20 +251,18 @@ def measure(
             progress=shown,
             **settings,
         )
-        if references == SYNTHETIC:
-            where = {name: settings[name] for name in ("device", "cache")}
-            synthetic = synthetic_condition(run, progress=shown, **where)
+        synthetic = also_synthetic(run, references, shown, settings)
         path = written(run, shown, settings["workers"])
-    print_headline(run)
-    for line in synthetic:
-        out.print(line, markup=False)
+    print_headline(run, synthetic)
     out.print(f"report: {readable(path)}", markup=False)
 
 
-def print_headline(run: "Run") -> None:
-    """Print the headline scores of a run of one model."""
+def print_headline(run: "Run", lines: Sequence[str] = ()) -> None:
+    """Print the headline scores of a run of one model, and some lines below."""
     for word, line in headline(run).items():
         out.print(f"[bold]{word}:[/bold] ", end="")
+        out.print(line, markup=False)
+    for line in lines:
         out.print(line, markup=False)
 
 

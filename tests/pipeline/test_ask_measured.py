@@ -19,7 +19,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[thalweg.Run, Server
     """A measured GPT-2 of two blocks with random weights, about which a reader was asked that guesses."""
     folder = tmp_path_factory.mktemp("measured")
     model = saved(folder / "model")
-    pl.DataFrame({"text": [item.text for item in planted(40, words=120)]}).write_parquet(folder / "texts.parquet")
+    pl.DataFrame({"text": [item.text for item in planted(120, words=160)]}).write_parquet(folder / "texts.parquet")
     few = {"workers": 1, "resamples": 100, "device": "cpu", "cache": folder / "cache", "twins": "none", "shards": 1}
     run = thalweg.measure(
         f"hf:{model}",

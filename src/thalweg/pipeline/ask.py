@@ -38,6 +38,7 @@ from thalweg.prompting.questions import Question, Reply, Unit
 from thalweg.prompting.scores import model_scores, unit_scores
 from thalweg.runs import asked
 from thalweg.runs.directory import RunDirectory
+from thalweg.runs.explanations import UNIT
 from thalweg.runs.run import Run, open_run
 from thalweg.runs.trials import RecordedModel, TrialSettings, check_settings, trial_settings, trials_of
 from thalweg.stimuli import modalities
@@ -456,8 +457,7 @@ class Material:
     def _sentences(self, run: Run, *, plan: bool) -> dict[Unit, str]:
         explainer = self.session.settings.explainer or self.session.client.name
         rows = run.explanations.filter(explainer=explainer).sort("version").to_dicts()
-        names = Unit.__dataclass_fields__
-        found = {Unit(**{name: row[name] for name in names}): str(row["explanation"]) for row in rows}
+        found = {Unit(**{name: row[name] for name in UNIT}): str(row["explanation"]) for row in rows}
         known = {unit.about: found[unit.about] for unit in self.units if unit.about in found}
         if self.by_own_sentence and explainer == self.session.client.name:
             return {**dict.fromkeys((unit.about for unit in self.units), UNKNOWN_SENTENCE), **known} if plan else known
