@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import numpy as np
+import polars as pl
 import pytest
 
 import thalweg
@@ -200,6 +201,12 @@ def test_bad_requests(run: thalweg.Run, tmp_path: Path):
     assert where_stimuli_lie(run, ["tiny=c"]) == {"tiny": "c"}
     broken = tmp_path / "run"
     shutil.copytree(run.path, broken)
+    emptied = tmp_path / "emptied"
+    shutil.copytree(run.path, emptied)
+    for file in (emptied / "units").iterdir():
+        pl.read_parquet(file).clear().write_parquet(file)
+    with pytest.raises(ThalwegError, match=r"units: damaged or truncated \(there are no units in it"):
+        site_of(thalweg.open_run(emptied, run.given["tiny"]), cache=run.path.parent / "cache")
     for file in (broken / "recordings").glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ThalwegError, match="damaged or truncated"):

@@ -20,7 +20,7 @@ from thalweg.explore.observing import watchers
 from thalweg.explore.page import HERE, Pages
 from thalweg.explore.showing import TEXTS, StimulusFiles, script_json
 from thalweg.files.names import file_name
-from thalweg.files.whole import writable
+from thalweg.files.whole import Damaged, writable
 from thalweg.pipeline.settings import usual_cache
 from thalweg.progress import Progress, Silent, Stages
 from thalweg.report.page import HERE as REPORT
@@ -175,7 +175,7 @@ def site_of(
         progress: Where it is said how far the work is.
 
     Raises:
-        ThalwegError: a rung that the run has not, or stimuli that cannot be made again.
+        ThalwegError: a rung that the run has not, stimuli that cannot be made again, or a run without units.
     """
     stages = Stages(progress or Silent())
     _check_names(run, rung, data or {})
@@ -184,6 +184,8 @@ def site_of(
         for ladder in run.record["ladders"]
     }
     units = catalogue(run, rungs=rung)
+    if not units.count:
+        raise Damaged(run.path / "units", "there are no units in it")
     watching = {
         ladder: watchers(run, ladder, files.pool, cache or usual_cache(), stages) for ladder, files in stimuli.items()
     }
