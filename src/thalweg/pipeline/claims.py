@@ -220,7 +220,7 @@ def _at_equal_strength(word: str, images: Surveyed, other: Surveyed) -> Relation
     low, high = max(start for start, _ in ends), min(end for _, end in ends)
     common = [frame.filter(pl.col(SHARE).is_between(low, high)) for frame in frames]
     if min(frame["rung"].n_unique() for frame in common) < LEAST_IN_COMMON:
-        reached = " and ".join(f"{start:.2f} to {end:.2f}" for start, end in ends)
+        reached = " and ".join(f"{round(start, 2) + 0.0:.2f} to {end:.2f}" for start, end in ends)  # no -0.00
         return Relation(math.nan, math.nan, math.nan, 0, 0, f"too few models at equal shares: they reach {reached}")
     return _difference(word, *common, seed=images.seed)
 
