@@ -442,7 +442,7 @@ def test_tables_are_sorted_by_number(page) -> None:
 def test_keys_reach_what_scrolls_and_folds(page) -> None:
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     reached = set()
-    for _ in range(250):
+    for _ in range(400):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.tagName + '.' + document.activeElement.className"))
     assert {"DIV.scroll", "SUMMARY.", "BUTTON.", "A."} <= reached
