@@ -180,6 +180,11 @@ def test_the_page_lists_the_files_of_a_run(printed: dict[str, str]):
         "synthetic.parquet",
         "synthetic.html",
         "synthetic/*",
+        "synthetic.json",
+        "neuronpedia/",
+        "saedashboard/",
+        "tracking/tensorboard/",
+        "tracking/wandb/",
     }
     assert {pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in held)} == later
 

@@ -97,7 +97,7 @@ class FullBatch:
             if epoch % EVERY == 0:
                 if not loss.isfinite():
                     raise ThalwegError("the training loss became NaN or infinite; train with a smaller learning rate")
-                note(model, epoch, train_loss=float(loss))
+                note(model, epoch, train_loss=loss.item())
             yield epoch, loss.detach()
             if epoch == self.most_epochs:
                 return
