@@ -146,6 +146,9 @@ def test_the_page_and_the_records_hold_all(literature: Literature):
     record = json.loads(literature.records.read_text())
     assert record["sentence"] == literature.sentence
     assert literature.sentence in html.unescape(page)
+    headings = re.findall(r"<h2[^>]*>([^<]+)<", page)
+    regions = re.findall(r'role="region"[^>]*aria-label="([^"]+)"', page)
+    assert not {*headings} & {*regions}  # who can't see the page tells its parts by their names
     assert "Units &lt;b&gt;read&lt;/b&gt;" in page
     assert 'href="https://example.org/paper"' in page
     assert [reading["verdict"] for reading in record["readings"] if reading["main"]]

@@ -161,4 +161,4 @@ def _every(readings: Sequence[Reading]) -> Table:
                 "exact": word(reading.axis.exact or reading.study.exact),
             }
         )
-    return table("curves", "All curves", lines)
+    return table("curves", "Verdicts of all curves", lines)
