@@ -2,17 +2,25 @@
 one.
 
 `python -m benchmarks.shape_power [--sims N] [--out docs/shape-power.md]` simulates ladders of 6, 9 and 12 models,
-applies the tests and writes the rates beside those of a prototype simulation.
+applies the tests and writes the rates beside those of a prototype simulation. It takes more than half an hour of a
+core; `--kept FILE` keeps each rate as it comes, so that the same command goes on where it stopped. Rates by another
+code of the tests are not taken from there.
 """
 
 import argparse
+import functools
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+import thalweg.shape
+from thalweg.files import whole
+from thalweg.files.identity import digest
 from thalweg.shape.evidence import Settings, examine_all, null_for
 from thalweg.shape.order_tests import flat_p, null_of, order_restricted_p
 from thalweg.shape.planning import detectable
@@ -21,6 +29,41 @@ from thalweg.shape.published_tests import quadratic, thirds, two_lines
 
 ALPHA = 0.05
 SEEDS = 3
+Inputs = ParamSpec("Inputs")
+Result = TypeVar("Result")
+
+
+class Kept:
+    """Rates by what was simulated, in a file if one is named."""
+
+    def __init__(self) -> None:
+        self.file: Path | None = None
+        self.rates: dict[str, Any] = {}
+        sources = sorted(Path(thalweg.shape.__file__).parent.glob("*.py"))
+        self.code = digest(*(path.read_text() for path in (*sources, Path(__file__))))
+
+    def open(self, file: Path) -> None:
+        self.file = file
+        if file.exists() and (read := json.loads(file.read_text()))["code"] == self.code:
+            self.rates = read["rates"]
+
+    def __call__(self, simulate: Callable[Inputs, Result]) -> Callable[Inputs, Result]:
+        """The same function, whose results are kept as JSON gives them back."""
+
+        @functools.wraps(simulate)
+        def asked(*args: Inputs.args, **options: Inputs.kwargs) -> Result:
+            key = digest(simulate.__name__, [np.asarray(each).tolist() for each in args], options)
+            if key not in self.rates:
+                self.rates[key] = json.loads(json.dumps(simulate(*args, **options)))
+                if self.file is not None:
+                    whole.write_json(self.file, {"code": self.code, "rates": self.rates})
+            kept: Result = self.rates[key]
+            return kept
+
+        return asked
+
+
+KEPT = Kept()
 UNEQUAL = (0.4, 0.7, 1.2, 2.0)
 
 # Curves over x from 0 to 1 with a drop of d. The rates of the decays and the logistic's place and width are those that
@@ -166,6 +209,7 @@ def curves(n: int, drop: float, truth: str, sims: int) -> np.ndarray:
     return TRUTHS[truth](np.linspace(0.0, 1.0, n), drop) + rng.standard_normal((sims, n))
 
 
+@KEPT
 def test_rates(n: int, drop: float, truth: str, sims: int, line_sims: int) -> dict[str, float]:
     """Share of curves in which each single test finds a valley at the .05 level."""
     scores, known, x = curves(n, drop, truth, sims), np.ones(n), np.linspace(0.0, 1.0, n)
@@ -203,6 +247,7 @@ def ladders(
     return every
 
 
+@KEPT
 def verdict_rates(
     truth: np.ndarray, sims: int, seeds: int, seed: int = 12, *, unequal: float = 0.0
 ) -> dict[str, float]:
@@ -217,6 +262,7 @@ def truth_of(n: int, drop: float, truth: str) -> np.ndarray:
     return TRUTHS[truth](np.linspace(0.0, 1.0, n), drop)
 
 
+@KEPT
 def false_turns(
     truth: np.ndarray, sims: int, seeds: int, error: float = np.nan, seed: int = 12, *, unequal: float = 0.0
 ) -> float:
@@ -226,7 +272,8 @@ def false_turns(
     return float(np.mean([min(each.p["valley"], each.p["hump"]) < ALPHA for each in examine_all(every, settings)]))
 
 
-def worst_monotone(n: int, seeds: int, sims: int, tries: int = 120) -> tuple[float, np.ndarray]:
+@KEPT
+def worst_monotone(n: int, seeds: int, sims: int, tries: int = 120) -> tuple[float, list[float]]:
     """The worst of random monotone curves: steps of random sizes, most of them small; judged again on new noise."""
     rng = np.random.default_rng([n, seeds, 14])
     found = []
@@ -236,9 +283,10 @@ def worst_monotone(n: int, seeds: int, sims: int, tries: int = 120) -> tuple[flo
         truth = np.concatenate([[0.0], -np.cumsum(steps)])
         found.append((false_turns(truth, sims // 4, seeds), truth))
     found.sort(key=lambda pair: -pair[0])
-    return max(((false_turns(truth, sims, seeds, seed=15), truth) for _, truth in found[:4]), key=lambda pair: pair[0])
+    return max(((false_turns(truth, sims, seeds, seed=15), list(truth)) for _, truth in found[:4]))
 
 
+@KEPT
 def flat_rates(n: int, effect: float, sims: int, seeds: int) -> tuple[float, float, float]:
     """Share called flat: a truth whose two ends differ by `effect`, a line of that range, a flat truth."""
     x = np.linspace(0.0, 1.0, n)
@@ -443,7 +491,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sims", type=int, default=1000, help="simulated curves a row of the first table")
     parser.add_argument("--out", type=Path, default=Path("docs/shape-power.md"))
+    parser.add_argument("--kept", type=Path, help="a file that keeps what is simulated")
     settings = parser.parse_args()
+    if settings.kept:
+        KEPT.open(settings.kept)
     start = time.perf_counter()
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     settings.out.write_text(page(settings.sims))
