@@ -39,11 +39,12 @@ class Kept:
     def __init__(self) -> None:
         self.file: Path | None = None
         self.rates: dict[str, Any] = {}
-        sources = sorted(Path(thalweg.shape.__file__).parent.glob("*.py"))
-        self.code = digest(*(path.read_text() for path in (*sources, Path(__file__))))
+        self.code = ""
 
     def open(self, file: Path) -> None:
-        self.file = file
+        """Keep rates in this file, and take from it those that were simulated by the same code."""
+        sources = sorted(Path(thalweg.shape.__file__).parent.glob("*.py"))
+        self.file, self.code = file, digest(*(path.read_text() for path in (*sources, Path(__file__))))
         if file.exists() and (read := json.loads(file.read_text()))["code"] == self.code:
             self.rates = read["rates"]
 

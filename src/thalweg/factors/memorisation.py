@@ -49,10 +49,9 @@ def memorisation(retrained: Retrained) -> Estimate:
     """
     if retrained.note:
         return Estimate(math.nan, note=retrained.note)
-    by_pair = _differences(retrained).double().mean(1)
-    half = float(stdtrit(len(by_pair) - 1, 0.975)) * float(by_pair.std()) / math.sqrt(len(by_pair))
-    value = float(by_pair.mean())
-    return Estimate(value, max(-1.0, value - half), min(1.0, value + half), retrained.right.shape[2])
+    differences = _differences(retrained)
+    by_pair = differences.mean(1)
+    return _estimate(float(by_pair.mean()), float(by_pair.std()) / math.sqrt(len(by_pair)), differences)
 
 
 @factor(
@@ -82,15 +81,20 @@ def memorised_share(retrained: Retrained) -> Estimate:
     pairs = len(differences)
     value = _share(differences)
     without = torch.tensor([_share(differences[torch.arange(pairs) != pair]) for pair in range(pairs)])
-    error = math.sqrt((pairs - 1) * float(without.var(correction=0)))
-    half = float(stdtrit(pairs - 1, 0.975)) * error
-    return Estimate(value, max(-1.0, value - half), min(1.0, value + half), differences.shape[1])
+    return _estimate(value, math.sqrt((pairs - 1) * float(without.var(correction=0))), differences)
 
 
 def _differences(retrained: Retrained) -> Float64[Tensor, "pair stimulus"]:
     """Right in the network that was trained on it, less right in the other: 1, 0 or -1."""
     sign = 2 * retrained.trained_on.double() - 1
     return (sign * retrained.right.double()).sum(1)
+
+
+def _estimate(value: float, error: float, differences: Float64[Tensor, "pair stimulus"]) -> Estimate:
+    """A value with Student's interval, from its standard error over pairs."""
+    pairs, stimuli = differences.shape
+    half = float(stdtrit(pairs - 1, 0.975)) * error
+    return Estimate(value, max(-1.0, value - half), min(1.0, value + half), stimuli)
 
 
 def _share(differences: Float64[Tensor, "pair stimulus"]) -> float:
