@@ -534,12 +534,19 @@ def test_the_command_edits_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyP
         ({"ridge": -1}, "ridge is -1"),
         ({"layer": (0, 1)}, "2 layers are for memit alone; rome edits one"),
         ({"layer": (0, "blocks.0"), "method": "memit"}, "two --layer name the same layer"),
+        (
+            {"continued": 10**9},
+            r"1,000,000,000 tokens behind each of 2 prompts \(--continued\) need about .* GB of memory",
+        ),
+        ({"continued": 100}, "the model, on prompts of 1"),
         ({"ridge": 0.0, "tokens": 24}, r"second moments of layer 'blocks.1.after_neurons' \(over 24 tokens\) are sing"),
     ],
 )
 def test_mistakes_are_one_sentence(folder: Path, options: dict[str, object], message: str):
     with pytest.raises(ThalwegError, match=message):
-        thalweg.edit("mine.py:subject", "facts.json", text="text.jsonl", continued=0, cache="cache", **options)
+        thalweg.edit(
+            "mine.py:subject", "facts.json", **{"text": "text.jsonl", "continued": 0, "cache": "cache", **options}
+        )
 
 
 def test_a_prompt_longer_than_the_model_reads_is_named(folder: Path):

@@ -378,6 +378,7 @@ def test_what_cannot_work_is_said_before_anything_is_asked(
 
 
 def test_an_endpoint_that_is_not_there(run: Run, server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("thalweg.pipeline.ask.Material.of", lambda session: pytest.fail("its questions are made first"))
     with pytest.raises(ThalwegError, match=r"nothing answers at the endpoint http://127.0.0.1:9/v1"):
         thalweg.ask(run, "reader", base_url="http://127.0.0.1:9/v1", control="trained", **FAST)
     monkeypatch.delenv("OPENAI_API_KEY")

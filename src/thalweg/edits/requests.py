@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from thalweg.errors import ThalwegError, user_code
 from thalweg.models.hooks import answer_in
+from thalweg.recording.memory import GIB, available_memory
 from thalweg.stimuli.windows import NO_TARGET
 
 Tokens = tuple[int, ...]
@@ -125,6 +126,37 @@ def logits_of(model: nn.Module, tokens: Int[Tensor, "prompt token"]) -> Float[Te
             "expected: `edit` takes causal language models"
         )
     return logits.float().cpu()
+
+
+@torch.inference_mode()
+def check_lengths(model: nn.Module, requests: Sequence[Request], continued: int) -> None:
+    """Check, by one pass, that the model takes the longest prompt with what comes behind it, and that the logits of all
+    continuations fit into memory.
+
+    Args:
+        model: Takes tokens.
+        requests: The facts.
+        continued: Tokens of the continuation of each fact's own prompt.
+
+    Raises:
+        ThalwegError: one of these is not so.
+    """
+    asked = [
+        len(prompt) + len(answer) - 1
+        for request in requests
+        for probe in request.asked().values()
+        for prompt in probe.prompts
+        for answer in probe.rivals()
+    ]
+    longest = max(len(request.prompt) for request in requests) + continued
+    vocabulary = logits_of(model, torch.zeros(1, 1, dtype=torch.long)).shape[-1]
+    need, there = 4 * len(requests) * longest * vocabulary, available_memory()
+    if continued and there is not None and need > there:
+        raise ThalwegError(
+            f"{continued:,} tokens behind each of {len(requests)} prompts (--continued) need about "
+            f"{need / GIB:,.1f} GB of memory for their logits, and {there / GIB:.1f} GB are free; take fewer"
+        )
+    logits_of(model, torch.zeros(1, max(longest, *asked), dtype=torch.long))
 
 
 def nats_of(batch: Padded, logits: Float[Tensor, "prompt token vocabulary"]) -> Float[Tensor, " prompt"]:

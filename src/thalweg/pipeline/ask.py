@@ -244,6 +244,11 @@ class Session:
         budget = self.settings.budget
         self.spending = Spending(self.settings.prices, None if budget is None else float(budget))
         self.directory.remove_partials()
+        if (
+            isinstance(self.client, Endpoint)
+            and asked.read_asked(self.run.path).filter(model=self.client.name).is_empty()
+        ):
+            run_to_end(self._check(()))  # before its questions are made, which takes minutes in a large run
         material = Material.of(self)
         asked.put_asked_together(self.directory)
         first = self._new(material.explaining()) if material.by_own_sentence else []

@@ -18,7 +18,7 @@ from thalweg.edits.matching import check_neighbourhood, fine_tuned_alike
 from thalweg.edits.methods import MATCHED, NAMES, WITH_MOMENTS, EditSettings, Setup
 from thalweg.edits.moments import cached_moments
 from thalweg.edits.projections import Projection, block_names, projection, projections, usual
-from thalweg.edits.requests import Tokens
+from thalweg.edits.requests import Tokens, check_lengths
 from thalweg.edits.updates import check_moments, with_ridge
 from thalweg.errors import ThalwegError, readable, unknown
 from thalweg.files import whole
@@ -129,6 +129,7 @@ def edit(
     weights = weights_of(model)
     network = in_precision(loaded(model), torch.float32)
     layers = _layers(network, options, encoded)
+    check_lengths(network, encoded.requests, options.continued)
     source = _Source(model, network, layers, encoded, splits, weights, checked.cache or usual_cache())
     path = Path(out) if out else Path("runs") / f"edit-{model.name}"
     stages = Stages(progress or Silent())
