@@ -201,6 +201,8 @@ def test_a_survey_in_another_basis(tmp_path: Path, tiny: Ladder):
         result = run.units.group_by("control", "basis").agg(pl.col("unit").n_unique()).sort("control").rows()
         assert result == [("rotated", "random", 8), ("trained", basis.name, units), ("untrained", basis.name, units)]
         assert set(run.capability["note"]) == {NO_NEURONS}
+        upper = run.units.filter(measure="upper_tail_share", control="trained")["value"]
+        assert (upper == 1).any() == (basis is latents)  # what lies below zero is no pole of a latent
 
 
 def test_latents_of_maps_are_pooled_after_encoding(tmp_path: Path):

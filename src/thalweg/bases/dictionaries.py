@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 Activation = Literal["relu", "topk", "groupmax", "threshold"]
 Normalisation = Literal["none", "constant_norm_rescale", "layer_norm"]
+LATENTS = ("sae", "sae-active")  # the bases whose units are a dictionary's latents
 
 
 @dataclass(frozen=True, eq=False)

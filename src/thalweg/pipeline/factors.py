@@ -34,7 +34,7 @@ from thalweg.scoring import columns
 from thalweg.scoring.units import Halves
 from thalweg.stimuli.base import Stimuli, halves
 from thalweg.strength import axes as strength
-from thalweg.trials.one_sided import driving, tails
+from thalweg.trials.one_sided import driving
 
 MOST_EVALUATED = 1000  # stimuli of either split: a gap in accuracy is then known to about 3 %, at a bounded cost
 N_BLOCKS = 10
@@ -236,7 +236,7 @@ class Inputs:
     def activations(self) -> dict[str, Float[Tensor, "stimulus unit"]]:
         """The values on the shared random sample of both halves, by layer, as the layer passes them on.
 
-        A rotation or a dictionary is read behind the nonlinearity already.
+        A rotation is read behind the nonlinearity already; a dictionary's latents have one of their own.
         """
         return {name: self._passed_on[name](_sample(pair)) for name, pair in self.recordings.items()}
 
@@ -269,20 +269,16 @@ class Inputs:
     def references(self) -> dict[str, Int64[Tensor, "unit 2 reference"]]:
         """The stimuli that drive each unit most, of both halves, by layer."""
         driving_by_layer = {}
-        for name, pair in self.recordings.items():
-            passed_on = self._passed_on[name]
-            upper = tails(*pair, passed_on).upper_is_main
-            driving_by_layer[name] = torch.stack([driving(half, upper, passed_on) for half in pair], 1)
+        for layer in (layer for layer in self.model.rung.layers if layer.name in self.recordings):
+            pair, passed_on = self.recordings[layer.name], self._passed_on[layer.name]
+            upper = self.model.poles(self.control, layer, pair).upper_is_main
+            driving_by_layer[layer.name] = torch.stack([driving(half, upper, passed_on) for half in pair], 1)
         return driving_by_layer
 
     @property
     def _passed_on(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """What each layer makes of recorded values before it passes them on."""
-        neurons = self.model.basis == NEURONS and self.control != "rotated"
-        return {
-            layer.name: layer.nonlinearity if neurons and layer.nonlinearity else _same
-            for layer in self.model.rung.layers
-        }
+        return {layer.name: self.model.passes_on(self.control, layer) or _same for layer in self.model.rung.layers}
 
     @cached_property
     def places(self) -> dict[str, Float[Tensor, "row unit"]]:

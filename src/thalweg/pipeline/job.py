@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from thalweg.bases.dictionaries import LATENTS
 from thalweg.compute.devices import repeatable
 from thalweg.errors import NoRoom, ThalwegError, reason, user_code
 from thalweg.factors.base import Factor
@@ -27,11 +28,12 @@ from thalweg.files.names import file_name
 from thalweg.measures.base import MEASURES, Measure
 from thalweg.models import untrained as twins
 from thalweg.models.loading import built, loaded, weights_of
-from thalweg.models.records import DerivedTwin, Evaluation, Ladder, Rung, Subject, Trainer
+from thalweg.models.records import DerivedTwin, Evaluation, Ladder, Layer, Rung, Subject, Trainer
 from thalweg.models.rerandomised import DERIVED
 from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings
 from thalweg.recording.readout import NEURONS, RANDOM, ROTATION
+from thalweg.recording.result import Recording
 from thalweg.runs.directory import RunDirectory
 from thalweg.runs.recordings import model_file, recordings_file
 from thalweg.runs.units import UNITS_FOLDER, units_stem
@@ -39,6 +41,7 @@ from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Splits, Stimuli, viewed
 from thalweg.stimuli.label_noise import with_wrong_labels
 from thalweg.stimuli.modality import BATCH
+from thalweg.trials.one_sided import Tails, tails
 
 SHARDS = "recordings/shards"
 PARAMETERS = "parameters"  # a column of the tables
@@ -157,6 +160,21 @@ class Model:
     def basis(self) -> str:
         """What its units are, and those of its untrained twin."""
         return self.rung.basis.name if self.rung.basis else NEURONS
+
+    def passes_on(self, control: str, layer: Layer) -> Callable[[Tensor], Tensor] | None:
+        """What the values of a layer's units go through after they are read: neurons through the layer's nonlinearity,
+        a dictionary's latents through a rectifier, others through nothing.
+        """
+        if control == "rotated":
+            return None
+        return torch.relu if self.basis in LATENTS else layer.nonlinearity if self.basis == NEURONS else None
+
+    def poles(self, control: str, layer: Layer, recorded: tuple[Recording, Recording]) -> Tails:
+        """How heavy the tails of a layer's units are. A latent has the upper one alone: what lies below its usual value
+        is not passed on, as other latents are active then.
+        """
+        found = tails(*recorded, self.passes_on(control, layer))
+        return found.upper_alone() if control != "rotated" and self.basis in LATENTS else found
 
     @property
     def other_basis(self) -> str:
@@ -370,6 +388,7 @@ class Model:
         basis = self.rung.basis.identity if self.rung.basis else NEURONS
         rotates = "rotated" in self.controls or self.basis == RANDOM
         kept += [ROTATION, settings["directions"]] if rotates else []
+        kept += ["upper pole"] if self.basis in LATENTS else []
         return digest(self.train_inputs(), layers, basis, observers, features, measures, kept, self.rung.kind)
 
     def factor_inputs(self) -> str:

@@ -4,15 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import polars as pl
-import torch
-from torch import Tensor
 
 from thalweg.files import whole
 from thalweg.measures.base import register_only
 from thalweg.measures.headlines import HEADLINES
-from thalweg.models.records import Layer
 from thalweg.pipeline.along import values_along
-from thalweg.pipeline.dictionaries import trains_dictionaries
 from thalweg.pipeline.gallery import gallery
 from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.parts import write_summary
@@ -25,13 +21,13 @@ from thalweg.pipeline.record import (
     write_recordings,
 )
 from thalweg.pipeline.views import views_of_pool
-from thalweg.recording.readout import NEURONS, RANDOM
+from thalweg.recording.readout import RANDOM
 from thalweg.recording.result import concat_units
 from thalweg.scoring.summary import Summary, summarise
 from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata, score_units
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import halves
-from thalweg.trials.one_sided import concat_tails, tails
+from thalweg.trials.one_sided import concat_tails
 
 
 def measure_models(models: Sequence[Model]) -> str:
@@ -126,15 +122,6 @@ def _units(recordings: Mapping[str, Layers], model: Model) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def _nonlinearity(model: Model, control: str, layer: Layer) -> Callable[[Tensor], Tensor] | None:
-    """What the values of a layer's units go through after they are read: neurons through the layer's nonlinearity, the
-    latents of a dictionary that was trained for it through their own, others through nothing.
-    """
-    if control != "rotated" and trains_dictionaries(model):
-        return torch.relu
-    return layer.nonlinearity if control != "rotated" and model.basis == NEURONS else None
-
-
 def _score(
     recordings: Mapping[str, Layers],
     model: Model,
@@ -149,7 +136,7 @@ def _score(
     for control, layers in recordings.items():
         for layer in (layer for layer in model.rung.layers if layer.name in layers):
             pairs.append(layers[layer.name])
-            poles.append(tails(*pairs[-1], _nonlinearity(model, control, layer)))
+            poles.append(model.poles(control, layer, pairs[-1]))
     return score_units(
         concat_units([reference for reference, _ in pairs]),
         concat_units([query for _, query in pairs]),

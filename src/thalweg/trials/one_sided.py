@@ -15,7 +15,7 @@ units would carry their chance likeness.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -61,6 +61,10 @@ class Tails:
     def units(self, selection: slice) -> "Tails":
         """The tails of some of the units."""
         return Tails(*(getattr(self, part.name)[selection] for part in fields(self)))
+
+    def upper_alone(self) -> "Tails":
+        """The same without the lower tails."""
+        return replace(self, lower=torch.zeros_like(self.lower), lower_error=torch.zeros_like(self.lower_error))
 
     @property
     def share(self) -> Float[Tensor, " unit"]:
