@@ -53,6 +53,16 @@ def test_layers_count_once_and_units_without_a_score_not_at_all():
     assert (row["n_units"], row["n_measured"]) == (104, 102)
 
 
+@pytest.mark.parametrize(("count", "known"), [(6, False), (7, True)])
+def test_percentiles_of_few_units_lie_in_their_interval_or_are_missing(count: int, known: bool):
+    generator = np.random.default_rng(0)
+    found = scores(units([{"trained": generator.normal(0.7, 0.1, count)} for _ in range(40)]))
+    for name in ("p10", "p90"):
+        row = found["trained", name]
+        assert (row["low"] <= row["score"] <= row["high"]) == known
+        assert np.isnan(row["score"]) != known
+
+
 def test_units_that_are_as_their_rotation_stand_above_it_in_five_per_cent_at_most():
     generator = np.random.default_rng(0)
     shares, differences = [], []

@@ -27,7 +27,8 @@ STATISTICS = {
 AGAINST_ROTATED = ("above_rotated", "minus_rotated")
 LEVELS = {"above_rotated": ALPHA, "minus_rotated": 0.0}  # where nothing stands out
 MOST_DRAWS = 200
-LEAST_UNITS = 5  # measured ones that a percentile needs
+LEAST_UNITS = 5  # measured ones of a layer
+LEAST_OF_TAIL = 7  # of fewer, the draws of a tenth rarely hold the lowest or highest, and their interval misses it
 POPULATIONS = {
     **{name: pl.Int32 if name == "seed" else pl.String for name in MODEL_KEY},
     "measure": pl.String,
@@ -88,7 +89,7 @@ def _population(
     scores, draws = [], []
     for values, rotated in zip(layers, others, strict=True):
         mine, theirs = (part[~np.isnan(part)] for part in (values, rotated))
-        if min(len(mine), len(theirs)) < LEAST_UNITS:
+        if min(len(mine), len(theirs)) < (LEAST_UNITS if statistic in AGAINST_ROTATED else LEAST_OF_TAIL):
             continue
         score = float(BY_NAME[statistic](mine[None], theirs[None])[0])
         if np.isnan(score):
