@@ -20,7 +20,7 @@ from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError, reason
 from thalweg.explore.catalogue import Network
 from thalweg.models import untrained
-from thalweg.models.hooks import capture_activations
+from thalweg.models.hooks import capture_activations, skip_logits
 from thalweg.models.pooling import units_on_axis_1
 from thalweg.models.records import Encode, Ladder, Layer
 from thalweg.pipeline.dictionaries import folder_of
@@ -129,7 +129,8 @@ def values_along(
     encode = loaded.encoders.get(layer)
     length = getattr(loaded.pool, "length", 0)
     ids = torch.tensor(list(stimuli))
-    with torch.inference_mode(), capture_activations(loaded.module, [chosen]) as outputs:
+    skipped = skip_logits(loaded.module, [chosen])
+    with torch.inference_mode(), skipped, capture_activations(loaded.module, [chosen]) as outputs:
 
         def look(part: Tensor) -> Tensor:
             loaded.module(loaded.pool.batch(part))

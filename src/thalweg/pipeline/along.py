@@ -11,7 +11,7 @@ from thalweg import ladders, subjects
 from thalweg.compute.devices import PRECISIONS, in_precision, placed
 from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError
-from thalweg.models.hooks import capture_activations
+from thalweg.models.hooks import capture_activations, skip_logits
 from thalweg.models.records import Encode, Ladder, Rung
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.record import fit_encoders, recording_settings
@@ -49,7 +49,8 @@ def values_along(
         deviations=_deviations(network, model, layer) if basis == RANDOM else None,
         most=model.settings.directions,
     )
-    with torch.inference_mode(), capture_activations(network.eval(), [chosen]) as outputs:
+    skipped = skip_logits(network, [chosen])
+    with torch.inference_mode(), skipped, capture_activations(network.eval(), [chosen]) as outputs:
 
         def look(ids: Tensor) -> Tensor:
             network(model.pool.batch(ids).to(device))
