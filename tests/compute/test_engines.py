@@ -39,7 +39,8 @@ def cluster() -> Iterator[Cluster]:
         patch.setenv("PYTHONPATH", path)
         made = Cluster()
         for gpus in (0, 1):
-            made.add_node(num_cpus=1, num_gpus=gpus, object_store_memory=SMALL, include_dashboard=False)
+            little = {"object_store_memory": SMALL, "include_dashboard": False, "include_log_monitor": False}
+            made.add_node(num_cpus=1, num_gpus=gpus, **little)
     ray.init(address=made.address, log_to_driver=False, logging_level="warning")
     yield made
     ray.shutdown()

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from scipy.stats import norm
 from scipy.stats import t as student
 from statsmodels.stats.proportion import proportion_confint
@@ -233,6 +234,14 @@ def test_a_perfect_score_still_has_an_interval():
 def test_wilson_gives_published_intervals(right: int, n: int, low: float, high: float):
     found = wilson(torch.tensor([right / n]), torch.tensor([float(n)]))
     assert [float(one) for one in found] == [pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4)]
+
+
+def test_tests_of_rooms_check_the_shapes_of_arguments_and_results(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(TypeCheckError, match="parameters of thalweg.measures.base.wilson"):
+        wilson(torch.full((2,), 0.5), torch.ones(3))
+    monkeypatch.setattr(torch, "maximum", lambda *_: torch.zeros(3))
+    with pytest.raises(TypeCheckError, match="return value of thalweg.measures.base.wilson"):
+        wilson(torch.full((2,), 0.5), torch.ones(2))
 
 
 def test_mis_is_the_mean_probability_over_pairs():

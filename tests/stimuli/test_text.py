@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from support.documents import planted
 from thalweg import ThalwegError
@@ -231,10 +232,14 @@ def test_counts_are_those_of_the_training_documents():
     assert in_windows.sum() > 0.7 * counts.sum()
 
 
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return byte_pairs(["the text that it was trained on, the text"], 300)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.text(max_size=80))
-def test_every_text_survives_being_encoded(text: str):
-    tokenizer = byte_pairs(["the text that it was trained on, the text"], 300)
+@given(text=st.text(max_size=80))
+def test_every_text_survives_being_encoded(text: str, tokenizer: Tokenizer):
     made = even([text])
     tokens = encode([Document("any", made)], tokenizer)[0].tokens
     assert b"".join(pieces(tokenizer)[token] for token in tokens) == made.encode()

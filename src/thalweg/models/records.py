@@ -8,10 +8,14 @@ weights it was published with. Nothing here runs anything.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from typing_extensions import (
+    Protocol,
+    runtime_checkable,
+)  # isinstance reads no property: an identity may hash gigabytes
 
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Source, Splits, Stimuli
