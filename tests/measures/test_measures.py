@@ -237,10 +237,10 @@ def test_wilson_gives_published_intervals(right: int, n: int, low: float, high: 
 
 
 def test_tests_of_rooms_check_the_shapes_of_arguments_and_results(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(TypeCheckError, match="parameters of thalweg.measures.base.wilson"):
+    with pytest.raises(TypeCheckError, match=r"parameters of thalweg\.measures\.base\.wilson"):
         wilson(torch.full((2,), 0.5), torch.ones(3))
     monkeypatch.setattr(torch, "maximum", lambda *_: torch.zeros(3))
-    with pytest.raises(TypeCheckError, match="return value of thalweg.measures.base.wilson"):
+    with pytest.raises(TypeCheckError, match=r"return value of thalweg\.measures\.base\.wilson"):
         wilson(torch.full((2,), 0.5), torch.ones(2))
 
 

@@ -12,10 +12,7 @@ from typing import Any, Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from typing_extensions import (
-    Protocol,
-    runtime_checkable,
-)  # isinstance reads no property: an identity may hash gigabytes
+from typing_extensions import Protocol, runtime_checkable
 
 from thalweg.errors import ThalwegError
 from thalweg.stimuli.base import Source, Splits, Stimuli
@@ -124,7 +121,7 @@ class Layer:
     unit_ids: tuple[int, ...] = ()
 
 
-@runtime_checkable
+@runtime_checkable  # by typing_extensions: `isinstance` reads no property there, and an identity may hash gigabytes
 class Basis(Protocol):
     """What the units of a layer are, where they are not its neurons."""
 
