@@ -187,6 +187,13 @@ def delete_participant(
     out.print(f"deleted: {participant}", markup=False)
 
 
+SPEED = typer.Option(
+    help="How much faster than real the time runs; by default 10, and 4 where some use a browser, whose pages do not.",
+    min=1,
+    max=100,
+)
+
+
 @study_app.command(
     epilog=examples(
         "thalweg study simulate digits --participants 60",
@@ -198,7 +205,7 @@ def simulate(
     study: Annotated[Path, STUDY],
     participants: Annotated[int, typer.Option(help="How many.", min=1, max=5000)] = 60,
     visual: Annotated[int, typer.Option(help="How many of them use a real browser.", min=0)] = 0,
-    speed: Annotated[float, typer.Option(help="How much faster than real the time runs.", min=1, max=100)] = 10.0,
+    speed: Annotated[float | None, SPEED] = None,
     database: Annotated[str, DATABASE] = "",
     **crowd: Any,
 ) -> None:

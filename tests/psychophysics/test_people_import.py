@@ -131,11 +131,14 @@ def test_the_studys_own_checks_exclude(tmp_path: Path) -> None:
             {"unit": ["0", "0", "0", "1.5", "1", "1"]},
             "row 4, column 'unit': '1.5' is impossible; a whole number was expected",
         ),
-        ({"unit": [0, 0, 0, 1, 1, -1]}, "row 6, column 'unit': -1 is impossible; 0 or more was expected"),
-        ({"confidence": [1, 2, 3, 9, 1, 1]}, "row 4, column 'confidence': 9 is impossible; 1, 2, 3 or nothing"),
-        ({"seconds": [1.0, -2.0, 3.0, 9.0, 1.0, 1.0]}, "row 2, column 'seconds': -2.0 is impossible"),
-        ({"seconds": [1.0, float("inf"), 3.0, 9.0, 1.0, 1.0]}, "row 2, column 'seconds': inf is impossible"),
-        ({"participant": ["a", None, "b", "b", "c", "c"]}, "row 2, column 'participant': None is impossible"),
+        (
+            {"unit": [0, 0, 0, 1, 1, -1]},
+            "row 6, column 'unit': -1 is impossible; 0 or more was expected",
+        ),
+        ({"confidence": [1, 2, 3, 9, 1, 1]}, "row 4, column 'confidence': '9' is impossible; 1, 2 or 3 was expected"),
+        ({"seconds": [1.0, -2.0, 3.0, 9.0, 1.0, 1.0]}, "row 2, column 'seconds': '-2.0' is impossible"),
+        ({"seconds": [1.0, float("inf"), 3.0, 9.0, 1.0, 1.0]}, "row 2, column 'seconds': 'inf' is impossible"),
+        ({"participant": ["a", None, "b", "b", "c", "c"]}, "row 2, column 'participant': missing; a name was expected"),
         ({"kind": ["main"] * 5 + ["extra"]}, "row 6, column 'kind': 'extra' is impossible"),
         ({"kind": ["main"] * 4 + ["catch"] * 2}, "participant 'c' finished and has no response to a main trial"),
         ({"trial": ["t"] * 6}, "participant 'a' answered one main trial twice"),
@@ -150,6 +153,28 @@ def test_bad_tables_are_refused_in_one_sentence(
         read_responses(plain(tmp_path, **columns))
     assert message in str(refused.value)
     assert "answers.csv" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("rt", "inf", "column 'rt': 'inf' is impossible; a finite number, 0 or more was expected"),
+        ("rt", "-5", "column 'rt': '-5' is impossible"),
+        ("confidence", "4", "column 'confidence': '4' is impossible; 1, 2 or 3 was expected"),
+        ("channel", "-3", "column 'channel': -3 is impossible; 0 or more was expected"),
+        ("channel", "", "column 'channel': missing; 0 or more was expected"),
+        ("model", "", "column 'model': missing; what the trial is about was expected"),
+    ],
+)
+def test_a_bad_cell_is_named_by_its_column_in_the_file(tmp_path: Path, column: str, cell: str, message: str) -> None:
+    table = pl.read_csv(published(tmp_path), infer_schema=False).with_row_index("row")
+    main = (pl.col("is_demo") == "False") & (pl.col("catch_trial") == "False")
+    row = table.filter(main)["row"][0]
+    bad = table.with_columns(pl.when(pl.col("row") == row).then(pl.lit(cell)).otherwise(column).alias(column))
+    bad.drop("row").write_csv(tmp_path / "bad.csv")
+    with pytest.raises(ThalwegError) as refused:
+        read_responses(tmp_path / "bad.csv")
+    assert f"bad.csv, row {row + 1}, {message}" in str(refused.value)
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:

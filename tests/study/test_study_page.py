@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import axe_playwright_python
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
 from support.browser import QUIET, chromium
 from support.studies import go_through, right, study_in
@@ -22,6 +23,7 @@ from thalweg.study.store import Store, open_store
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text()
 KEYS = ("123", "789")
+FRAMED = "--disable-features=LocalNetworkAccessChecks"  # a page of the web may show one of this machine
 OPEN = ".choices button:not(:disabled)"
 NASTY = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 
@@ -29,7 +31,7 @@ NASTY = '<img src=x onerror="document.title=1"><script>document.title=2</script>
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*QUIET, FRAMED])
         yield browser
         browser.close()
 
@@ -260,26 +262,75 @@ def test_leaving_asks_first_and_is_for_good(shown_pictures: Served, browser: Bro
     reader.context.close()
 
 
-def test_panels_get_their_participants_back(shown_pictures: Served, browser: Browser):
-    sessions = Sessions(shown_pictures.study, shown_pictures.store)
+def test_prolific_gets_its_participants_back(shown_pictures: Served, browser: Browser):
     reader = Reader(browser, 1280, 800)
-    for source, external in (("prolific", "5f2a9c"), ("mturk", "A1B2")):
-        go_through(sessions, external, right, source=source)
-    reader.open(shown_pictures.links.prolific.partition("?")[0] + "?PROLIFIC_PID=5f2a9c&STUDY_ID=s&SESSION_ID=t")
-    code = reader.view["code"]
-    target = reader.page.get_by_text("Return to Prolific").get_attribute("href")
-    assert target == f"https://app.prolific.com/submissions/complete?cc={code}"
-    mturk = shown_pictures.links.mturk
-    host = "https://workersandbox.mturk.com"
-    reader.open(f"{mturk}?workerId=A1B2&assignmentId=3X&hitId=H&turkSubmitTo={host}")
-    form = reader.page.locator("form")
-    assert form.get_attribute("action") == f"{host}/mturk/externalSubmit"
-    values = {each.get_attribute("name"): each.get_attribute("value") for each in form.locator("input").all()}
-    assert values == {"assignmentId": "3X", "completionCode": reader.view["code"]}
-    reader.open(f"{mturk}?workerId=A1B2&assignmentId=3X&turkSubmitTo=https://evil.example")
-    assert reader.page.locator("form").count() == 0
-    reader.open(f"{mturk}?assignmentId=ASSIGNMENT_ID_NOT_AVAILABLE")
-    assert "accept the HIT" in reader.page.locator("main").inner_text()
+    go_through(Sessions(shown_pictures.study, shown_pictures.store), "5f2a9c", right, source="prolific")
+    returned: list[str] = []
+
+    def prolific(route: Route) -> None:
+        returned.append(route.request.url)
+        route.fulfill(body="thank you")
+
+    reader.context.route("https://app.prolific.com/**", prolific)
+    template = shown_pictures.links.prolific
+    filled = [("{{%PROLIFIC_PID%}}", "5f2a9c"), ("{{%STUDY_ID%}}", "s"), ("{{%SESSION_ID%}}", "t")]
+    for place, value in filled:
+        template = template.replace(place, value)
+    assert template.endswith("?PROLIFIC_PID=5f2a9c&STUDY_ID=s&SESSION_ID=t")
+    reader.open(template)
+    reader.page.get_by_role("link", name="Return to Prolific").click()
+    reader.page.wait_for_selector("text=thank you")
+    assert returned == [f"https://app.prolific.com/submissions/complete?cc={reader.view['code']}"]
+    reader.context.close()
+
+
+def test_mturk_frames_the_page_and_gets_the_code(shown_pictures: Served, browser: Browser):
+    """MTurk's side as it is documented: a frame at its worker's site, four parameters, a form that is posted back."""
+    sessions = Sessions(shown_pictures.study, shown_pictures.store)
+    reader, page = (made := Reader(browser, 1280, 800)), made.page
+    submitted: list[tuple[str, str | None]] = []
+    asked: dict[str, str] = {}
+
+    def worker_site(route: Route) -> None:
+        query = urlencode({"assignmentId": "3X", "hitId": "H", **asked})
+        route.fulfill(content_type="text/html", body=f'<iframe src="{shown_pictures.links.mturk}?{query}"></iframe>')
+
+    def submit(route: Route) -> None:
+        submitted.append((route.request.method, route.request.post_data))
+        route.fulfill(body="submitted")
+
+    reader.context.route("https://worker.mturk.com/**", worker_site)
+    reader.context.route("**/mturk/externalSubmit", submit)
+    inner = page.frame_locator("iframe")
+    for worker, host in (("A1", "https://www.mturk.com/"), ("A2", "https://workersandbox.mturk.com")):
+        go_through(sessions, worker, right, source="mturk")
+        asked |= {"workerId": worker, "turkSubmitTo": host}
+        page.goto("https://worker.mturk.com/projects/P/tasks/T")
+        inner.get_by_role("button", name="Submit to MTurk").click()
+        inner.get_by_text("submitted").wait_for()
+        assert submitted.pop() == ("POST", f"assignmentId=3X&completionCode={reader.view['code']}")
+    asked["turkSubmitTo"] = "https://evil.example"
+    page.goto("https://worker.mturk.com/projects/P/tasks/T")
+    inner.locator("h1").wait_for()
+    assert inner.locator("form").count() == 0
+    reader.open(f"{shown_pictures.links.mturk}?assignmentId=ASSIGNMENT_ID_NOT_AVAILABLE")
+    assert "accept the HIT" in page.locator("main").inner_text()
+    reader.context.close()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "told"),
+    [("PROLIFIC_PID=back", "return your submission"), ("workerId=back&assignmentId=3X", "the HIT")],
+)
+def test_whoever_leaves_is_told_what_the_panel_wants(
+    shown_pictures: Served, browser: Browser, parameter: str, told: str
+):
+    reader = Reader(browser, 390, 800)
+    link = shown_pictures.links.prolific if "PROLIFIC" in parameter else shown_pictures.links.mturk
+    reader.open(f"{link.partition('?')[0]}?{parameter}")
+    reader.press("I do not agree")
+    reader.page.wait_for_selector("text=You have left the study")
+    assert told in reader.page.locator("main").inner_text()
     reader.context.close()
 
 

@@ -256,7 +256,7 @@ def test_every_answer_has_the_headers_and_no_script_may_stand_in_the_page(client
         assert headers["Referrer-Policy"] == "no-referrer"
         assert "Access-Control-Allow-Origin" not in headers
     framed = client.get(f"/join/{Tokens(study).link('mturk')}").headers["Content-Security-Policy"]
-    assert "frame-ancestors https://www.mturk.com https://workersandbox.mturk.com" in framed
+    assert framed.endswith("frame-ancestors https://*.mturk.com")
     for path in paths[:3]:
         page = client.get(path).text
         assert "<script>" not in page

@@ -16,7 +16,8 @@ from thalweg.files import parquet
 from thalweg.psychophysics.tables import StudyData, check
 from thalweg.study.columns import PARTICIPANTS, RESPONSES
 
-TEXT, FLAG, WHOLE, NUMBER = "a text", "true or false", "a whole number", "a number"
+TEXT, FLAG, WHOLE, SURE = "a text", "true or false", "a whole number", "1, 2 or 3"
+TIME = "a finite number, 0 or more"
 FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 ABSENT = ("", "nan", "na", "none", "null", "<na>")
 MILLISECONDS = 1000.0  # jsPsych's times
@@ -25,12 +26,15 @@ IMPORTED = 1  # version of an imported study's study.json
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout of a table of responses: its columns by what they hold, and how it is laid out as ours is."""
+    """A layout of a table of responses: its columns by what they hold, how it is laid out as ours is, and what it calls
+    our columns that have another name.
+    """
 
     name: str
     needed: Mapping[str, str]
     optional: Mapping[str, str]
     responses: Callable[[pl.DataFrame], pl.DataFrame]
+    called: Mapping[str, str]
 
 
 def read_responses(path: str | Path, name: str = "") -> StudyData:
@@ -58,7 +62,7 @@ def read_responses(path: str | Path, name: str = "") -> StudyData:
     shaped = responses.with_columns(absent).select(*RESPONSES).cast(pl.Schema(RESPONSES))
     record = {"version": IMPORTED, "name": name or file.stem, "layout": layout.name, "source": file.name, "rules": None}
     data = StudyData(file.parent, record, None, people, shaped)
-    check(data, source, source)
+    check(data, source, source, layout.called)
     return data
 
 
@@ -109,11 +113,13 @@ def _parsed(table: pl.DataFrame, column: str, kind: str, source: str) -> pl.Seri
     """
     cell = pl.col(column).str.strip_chars()
     number = pl.col(column).cast(pl.Float64, strict=False)
+    whole = pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False))
     read = {
         TEXT: pl.col(column),
         FLAG: pl.col(column).str.to_lowercase().replace_strict(FLAGS, default=None, return_dtype=pl.Boolean),
-        WHOLE: pl.when(number == number.round()).then(number.cast(pl.Int64, strict=False)),
-        NUMBER: number,
+        WHOLE: whole,
+        SURE: pl.when(whole.is_in([1, 2, 3])).then(whole),
+        TIME: pl.when(number.is_finite() & (number >= 0)).then(number),
     }
     cells = table.select(pl.when(~cell.str.to_lowercase().is_in(ABSENT)).then(cell).alias(column))
     texts, values = cells.to_series(), cells.select(read[kind].alias(column)).to_series()
@@ -193,20 +199,22 @@ LAYOUTS = (
         "published",
         {
             **dict.fromkeys(("correct", "catch_trial", "is_demo", "passed_checks", "multi_participation"), FLAG),
-            **{"confidence": WHOLE, "rt": NUMBER, "participant_id": TEXT, "task_id": TEXT, "task_number": WHOLE},
+            **{"confidence": SURE, "rt": TIME, "participant_id": TEXT, "task_id": TEXT, "task_number": WHOLE},
             **{"batch": WHOLE, "channel": WHOLE, "layer": TEXT, "mode": TEXT, "model": TEXT},
         },
         {},
         _published,
+        {"ladder": "mode", "rung": "model", "unit": "channel", "seconds": "rt", "participant": "participant_id"},
     ),
     Layout(
         "plain",
         {"participant": TEXT, "model": TEXT, "unit": WHOLE, "correct": FLAG},
         {
             **dict.fromkeys(("ladder", "layer", "trial", "band", "kind"), TEXT),
-            **{"picked": WHOLE, "confidence": WHOLE, "seconds": NUMBER},
+            **{"picked": WHOLE, "confidence": SURE, "seconds": TIME},
             **dict.fromkeys(("passed_checks", "multi_participation"), FLAG),
         },
         _plain,
+        {"rung": "model"},
     ),
 )

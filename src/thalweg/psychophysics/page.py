@@ -222,11 +222,11 @@ def _models(record: Row) -> Table:
 
 
 def _bands(record: Row) -> Table:
-    bands = record["kept"]["bands"]
+    bands, models = record["kept"]["bands"], record["kept"]["models"]
     names = list(dict.fromkeys(row["band"] for row in bands))
-    cells: dict[str, dict[str, Cell]] = {}
+    cells: dict[str, dict[str, Cell]] = {_named(row, _several(models)): {} for row in models}  # in order of strength
     for row in bands:
-        cells.setdefault(_named(row, _several(bands)), {})[row["band"]] = _ends(row)
+        cells[_named(row, _several(models))][row["band"]] = _ends(row)
     lines = [
         {"model": word(model), **{name: by.get(name, _ends(None)) for name in names}} for model, by in cells.items()
     ]

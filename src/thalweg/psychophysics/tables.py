@@ -1,7 +1,7 @@
 """The tables of a study that are analysed: participants and responses, checked before anything rests on them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,8 @@ def _table(path: Path, schema: dict[str, Any]) -> pl.DataFrame:
     return typed.select(*schema, pl.exclude(*schema))
 
 
-def check(data: StudyData, of_participants: str, of_responses: str) -> None:
-    """Check a study's tables; the texts name them in messages.
+def check(data: StudyData, of_participants: str, of_responses: str, called: Mapping[str, str] | None = None) -> None:
+    """Check a study's tables; the texts name them in messages, and `called` the columns that a file names otherwise.
 
     Raises:
         ThalwegError: a value is impossible, the tables do not belong together, or there is nothing to analyse.
@@ -117,8 +117,8 @@ def check(data: StudyData, of_participants: str, of_responses: str) -> None:
     for frame, source in ((people, of_participants), (answers, of_responses)):
         if frame.is_empty():
             raise ThalwegError(f"{source}: the table is empty; a row for each participant and response was expected")
-    _check_values(people, of_participants, PERSON)
-    _check_values(answers, of_responses, ANSWER)
+    _check_values(people, of_participants, PERSON, {})
+    _check_values(answers, of_responses, ANSWER, called or {})
     _check_doubled(people, of_participants, ["participant"], "stands there twice")
     _check_doubled(answers, of_responses, ["participant", "position"], "has two responses at one position")
     asked = answers.filter(kind="main")
@@ -159,14 +159,17 @@ ANSWER: dict[str, tuple[pl.Expr, str]] = {
 }
 
 
-def _check_values(frame: pl.DataFrame, source: str, wanted: dict[str, tuple[pl.Expr, str]]) -> None:
+def _check_values(
+    frame: pl.DataFrame, source: str, wanted: dict[str, tuple[pl.Expr, str]], called: Mapping[str, str]
+) -> None:
     numbered = frame.with_row_index("row", 1)
     for column, (holds, expected) in wanted.items():
         wrong = numbered.filter(~holds.fill_null(False))
         if len(wrong):
-            value = wrong[column][0]
+            value, name = wrong[column][0], called.get(column, column)
+            said = "missing" if value is None else f"{value!r} is impossible"
             raise ThalwegError(
-                f"{source}, row {wrong['row'][0]}, column {column!r}: {value!r} is impossible; {expected} was expected"
+                f"{source}, row {wrong['row'][0]}, column {name!r}: {said}; {expected} was expected"
                 + (f" ({len(wrong)} such rows)" if len(wrong) > 1 else "")
             )
 

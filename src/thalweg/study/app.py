@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from thalweg.errors import reason
 from thalweg.study.design import Study
-from thalweg.study.guard import MTURK, POLICY, Bucket, Guard, client_of
+from thalweg.study.guard import FRAMES, POLICY, Bucket, Guard, client_of
 from thalweg.study.overview import overview
 from thalweg.study.session import Answer, Sessions
 from thalweg.study.store import Store
@@ -148,7 +148,7 @@ def _add_pages(app: FastAPI, sessions: Sessions) -> None:
             source, _ = sessions.tokens.read_link(link, "any")
         except Refused:
             source = ""
-        return page("study.html", " ".join(MTURK) if source == "mturk" else "'none'")  # MTurk shows it in a frame
+        return page("study.html", FRAMES if source == "mturk" else "'none'")
 
     @app.get("/experimenter", include_in_schema=False)
     def _experimenter() -> Response:

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST = 16_384  # bytes of a body; an answer has two hundred
 REMEMBERED = 10_000  # addresses
-MTURK = ("https://www.mturk.com", "https://workersandbox.mturk.com")
+MTURK = ("https://www.mturk.com", "https://workersandbox.mturk.com")  # where answers to its tasks are posted
+FRAMES = "https://*.mturk.com"  # where its workers see the page: at worker.mturk.com, in the sandbox elsewhere
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     f"form-action 'self' {' '.join(MTURK)}; base-uri 'none'; frame-ancestors {{ancestors}}"

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 
-from thalweg.errors import ThalwegError
+from thalweg.errors import ThalwegError, reason
 from thalweg.files import whole
 from thalweg.progress import Progress, Silent
 from thalweg.study.app import make_app
@@ -22,6 +22,7 @@ from thalweg.study.store import Store, participants
 from thalweg.study.visual import Browser, go_through_in_browser
 
 TRUTH = "simulated.json"
+SPEED, VISUAL_SPEED = 10.0, 4.0
 ARRIVALS = 0.25  # participants a second of the study's time
 AT_ONCE = 200  # connections
 
@@ -67,7 +68,7 @@ def simulate(
     crowd: Crowd | None = None,
     *,
     visual: int = 0,
-    speed: float = 10.0,
+    speed: float | None = None,
     progress: Progress | None = None,
 ) -> list[Person]:
     """Let synthetic participants take part, and write the truth about them to simulated.json.
@@ -78,7 +79,8 @@ def simulate(
         count: How many participants.
         crowd: What they are like.
         visual: How many of them use a browser.
-        speed: How much faster than real the study's time runs.
+        speed: How much faster than real the study's time runs; by default 10, and 4 where some use a browser, whose
+            pages take real time.
         progress: Where it is said how far they are.
 
     Returns:
@@ -93,14 +95,17 @@ def simulate(
         raise ThalwegError(f"--visual is {visual}; a number from 0 to --participants ({count}) was expected")
     first = _first(store)
     people = [person_of(crowd, number) for number in range(first, first + count)]
-    clock = Clock(speed, time.time())
+    clock = Clock(speed or (VISUAL_SPEED if visual else SPEED), time.time())
     sock = bound("127.0.0.1", 0)
     links = Links(address_of(sock), study)
     with (
         in_background(make_app(study, store, clock=clock.now, flood=0), sock),
         (progress or Silent()).stage("participants", count) as advance,
     ):
-        asyncio.run(_all(people, Asked.of(study), links, clock, visual, advance))
+        try:
+            asyncio.run(_all(people, Asked.of(study), links, clock, visual, advance))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from several
     truth = [{**_truth(person), "visual": index < visual} for index, person in enumerate(people)]
     whole.write_json(study.path / TRUTH, {"crowd": asdict(crowd), "accuracy": crowd.accuracy, "people": truth})
     return people
@@ -142,11 +147,17 @@ async def _all(
 
         async def take_part(index: int, person: Person) -> None:
             link = links.person(person.name)
-            if browser is not None and index < visual:
-                await go_through_in_browser(browser, link, person, asked.choose)
-            else:
-                await clock.wait(index / ARRIVALS)
-                await go_through(client, link.rpartition("/")[2], person, asked.choose, clock.wait)
+            try:
+                if browser is not None and index < visual:
+                    await go_through_in_browser(browser, link, person, asked.choose, clock.wait)
+                else:
+                    await clock.wait(index / ARRIVALS)
+                    await go_through(client, link.rpartition("/")[2], person, asked.choose, clock.wait)
+            except Exception as wrong:  # of the network and of the browser, each with types of its own
+                raise ThalwegError(
+                    f"{person.name} could not go on ({reason(wrong)}); give the command again, with a lower --speed "
+                    "and fewer --visual if the machine is busy"
+                ) from wrong
             advance()
 
         async with asyncio.TaskGroup() as group:

@@ -15,6 +15,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 NEEDED = "participants in a browser need Chromium on the path and the package playwright (pip install playwright)"
 WINDOW = {"width": 1280, "height": 800}
 KEYS = ("123", "789")
+PATIENCE = 180_000  # milliseconds that a page may take on a busy machine
+INSTRUCTIONS = 3  # pages
+Wait = Callable[[float], Any]
 
 
 class Browser:
@@ -47,10 +50,11 @@ class Browser:
 
 
 async def go_through_in_browser(
-    chromium: "Chromium", link: str, person: Person, choose: Callable[[Person, str], tuple[int, int, float]]
+    chromium: "Chromium", link: str, person: Person, choose: Callable[[Person, str], tuple[int, int, float]], wait: Wait
 ) -> None:
     """Take part in a window of one's own, by the keyboard where there is a key, else by buttons."""
     context = await chromium.new_context(viewport=WINDOW)  # type: ignore[arg-type]
+    context.set_default_timeout(PATIENCE)
     page = await context.new_page()
     views: list[dict[str, Any]] = [{}]
 
@@ -62,9 +66,9 @@ async def go_through_in_browser(
     await page.goto(link)
     while not await _ended(page):
         if await page.locator(".page").count():
-            await page.locator(".page .actions button").first.click()
+            await _turn(page, views[-1], person, wait)
         else:
-            await _answer(page, views, person, choose)
+            await _answer(page, views, person, choose, wait)
         await page.wait_for_selector(".page h1, .choices button:not(:disabled), .feedback button")
         view = views[-1]
         if view.get("phase") == "main" and person.gone(view["place"] / view["of"]):
@@ -73,8 +77,18 @@ async def go_through_in_browser(
 
 
 async def _ended(page: "Page") -> bool:
-    await page.wait_for_selector(".page h1, .choices button:not(:disabled)", timeout=60_000)
+    await page.wait_for_selector(".page h1, .choices button:not(:disabled)")
     return not await page.locator(".choices, .page .actions button").count()
+
+
+async def _turn(page: "Page", view: dict[str, Any], person: Person, wait: Wait) -> None:
+    """Read a page of text and press its first button; the page stands there until the server has answered."""
+    shown = await page.wait_for_selector(".page")
+    assert shown is not None
+    if view["phase"] == "instructions":
+        await wait(person.reading() / INSTRUCTIONS)
+    await page.locator(".page .actions button").first.click()
+    await shown.wait_for_element_state("hidden")
 
 
 async def _answer(
@@ -82,10 +96,12 @@ async def _answer(
     views: list[dict[str, Any]],
     person: Person,
     choose: Callable[[Person, str], tuple[int, int, float]],
+    wait: Wait,
 ) -> None:
     """Answer the trial that is shown, and read what was right where it is said."""
     before, trial = len(views), views[-1]["trial"]["id"]
-    picked, confidence, _ = choose(person, trial)
+    picked, confidence, seconds = choose(person, trial)
+    await wait(seconds)
     await page.keyboard.press(f"Digit{KEYS[picked][confidence - 1]}")
     while len(views) == before:
         await page.wait_for_timeout(20)

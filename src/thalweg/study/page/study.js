@@ -113,8 +113,9 @@
           key("9"), " for B."),
         "If you can't tell, guess. There is always one right answer."]],
       ["Before you begin", [
-        `First comes a practice of ${study.practice} trials, in which you are told what was right. It is repeated until all
-         are. Then come ${study.trials} trials without that.`.replace(/\s+/g, " "),
+        ...(study.practice ? [`First comes a practice of ${study.practice} trials. After each you are told whether you were
+         right. The practice is repeated until all your answers are right.`.replace(/\s+/g, " ")] : []),
+        `${study.practice ? "Then come" : "There are"} ${study.trials} trials in which you are not told.`,
         "A few trials are very easy. They show us whether someone pays attention, so please look at each one.",
         "If you close this page or lose the connection, open your link again: you go on where you were."]],
     ];
@@ -150,8 +151,11 @@
     },
     async returned(display) {
       over = true;
-      page(display, "You have left the study", [
-        "Thank you for your interest. You can close this page now; there is nothing left to do."], []);
+      const returning = given.get("PROLIFIC_PID") ? "return your submission on Prolific"
+        : given.get("assignmentId") ? "return the HIT on MTurk" : "";
+      page(display, "You have left the study", ["Thank you for your interest.", returning
+        ? `Please ${returning}, so that someone else can take your place.`
+        : "You can close this page now; there is nothing left to do."], []);
     },
     async stopped(display) {
       over = true;
@@ -165,7 +169,7 @@
       const target = `https://app.prolific.com/submissions/complete?cc=${encodeURIComponent(view.code)}`;
       return [make("p", {}, make("a", { class: "button", href: target, rel: "noreferrer" }, "Return to Prolific"))];
     }
-    const host = given.get("turkSubmitTo");
+    const host = URL.canParse(given.get("turkSubmitTo")) ? new URL(given.get("turkSubmitTo")).origin : "";
     if (!given.get("assignmentId") || !MTURK.includes(host)) return [];
     const fields = { assignmentId: given.get("assignmentId"), completionCode: view.code };
     return [make("form", { method: "post", action: `${host}/mturk/externalSubmit` },
