@@ -26,7 +26,9 @@ from thalweg.psychophysics.tables import StudyData, read_export, write_data
 from thalweg.psychophysics.temperature import margins, trials_of_study
 from thalweg.report.page import render as render_report
 from thalweg.study.columns import PARTICIPANTS, RESPONSES
+from thalweg.study.create import create
 from thalweg.study.design import Study
+from thalweg.study.settings import StudySettings
 
 FOLLOWED, TEMPERATURE = "trivial", 0.25
 PEOPLE, GUESSERS = 24, 2
@@ -94,6 +96,24 @@ def test_the_analysis_is_written_with_and_without_the_excluded(own: Own, analysi
     units = pl.read_parquet(analysis.path / "units.parquet")
     assert units["n"].sum() == record["kept"]["n_responses"]
     assert all(row["strength"] is not None for row in record["kept"]["models"])
+
+
+def test_each_seed_of_a_rung_is_a_model(tmp_path: Path) -> None:
+    run = surveyed(seeds=2)
+    settings = StudySettings(units=2, trials=6, participants=8, catch=2, practice=1, seeds=2)
+    study = create(run, "seeds", settings, out=tmp_path / "study")
+    names = ["dense-8, seed 0", "dense-8, seed 1", "conv-3, seed 0", "conv-3, seed 1"]
+    main = study.trials.filter(kind="main")
+    assert set(main["condition"]) == set(names)
+    assert {units["unit"].n_unique() for _, units in main.group_by("condition")} == {2}
+    analysis = analyse(answered(study, run, tmp_path), run)
+    models = analysis.record["kept"]["models"]
+    assert {f"{row['rung']}, seed {row['seed']}" for row in models} == set(names)
+    assert len({row["strength"] for row in models}) == 4
+    (verdict,) = analysis.record["kept"]["verdicts"]
+    assert verdict["n_models"] == 2  # seeds are repeats of a rung
+    page = render(analysis.record)
+    assert all(page.count(name) >= 2 for name in names)  # scores, bands, mixed-effects model
 
 
 def test_the_temperature_of_the_observer_that_people_follow_is_found(analysis: Analysis) -> None:

@@ -23,10 +23,10 @@ _FOLDER = TemporaryDirectory()
 
 
 @cache
-def surveyed() -> Run:
+def surveyed(seeds: int = 1) -> Run:
     ladder = tiny_ladder()
     small = replace(ladder, rungs=tuple(rung for rung in ladder.rungs if rung.name in RUNGS))
-    made = run(small, Path(_FOLDER.name) / "run", seeds=1, resamples=100, twins=("none",))
+    made = run(small, Path(_FOLDER.name) / f"run-{seeds}", seeds=seeds, resamples=100, twins=("none",))
     made.given["tiny"] = small
     return made
 

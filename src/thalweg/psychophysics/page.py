@@ -58,7 +58,7 @@ def printed(record: Row) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[s
     heads = ("model", "right", "95 %", "d′", "units", "responses")
     lines: list[tuple[str, ...]] = []
     for row in record["kept"]["models"]:
-        name, share = _named(row, _several(record["kept"]["models"])), row["hierarchical"]
+        name, share = _named(row, record["kept"]["models"]), row["hierarchical"]
         ends = f"{decimal(share['low'])} to {decimal(share['high'])}"
         counted = (whole(row["n_units"]), whole(row["n_responses"]))
         lines.append((name, decimal(share["value"]), ends, decimal(row["d_prime"]["value"]), *counted))
@@ -118,20 +118,18 @@ def _lead(record: Row) -> str:
     )
 
 
-def _named(row: Row, several: bool) -> str:
-    """A model's name; with its ladder where there are several, and with its twin."""
+def _named(row: Row, models: Sequence[Row]) -> str:
+    """A model's name; with its ladder and its seed where the models have several, and with its twin."""
+    ladder = f"{row['ladder']}: " if len({each["ladder"] for each in models}) > 1 else ""
+    several = len({_key({**each, "seed": 0}) for each in models}) < len(models)
+    seed = f", seed {row['seed']}" if several and "seed" in row else ""
     twin = "" if row.get("control", TRAINED) == TRAINED else f" ({row['control']})"
-    ladder = f"{row['ladder']}: " if several else ""
-    return f"{ladder}{row['rung']}{twin}"
+    return f"{ladder}{row['rung']}{seed}{twin}"
 
 
 def _group(row: Row) -> str:
     """The models of a ladder, or their twins."""
     return f"{row['ladder']}, {row['control']}"
-
-
-def _several(models: Sequence[Row]) -> bool:
-    return len({row["ladder"] for row in models}) > 1
 
 
 def _verdicts(record: Row) -> list[str]:
@@ -203,7 +201,7 @@ def _models(record: Row) -> Table:
         "Proportion of right answers by model",
         (
             {
-                "model": word(_named(row, _several(models))),
+                "model": word(_named(row, models)),
                 "mean over layers": _ends(row),
                 "mean over units": _ends(row["mean_of_units"]),
                 "over all answers": _ends(row["hierarchical"]),
@@ -224,9 +222,9 @@ def _models(record: Row) -> Table:
 def _bands(record: Row) -> Table:
     bands, models = record["kept"]["bands"], record["kept"]["models"]
     names = list(dict.fromkeys(row["band"] for row in bands))
-    cells: dict[str, dict[str, Cell]] = {_named(row, _several(models)): {} for row in models}  # in order of strength
+    cells: dict[str, dict[str, Cell]] = {_named(row, models): {} for row in models}  # in order of strength
     for row in bands:
-        cells[_named(row, _several(models))][row["band"]] = _ends(row)
+        cells[_named(row, models)][row["band"]] = _ends(row)
     lines = [
         {"model": word(model), **{name: by.get(name, _ends(None)) for name in names}} for model, by in cells.items()
     ]
@@ -337,7 +335,7 @@ def _tests(kept: Row) -> Iterator[Table]:
     """The mixed-effects models and the comparisons."""
     effects = [
         {
-            "model": word(_named({**fit, "rung": effect["name"]}, _several(kept["models"]))),
+            "model": word(_named({**fit, "rung": effect["name"]}, kept["models"])),
             "probability": _ends(effect["probability"]),
             "logit": number(effect["logit"], decimal),
             "standard error": number(effect["se"], decimal),

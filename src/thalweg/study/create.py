@@ -15,14 +15,23 @@ from thalweg.files.identity import digest
 from thalweg.runs.run import Run
 from thalweg.study.columns import LISTS, STIMULI, TRIALS
 from thalweg.study.design import HOME, PER_TRIAL, RECORD, Design, Rules, Study, Texts, write_study
-from thalweg.study.drawing import OBVIOUS, Unit, clear_trials, deal, name_of, obvious, trials_of_model, with_catches
+from thalweg.study.drawing import (
+    MODEL,
+    OBVIOUS,
+    Unit,
+    clear_trials,
+    deal,
+    names_of,
+    obvious,
+    trials_of_model,
+    with_catches,
+)
 from thalweg.study.settings import StudySettings
 from thalweg.trials.items import Trial
 
 CROSSED = "crossed"
 CATCHES = 10  # different catch trials
 SECONDS = 8  # that a trial takes, for what participants are told
-MODELS = ["ladder", "rung", "seed", "control"]
 CONSENT = """You are invited to take part in a study of how understandable parts of artificial neural networks are.
 
 You will see sets of examples and choose which of two further examples fits one set better. This takes about {minutes} \
@@ -57,11 +66,12 @@ def create(run: Run, name: str, settings: StudySettings | None = None, *, out: P
     models = _models(run, settings)
     ladder = str(models[0]["ladder"])
     run.stimuli(ladder)  # before the long work: they may be gone
-    asked = _units(run, models, settings)
-    models = [model for model in models if name_of(model) in asked]
+    names = names_of(models)
+    asked = _units(run, models, names, settings)
+    models = [model for model in models if names[_key(model)] in asked]
     lists = _lists(asked, settings)
     kinds = {**_beside(run, ladder, asked, settings), "main": _main(asked, lists)}
-    tables, stimuli = _tables(kinds, lists, settings)
+    tables, stimuli = _tables(kinds, lists, names, settings)
     shown = settings.trials + settings.catches
     minutes = max(1, round(shown * SECONDS / 60) + 2)
     study = Study(
@@ -94,7 +104,7 @@ def _folder(name: str, out: Path | None) -> Path:
 
 
 def _models(run: Run, settings: StudySettings) -> list[dict[str, Any]]:
-    """The models that are asked about; of several seeds, the first.
+    """The models that are asked about; of each rung, so many of its first seeds.
 
     Raises:
         ThalwegError: the run has no such ladder, rung or control, or several ladders and none is named.
@@ -113,12 +123,17 @@ def _models(run: Run, settings: StudySettings) -> list[dict[str, Any]]:
             if each not in models[column].to_list():
                 raise unknown(f"{column} of {ladder!r}", each, map(str, models[column].unique()))
         models = models.filter(pl.col(column).is_in(wanted)) if wanted else models
-    models = models.filter(pl.col("seed") == pl.col("seed").min().over("rung")).sort("order", "control")
-    return [dict(row) for row in models.select(MODELS).unique(maintain_order=True).iter_rows(named=True)]
+    first = pl.col("seed").rank("dense").over("rung") <= settings.seeds
+    models = models.filter(first).sort("order", "control", "seed")
+    return [dict(row) for row in models.select(MODEL).unique(maintain_order=True).iter_rows(named=True)]
+
+
+def _key(model: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(model[name] for name in MODEL)
 
 
 def _units(
-    run: Run, models: Sequence[Mapping[str, Any]], settings: StudySettings
+    run: Run, models: Sequence[Mapping[str, Any]], names: Mapping[tuple[Any, ...], str], settings: StudySettings
 ) -> dict[str, dict[Unit, list[Trial]]]:
     """By model, the trials of the units that are asked about; models without any are left out, unless they are named.
 
@@ -126,7 +141,7 @@ def _units(
         ThalwegError: a named model has none, or a participant would be asked about a unit twice.
     """
     per = {"per_unit": settings.per_unit, "matched": settings.matched}
-    asked = {name_of(model): trials_of_model(run, model, settings.units, settings.seed, per) for model in models}
+    asked = {names[_key(model)]: trials_of_model(run, model, settings.units, settings.seed, per) for model in models}
     empty = [name for name, units in asked.items() if not units]
     if empty and (settings.rung or len(empty) == len(asked)):
         raise ThalwegError(f"{empty[0]!r} has no unit that makes a trial; name others with --rung")
@@ -171,10 +186,11 @@ def _main(asked: Mapping[str, Mapping[Unit, Sequence[Trial]]], lists: Mapping[st
 def _tables(
     kinds: Mapping[str, Sequence[Trial]],
     lists: Mapping[str, list[list[str]]],
+    names: Mapping[tuple[Any, ...], str],
     settings: StudySettings,
 ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame]:
     """The tables of trials and of lists, and the one of stimuli."""
-    shelf, catches = Shelf(), kinds["catch"]
+    shelf, catches = Shelf(names), kinds["catch"]
     rows = [shelf.row(trial, kind) for kind, trials in kinds.items() for trial in trials]
     dealt = []
     for condition, each in lists.items():
@@ -192,7 +208,8 @@ def _tables(
 class Shelf:
     """The stimuli of a study by digest, each packed once."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[tuple[Any, ...], str]) -> None:
+        self.names = names  # of models
         self.packed: dict[str, tuple[bytes | None, list[str] | None]] = {}
 
     def put(self, trial: Trial, ids: Iterable[int]) -> list[str]:
@@ -216,7 +233,7 @@ class Shelf:
 
     def row(self, trial: Trial, kind: str) -> dict[str, Any]:
         """A row of the table of trials."""
-        about = {name: getattr(trial, name) for name in (*MODELS, "layer", "unit", "band", "correct")}
+        about = {name: getattr(trial, name) for name in (*MODEL, "layer", "unit", "band", "correct")}
         stimuli = {
             name: self.put(trial, ids)
             for name, ids in (
@@ -225,7 +242,7 @@ class Shelf:
                 ("queries", trial.queries),
             )
         }
-        model = name_of({name: about[name] for name in MODELS}) if kind == "main" else ""
+        model = self.names[_key(about)] if kind == "main" else ""
         return {"trial": trial.id, "kind": kind, "condition": model, **about, **stimuli}
 
     def table(self) -> pl.DataFrame:
@@ -240,7 +257,7 @@ def _design(
     tables: Mapping[str, pl.DataFrame],
 ) -> Design:
     main = tables["trials"].filter(kind="main")
-    units = main.select(*MODELS, "layer", "unit").n_unique()
+    units = main.select(*MODEL, "layer", "unit").n_unique()
     return Design(
         units=settings.units,
         trials=settings.trials,

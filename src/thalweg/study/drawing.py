@@ -13,6 +13,7 @@ from thalweg.files.identity import digest
 from thalweg.runs.run import Run
 from thalweg.trials.items import Trial
 
+MODEL = ("ladder", "rung", "seed", "control")
 Model = Mapping[str, Any]  # ladder, rung, seed, control
 Unit = tuple[str, str, int, str, str, int]  # ladder, rung, seed, control, layer, unit
 OBVIOUS = 3  # trials of the practice with an obvious answer; the others ask about clear units
@@ -24,10 +25,15 @@ def unit_of(trial: Trial) -> Unit:
     return (trial.ladder, trial.rung, trial.seed, trial.control, trial.layer, trial.unit)
 
 
-def name_of(model: Model) -> str:
-    """A model in one line."""
-    twin = "" if model["control"] == "trained" else f" ({model['control']})"
-    return f"{model['rung']}{twin}"
+def names_of(models: Sequence[Model]) -> dict[tuple[Any, ...], str]:
+    """Each model in one line: its rung, its seed where a rung has several, and its twin."""
+    several = len({(model["rung"], model["control"]) for model in models}) < len(models)
+    names = {}
+    for model in models:
+        seed = f", seed {model['seed']}" if several else ""
+        twin = "" if model["control"] == "trained" else f" ({model['control']})"
+        names[tuple(model[name] for name in MODEL)] = f"{model['rung']}{seed}{twin}"
+    return names
 
 
 def trials_of_model(

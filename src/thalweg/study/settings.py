@@ -29,6 +29,7 @@ class StudySettings:
     ladder: str = _setting("", "The ladder; by default the run's only one.")
     rung: tuple[str, ...] = _setting((), "The rung; may be given several times; all by default.")
     control: tuple[str, ...] = _setting(("trained",), "trained, or a twin; may be given several times.")
+    seeds: int = _setting(1, "Networks of each rung that are asked about, the run's first seeds; a model each.")
     between: bool = _setting(False, "Each participant sees one model, as in the published study, and not all.")
     catch: int | None = _setting(None, "Catch trials for each participant; by default one for eight trials.")
     practice: int = _setting(5, "Trials of the practice, which is repeated until all are right.")
@@ -52,7 +53,9 @@ class StudySettings:
         Raises:
             ThalwegError: one is out of range.
         """
-        least: dict[str, float] = dict.fromkeys(("units", "trials", "participants", "per_unit", "break_every"), 1)
+        least: dict[str, float] = dict.fromkeys(
+            ("units", "trials", "participants", "seeds", "per_unit", "break_every"), 1
+        )
         least |= {"practice": 0, "wait": 0, "seed": 0} | ({} if self.catch is None else {"catch": 0})
         for name, low in least.items():
             if not low <= (value := getattr(self, name)) < math.inf:

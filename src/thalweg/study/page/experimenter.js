@@ -33,6 +33,7 @@
   }
 
   const share = (value) => (value === null ? "none yet" : `${Math.round(100 * value)} %`);
+  const counted = (count, name) => `${count} ${name}${count === 1 ? "" : "s"}`;
   const number = (value, digits = 0) => value.toFixed(digits);
   const quartiles = (values, unit) => (values.length
     ? `${number(values[1], 1)} ${unit}; half of them between ${number(values[0], 1)} and ${number(values[2], 1)}` : "none yet");
@@ -80,7 +81,7 @@
     const { n, right, participants, below, rule } = told.catch;
     const attempts = Object.entries(told.attempts).map(([attempt, count]) => `${count} at attempt ${attempt}`).join(", ");
     return card("Attention", make("p", { class: "big" }, `${share(right)} of catch trials right`),
-      `${n} catch trials of ${participants} participants; ${below} below the rule of ${share(rule)}.`,
+      `${counted(n, "catch trial")} of ${counted(participants, "participant")}; ${below} below the rule of ${share(rule)}.`,
       `Practice: ${attempts || "none yet"}.`);
   }
 
@@ -103,7 +104,7 @@
       make("table", {}, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows)));
     const most = Math.max(...histogram.map(([count]) => count));
     const counts = Array.from({ length: most + 1 }, (_, count) => Object.fromEntries(histogram)[count] ?? 0);
-    const section = card("Responses per unit", `${responses} responses to main trials; ${wanted} per unit are planned.`,
+    const section = card("Responses per unit", `${counted(responses, "response")} to main trials; ${number(wanted, 1)} per unit are planned.`,
       bars(counts, `units by the number of their responses, from 0 to ${most}`), `Units with 0 to ${most} responses.`, table);
     section.classList.add("wide");
     return section;
