@@ -167,6 +167,16 @@ def test_two_readers_are_compared_over_the_units_that_both_have(truth: np.ndarra
     assert beside["corrected"].to_list() == pytest.approx([1, 1], abs=0.12)
 
 
+def test_a_reader_with_too_few_answers_of_every_unit_stops_nobody(truth: np.ndarray):
+    both = pl.concat([planted(truth, 24), planted(truth, 3, observer="hasty", seed=1)])
+    table = agreements(both, table_of_units(truth), HEADLINES)
+    hasty = table.filter((pl.col("observer") == "hasty") | (pl.col("other") == "hasty, version 1"))
+    assert set(hasty["observer"]) == {"hasty", "reader"}
+    assert hasty["note"].str.contains("fewer than 5").all()
+    alone = agreements(planted(truth, 24), table_of_units(truth), HEADLINES)
+    assert table.filter(pl.col("observer") == "reader", ~pl.col("other").str.contains("hasty")).equals(alone)
+
+
 def test_a_band_counts_with_the_weight_of_its_answers(truth: np.ndarray):
     """One that answered the easy band alone is compared with the scores of that band alone."""
     units = table_of_units(truth).with_columns(

@@ -68,12 +68,18 @@ def margins_of_followed(run: Run, asked: Mapping[str, Trial]) -> dict[str, float
     return margins(embedding, asked)
 
 
+def picks_as_a_language_model(trial: Trial) -> thalweg.Choice:
+    """Whoever answers single trials is compared with people."""
+    return thalweg.Choice(picked=(trial.correct + (trial.unit % 3 == 0)) % 2)
+
+
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Own:
     folder = tmp_path_factory.mktemp("people")
     made = surveyed()
     shutil.copytree(made.path, folder / "run")
     run = thalweg.open_run(folder / "run", made.given["tiny"])
+    run.answer(thalweg.TrialObserver("model", 1, picks_as_a_language_model), per_unit=6)
     return run, answered(study_in(folder), run, folder)
 
 
@@ -130,7 +136,7 @@ def test_people_are_an_observer_of_the_run_and_of_its_report(own: Own, analysis:
     again = analyse(data, run)  # the same study's answers are replaced, not doubled
     assert len(run.answers.filter(observer="people:small")) == len(mine)
     assert again.record == analysis.record
-    assert {FOLLOWED, "corners"} <= {row["other"] for row in analysis.record["agreement"]}
+    assert {FOLLOWED, "corners", "model, version 1"} <= {row["other"] for row in analysis.record["agreement"]}
     known = [row for row in analysis.record["agreement"] if row["reliability"] is not None]
     assert all(row["ceiling"] == pytest.approx(max(row["reliability"], 0) ** 0.5) for row in known)
     page = render_report(run)

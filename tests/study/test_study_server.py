@@ -329,10 +329,22 @@ def test_a_bucket_fills_again_and_forgets_who_is_long_gone():
     assert len(bucket._left) == 10_000
 
 
-def test_sql_in_an_id_is_an_id(study: Study, store: Store, client: TestClient):
+def test_sql_in_any_field_changes_nothing(study: Study, store: Store, client: TestClient, new: Person):
+    new.to_main()
     before = rows(store)
+    experimenter = {"Authorization": f"Bearer {study.secrets['experimenter']}"}
     for nasty in ("'; DROP TABLE participants; --", "a' OR '1'='1", "\x00", "*" * 8, "a\n"):
         assert Person(client, Tokens(study).link("prolific"), nasty).entered.status_code == 422
+        assert Person(client, nasty).entered.status_code == 422
+        for name in new.given():
+            assert new.post("answer", new.given(**{name: nasty})).status_code == 422
+        assert client.post("/api/state", json={"state": nasty}, headers=experimenter).status_code == 422
+        signed = Person(client, Tokens(study).link("link", nasty))  # the study's own link: an id like any other
+        assert signed.entered.status_code == 200
+        assert store.delete(nasty) == 1
+        if nasty.isprintable():
+            forged = {"Authorization": f"Bearer {nasty}"}
+            assert client.post("/api/consent", json={}, headers=forged).status_code == 401
     assert store.delete("' OR '1'='1") == 0
     assert rows(store) == before
     with store.reading() as connection:

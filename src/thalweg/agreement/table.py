@@ -81,7 +81,7 @@ def _beside(
             place = other.units.with_row_index("place").select(*UNIT, pl.col("place").cast(pl.Int64))
             places = answered.units.join(place, on=UNIT, how="left", maintain_order="left")["place"]
             there, at = places.is_not_null().to_numpy(), places.fill_null(0).to_numpy()
-            scores = other.scores.at(at)
+            scores = other.scores.at(at) if len(other.units) else Scores(np.full(len(at), np.nan))
             parts = (
                 np.where(there, part, np.nan)
                 for part in (scores.value, scores.first, scores.second)

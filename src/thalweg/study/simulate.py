@@ -102,10 +102,7 @@ def simulate(
         in_background(make_app(study, store, clock=clock.now, flood=0), sock),
         (progress or Silent()).stage("participants", count) as advance,
     ):
-        try:
-            asyncio.run(_all(people, Asked.of(study), links, clock, visual, advance))
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from several
+        asyncio.run(_all(people, Asked.of(study), links, clock, visual, advance))
     truth = [{**_truth(person), "visual": index < visual} for index, person in enumerate(people)]
     whole.write_json(study.path / TRUTH, {"crowd": asdict(crowd), "accuracy": crowd.accuracy, "people": truth})
     return people
@@ -160,9 +157,12 @@ async def _all(
                 ) from wrong
             advance()
 
-        async with asyncio.TaskGroup() as group:
-            for index, person in enumerate(people):
-                group.create_task(take_part(index, person))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, person in enumerate(people):
+                    group.create_task(take_part(index, person))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from several
 
 
 Choose = Callable[[Person, str], tuple[int, int, float]]
