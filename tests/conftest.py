@@ -74,9 +74,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """All is imported, and need never be searched for garbage; what tests make is searched less often than usual."""
+    """All is imported, and need never be searched for garbage."""
     gc.freeze()
-    gc.set_threshold(20_000)  # a tenth less time where charts are made
     gc.enable()
 
 
