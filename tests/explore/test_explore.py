@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 import thalweg
-from support.browser import QUIET, axe_violations, chromium
+from support.browser import QUIET, axe_violations, chromium, until
 from support.examples import run_example
 from support.surveys import OBSERVER
 from support.tiny import corners, short_ladder
@@ -264,7 +264,7 @@ def opened(browser, file: Path, *, width: int = 1100, scheme: str = "light", whe
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("dialog", lambda dialog: (page.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     page.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or page.complaints.append(asked.url))
-    page.goto(file.as_uri() + where)
+    page.goto(file.as_uri() + where, timeout=120_000)
     if file.name == "index.html":
         page.wait_for_selector("html.drawn")
     return page
@@ -280,15 +280,15 @@ def test_the_index_sorts_filters_and_leads_to_pages(browser, index: Path):
     assert page.locator("#count").inner_text() == "6 of 18 units"
     assert sorted(line[0] for line in listed(page)) == ["0 : 0", "0 : 1", "1 : 0", "1 : 1", "1 : 2", "1 : 3"]
     page.select_option("select[name=control]", "")
-    page.wait_for_function("document.getElementById('count').textContent === 'All 18 units'")
+    until(page, "document.getElementById('count').textContent === 'All 18 units'")
     page.get_by_role("button", name="crisp", exact=True).click()
-    page.wait_for_function("location.hash.includes('sort=')")
+    until(page, "location.hash.includes('sort=')")
     page.wait_for_selector("th[aria-sort=descending]")
     crisp = [float(line[3]) for line in listed(page) if line[3] != "–"]
     assert crisp == sorted(crisp, reverse=True)
     assert len(crisp) >= 10
     page.fill("input[name=search]", "dense 3")
-    page.wait_for_function("document.getElementById('count').textContent === '3 of 18 units'")
+    until(page, "document.getElementById('count').textContent === '3 of 18 units'")
     again = opened(browser, index, where=page.evaluate("location.hash"))
     assert again.locator("#count").inner_text() == "3 of 18 units"
     assert listed(again) == listed(page)
@@ -303,9 +303,9 @@ def test_the_index_sorts_filters_and_leads_to_pages(browser, index: Path):
 def test_a_taller_window_shows_more_units(browser, index: Path):
     page = opened(browser, index, where="#control=")
     page.set_viewport_size({"width": 1100, "height": 400})
-    page.wait_for_function("document.querySelectorAll('#units tbody tr').length < 15")
+    until(page, "document.querySelectorAll('#units tbody tr').length < 15")
     page.set_viewport_size({"width": 1100, "height": 1100})
-    page.wait_for_function("document.querySelectorAll('#units tbody tr').length === 18")
+    until(page, "document.querySelectorAll('#units tbody tr').length === 18")
     assert page.complaints == []
 
 
@@ -321,7 +321,7 @@ def test_axe_and_the_width_of_the_screen(browser, index: Path, width: int, schem
 
 def test_a_page_shows_its_pictures(browser, index: Path):
     page = opened(browser, index.parent / "units/tiny/dense-4/0/trained/1/1.html")
-    page.wait_for_function("[...document.images].slice(0, 18).every(image => image.complete)")
+    until(page, "[...document.images].slice(0, 18).every(image => image.complete)")
     sizes = page.evaluate("[...document.images].slice(0, 18).map(image => image.naturalWidth)")
     assert sizes == [12] * 18
     assert page.locator("svg.bars rect").count() > 20

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from support.browser import QUIET, axe_violations, chromium
+from support.browser import QUIET, axe_violations, chromium, until
 from support.worlds import HOSTILE, KINDS, LOST, NAN, OWN, QUOTED, World
 from thalweg import open_run
 from thalweg.files.whole import write_frame, write_json
@@ -364,7 +364,7 @@ def opened(browser, file: Path, *, width: int = 1200, scheme: str = "light"):
         "request",
         lambda asked: None if asked.url.startswith(("file:", "data:")) else page.complaints.append(asked.url),
     )
-    page.goto(file.as_uri())
+    page.goto(file.as_uri(), timeout=120_000)
     page.wait_for_selector("html.drawn", timeout=40_000)
     return page
 
@@ -490,7 +490,7 @@ def test_contents_stay_and_lead_into_what_is_folded(browser, small_file: Path) -
     box = page.locator("nav.contents").bounding_box()
     assert box["y"] >= 0
     page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_function("!document.querySelector('nav.contents details').open")
+    until(page, "!document.querySelector('nav.contents details').open")
     page.locator("nav.contents summary").click()
     page.get_by_role("link", name="Models").first.click()
     assert not page.locator("nav.contents details").evaluate("one => one.open")
@@ -568,7 +568,7 @@ def test_paper_shows_all_of_it(browser, small_file: Path) -> None:
 def test_without_scripts_tables_and_pictures_are_there(browser, file: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(file.as_uri())
+    page.goto(file.as_uri(), timeout=120_000)
     assert "The charts need JavaScript" in page.inner_text("body")
     assert page.locator("table tbody tr").count() > 50
     context.close()

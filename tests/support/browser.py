@@ -1,6 +1,7 @@
 """The Chromium that tests open pages with."""
 
 import shutil
+import time
 
 import pytest
 
@@ -30,3 +31,13 @@ def axe_violations(page) -> list[str]:
 
     found = Axe().run(page).response["violations"]
     return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
+
+
+def until(page, expression: str, *, seconds: float = 60) -> None:
+    """Wait until an expression is true on a page. Playwright's own waiting evaluates strings within the page, which a
+    page that forbids that refuses as soon as it has to ask twice.
+    """
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"not within {seconds} seconds: {expression}"
+        page.wait_for_timeout(50)
