@@ -1,6 +1,7 @@
 """The gallery as the page shows it: for each rung three units with the stimuli that drive them, and one trial.
 
-What lies between the least and the largest value shown of a unit is spread over the shades of its tokens.
+The shades of a unit's tokens spread over the values at the last token, where it is read, of the texts shown: the first
+tokens of a text may have values a hundred times as large (attention sinks), beside which all others look alike.
 """
 
 import base64
@@ -55,7 +56,7 @@ def _unit(shown: pl.DataFrame, words: Mapping[str, str]) -> dict[str, Any]:
     """One unit with its references and a trial."""
     first = shown.row(0, named=True)
     by_role = {role: shown.filter(pl.col("role") == role).sort("rank").to_dicts() for role in shown["role"].unique()}
-    values = [value for row in shown["values"] for value in row]
+    values = [row[-1] for row in shown["values"] if len(row)]
     ends = (min(values), max(values)) if values else (0.0, 1.0)
     queries = by_role.get("high query", []) + by_role.get("low query", [])
     queries.sort(key=lambda query: not query["first"])
@@ -85,7 +86,7 @@ def _shown(stimulus: dict[str, Any], what: str, ends: tuple[float, float]) -> di
         return {"frame": FRAME + stimulus["html"], "alt": f"{what}, labelled {label}", "label": label}
     if not stimulus["png"]:
         low, high = ends
-        shades = [round((value - low) / ((high - low) or 1), 2) for value in stimulus["values"]]
+        shades = [round(min(max((value - low) / ((high - low) or 1), 0), 1), 2) for value in stimulus["values"]]
         shades = shades or [None] * len(stimulus["pieces"])
         return {"pieces": list(zip(stimulus["pieces"], shades, strict=True)), "label": label, "alt": what}
     code = base64.b64encode(stimulus["png"]).decode()
