@@ -41,7 +41,19 @@ COSTLY = (  # files that take longest, longest first: a process that began one o
     "test_notebooks.py",
     "test_visualise.py",
 )
-CHECKED_TOO = {"subjects", "test_one_model.py", "test_survey.py"}  # beside the rooms that pyproject.toml lists
+WHOLE_RUNS = {  # folders and files with tests of these
+    "compute",
+    "ladders",
+    "report",
+    "runs",
+    "validation",
+    "test_ask.py",
+    "test_machine.py",
+    "test_modality.py",
+    "test_readme.py",
+    "test_text.py",
+    "test_tutorials.py",
+}
 # A busy machine is no fault of the code; the same examples every time, so that a change is to blame for what fails.
 settings.register_profile("thalweg", deadline=None, derandomize=True)
 settings.load_profile("thalweg")
@@ -80,13 +92,11 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The shapes of arrays are checked, at each call of a function, in the tests of the rooms whose functions state
-    them, of one survey and of one model. Whole runs elsewhere go through the same code, and the checks would take a
-    quarter of their time.
+    """The shapes of arrays are checked, at each call of a function, in the tests of rooms, of one survey and of one
+    model. Whole runs elsewhere go through the same code, and the checks would take a fifth of their time.
     """
-    *rooms, _ = item.config.getoption("jaxtyping_packages").split(",")
-    checked = {room.removeprefix("thalweg.") for room in rooms} | CHECKED_TOO
-    jaxtyping.config.update("jaxtyping_disable", checked.isdisjoint((item.path.parent.name, item.path.name)))
+    elsewhere = item.path.parent.name in WHOLE_RUNS or item.path.name in WHOLE_RUNS
+    jaxtyping.config.update("jaxtyping_disable", elsewhere)
 
 
 @pytest.fixture(autouse=True, scope="session")
