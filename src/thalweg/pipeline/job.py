@@ -165,16 +165,20 @@ class Model:
         """What the values of a layer's units go through after they are read: neurons through the layer's nonlinearity,
         a dictionary's latents through a rectifier, others through nothing.
         """
-        if control == "rotated":
-            return None
-        return torch.relu if self.basis in LATENTS else layer.nonlinearity if self.basis == NEURONS else None
+        if self._reads_latents(control):
+            return torch.relu
+        return layer.nonlinearity if control != "rotated" and self.basis == NEURONS else None
 
     def poles(self, control: str, layer: Layer, recorded: tuple[Recording, Recording]) -> Tails:
         """How heavy the tails of a layer's units are. A latent has the upper one alone: what lies below its usual value
         is not passed on, as other latents are active then.
         """
         found = tails(*recorded, self.passes_on(control, layer))
-        return found.upper_alone() if control != "rotated" and self.basis in LATENTS else found
+        return found.upper_alone() if self._reads_latents(control) else found
+
+    def _reads_latents(self, control: str) -> bool:
+        """Whether its units, or a twin's, are a dictionary's latents; the rotated twin has directions."""
+        return control != "rotated" and self.basis in LATENTS
 
     @property
     def other_basis(self) -> str:
