@@ -28,7 +28,7 @@ from thalweg.files.names import file_name
 from thalweg.measures.base import MEASURES, Measure
 from thalweg.models import untrained as twins
 from thalweg.models.loading import built, loaded, weights_of
-from thalweg.models.records import DerivedTwin, Evaluation, Ladder, Layer, Rung, Subject, Trainer
+from thalweg.models.records import DerivedTwin, Evaluation, Ladder, Layer, Rung, Subject, Summary, Trainer
 from thalweg.models.rerandomised import DERIVED
 from thalweg.observers.base import Observer
 from thalweg.pipeline.settings import Settings
@@ -93,6 +93,7 @@ class Model:
     place: int = 0  # among the models of the run, which the names of the files of units begin with
     code: str = ""  # what it is made by, taken before any of it runs and may change its own state
     architecture: str = ""  # its network as it is printed, which takes a whole network to find out
+    strengths: Mapping[str, Summary] = field(default_factory=dict)  # what is known of them beforehand, by control
     measures: tuple[Measure, ...] = field(default_factory=lambda: tuple(MEASURES.values()))  # the user's own too
 
     @property
@@ -362,15 +363,15 @@ class Model:
         code = self.code or self.made_by()
         if self.subject:
             subject = [self.subject.name, weights_of(self.subject)]
-            made = [subject, code, self._twin, self.controls]
-            return digest(_release(), *made, self.settings.seed, self.data_hash)
+            made = [subject, code, self.twin_version, self.controls]
+            return digest(release(), *made, self.settings.seed, self.data_hash)
         ways = [self.architecture or str(self.build()), self.rung.checkpoint, code]
         ways += [self.label_noise] if self.label_noise else []
-        made = [ways, self._twin, self.controls]
-        return digest(_release(), *made, self.seed, self.settings.seed, self.data_hash)
+        made = [ways, self.twin_version, self.controls]
+        return digest(release(), *made, self.seed, self.settings.seed, self.data_hash)
 
     @property
-    def _twin(self) -> int:
+    def twin_version(self) -> int:
         """The version of how the untrained twin's statistics are estimated, where it has any."""
         return twins.VERSION if self.normalises else 0
 
@@ -407,7 +408,7 @@ def factors_of(models: Iterable[Model]) -> tuple[Factor, ...]:
 
 
 @cache
-def _release() -> str:
+def release() -> str:
     """The version of thalweg; reading it takes hundredths of a second, and every model is asked several times."""
     return version("thalweg")
 

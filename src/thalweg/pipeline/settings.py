@@ -162,7 +162,7 @@ class Settings:
     )
     cache: Path = field(
         default_factory=usual_cache,
-        metadata=_option("Folder that keeps observers' features between runs."),
+        metadata=_option("Folder that keeps observers' features and published models' strengths between runs."),
     )
     download: bool = field(
         default=False,

@@ -13,6 +13,7 @@ from thalweg.pipeline.dictionaries import dictionary_inputs, train_dictionaries,
 from thalweg.pipeline.edits import edit_inputs, edit_models
 from thalweg.pipeline.factors import factor_models
 from thalweg.pipeline.job import SHARDS, Model
+from thalweg.pipeline.known_strengths import is_sought, keep_strengths, with_known_strengths
 from thalweg.pipeline.pieces import pieces
 from thalweg.pipeline.places import FOLDER
 from thalweg.pipeline.record import record_shards
@@ -58,15 +59,19 @@ def _do(
 
 def train_all(models: list[Model], stages: Stages) -> None:
     """Train all models that are trained here, and find out how strong all are; what is in pieces, piece by piece. Where
-    the strength is read in the pass that records a model, that comes first.
+    the strength is read in the pass that records a model, that comes first. What the cache knows is not found out anew.
     """
     if normalising := [model for model in models if model.estimated]:
         _do("settle", settle_models, normalising, Model.train_inputs, stages)
+    models = [with_known_strengths(model) if is_sought(model) else model for model in models]
+    sought = list(filter(is_sought, models))
     together = [model for model in models if model.recorded_with_strength]
     in_pieces = [model for model in models if model.in_pieces and not model.recorded_with_strength]
-    _share_out("strength", look_at_shards, in_pieces, Model.train_inputs, stages)
+    unknown = [model for model in in_pieces if {*model.controls} - {*model.strengths, "rotated"}]
+    _share_out("strength", look_at_shards, unknown, Model.train_inputs, stages)
     _share_out("record", record_shards, together, Model.measure_inputs, stages)
     _do("train", train_models, models, Model.train_inputs, stages)
+    keep_strengths(sought)
 
 
 def dictionaries_all(models: list[Model], stages: Stages) -> None:

@@ -32,7 +32,7 @@ def _look_at_shard(model: Model) -> None:
     part = model.pool.take(positions)
     outputs = []
     for control in model.controls:
-        if control != "rotated":
+        if control != "rotated" and control not in model.strengths:
             outputs.append(_findings(model, control, model.shard))
             network = model.network(control)
             counted = torch.tensor([_parameters(network)])
@@ -110,10 +110,12 @@ def _parameters(network: nn.Module) -> int:
 
 def published_summary(model: Model, control: str) -> Summary:
     """What the tables say of a published model, of whose training nothing is known: its place on every strength axis,
-    put together from what was found out shard by shard, where it was.
+    put together from what was found out shard by shard, where it was, or as it is known.
 
     The strength of one that says nothing about the pool's labels is missing.
     """
+    if control in model.strengths:
+        return model.strengths[control]
     if model.in_pieces:
         assert isinstance(model.ladder.evaluate, Evaluation)
         files = [_findings(model, control, shard) for shard in range(model.settings.n_shards)]
