@@ -182,6 +182,11 @@ def copied(run: Run, folder: Path) -> Path:
     return folder
 
 
+def changed(out: Path, section: str, content: dict) -> None:
+    record = whole.read_json(out / "run.json")
+    whole.write_json(out / "run.json", record | {section: content})
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -192,6 +197,10 @@ def copied(run: Run, folder: Path) -> Path:
         (lambda out: whole.write_json(out / "run.json", [1]), "run.json.*it holds list"),
         (lambda out: whole.write_json(out / "run.json", {"format": directory.FORMAT}), "run.json.*named 'settings'"),
         (lambda out: (out / "comparison.json").write_text("[" * 50_000), "comparison.json: damaged"),
+        (lambda out: changed(out, "settings", {}), "run.json.*its settings lack strength"),
+        (lambda out: changed(out, "factors", {"x": {}}), "run.json.*of factor 'x' lacks version"),
+        (lambda out: changed(out, "factors", {"x": {"version": 1, "unit": "", "meaning": ""}}), "models.parquet.*x"),
+        (lambda out: changed(out, "measures", {"mis": []}), "run.json.*of measure 'mis' lacks version"),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named_with_what_helps(done: Run, tmp_path: Path, damage, said: str):

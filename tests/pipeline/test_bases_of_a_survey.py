@@ -250,6 +250,7 @@ def test_a_dictionary_that_explains_nothing_is_refused():
     ("settings", "message"),
     [
         ({"basis": "neurons,sea"}, "no basis is called 'sea'; did you mean 'sae'"),
+        ({"basis": ", "}, "basis .*names no basis; leave it out, or name one"),
         ({"basis": "sae:folder"}, "'sae:folder' is of one model.*name 'sae'"),
         ({"basis": "sae", "expansion": 0}, "expansion is 0; at least 1"),
         (

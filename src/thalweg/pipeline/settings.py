@@ -266,8 +266,16 @@ class Settings:
 def in_order(bases: Iterable[str]) -> tuple[str, ...]:
     """The bases of a list in which commas too may stand between them, each once; the neurons, where they are among
     them, first.
+
+    Raises:
+        ThalwegError: the list is not empty, but names none.
     """
-    names = dict.fromkeys(name.strip() for text in bases for name in text.split(",") if name.strip())
+    given = list(bases)
+    names = dict.fromkeys(name.strip() for text in given for name in text.split(",") if name.strip())
+    if given and not names:
+        raise ThalwegError(
+            f"--basis {', '.join(map(repr, given))} names no basis; leave it out, or name one, as neurons"
+        )
     return tuple(sorted(names, key=lambda name: name != NEURONS))
 
 

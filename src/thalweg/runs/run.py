@@ -76,7 +76,13 @@ VERDICTS: dict[str, Any] = {
     "minimum_detectable_depth": pl.Float64,
 }
 SHAPES = ("valley", "hump", "increasing", "decreasing", "flat")
-LADDER = {"observers": list, "strength": str, "stimuli": dict, "data_hash": str, "description": str}
+SECTIONS = ("settings", "ladders", "versions", "measures", "factors", "twins", "axes")  # objects in run.json
+SETTINGS = {"strength": str, "seed": int}  # what readers need of each object, and its kind
+ENTRIES = {
+    "ladders": {"observers": list, "strength": str, "stimuli": dict, "data_hash": str, "description": str},
+    "measures": {"version": int, "headline": str, "meaning": str},
+    "factors": {"version": int, "unit": str, "meaning": str},
+}
 
 
 Names = str | Sequence[str] | None
@@ -116,6 +122,7 @@ class Run:
         """A table in every basis. One of before format 9 does not say what its rows are in: the table of units does."""
         path, before = self.path / f"{name}.parquet", self._format < directory.WITH_BASES
         needed = [column for column in COLUMNS[name] if not (before and column == "basis")]
+        needed += self.record["factors"] if name == "models" else ()
         frame = whole.read_frame(path, needed, least=int(name in NEVER_EMPTY))
         if not before or "basis" not in COLUMNS[name]:
             return frame
@@ -342,15 +349,15 @@ class Run:
         """Settings, versions, hashes, seconds and peak memory."""
         path = self.path / "run.json"
         record = directory.read_record(path, directory.READABLE)
-        for name in ("settings", "ladders", "versions", "measures", "factors", "twins", "axes"):
+        for name in SECTIONS:
             if not isinstance(record.get(name), dict):
                 raise whole.Damaged(path, f"an object named {name!r} was expected in it")
-        for ladder, about in record["ladders"].items():
-            wrong = [name for name, kind in LADDER.items() if not isinstance(about, dict) or not _is(about, name, kind)]
-            if wrong or not about["observers"]:
-                raise whole.Damaged(
-                    path, f"what it says of ladder {ladder!r} lacks {wrong[0] if wrong else 'observers'}"
-                )
+        if lacking := _lacking(record["settings"], SETTINGS):
+            raise whole.Damaged(path, f"its settings lack {lacking}")
+        for section, needed in ENTRIES.items():
+            for name, about in record[section].items():
+                if lacking := _lacking(about, needed):
+                    raise whole.Damaged(path, f"what it says of {section.rstrip('s')} {name!r} lacks {lacking}")
         return record
 
     @property
@@ -735,8 +742,13 @@ def _kept(ids: list[int], values: list[float]) -> tuple[tuple[int, ...], tuple[f
     return tuple(each for each, _ in there), tuple(value for _, value in there)
 
 
-def _is(about: dict[str, Any], name: str, kind: type) -> bool:
-    return isinstance(about.get(name), kind)
+def _lacking(about: Any, needed: Mapping[str, type]) -> str:
+    """The first name that an object lacks, or that it has with a value of another kind or an empty list; else ""."""
+    if not isinstance(about, dict):
+        return next(iter(needed))
+    return next(
+        (name for name, kind in needed.items() if not isinstance(about.get(name), kind) or about[name] == []), ""
+    )
 
 
 def open_run(path: str | Path, *given: Ladder) -> Run:
