@@ -77,8 +77,8 @@ VERDICTS: dict[str, Any] = {
 }
 SHAPES = ("valley", "hump", "increasing", "decreasing", "flat")
 SECTIONS = ("settings", "ladders", "versions", "measures", "factors", "twins", "axes")  # objects in run.json
-SETTINGS = {"strength": str, "seed": int}  # what readers need of each object, and its kind
-ENTRIES = {
+SETTINGS: dict[str, type] = {"strength": str, "seed": int}  # what readers need of each object, and its kind
+ENTRIES: dict[str, dict[str, type]] = {
     "ladders": {"observers": list, "strength": str, "stimuli": dict, "data_hash": str, "description": str},
     "measures": {"version": int, "headline": str, "meaning": str},
     "factors": {"version": int, "unit": str, "meaning": str},
