@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
@@ -85,7 +84,7 @@ def features(
     """
     binned = [bins(each) for each in values]
     wanted = sorted({which for own in binned for each in own for which in each.stimuli})
-    along = values_along(loaded, layer, units, wanted) if wanted else {}
+    along = {which: found[layer] for which, found in values_along(loaded, {layer: units}, wanted)}
     logits = direct_logits(loaded, layer, list(units))
     last = loaded.layers[layer].reduction == "last"
     described = []
@@ -168,5 +167,4 @@ def _rounded(value: float) -> float:
 
 def has_places(loaded: Loaded, layer: str) -> bool:
     """Whether the units of a layer have a value at each token of a text."""
-    with torch.inference_mode():
-        return bool(values_along(loaded, layer, [0], [0]).get(0, torch.empty(0)).numel())
+    return any(layer in found for _, found in values_along(loaded, {layer: [0]}, [0]))

@@ -1,13 +1,16 @@
 """The page of one unit: what it needs is put together here, and `unit.html.j2` lays it out."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from jaxtyping import Float
+from torch import Tensor
 
 from thalweg.explore.answered import AnsweredWrong, SingleAnswers
 from thalweg.explore.catalogue import TRAINED, UP, Catalogue, Network
@@ -29,6 +32,8 @@ from thalweg.trials.building import REFERENCES, TrialSet
 
 HERE = Path(__file__).parent
 EXAMPLES_OF_A_BAND = 3
+AT_ONCE = 64  # units of a layer that are looked at together
+MANY_TEXTS = 1000  # that a network reads: it is said before
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +45,7 @@ class Pages:
     columns: Sequence[Column]
     stimuli: Mapping[str, StimulusFiles]  # by ladder
     watchers: Mapping[str, Watchers]
+    say: Callable[[str], None]  # one line for the user
 
     @cached_property
     def scores(self) -> UnitScores:
@@ -71,8 +77,23 @@ class Pages:
         """What lays a page out."""
         return environment(HERE).get_template("unit.html.j2")
 
-    def render(self, network: Network, layer: str, units: Sequence[int]) -> Iterator[tuple[str, str]]:
-        """The pages of some units of a layer: address and HTML."""
+    def render(self, network: Network, units: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, str]]:
+        """The pages of some units of some layers: address and HTML. Pages of texts are held together until the network
+        has read what all of them show, each text once.
+        """
+        drafts: Iterable[Draft] = (
+            draft
+            for layer, numbers in units.items()
+            for start in range(0, len(numbers), AT_ONCE)
+            for draft in self._drafts(network, layer, numbers[start : start + AT_ONCE])
+        )
+        if self.stimuli[network.ladder].kind == "text":
+            drafts = self._read_by(network, list(drafts))
+        for draft in drafts:
+            yield network.address(draft.layer, draft.found.unit), self.template.render(draft.context)
+
+    def _drafts(self, network: Network, layer: str, units: Sequence[int]) -> Iterator["Draft"]:
+        """What is on the pages of some units of a layer, but for what takes their network."""
         position = network.layer(layer).position
         units = sorted(units, key=position.__getitem__)
         recorded = read_some(self.recordings(network), layer, [position[unit] for unit in units])
@@ -83,20 +104,24 @@ class Pages:
         for index, (unit, values) in enumerate(zip(units, unit_values(recorded), strict=True)):
             answers = self.answers.of(network, layer, unit)
             found = Found(unit, values, rows[index], trials, index, observed[index], upper[index], near[index], answers)
-            yield network.address(layer, unit), self._page(network, layer, found)
+            shown = Showing(self.stimuli[network.ladder], values)
+            yield Draft(layer, found, shown, self._context(network, layer, found, shown))
 
-    def _page(self, network: Network, layer: str, found: "Found") -> str:
-        """One page. Texts are shaded by the unit's values along them, which takes knowing which texts it shows."""
-        shown = Showing(self.stimuli[network.ladder], found.values)
-        context = self._context(network, layer, found, shown)
-        if shown.files.kind == "text":
-            network_loaded = self.networks.load(network)
-            if isinstance(network_loaded, str):
-                context["no_network"] = network_loaded
-            else:
-                shown.shade(network_loaded, layer, found)
-                context["logits"] = _logits(network_loaded, layer, found.unit, self.stimuli[network.ladder].pool)
-        return self.template.render(context)
+    def _read_by(self, network: Network, drafts: Sequence["Draft"]) -> Sequence["Draft"]:
+        """Pages with texts shaded by the units' values along them, and with logits; or with why these are missing."""
+        loaded = self.networks.load(network)
+        if isinstance(loaded, str):
+            for draft in drafts:
+                draft.context["no_network"] = loaded
+            return drafts
+        count = len({which for draft in drafts for which in draft.shown.by_stimulus})
+        if count >= MANY_TEXTS:
+            self.say(f"{network.name} reads {count:,} texts, by which its units' {len(drafts):,} pages are shaded")
+        shade(loaded, drafts)
+        pool = self.stimuli[network.ladder].pool
+        for draft in drafts:
+            draft.context["logits"] = _logits(loaded, draft.layer, draft.found.unit, pool)
+        return drafts
 
     def used(self) -> Iterator[str]:
         """The addresses of the stimuli that the pages made so far show in files of their own."""
@@ -212,25 +237,50 @@ class Showing:
 
     files: StimulusFiles
     values: UnitValues
-    given: list[dict[str, Any]] = field(default_factory=list)
+    by_stimulus: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
 
     def items(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         """Stimuli with the unit's values, where these were kept."""
         items = [self.files.item(each, self.values.known.get(each)) for each in ids if each >= 0]
-        self.given.extend(items)
+        for item in items:
+            self.by_stimulus[item["id"]].append(item)
         return items
 
-    def shade(self, loaded: Loaded, layer: str, found: Found) -> None:
-        """Shade the texts by the unit's values: from none at its median to full at the end of its main pole."""
-        ids = sorted({item["id"] for item in self.given})
-        along = values_along(loaded, layer, [found.unit], ids) if ids else {}
-        every = [value for value in self.values.known.values() if math.isfinite(value)]
-        if not along or not every:
-            return
-        median, end = self.values.median, max(every) if found.upper else min(every)
-        for item in self.given:
-            shades = ((along[item["id"]][0] - median) / ((end - median) or 1)).clamp(0, 1).tolist()
-            item.update(self.files.item(item["id"], self.values.known.get(item["id"]), shades))
+    def shade(self, which: int, along: Float[Tensor, " place"], end: float) -> None:
+        """Shade a text by the unit's values along it: from none at its median to full at the end of its main pole."""
+        median = self.values.median
+        shades = ((along - median) / ((end - median) or 1)).clamp(0, 1).tolist()
+        shaded = self.files.item(which, self.values.known.get(which), shades)
+        for item in self.by_stimulus[which]:
+            item.update(shaded)
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """A page that is not laid out yet."""
+
+    layer: str
+    found: Found
+    shown: Showing
+    context: dict[str, Any]
+
+
+def shade(loaded: Loaded, drafts: Sequence[Draft]) -> None:
+    """Shade the texts of some pages. Their network reads each text once, for the units of all layers."""
+    units: dict[str, list[int]] = defaultdict(list)
+    showing: dict[int, list[tuple[Draft, int, float]]] = defaultdict(list)  # by text: pages, the units' places, ends
+    for draft in drafts:
+        known = [value for value in draft.found.values.known.values() if math.isfinite(value)]
+        if not known:
+            continue
+        place, end = len(units[draft.layer]), max(known) if draft.found.upper else min(known)
+        units[draft.layer].append(draft.found.unit)
+        for which in draft.shown.by_stimulus:
+            showing[which].append((draft, place, end))
+    for which, along in values_along(loaded, units, sorted(showing)):
+        for draft, place, end in showing[which]:
+            if draft.layer in along:
+                draft.shown.shade(which, along[draft.layer][place], end)
 
 
 def is_upper(rows: Sequence[Score]) -> bool:

@@ -5,7 +5,7 @@ which opens from disk without a network; `serving` makes each as a browser asks 
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from thalweg.runs.directory import RunDirectory
 from thalweg.runs.run import Run
 from thalweg.stimuli.base import Splits, Stimuli
 
-AT_ONCE = 64  # units whose pages are made together
+TOGETHER = 512  # pages of a network that are made together: their texts are read once
 FIRST = "index.html"  # what is written before all else
 MANY = 20_000  # pages: what a folder of them takes is said before
 SCRIPTS = {"index.js": "index.js", "unit.js": "unit.js", "table.js": "library/regular-table.js"}
@@ -58,7 +58,7 @@ class Site:
         """What an address holds, or None where there is nothing."""
         if (found := self.catalogue.find(address)) is not None:
             network, layer, unit = found
-            return next(html.encode() for _, html in self.pages.render(network, layer, [unit]))
+            return next(html.encode() for _, html in self.pages.render(network, {layer: [unit]}))
         top = address.partition("/")[0]
         makers = {"data": self._data, "stimuli": self._stimulus, "texts": self._texts}
         return makers[top](address) if top in makers else self._fixed(address)
@@ -189,7 +189,7 @@ def site_of(
     watching = {
         ladder: watchers(run, ladder, files.pool, cache or usual_cache(), stages) for ladder, files in stimuli.items()
     }
-    pages = Pages(run, units, columns(run, units), stimuli, watching)
+    pages = Pages(run, units, columns(run, units), stimuli, watching, (progress or Silent()).say)
     reasons, codes = note_codes(run, units)
     return Site(pages, tuple(reasons), codes)
 
@@ -265,11 +265,10 @@ def write_unit_pages(
         for address in site.addresses():
             _write(folder / address, site.content(address))
         for network in site.catalogue.networks:
-            for layer in network.layers:
-                for units in _parts(layer.numbers.tolist()):
-                    for address, html in site.pages.render(network, layer.name, units):
-                        _write(folder / address, html.encode())
-                        advance()
+            for units in _parts(network):
+                for address, html in site.pages.render(network, units):
+                    _write(folder / address, html.encode())
+                    advance()
         for address in site.pages.used():
             _write(folder / address, site.content(address))
     return folder / "index.html"
@@ -301,8 +300,14 @@ def _size_of(site: Site) -> str:
     )
 
 
-def _parts(units: Sequence[int]) -> Iterable[Sequence[int]]:
-    return (units[start : start + AT_ONCE] for start in range(0, len(units), AT_ONCE))
+def _parts(network: Network) -> Iterator[Mapping[str, Sequence[int]]]:
+    """The units of a network by layer, so many at once."""
+    every = [(layer.name, unit) for layer in network.layers for unit in layer.numbers.tolist()]
+    for start in range(0, len(every), TOGETHER):
+        part: dict[str, list[int]] = {}
+        for name, unit in every[start : start + TOGETHER]:
+            part.setdefault(name, []).append(unit)
+        yield part
 
 
 def _write(path: Path, content: bytes | None) -> None:

@@ -5,8 +5,9 @@ had, pages lack shades and logits and say why.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 
 from thalweg import ladders, subjects
 from thalweg.bases import saved
-from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError, reason
 from thalweg.explore.catalogue import Network
 from thalweg.models import untrained
@@ -121,24 +121,31 @@ def _settings(run: Run) -> Settings:
 
 
 def values_along(
-    loaded: Loaded, layer: str, units: Sequence[int], stimuli: Sequence[int]
-) -> dict[int, Float[Tensor, "unit place"]]:
-    """By stimulus, the values of some units of a layer at each of its places; nothing where it has no places."""
-    chosen = loaded.layers[layer]
-    everywhere = replace(chosen, reduction="max")
+    loaded: Loaded, units: Mapping[str, Sequence[int]], stimuli: Sequence[int]
+) -> Iterator[tuple[int, dict[str, Float[Tensor, "unit place"]]]]:
+    """Each of some stimuli, with the values of some units of each layer at its places; without layers that have none.
+
+    The network reads the stimuli once, however many layers and units there are, and one batch is held at a time.
+    """
+    chosen = [loaded.layers[name] for name in units]
+    for ids in torch.tensor(list(stimuli), dtype=torch.int64).split(BATCH) if stimuli else ():
+        read = partial(_at_places, loaded, units)
+        skipped = skip_logits(loaded.module, chosen)
+        with torch.inference_mode(), skipped, capture_activations(loaded.module, chosen, read=read) as outputs:
+            loaded.module(loaded.pool.batch(ids))
+            found = {name: values for name, values in outputs.items() if values is not None}
+        for row, stimulus in enumerate(ids.tolist()):
+            yield stimulus, {name: values[row] for name, values in found.items()}
+
+
+def _at_places(
+    loaded: Loaded, units: Mapping[str, Sequence[int]], layer: str, output: Tensor
+) -> Float[Tensor, "batch unit place"] | None:
+    """The values of some units in what a layer gave, at the places of the stimulus itself; None where it has none."""
+    laid = units_on_axis_1(output, replace(loaded.layers[layer], reduction="max"))
+    if laid.ndim != 3:
+        return None
     encode = loaded.encoders.get(layer)
-    length = getattr(loaded.pool, "length", 0)
-    ids = torch.tensor(list(stimuli))
-    skipped = skip_logits(loaded.module, [chosen])
-    with torch.inference_mode(), skipped, capture_activations(loaded.module, [chosen]) as outputs:
-
-        def look(part: Tensor) -> Tensor:
-            loaded.module(loaded.pool.batch(part))
-            laid = units_on_axis_1(outputs[layer], everywhere)
-            if laid.ndim != 3:
-                return torch.empty(len(part), 0)
-            laid = laid if encode is None else encode(laid.movedim(1, -1)).movedim(-1, 1)
-            return laid[:, list(units), -length:].float()
-
-        values = torch.cat([Pieces(len(part), "cpu").rows(look, part) for part in ids.split(BATCH)])
-    return dict(zip(stimuli, values, strict=True)) if values.ndim == 3 else {}
+    laid = laid if encode is None else encode(laid.movedim(1, -1)).movedim(-1, 1)
+    length = getattr(loaded.pool, "length", 0)  # a language model may see tokens before the window
+    return laid[:, list(units[layer]), -length:].float()
