@@ -44,7 +44,7 @@ def track_results(
     for (ladder,), rows in models.group_by("ladder", maintain_order=True):
         ordered = rows.sort(settings.strength, maintain_order=True).select(settings.strength, *HEADLINES)
         points = ordered.with_row_index("step").with_columns(pl.col("step").cast(pl.Int64)).to_dicts()
-        said = {each["headline"]: each["sentence"] for each in verdicts if each["ladder"] == ladder}
+        said = {f"verdict/{each['headline']}": each["sentence"] for each in verdicts if each["ladder"] == ladder}
         for tracker in tell:
             tracker.write(f"{file_name(str(ladder))}/curve", points, said)
     for tracker in tell:
