@@ -21,6 +21,7 @@ from thalweg.runs.directory import RunDirectory
 from thalweg.runs.explanations import EXPLANATIONS, add_explanations
 from thalweg.stimuli.windows import Vocabulary
 from thalweg.strength import language
+from thalweg.subjects.checkpoints import import_transformers
 
 WORDS = tuple(f"<{letter}>&" for letter in "abcdefghij")
 LENGTH = 40  # longer than what a page shows at once
@@ -184,6 +185,34 @@ def test_latents_write_by_their_decoder():
     neurons = direct_logits(Loaded(model, {}, None, {}, {}), "blocks.0.neurons", list(range(6)))
     latents = direct_logits(loaded, "blocks.0.neurons", [7])
     assert torch.allclose(latents[0], decoder[7] @ neurons, atol=1e-5)
+
+
+def of_gemma() -> nn.Module:
+    transformers = import_transformers()
+    sizes = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "head_dim": 8}
+    config = transformers.Gemma3TextConfig(**sizes, num_attention_heads=2, num_key_value_heads=1)
+    model = transformers.AutoModelForCausalLM.from_config(config).double().eval()
+    for norm in (module for name, module in model.named_modules() if name.endswith("norm")):
+        nn.init.uniform_(norm.weight, -0.5, 1)
+    return model
+
+
+@pytest.mark.parametrize("layer", ["mlp.down_proj", "self_attn.o_proj"])
+def test_gemmas_normalisations_multiply_by_one_more_than_their_weights(layer: str):
+    """The derivative of the logits, where both normalisations on the way divide by 1."""
+    torch.manual_seed(3)
+    model = of_gemma()
+    last, norm = model.model.layers[1], model.model.norm
+    after = last.post_feedforward_layernorm if layer.startswith("mlp") else last.post_attention_layernorm
+    written = last.get_submodule(layer).weight[:, 5].detach()
+    added = written * (1 + after.weight.detach())
+    stream = torch.randn(16, dtype=torch.float64)
+    stream -= (stream @ added) / (added @ added) * added
+    stream = stream / stream.square().mean().sqrt()
+    changed = [model.lm_head(norm((stream + amount * added)[None]))[0] for amount in (0.1, -0.1)]
+    derivative = ((changed[0] - changed[1]) / 0.2).detach()
+    logits = direct_logits(Loaded(model, {}, None, {}, {}), f"model.layers.1.{layer}:in", [5])[0].double()
+    assert torch.allclose(logits, derivative - derivative.mean(), rtol=1e-3, atol=1e-5)
 
 
 def test_a_path_that_is_not_known_has_no_logits():

@@ -3,7 +3,9 @@
 A unit writes a vector w to the residual stream: a column of the projection behind it, a latent's row of the decoder,
 or, in the stream itself, one of its axes. What reaches the logits without passing another layer is U (g * (w - mean
 w)), with g the weights of the last normalisation and U the unembedding (as in the logit lens; nostalgebraist 2020).
-Numbers are for a unit's value of 1, minus their mean over the vocabulary. What later layers make of w is not in them.
+Where a block normalises what its attention or its perceptron gives before it adds it to the stream (Gemma 2 and 3, OLMo
+2), w has that normalisation's weights, too. Numbers are for a unit's value of 1, minus their mean over the vocabulary.
+What later layers make of w is not in them, nor the sizes that normalisations divide by.
 """
 
 from typing import Any
@@ -19,6 +21,8 @@ from thalweg.subjects.language_layers import HEADS, NEURONS
 SHOWN = 8  # tokens a side
 LAST_NORMS = ("before_logits", "ln_f", "norm", "final_layer_norm", "final_norm", "final_layernorm")
 READ_OUTS = ("lm_head", "embed_out", "read_out")
+AFTER_ATTENTION = ("post_self_attn_layernorm", "post_attention_layernorm")
+AFTER_PERCEPTRON = ("post_feedforward_layernorm", "post_mlp_layernorm")  # a block without these has none after either
 OWN = {
     "heads": "after_attention",
     "neurons": "after_neurons",
@@ -35,12 +39,37 @@ def direct_logits(loaded: Loaded, layer: str, units: list[int]) -> Float[Tensor,
     if written is None or written.shape[1] != unembedding.shape[1] or max(units) >= len(written):
         return None
     vectors = written[units].float()
-    if normalised is not None:
-        centred = vectors - vectors.mean(1, keepdim=True) if isinstance(normalised, nn.LayerNorm) else vectors
-        weight = getattr(normalised, "weight", None)
-        vectors = centred if weight is None else centred * weight.detach().float()
+    for norm in (_of_block(module, layer), normalised):
+        vectors = vectors if norm is None else _passed(norm, vectors)
     logits = vectors @ unembedding.float().T
     return logits - logits.mean(1, keepdim=True)
+
+
+def _passed(norm: nn.Module, vectors: Float[Tensor, "unit width"]) -> Float[Tensor, "unit width"]:
+    """What a normalisation makes of a small vector beside a large one, but for the size that it divides by.
+
+    Its weights are read off what it gives, as some multiply by `weight` and others (Gemma's) by 1 + `weight`.
+    """
+    probe = torch.ones(vectors.shape[1])
+    probe[1::2] = -1
+    probe -= probe.mean()
+    probe /= probe.square().mean().sqrt()
+    dtype = next((weight.dtype for weight in norm.parameters()), torch.float32)
+    with torch.inference_mode():
+        up, down, moved = (norm(given.to(dtype)[None])[0].float() for given in (probe, -probe, probe + 1))
+    centres = torch.allclose(moved, up, rtol=1e-2, atol=1e-4)
+    return (vectors - vectors.mean(1, keepdim=True) if centres else vectors) * (up - down) / (2 * probe)
+
+
+def _of_block(module: nn.Module, layer: str) -> nn.Module | None:
+    """The normalisation that what an attention or a perceptron gives passes inside its block, if there is one."""
+    modules, parts = dict(module.named_modules()), layer.partition(":")[0].split(".")
+    for end in range(1, len(parts)):
+        names = {name: f"{'.'.join(parts[:end])}.{name}" for name in (*AFTER_ATTENTION, *AFTER_PERCEPTRON)}
+        if "norm" not in parts[end] and any(names[name] in modules for name in AFTER_PERCEPTRON):
+            own = AFTER_ATTENTION if "att" in parts[end] else AFTER_PERCEPTRON
+            return next((modules[names[name]] for name in own if names[name] in modules), None)
+    return None
 
 
 def _read_out(module: nn.Module) -> tuple[Tensor | None, nn.Module | None]:
