@@ -58,7 +58,8 @@ def _passed(norm: nn.Module, vectors: Float[Tensor, "unit width"]) -> Float[Tens
     with torch.inference_mode():
         up, down, moved = (norm(given.to(dtype)[None])[0].float() for given in (probe, -probe, probe + 1))
     centres = torch.allclose(moved, up, rtol=1e-2, atol=1e-4)
-    return (vectors - vectors.mean(1, keepdim=True) if centres else vectors) * (up - down) / (2 * probe)
+    gains: Tensor = (up - down) / (2 * probe)
+    return (vectors - vectors.mean(1, keepdim=True) if centres else vectors) * gains
 
 
 def _of_block(module: nn.Module, layer: str) -> nn.Module | None:
