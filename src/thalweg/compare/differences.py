@@ -272,4 +272,4 @@ def _on_making(runs: RunComparison) -> str:
     if not names:
         return "They were made alike: the same settings, versions and stimuli."
     more = f" and {len(names) - SAID} more" if len(names) > SAID else ""
-    return f"They were made with other: {', '.join(names[:SAID])}{more}."
+    return f"They differ in how they were made: {', '.join(names[:SAID])}{more}."
