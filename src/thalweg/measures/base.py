@@ -210,11 +210,11 @@ def won_by_query(
     """
     high, low = (np.ascontiguousarray(side.numpy().T) for side in (evidence.high, evidence.low))  # (query, unit)
     there = ~np.isnan(high)[:, None] & ~np.isnan(low)[None]  # (high, low, unit)
+    twice_won = (high[:, None] > low[None]).view(np.uint8)  # a sum over 127 queries still fits; NaN wins nothing
+    twice_won += (high[:, None] >= low[None]).view(np.uint8)
     if pairs is not None:
         there &= pairs.numpy().transpose(1, 2, 0)
-    right = (high[:, None] > low[None]) & there
-    not_wrong = (high[:, None] >= low[None]) & there
-    twice_won = right.view(np.uint8) + not_wrong.view(np.uint8)  # a sum over 127 queries still fits
+        twice_won *= there.view(np.uint8)
     return [(_sums(there.view(np.uint8), axis), _sums(twice_won, axis) / 2) for axis in (1, 0)]
 
 

@@ -21,6 +21,7 @@ from thalweg.recording.settings import DEFAULTS, RecordingSettings
 from thalweg.stimuli.ahead import batches
 from thalweg.stimuli.base import Stimuli
 
+NEVER_FALL = (torch.relu, nn.functional.relu, nn.functional.relu6)  # where a value rises
 FOR_DEVIATIONS = 256  # stimuli: a standard deviation is then known to about 5 %
 
 
@@ -41,8 +42,10 @@ def unit_deviations(
     def read(name: str, output: Tensor) -> Tensor:
         layer = by_name[name]
         laid = units_on_axis_1(output, layer)
-        passed_on = layer.nonlinearity(laid) if layer.nonlinearity else laid
-        return in_double(pooled(passed_on, layer.reduction)).cpu()
+        passed_on = layer.nonlinearity or (lambda values: values)
+        if layer.reduction == "max" and passed_on in NEVER_FALL:  # of the highest value then, and not of every one
+            return in_double(passed_on(pooled(laid, layer.reduction))).cpu()
+        return in_double(pooled(passed_on(laid), layer.reduction)).cpu()
 
     precision = PRECISIONS[settings.precision]
     model = in_precision(placed(model.eval(), settings.device), precision)

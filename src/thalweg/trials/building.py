@@ -149,7 +149,9 @@ def candidates(query: Recording) -> tuple[Float[Tensor, "unit candidate"], Int64
     """
     (high_values, high), (low_values, low) = ends(query)
     sample = query.sample_ids()
-    repeats = [torch.isin(high, sample), torch.isin(low, sample), torch.zeros(len(high), len(sample), dtype=torch.bool)]
+    sampled = torch.zeros(max(int(part.max()) for part in (high, low, sample)) + 2, dtype=torch.bool)
+    sampled[sample] = True  # ids are positions in a pool: looking them up is faster than searching
+    repeats = [sampled[high], sampled[low], torch.zeros(len(high), len(sample), dtype=torch.bool)]
     if int(query.count.min()) < 2 * query.k:  # only then can a stimulus be among the highest and the lowest
         repeats[1] |= among(low, high)
     ids = torch.cat([high, low, sample.expand(len(high), -1)], 1)

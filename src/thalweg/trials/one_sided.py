@@ -91,7 +91,7 @@ def tails(reference: Recording, query: Recording, nonlinearity: Callable[[Tensor
     """
     distances, errors = [], []
     for half in (reference, query):
-        both = torch.stack([end[0][:, :REFERENCES] for end in (half.highest(), half.lowest())])  # (end, unit, stimulus)
+        both = torch.stack([half.highest_values(REFERENCES), half.lowest_values(REFERENCES)])  # (end, unit, stimulus)
         median = _median(half)
         if nonlinearity:
             both, median = nonlinearity(both), nonlinearity(median)
@@ -198,9 +198,10 @@ def _from_median(half: Recording, resting: Recording) -> NDArray[np.int64]:
 
 def _in_sample(half: Recording, taken: Int64[Tensor, "unit taken"]) -> Bool[Tensor, "unit sample"]:
     """Which stimuli of the half's sample each unit has taken."""
-    ids, order = half.sample_ids().sort()
-    position = torch.searchsorted(ids, taken.contiguous()).clamp_max(len(ids) - 1)
-    column = torch.where(ids[position] == taken, order[position], len(ids))  # the last column: of none
+    ids = half.sample_ids()
+    columns = torch.full((max(int(ids.max()), int(taken.max())) + 2,), len(ids))  # ids are positions in a pool
+    columns[ids] = torch.arange(len(ids))  # all others, and -1, have the last column: of none
+    column = columns[taken]
     marked = torch.zeros(len(taken), len(ids) + 1, dtype=torch.bool)
     return marked.scatter_(1, column, torch.ones_like(column, dtype=torch.bool))[:, :-1]
 
