@@ -188,7 +188,7 @@ def proportion_correct(
     value = by_query[0][1].sum(1) / count
     variance, sides = torch.zeros_like(value), []
     for partners, won in by_query:
-        taking_part = (partners > 0).sum(1)
+        taking_part = partners.clamp_max(1).sum(1).long()  # those that are in any pair
         influence = (won - value[:, None] * partners) / count[:, None]
         variance += influence.square().sum(1) * taking_part / (taking_part - 1).clamp_min(1)
         sides.append(taking_part)
