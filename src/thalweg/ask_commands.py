@@ -105,7 +105,11 @@ def _agree(plan: "Plan", yes: bool) -> bool:
 
 def _print_scores(asked: "Asked") -> None:
     """Print a line for each model and form, and where the rest is."""
-    for row in asked.scores.iter_rows(named=True):
+    order = {row["rung"]: row["order"] for row in asked.run.models.iter_rows(named=True)}
+    for row in sorted(
+        asked.scores.iter_rows(named=True),
+        key=lambda row: (row["form"], row["ladder"], order.get(row["rung"], 0), row["control"] != "trained"),
+    ):
         out.print(_line(row), markup=False)
     if asked.unanswered:
         out.print(f"{asked.unanswered:,} questions are not answered; the same command goes on from there")

@@ -89,7 +89,7 @@ def create(
         name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
     }
     opened_run = open_run(run)
-    study = create(opened_run, name, StudySettings(**given), out=out_)
+    study = create(opened_run, name, StudySettings(**given), out=out_, progress=Shown())
     for sentence in prospects(opened_run, study).sentences(len(study.design.models)):
         out.print(sentence, markup=False)
     out.print(f"study: {readable(study.path)}", markup=False)

@@ -24,6 +24,7 @@ from support.marked_words import OBSERVER, guesses, knows, word_ladder
 from support.surveys import OBSERVER as CORNERS
 from support.tiny import short_ladder
 from support.tiny_language import saved
+from support.told import Told
 from thalweg import Run, ThalwegError, cli, ladders, open_run
 from thalweg.agreement.table import biases
 from thalweg.prompting.costs import Plan
@@ -312,7 +313,8 @@ def test_the_plan_is_shown_first_and_nothing_is_sent_without_a_yes(run: Run, ser
         "2afc": 12,
         "detection-explained": 6,
     }
-    done = asking(run, reader, form=("2afc", "detection-explained"), **prices)
+    done = asking(run, reader, form=("2afc", "detection-explained"), progress=(told := Told()), **prices)
+    assert told.total == told.done == {"stimuli": 1, "trials": 1, "questions": 2, "ask": 21}
     sent = run.asked["prompt_tokens"].sum()
     assert 0.8 < sum(form.prompt_tokens for form in plan.forms) / sent < 1.6
     assert plan.cost is not None
@@ -378,7 +380,7 @@ def test_what_cannot_work_is_said_before_anything_is_asked(
 
 
 def test_an_endpoint_that_is_not_there(run: Run, server: Callable[..., Server], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("thalweg.pipeline.ask.Material.of", lambda session: pytest.fail("its questions are made first"))
+    monkeypatch.setattr(Run, "stimuli", lambda *_: pytest.fail("stimuli are made again first"))
     with pytest.raises(ThalwegError, match=r"nothing answers at the endpoint http://127.0.0.1:9/v1"):
         thalweg.ask(run, "reader", base_url="http://127.0.0.1:9/v1", control="trained", **FAST)
     monkeypatch.delenv("OPENAI_API_KEY")
@@ -500,7 +502,11 @@ def test_the_commands(run: Run, server: Callable[..., Server], tmp_path: Path, m
     monkeypatch.setitem(ladders.LADDERS, "marked-words", word_ladder())
     monkeypatch.setenv("COLUMNS", "200")
     reader = server()
-    usual = ("ask", run.path, "--model", "reader", "--base-url", reader.address, "--control", "trained", "--units", 2)
+    usual = ("ask", run.path, "--model", "reader", "--base-url", reader.address, "--units", 2)
+    twins = typed(*usual, "--form", "intruder", "--yes")
+    assert twins.stdout.startswith("intruder, marked-words planted, trained:")  # and its twins below it
+    reader.prompts.clear()
+    usual = (*usual, "--control", "trained")
     refused = typed(*usual, "--per-unit", 2)
     assert isinstance(refused.exception, ThalwegError)
     assert "give --yes" in str(refused.exception)

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from support.studies import SETTINGS, go_through, right, study_in, surveyed
+from support.told import Told
 from thalweg import ThalwegError, cli, open_run, study_commands
 from thalweg.files.whole import read_json
 from thalweg.study import export
@@ -115,8 +116,9 @@ def test_lists_are_balanced_and_no_one_is_asked_about_a_unit_twice(study: Study)
 
 
 def test_a_study_is_the_same_again_and_another_by_another_seed(study: Study, tmp_path: Path):
-    again = create(surveyed(), "small", SETTINGS, out=tmp_path / "again")
+    again = create(surveyed(), "small", SETTINGS, out=tmp_path / "again", progress=(told := Told()))
     other = create(surveyed(), "small", StudySettings(**{**vars(SETTINGS), "seed": 1}), out=tmp_path / "other")
+    assert told.total == told.done == {"stimuli": 1, "trials": len(study.design.models)}
     assert again.lists == study.lists
     assert again.trials.equals(study.trials)
     assert other.lists != study.lists

@@ -213,7 +213,9 @@ def ask(
     )
     filters = {"ladder": ladder, "rung": rung, "seed": seed, "control": control}
     with RunDirectory(opened.path).locked():
-        models = opened.recorded_models(f"model {client.name!r}", "", filters)
+        if isinstance(client, Endpoint) and asked.read_asked(opened.path).filter(model=client.name).is_empty():
+            run_to_end(_check(client, ()))  # before stimuli are made again, which can take minutes
+        models = opened.recorded_models(f"model {client.name!r}", "", filters, progress)
         session = Session(opened, client, chosen, trials, models, agree or (lambda _: True), progress or Silent())
         return session.run_all()
 
@@ -244,15 +246,11 @@ class Session:
         budget = self.settings.budget
         self.spending = Spending(self.settings.prices, None if budget is None else float(budget))
         self.directory.remove_partials()
-        if (
-            isinstance(self.client, Endpoint)
-            and asked.read_asked(self.run.path).filter(model=self.client.name).is_empty()
-        ):
-            run_to_end(self._check(()))  # before its questions are made, which takes minutes in a large run
         material = Material.of(self)
         asked.put_asked_together(self.directory)
         first = self._new(material.explaining()) if material.by_own_sentence else []
-        rest = [*material.questions(self.run, plan=True)]
+        with self.progress.stage("questions", len(material.forms)) as advance:
+            rest = [*material.questions(self.run, plan=True, made=advance)]
         open_ = [*first, *self._new(each for each in rest if each.form != EXPLANATION)]
         count = len([*material.explaining(), *rest] if material.by_own_sentence else rest)
         if not count:
@@ -289,19 +287,12 @@ class Session:
         longest = _longest(open_)
         if isinstance(self.client, LocalModel):
             self.client.check(longest)
-        else:
-            run_to_end(self._check(longest))
+        elif isinstance(self.client, Endpoint):
+            run_to_end(_check(self.client, longest))
         if not self.agree(plan):
             return len(open_)
         left: int = run_to_end(self._ask_all(material, first, open_))
         return left
-
-    async def _check(self, longest: Sequence[Question]) -> None:
-        assert isinstance(self.client, Endpoint)
-        try:
-            await self.client.check(longest)
-        finally:
-            await self.client.close()
 
     async def _ask_all(self, material: "Material", first: list[Question], open_: list[Question]) -> int:
         """Ask the explanations first, and then what goes by them."""
@@ -389,6 +380,11 @@ class Material:
     along: Along | None
 
     @property
+    def forms(self) -> list[str]:
+        """The forms that are asked for beside explanations."""
+        return [form for form in self.session.settings.form if form != EXPLANATION]
+
+    @property
     def by_own_sentence(self) -> bool:
         """Whether explanations are asked for: as such, or because other forms go by the model's own."""
         settings = self.session.settings
@@ -403,7 +399,8 @@ class Material:
             ThalwegError: there is no such unit, or their stimuli fit no form that is asked for.
         """
         run, settings = session.run, session.settings
-        kinds = {modalities.of(run.stimuli(model.ladder)).name for model in session.models}
+        pools = {model.ladder: run.stimuli(model.ladder) for model in session.models}
+        kinds = {modalities.of(pool).name for pool in pools.values()}
         kind = kinds.pop() if len(kinds) == 1 else ""
         kind = kind if kind in ("text", "image") else ""
         if kind != "text" and (tokens := [form for form in settings.form if form in NEEDS_TOKENS]):
@@ -415,14 +412,15 @@ class Material:
         ):
             check_settings(session.models[0], session.trials)
         trials, units = [], []
-        for model in session.models:
-            own = list(trials_of(model, session.trials))
-            trials += own
-            for layer, unit in dict.fromkeys((trial.layer, trial.unit) for trial in own):
-                if made := _unit(model, layer, unit):
-                    units.append(made)
-        pools = {model.ladder: run.stimuli(model.ladder) for model in session.models}
         _check_shown(pools)
+        with session.progress.stage("trials", len(session.models)) as advance:
+            for model in session.models:
+                own = list(trials_of(model, session.trials))
+                trials += own
+                for layer, unit in dict.fromkeys((trial.layer, trial.unit) for trial in own):
+                    if made := _unit(model, layer, unit):
+                        units.append(made)
+                advance()
         along = _along_of(run, session.models) if any(form in NEEDS_TOKENS for form in settings.form) else None
         return cls(session, kind, tuple(trials), tuple(units), pools, along)
 
@@ -438,26 +436,30 @@ class Material:
             found += questions_of(unit, EXPLANATION, self.asking(unit.about.ladder))
         return found
 
-    def questions(self, run: Run, *, plan: bool) -> Iterator[Question]:
+    def questions(self, run: Run, *, plan: bool, made: Callable[[], None] = lambda: None) -> Iterator[Question]:
         """The questions of all forms but explanations. Where they are counted before explanations are there (`plan`), a
-        text of usual length stands for these.
+        text of usual length stands for these. `made` is called when those of a form are.
 
         Raises:
             ThalwegError: no unit has an explanation by the explainer that is named.
         """
-        forms = [form for form in self.session.settings.form if form != EXPLANATION]
-        sentences = self._sentences(run, plan=plan) if any(form in NEEDS_SENTENCE for form in forms) else {}
-        for form in forms:
-            if form in (TWO, "2afc-explained"):
-                for trial in self.trials:
-                    about = Unit(trial.ladder, trial.rung, trial.seed, trial.control, trial.layer, trial.unit)
-                    sentence = sentences.get(about, "") if form in NEEDS_SENTENCE else ""
-                    if sentence or form == TWO:
-                        yield two_alternative(trial, self.asking(trial.ladder), sentence=sentence)
-                continue
-            for unit in self.units:
-                if form not in NEEDS_SENTENCE or unit.about in sentences:
-                    yield from questions_of(unit, form, self.asking(unit.about.ladder, sentences))
+        needed = any(form in NEEDS_SENTENCE for form in self.forms)
+        sentences = self._sentences(run, plan=plan) if needed else {}
+        for form in self.forms:
+            yield from self._of_form(form, sentences)
+            made()
+
+    def _of_form(self, form: str, sentences: Mapping[Unit, str]) -> Iterator[Question]:
+        if form in (TWO, "2afc-explained"):
+            for trial in self.trials:
+                about = Unit(trial.ladder, trial.rung, trial.seed, trial.control, trial.layer, trial.unit)
+                sentence = sentences.get(about, "") if form in NEEDS_SENTENCE else ""
+                if sentence or form == TWO:
+                    yield two_alternative(trial, self.asking(trial.ladder), sentence=sentence)
+            return
+        for unit in self.units:
+            if form not in NEEDS_SENTENCE or unit.about in sentences:
+                yield from questions_of(unit, form, self.asking(unit.about.ladder, sentences))
 
     def _sentences(self, run: Run, *, plan: bool) -> dict[Unit, str]:
         explainer = self.session.settings.explainer or self.session.client.name
@@ -510,6 +512,13 @@ def _check_shown(pools: Mapping[str, Stimuli]) -> None:
                 f"ladder {ladder!r}: its stimuli are shown as HTML, which no prompt can hold; a Shown with a picture "
                 "(png) or with text (pieces) was expected"
             )
+
+
+async def _check(endpoint: Endpoint, longest: Sequence[Question]) -> None:
+    try:
+        await endpoint.check(longest)
+    finally:
+        await endpoint.close()
 
 
 def _longest(questions: Sequence[Question]) -> list[Question]:

@@ -135,7 +135,8 @@ def _forms(ladder: Ladder) -> Table:
     """The scores of language models in every form, beside what guessing gives."""
     order = {rung: index for index, rung in enumerate(ladder.order)}
     scored = sorted(
-        rows.plain(ladder.answers.forms), key=lambda row: (row["model"], row["form"], order.get(row["rung"], 0))
+        rows.plain(ladder.answers.forms),
+        key=lambda row: (row["model"], row["form"], order.get(row["rung"], 0), row["control"] != TRAINED),
     )
     lines = [
         {

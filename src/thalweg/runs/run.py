@@ -664,7 +664,9 @@ class Run:
         for model in self.recorded_models(f"observer {observer.name!r}", observer.modality, filters):
             yield from trials_of(model, settings)
 
-    def recorded_models(self, who: str, modality: str, filters: Mapping[str, Any]) -> list[RecordedModel]:
+    def recorded_models(
+        self, who: str, modality: str, filters: Mapping[str, Any], progress: Progress | None = None
+    ) -> list[RecordedModel]:
         """The models and twins that someone is asked about, with all that their trials are derived from, in the main
         basis; their stimuli are made.
 
@@ -672,6 +674,7 @@ class Run:
             who: Who is asked, as the subject of a message.
             modality: The modality of stimuli that they see; empty for any.
             filters: Which ones: a name or several, or None for all, by `ladder`, `rung`, `seed` and `control`.
+            progress: Where it is said that stimuli are made.
 
         Raises:
             ThalwegError: there are none, or the stimuli cannot be made again.
@@ -689,8 +692,11 @@ class Run:
                 if name not in models[column].to_list():
                     raise unknown(f"{column} that is asked about", str(name), map(str, models[column].unique()))
             models = models.filter(pl.col(column).is_in(names)) if names else models
-        for name in models["ladder"].unique(maintain_order=True):
-            self.stimuli(name)
+        ladders = models["ladder"].unique(maintain_order=True)
+        with (progress or Silent()).stage("stimuli", len(ladders)) as advance:
+            for name in ladders:
+                self.stimuli(name)
+                advance()
         return [self._recorded(*model) for model in models.iter_rows()]
 
     def _check_ladder(self, ladder: str | Ladder) -> str:

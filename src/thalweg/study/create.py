@@ -12,6 +12,7 @@ import polars as pl
 from thalweg.errors import ThalwegError, readable, unknown
 from thalweg.files import whole
 from thalweg.files.identity import digest
+from thalweg.progress import Progress, Silent
 from thalweg.runs.run import Run
 from thalweg.study.columns import LISTS, STIMULI, TRIALS
 from thalweg.study.design import HOME, PER_TRIAL, RECORD, Design, Rules, Study, Texts, write_study
@@ -30,6 +31,7 @@ from thalweg.study.settings import StudySettings
 from thalweg.trials.items import Trial
 
 CROSSED = "crossed"
+SILENT = Silent()
 CATCHES = 10  # different catch trials
 SECONDS = 8  # that a trial takes, for what participants are told
 CONSENT = """You are invited to take part in a study of how understandable parts of artificial neural networks are.
@@ -43,7 +45,9 @@ We store your choices, how confident you are and how long they take, under the i
 else about you. The choices may be published without that id."""
 
 
-def create(run: Run, name: str, settings: StudySettings | None = None, *, out: Path | None = None) -> Study:
+def create(
+    run: Run, name: str, settings: StudySettings | None = None, *, out: Path | None = None, progress: Progress = SILENT
+) -> Study:
     """Make a study of a finished run's trials.
 
     Args:
@@ -51,6 +55,7 @@ def create(run: Run, name: str, settings: StudySettings | None = None, *, out: P
         name: The study's name, and the name of its folder in `studies`.
         settings: How it is made.
         out: Another folder for it.
+        progress: Where it is said how far the work is.
 
     Returns:
         The study, in its folder.
@@ -65,9 +70,8 @@ def create(run: Run, name: str, settings: StudySettings | None = None, *, out: P
     folder = _folder(name, out)
     models = _models(run, settings)
     ladder = str(models[0]["ladder"])
-    run.stimuli(ladder)  # before the long work: they may be gone
     names = names_of(models)
-    asked = _units(run, models, names, settings)
+    asked = _units(run, models, settings, progress)
     models = [model for model in models if names[_key(model)] in asked]
     lists = _lists(asked, settings)
     kinds = {**_beside(run, ladder, asked, settings), "main": _main(asked, lists)}
@@ -133,7 +137,7 @@ def _key(model: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _units(
-    run: Run, models: Sequence[Mapping[str, Any]], names: Mapping[tuple[Any, ...], str], settings: StudySettings
+    run: Run, models: Sequence[Mapping[str, Any]], settings: StudySettings, progress: Progress
 ) -> dict[str, dict[Unit, list[Trial]]]:
     """By model, the trials of the units that are asked about; models without any are left out, unless they are named.
 
@@ -141,7 +145,14 @@ def _units(
         ThalwegError: a named model has none, or a participant would be asked about a unit twice.
     """
     per = {"per_unit": settings.per_unit, "matched": settings.matched}
-    asked = {names[_key(model)]: trials_of_model(run, model, settings.units, settings.seed, per) for model in models}
+    names, asked = names_of(models), {}
+    with progress.stage("stimuli", 1) as advance:
+        run.stimuli(str(models[0]["ladder"]))  # before the other work: they may be gone
+        advance()
+    with progress.stage("trials", len(models)) as advance:
+        for model in models:
+            asked[names[_key(model)]] = trials_of_model(run, model, settings.units, settings.seed, per)
+            advance()
     empty = [name for name, units in asked.items() if not units]
     if empty and (settings.rung or len(empty) == len(asked)):
         raise ThalwegError(f"{empty[0]!r} has no unit that makes a trial; name others with --rung")

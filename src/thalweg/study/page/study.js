@@ -105,7 +105,7 @@
         `On the left you see ${what}, on the right others. Those on the right have something in common that those on the
          left have not.${marked}`.replace(/\s+/g, " "),
         "Sometimes it is plain what they have in common. Sometimes it is hard to see, and sometimes there may be nothing.",
-        `Between them stand two new ${what}, A and B.`]],
+        `Between or below them stand two new ${what}, A and B.`]],
       ["What you are asked", [
         "Which one fits the right examples better, A or B? And how sure are you?",
         make("p", {}, "One press answers both: the buttons below A are for A, those below B for B. Or press a key: ",
