@@ -47,6 +47,7 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     ),
     "thalweg ask runs/words --model gpt-4o-mini": ENDPOINT,
     "thalweg ask runs/words --model gpt-4o-mini --price-prompt 0.15 --price-reply 0.60 --budget 2": ENDPOINT,
+    "thalweg ask runs/words --model gpt-4o-mini --rung transformer-1x64 --control trained --units 1": ENDPOINT,
     "thalweg ask runs/words --model qwen3 --base-url http://localhost:8000/v1 --form 2afc --form detection": ENDPOINT,
     "thalweg ask runs/words --model hf:SmolLM2.gguf --form intruder --units 2 --control trained": WEIGHTS,
     "thalweg explanations runs/words --export explanations.jsonl.gz": "its run has no explanations",
