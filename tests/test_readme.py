@@ -42,7 +42,7 @@ NOT_RUN = {  # lines of blocks that are read by the command line alone
     "thalweg survey mnist --factors memorisation": "trains 20 times; tests/factors runs it on a small ladder",
     "thalweg validate mnist --observer hog --units 20": "half a minute; it is tested on smaller stimuli",
     "thalweg concepts hf:gpt2 --pairs emoji --language fr --language de": WEIGHTS,
-    "thalweg concepts mine.py:subject --pairs pairs.csv --text parallel.csv": (
+    "thalweg concepts mine.py:subject --pairs pairs.csv --text parallel.csv --text-column en,fr": (
         "its model is one of text; tests/concepts runs it on such a model"
     ),
     "thalweg ask runs/words --model gpt-4o-mini": ENDPOINT,

@@ -560,19 +560,23 @@ def _print_edits(edits: "Edits") -> None:
 
 PAIRS = typer.Option(help="A table with a column for each language, or emoji: the names of emojis.", metavar="PAIRS")
 PARALLEL = typer.Option(help="A table with two columns of aligned texts.", metavar="DATA")
+PAIRS_COLUMN = typer.Option(help="The two columns of PAIRS, if it has more with text.", metavar="A,B")
+PARALLEL_COLUMN = typer.Option(help="The two columns of aligned texts, if there are more.", metavar="A,B")
 
 
 @app.command(
     epilog=examples(
         "thalweg concepts hf:gpt2 --pairs emoji --language fr --language de",
-        "thalweg concepts mine.py:subject --pairs pairs.csv --text parallel.csv",
+        "thalweg concepts mine.py:subject --pairs pairs.csv --text parallel.csv --text-column en,fr",
     )
 )
 def concepts(
     subject: Annotated[str, SUBJECT],
     pairs: Annotated[str, PAIRS],
     language: Annotated[list[str] | None, typer.Option(help="Of emojis' names beside English; fr by default.")] = None,
+    pairs_column: Annotated[str | None, PAIRS_COLUMN] = None,
     text: Annotated[Path | None, PARALLEL] = None,
+    text_column: Annotated[str | None, PARALLEL_COLUMN] = None,
     layers: Annotated[list[str] | None, typer.Option(help="Layers; residual streams by default.")] = None,
     limit: Annotated[int, typer.Option(help="Pairs, and texts, that are taken at most; 0: all.", min=0)] = 200,
     trust_remote_code: Annotated[bool, TRUST] = False,
@@ -583,6 +587,7 @@ def concepts(
     from thalweg.pipeline.word_pairs import measure_concepts
 
     options: dict[str, Any] = {"language": language or (), "text": text, "layers": layers or (), "limit": limit}
+    options |= {"pairs_column": pairs_column, "text_column": text_column}
     options |= {"trust_remote_code": trust_remote_code, "seed": seed, "out": out_}
     result = measure_concepts(subject, pairs, progress=Shown(), **options)
     out.print(result.sentence(), markup=False)

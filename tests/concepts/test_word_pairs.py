@@ -12,7 +12,7 @@ import thalweg
 from support.examples import run_example
 from support.letters import MODEL
 from thalweg import ThalwegError
-from thalweg.concepts.words import emoji_pairs, likeness, table_pairs
+from thalweg.concepts.words import emoji_pairs, likeness, table_pairs, two_columns
 from thalweg.pipeline.word_pairs import concept_pairs, measure_concepts
 
 SUBJECT = (
@@ -61,7 +61,7 @@ def test_pairs_are_cleaned_and_sorted_by_how_alike_they_look(folder: Path):
         ("", "vide", "a word is missing"),
         ("dog", "chienne", "a word stands in an earlier pair"),
     )
-    assert table_pairs(Path("pairs.csv"), ("french", "english")).pairs[0] == ("fromage", "cheese")
+    assert table_pairs(Path("pairs.csv"), "french, english").pairs[0] == ("fromage", "cheese")
 
 
 def test_names_of_emojis_are_kept_where_both_are_one_word(monkeypatch: pytest.MonkeyPatch):
@@ -123,12 +123,23 @@ def test_the_command_measures_words_and_texts(
     assert pairs.filter(first="melon")["kind"].item() == "identical"
 
 
-def test_columns_that_are_not_read_are_named(folder: Path):
-    (folder / "more.csv").write_text("a;b;c\n" + "".join(f"x{n};y{n};z\n" for n in range(4)))
-    assert table_pairs(Path("more.csv")).note == (
-        "more.csv: values separated by semicolons; took columns 'a' and 'b', not used: 'c'"
-    )
-    assert not table_pairs(Path("pairs.csv")).note
+def test_it_is_said_which_columns_are_taken(folder: Path):
+    (folder / "more.csv").write_text("id;a;b\n" + "".join(f"{n};x{n};y{n}\n" for n in range(4)))
+    words = table_pairs(Path("more.csv"))
+    assert words.note == "more.csv: values separated by semicolons; took columns 'a' and 'b', not used: 'id'"
+    assert words.pairs[0] == ("x0", "y0")
+    assert table_pairs(Path("pairs.csv")).note == "pairs.csv: took columns 'english' and 'french'"
+
+
+def test_a_choice_of_columns_is_asked_for(folder: Path):
+    rows = {"de": ["Käse"] * 4, "id": [1, 2, 3, 4], "en": list("abcd"), "fr": list("efgh")}
+    pl.DataFrame(rows).write_parquet(folder / "texts.parquet")
+    message = r"texts.parquet: has 4 columns \(de, id, en, fr\), 3 of them with text; .* as --text-column en,fr"
+    with pytest.raises(ThalwegError, match=message):
+        measure_concepts("mine.py:subject", "pairs.csv", text="texts.parquet")
+    taken = two_columns(folder / "texts.parquet", "fr,en")
+    assert (taken.names, taken.rows[0]) == (("fr", "en"), ("e", "a"))
+    assert taken.note.endswith("texts.parquet: took columns 'fr' and 'en', not used: 'de', 'id'")
 
 
 def test_a_pair_is_not_found_by_what_stands_before_it():
@@ -159,6 +170,11 @@ def test_a_pair_is_not_found_by_what_stands_before_it():
             r"nested.json, row 1: column 'b' holds dict \{'c': 1\}; a word or text was expected",
         ),
         ({"pairs": "long.csv"}, r"cannot be run on .*; these texts have 104 tokens, .* the model has fewer places"),
+        ({"pairs": "numbers.csv"}, r"numbers.csv: has 3 columns \(a, b, c\), 1 of them .* as --pairs-column b,c"),
+        ({"pairs_column": "english"}, "--pairs-column is 'english'; the names of two columns were expected"),
+        ({"pairs": "emoji", "pairs_column": "en,fr"}, "--pairs-column names columns of a table, and --pairs is emoji"),
+        ({"text_column": "en,fr"}, "--text-column names columns of aligned texts, and there are none; give --text"),
+        ({"text": "parallel.csv", "text_column": "en,de"}, "no column of parallel.csv is called 'de'"),
         ({"text": "few.csv"}, "few.csv: 1 rows have two texts; at least 4"),
         ({"language": "fr"}, "pairs.csv: the languages of a table are its two columns; leave out --language"),
         ({"seed": 1 << 70}, "seed is"),
@@ -172,6 +188,7 @@ def test_a_pair_is_not_found_by_what_stands_before_it():
 )
 def test_mistakes_are_one_sentence(folder: Path, given: dict[str, object], message: str):
     (folder / "few.csv").write_text("a,b\nx,y\n")
+    (folder / "numbers.csv").write_text("a,b,c\nx,1,2\n")
     (folder / "one.csv").write_text("a\nx\n")
     (folder / "twice.csv").write_text("a,a\nx,y\n")
     (folder / "copies.csv").write_text("a,b\n" + "x,y\n" * 5)

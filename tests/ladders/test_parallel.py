@@ -96,8 +96,8 @@ def test_rungs_are_those_of_words_and_are_found_by_name():
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (None, r"has 3 columns \(page, en, fr\); name those of the two languages, as --text-column en,fr"),
-        ("en", "--text-column names 1 column; two were expected, as --text-column en,fr"),
+        (None, r"has 3 columns \(page, en, fr\), 3 of them with text; name .*, as --text-column en,fr"),
+        ("en", "--text-column is 'en'; the names of two columns were expected, as --text-column en,fr"),
         ("en,de", "no column of .* is called 'de'"),
         ("page,fr", "0 of 899 rows have two texts of 4 to 24 tokens that stand in the table once; at least 20"),
     ],

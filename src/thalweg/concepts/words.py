@@ -4,7 +4,7 @@ From the package `emoji`: an emoji's English name and its name in another langua
 Longer names describe a picture ("cheese wedge", "part de fromage") and need not translate word by word. Emojis that are
 one of several with the same name in either language are left out but for the first.
 
-From a user's table: its first two columns, or those that are named.
+From a user's table: its two columns of text, or those that are named.
 
 Words that are spelt alike may be found alike by their letters alone. So pairs that are *identical* (but for accents and
 capitals) and *cognates* (a similarity of at least .7) are analysed apart from *distinct* ones.
@@ -13,16 +13,17 @@ capitals) and *cognates* (a similarity of at least .7) are analysed apart from *
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
 from thalweg.errors import ThalwegError, readable, unknown
 from thalweg.packages import imported
-from thalweg.stimuli.text_tables import read_table
+from thalweg.stimuli.text_tables import Row, read_table
 
 WORD = re.compile(r"[^\W\d_]+")
+NUMBER = re.compile(r"[-+\d.,]+")
 COGNATE = 0.7  # of difflib's ratio: "tomato" and "tomate" have .83, "apple" and "pomme" .2
 ENGLISH = "en"
 EMOJI = "emoji"
@@ -38,7 +39,7 @@ class WordPairs:
         pairs: The words that are kept.
         left_out: What was left out, with the reason.
         names: What the two languages are called.
-        note: What was read of a table that has more than two columns, or is read in an unusual way.
+        note: Which columns of a table were read, and what is unusual about it.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -88,20 +89,20 @@ def emoji_pairs(language: str) -> WordPairs:
     return _cleaned(named, (ENGLISH, language), "emoji", single=True)
 
 
-def table_pairs(path: Path, columns: tuple[str, str] | None = None) -> WordPairs:
+def table_pairs(path: Path, columns: str | None = None, *, option: str = "--pairs-column") -> WordPairs:
     """The pairs of a table of two columns: Parquet, CSV, TSV or JSON.
 
     Raises:
-        ThalwegError: It cannot be read, or has fewer than two columns, or not those that are named.
+        ThalwegError: As `two_columns` does, or too few pairs are left.
     """
-    table = two_columns(path, columns)
+    table = two_columns(path, columns, option=option)
     return replace(_cleaned(table.rows, table.names, readable(path), single=False), note=table.note)
 
 
 @dataclass(frozen=True)
 class TwoColumns:
-    """Two columns of a table: their names, their rows as text (what is missing is empty), and a note on what else is
-    there.
+    """Two columns of a table: their names, their rows as text (what is missing is empty), and a note on what was taken
+    and what else is there.
     """
 
     names: tuple[str, str]
@@ -109,34 +110,78 @@ class TwoColumns:
     note: str
 
 
-def two_columns(path: Path, columns: tuple[str, str] | None = None) -> TwoColumns:
-    """Two columns of a table: the first ones, or those that are named.
+def two_columns(path: Path, columns: str | None = None, *, option: str = "--text-column") -> TwoColumns:
+    """Two columns of a table: those that are named, with a comma, or the only two with text.
+
+    Args:
+        path: The table.
+        columns: Their names, as `en,fr`.
+        option: What names them on the command line, for messages.
 
     Raises:
-        ThalwegError: The file is missing or cannot be read, lacks the columns or has one of them twice, or holds
-            something else than words there.
+        ThalwegError: The file is missing or cannot be read, lacks the columns or has one of them twice, holds something
+            else than words there, or has more than two columns of text of which none is named.
     """
     if not path.is_file():
         raise ThalwegError(f"{readable(path)}: there is no such file; a table with two columns was expected")
-    table = read_table(path, columns or (None,))
+    named = _named(columns, option) if columns else ()
+    table = read_table(path, named or (None,))
     known = table.columns
-    for name in columns or known[:2]:
+    for name in named or known:
         if name in table.twice:
             raise ThalwegError(f"{readable(path)}, {table.twice[name]}: has column {name!r} twice; rename one of them")
-    if len(known) < 2:
-        raise ThalwegError(f"{readable(path)}: has {len(known)} column; one for each language was expected")
-    chosen = columns or (known[0], known[1])
-    for name in chosen:
         if name not in known:
             raise unknown(f"column of {readable(path)}", name, known)
-    rows = read_table(path, chosen).rows if columns is None else table.rows
-    first, second = chosen
+    if len(known) < 2:
+        raise ThalwegError(f"{readable(path)}: has {len(known)} column; one for each language was expected")
+    rows = table.rows if named else read_table(path, known).rows
+    first, second = named or _of_text(path, known, [row for _, row in rows], option)
     texts = [
         (_text(row.get(first), path, where, first), _text(row.get(second), path, where, second)) for where, row in rows
     ]
-    unused = ", ".join(repr(name) for name in known if name not in chosen)
-    remarks = [*table.unusual, *([f"took columns {first!r} and {second!r}, not used: {unused}"] if unused else [])]
-    return TwoColumns(chosen, texts, f"{readable(path)}: {'; '.join(remarks)}" if remarks else "")
+    unused = ", ".join(repr(name) for name in known if name not in (first, second))
+    remarks = [*table.unusual, f"took columns {first!r} and {second!r}" + (f", not used: {unused}" if unused else "")]
+    return TwoColumns((first, second), texts, f"{readable(path)}: {'; '.join(remarks)}")
+
+
+def _named(columns: str, option: str) -> tuple[str, str]:
+    """The two columns that a user names.
+
+    Raises:
+        ThalwegError: They are not two.
+    """
+    names = [name.strip() for name in columns.split(",")]
+    if len(set(names)) != 2 or len(names) != 2:
+        raise ThalwegError(f"{option} is {columns!r}; the names of two columns were expected, as {option} en,fr")
+    return names[0], names[1]
+
+
+def _of_text(path: Path, known: Sequence[str], rows: Sequence[Row], option: str) -> tuple[str, str]:
+    """The two columns of a table, or the only two with text where there are others of numbers.
+
+    Raises:
+        ThalwegError: There are more, or fewer.
+    """
+    texts = list(known) if len(known) == 2 else [name for name in known if not _is_of_numbers(rows, name)]
+    if len(texts) == 2:
+        return texts[0], texts[1]
+    listed = ", ".join(known[:8])
+    example = (texts if len(texts) > 2 else list(known))[-2:]
+    raise ThalwegError(
+        f"{readable(path)}: has {len(known)} columns ({listed}), {len(texts)} of them with text; name those of the two "
+        f"languages, as {option} {','.join(example)}"
+    )
+
+
+def _is_of_numbers(rows: Sequence[Row], name: str) -> bool:
+    """Whether a column holds numbers alone, whether or not they are written as text; an empty one does."""
+    return all(_is_number(row.get(name)) for row in rows)
+
+
+def _is_number(value: object) -> bool:
+    if value is None or value == "" or isinstance(value, int | float):
+        return True
+    return isinstance(value, str) and NUMBER.fullmatch(value.strip()) is not None
 
 
 def _text(value: object, path: Path, where: str, column: str) -> str:

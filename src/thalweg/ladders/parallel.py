@@ -28,7 +28,6 @@ from thalweg.models.rerandomised import WITH_RERANDOMISED
 from thalweg.stimuli import corpus
 from thalweg.stimuli.base import Source, Splits
 from thalweg.stimuli.documents import BLOCK, Document, Texts
-from thalweg.stimuli.text_tables import read_table
 from thalweg.stimuli.vocabulary import byte_pairs
 from thalweg.stimuli.windows import Windows
 from thalweg.strength.language import evaluate
@@ -68,15 +67,15 @@ def splits(source: Source, seed: int) -> Splits:
     """The windows of a user's table in both languages; the pool has the aligned texts.
 
     Raises:
-        ThalwegError: no table is named; it cannot be read, does not have two columns, or has too few rows.
+        ThalwegError: no table is named; it cannot be read, does not have two columns of text, or has too few rows.
     """
     if source.path is None:
         raise ThalwegError(
             "the ladder parallel brings no text along; name a table with a text and its translation in each row, as "
             "--data parallel=texts.csv"
         )
-    path, columns = Path(source.path), _columns(source)
-    table = two_columns(path, columns)
+    path = Path(source.path)
+    table = two_columns(path, source.text)
     rows = [row for row in table.rows if all(row)]
     generator = torch.Generator().manual_seed(seed)
     counts = Counter(text for row in rows for text in row)
@@ -97,29 +96,6 @@ def splits(source: Source, seed: int) -> Splits:
     assert isinstance(made.pool, Windows)
     sides = tuple(tuple(_tokens(tokenizer, row[side]) for row in aligned) for side in (0, 1))
     return replace(made, pool=ParallelWindows(**vars(made.pool), aligned=sides))
-
-
-def _columns(source: Source) -> tuple[str, str] | None:
-    """The two columns: those that are named, or the only ones.
-
-    Raises:
-        ThalwegError: there are more and none is named, or one alone is.
-    """
-    assert source.path is not None
-    path = Path(source.path)
-    if source.text:
-        named = [name.strip() for name in source.text.split(",")]
-        if len(named) != 2:
-            raise ThalwegError(f"--text-column names {len(named)} column; two were expected, as --text-column en,fr")
-        return named[0], named[1]
-    known = read_table(path, (None,)).columns if path.is_file() else ()
-    if len(known) > 2:
-        listed = ", ".join(known[:8])
-        raise ThalwegError(
-            f"{readable(path)}: has {len(known)} columns ({listed}); name those of the two languages, as "
-            f"--text-column {known[-2]},{known[-1]}"
-        )
-    return None
 
 
 def _tokens(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:

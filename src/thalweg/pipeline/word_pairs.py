@@ -78,7 +78,9 @@ def measure_concepts(
     pairs: str | Path,
     *,
     language: Sequence[str] | str = (),
+    pairs_column: str | None = None,
     text: str | Path | None = None,
+    text_column: str | None = None,
     layers: Sequence[str] | str = (),
     limit: int = 200,
     seed: int = 0,
@@ -92,7 +94,9 @@ def measure_concepts(
         subject: The model, by name (`hf:gpt2`, `FILE.py:NAME`) or as a record.
         pairs: A table of two columns, or `emoji` for the names of emojis in English and other languages.
         language: With `emoji`, the other languages; by default `fr`.
+        pairs_column: The names of the two columns of `pairs`, as `en,fr`, where it has more with text.
         text: A table of two columns with aligned texts.
+        text_column: The names of its two columns, where it has more with text.
         layers: Patterns of layers' names; by default the residual stream after four blocks, evenly spread.
         limit: How many pairs, and texts, are taken at most, drawn at random; 0 means all.
         seed: Of what is drawn.
@@ -120,8 +124,8 @@ def measure_concepts(
     seed = settings_of({"seed": seed}).seed
     model = subjects.given(subject, trust_remote_code=trust_remote_code)
     encode = _Encoder.of(model)
-    words = _words(str(pairs), [language] if isinstance(language, str) else list(language))
-    parallel = two_columns(Path(text)) if text else None
+    words = _words(str(pairs), [language] if isinstance(language, str) else list(language), pairs_column)
+    parallel = _parallel(text, text_column)
     asked = [_Asked.of(each, encode, limit, seed) for each in words]
     texts = _text_pairs(parallel, encode, limit, seed, str(text)) if parallel else None
     network = in_precision(loaded(model), torch.float32).eval()
@@ -143,9 +147,7 @@ def measure_concepts(
             rows += [{"languages": TEXT, "group": "all"} | row for row in _text_rows(networks, texts, chosen, seed)]
             advance()
         tables = pl.DataFrame(rows, schema=COLUMNS), _listed(words)
-        for name, table in zip(("concepts", "pairs"), tables, strict=True):
-            whole.write_frame(run / f"{name}.parquet", table)
-        whole.write_json(run / SETTINGS, {"kind": KIND, "subject": model.name, "seed": seed})
+        _write(run, *tables, {"kind": KIND, "subject": model.name, "seed": seed})
     return WordConcepts(run.path, *tables)
 
 
@@ -173,14 +175,35 @@ class _Encoder:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
 
-def _words(pairs: str, languages: Sequence[str]) -> list[WordPairs]:
+def _words(pairs: str, languages: Sequence[str], columns: str | None) -> list[WordPairs]:
     if pairs == EMOJI:
+        if columns:
+            raise ThalwegError(f"--pairs-column names columns of a table, and --pairs is {EMOJI}; leave it out")
         return [emoji_pairs(language) for language in languages or (FRENCH,)]
     if languages:
         raise ThalwegError(
             f"{pairs}: the languages of a table are its two columns; leave out --language, or give --pairs {EMOJI}"
         )
-    return [table_pairs(Path(pairs))]
+    return [table_pairs(Path(pairs), columns)]
+
+
+def _parallel(text: str | Path | None, columns: str | None) -> TwoColumns | None:
+    """The table of aligned texts, if there is one.
+
+    Raises:
+        ThalwegError: its columns cannot be told, or are named without a table.
+    """
+    if text:
+        return two_columns(Path(text), columns)
+    if columns:
+        raise ThalwegError("--text-column names columns of aligned texts, and there are none; give --text too")
+    return None
+
+
+def _write(run: RunDirectory, table: pl.DataFrame, pairs: pl.DataFrame, settings: Mapping[str, Any]) -> None:
+    whole.write_frame(run / "concepts.parquet", table)
+    whole.write_frame(run / "pairs.parquet", pairs)
+    whole.write_json(run / SETTINGS, settings)
 
 
 def _drawn(items: list[Any], limit: int, seed: int) -> list[Any]:
