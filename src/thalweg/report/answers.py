@@ -127,7 +127,9 @@ def _scores(ladder: Ladder) -> list[dict[str, Cell]]:
             "answers": number(row["n"], whole),
             "failed": number(row["n_failed"], whole),
         }
-        for row in rows.plain(ladder.answers.biases)
+        for row in rows.plain(
+            ladder.answers.biases.sort("observer", "version", pl.col("control") != TRAINED, "control")
+        )
     ]
 
 
