@@ -30,6 +30,10 @@ FORM = typer.Option(
 EXPLAINER = typer.Option(
     help="Whose explanations the explained forms go by; by default the model's own.", metavar="NAME"
 )
+STUDY = typer.Option(
+    help="A study of this run: the trials that its participants are asked; other forms about the same units.",
+    metavar="NAME",
+)
 PRICE = "The price of a million tokens of {what}."
 
 
@@ -38,6 +42,7 @@ PRICE = "The price of a million tokens of {what}."
         "thalweg ask runs/words --model gpt-4o-mini --price-prompt 0.15 --price-reply 0.60 --budget 2",
         "thalweg ask runs/words --model qwen3 --base-url http://localhost:8000/v1 --form 2afc --form detection",
         "thalweg ask runs/words --model hf:SmolLM2.gguf --form intruder --units 2 --control trained",
+        "thalweg ask runs/words --model hf:SmolLM2.gguf --study language",
     )
 )
 def ask(
@@ -50,11 +55,16 @@ def ask(
     seed: Annotated[list[int] | None, typer.Option(help="Seeds of models; all by default.")] = None,
     control: Annotated[list[str] | None, typer.Option(help="trained, or twins; all by default.")] = None,
     layer: Annotated[list[str] | None, typer.Option(help="Layers; all by default.", metavar="L")] = None,
-    units: Annotated[int, typer.Option(help="Units of each layer, the same ones of twins.", min=1)] = 4,
-    per_unit: Annotated[int, typer.Option(help="Two-alternative trials of a unit.", min=1)] = 12,
+    units: Annotated[
+        int | None, typer.Option(help="Units of each layer, the same of twins; by default 4.", min=1)
+    ] = None,
+    per_unit: Annotated[
+        int | None, typer.Option(help="Trials with two choices of a unit; by default 12.", min=1)
+    ] = None,
     matched: Annotated[
         bool, typer.Option("--matched", help="Only trials that low-level statistics can't decide.")
     ] = False,
+    study: Annotated[str | None, STUDY] = None,
     references: Annotated[int, typer.Option(help="References shown of each kind, nine at most.", min=1, max=9)] = 9,
     explainer: Annotated[str, EXPLAINER] = "",
     price_prompt: Annotated[float | None, typer.Option(help=PRICE.format(what="prompts"))] = None,
@@ -78,13 +88,14 @@ def ask(
     given: dict[str, Any] = {"form": tuple(form or ("2afc",)), "references": references, "explainer": explainer}
     given |= {"price_prompt": price_prompt, "price_reply": price_reply, "budget": budget, "retry": retry}
     given |= {"parallel": parallel, "timeout": timeout, "retries": retries, "reply_tokens": reply_tokens}
-    given |= {"layer": layer or None, "units": units, "per_unit": per_unit, "matched": matched}
+    trials = {"layer": layer or None, "units": units, "per_unit": per_unit, "matched": matched or None}
+    given |= {name: value for name, value in trials.items() if value is not None}
     chosen = {"ladder": ladder or None, "rung": rung or None, "seed": seed or None, "control": control or None}
 
     def agree(plan: "Plan") -> bool:
         return _agree(plan, yes)
 
-    asked = thalweg.ask(run, model, base_url=base_url, agree=agree, progress=Shown(), **chosen, **given)
+    asked = thalweg.ask(run, model, base_url=base_url, study=study, agree=agree, progress=Shown(), **chosen, **given)
     _print_scores(asked)
 
 

@@ -27,9 +27,12 @@ from support.tiny_language import saved
 from support.told import Told
 from thalweg import Run, ThalwegError, cli, ladders, open_run
 from thalweg.agreement.table import biases
+from thalweg.files import whole
 from thalweg.prompting.costs import Plan
 from thalweg.prompting.forms import BY_SENTENCE, EXPLANATION, FORMS
 from thalweg.runs import asked as asked_table
+from thalweg.study.create import create
+from thalweg.study.settings import StudySettings
 
 FAST = {"retries": 1, "timeout": 20.0}
 
@@ -76,6 +79,37 @@ def asking(run: Run, server: Server, **settings: Any) -> thalweg.Asked:
 def score(asked: thalweg.Asked, form: str) -> dict:
     (row,) = asked.scores.filter(form=form).to_dicts()
     return row
+
+
+STUDY = StudySettings(units=4, trials=4, participants=4, catch=1, practice=2, per_unit=3, seed=5)
+
+
+def test_a_language_model_is_asked_the_very_trials_of_a_study(run: Run, tmp_path: Path, server: Callable[..., Server]):
+    study = create(run, "people", STUDY, out=tmp_path / "people")
+    reader = server()
+    asked = thalweg.ask(run, "reader", base_url=reader.address, study=study.path, form=("2afc", "intruder"), **FAST)
+    main = study.trials.filter(kind="main")
+    assert set(run.answers["trial"]) == set(main["trial"])
+    units = set(main.select("rung", "layer", "unit").iter_rows())
+    assert set(asked.units.filter(form="intruder").select("rung", "layer", "unit").iter_rows()) <= units
+    with pytest.raises(ThalwegError, match="leave out --study or --per-unit"):
+        thalweg.ask(run, "reader", base_url=reader.address, study=study.path, per_unit=3, **FAST)
+    with pytest.raises(ThalwegError, match="study 'people' asks about none of these models"):
+        thalweg.ask(run, "reader", base_url=reader.address, study=study.path, control="untrained", **FAST)
+
+
+def test_a_study_of_other_trials_is_refused(run: Run, tmp_path: Path, server: Callable[..., Server]):
+    study = create(run, "people", STUDY, out=tmp_path / "people")
+    asking = {"base_url": server().address, "study": study.path, **FAST}
+    trials = study.trials.with_columns(trial=pl.col("trial").str.reverse())
+    trials.write_parquet(study.path / "trials.parquet")
+    with pytest.raises(ThalwegError, match=r"of its \d+ trials about rung .* the run still makes 0"):
+        thalweg.ask(run, "reader", **asking)
+    record = study.record
+    record["run"]["data_hash"] = "another"
+    whole.write_json(study.path / "study.json", record)
+    with pytest.raises(ThalwegError, match="study 'people' is not of this run: it was made of"):
+        thalweg.ask(run, "reader", **asking)
 
 
 # Tests of truth

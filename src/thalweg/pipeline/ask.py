@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +44,7 @@ from thalweg.runs.run import Run, open_run
 from thalweg.runs.trials import RecordedModel, TrialSettings, check_settings, trial_settings, trials_of
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Stimuli
+from thalweg.study.design import Study, open_study
 from thalweg.subjects.checkpoints import named
 from thalweg.trials.building import REFERENCES
 from thalweg.trials.items import Trial
@@ -168,6 +170,7 @@ def ask(
     rung: Any = None,
     seed: Any = None,
     control: Any = None,
+    study: str | Path | None = None,
     agree: Callable[[Plan], bool] | None = None,
     progress: Progress | None = None,
     **settings: Any,
@@ -186,9 +189,12 @@ def ask(
         rung: The rung or several; by default all.
         seed: The seed of a model or several; by default all.
         control: `trained`, a twin, or several; by default all.
+        study: A study of this run, or its folder: asks the trials that its participants are asked, and other forms
+            about the same units.
         agree: Is shown what is about to be sent; nothing is where it returns False. By default nobody is asked.
         progress: Where it is said how far the work is.
-        settings: The fields of `AskSettings` and of `TrialSettings`; 4 units of each layer by default.
+        settings: The fields of `AskSettings` and, without a study, of `TrialSettings`; 4 units of each layer by
+            default.
 
     Returns:
         The scores by form, with their floors.
@@ -205,7 +211,9 @@ def ask(
     if isinstance(given.get("form"), str):
         given["form"] = (given["form"],)
     chosen = AskSettings(**{**given, "form": tuple(dict.fromkeys(given.get("form", (TWO,))))}).check()
-    trials = trial_settings({"units": UNITS, **{n: v for n, v in settings.items() if n not in given}})
+    about = {name: value for name, value in settings.items() if name not in given}
+    opened_study = _study_of(opened, study, about) if study is not None else None
+    trials = trial_settings({"units": UNITS, **about})
     client: Model = (
         LocalModel(named(model.removeprefix(LOCAL)))
         if model.startswith(LOCAL)
@@ -216,8 +224,65 @@ def ask(
         if isinstance(client, Endpoint) and asked.read_asked(opened.path).filter(model=client.name).is_empty():
             run_to_end(_check(client, ()))  # before stimuli are made again, which can take minutes
         models = opened.recorded_models(f"model {client.name!r}", "", filters, progress)
-        session = Session(opened, client, chosen, trials, models, agree or (lambda _: True), progress or Silent())
-        return session.run_all()
+        if opened_study:
+            models = _in_study(models, opened_study)
+        asking = agree or (lambda _: True)
+        return Session(opened, client, chosen, trials, models, asking, progress or Silent(), opened_study).run_all()
+
+
+def _study_of(run: Run, name: str | Path, about: Mapping[str, Any]) -> Study:
+    """A study of the run.
+
+    Raises:
+        ThalwegError: there is none, it is of another run's stimuli, or trials are asked for beside it.
+    """
+    if about:
+        option = f"--{next(iter(about)).replace('_', '-')}"
+        raise ThalwegError(f"a study says which units and trials are asked about; leave out --study or {option}")
+    study = open_study(name)
+    known = run.record["ladders"].get(study.run["ladder"])
+    if known is None or known["data_hash"] != study.run["data_hash"]:
+        raise ThalwegError(f"study {study.name!r} is not of this run: it was made of {study.run['path']}")
+    return study
+
+
+def _in_study(models: Sequence[RecordedModel], study: Study) -> list[RecordedModel]:
+    """The models that a study asks about.
+
+    Raises:
+        ThalwegError: there are none.
+    """
+    found = [model for model in models if not _of_study(model, study).is_empty()]
+    if not found:
+        raise ThalwegError(f"study {study.name!r} asks about none of these models; leave out --rung, --seed, --control")
+    return found
+
+
+def _of_study(model: RecordedModel, study: Study) -> pl.DataFrame:
+    """The main trials of a study that are about a model."""
+    key = {"ladder": model.ladder, "rung": model.rung, "seed": model.seed, "control": model.control}
+    return study.trials.filter(kind="main", **key)
+
+
+def _trials_of_study(model: RecordedModel, study: Study) -> list[Trial]:
+    """The same trials, made again from the model's recordings.
+
+    Raises:
+        ThalwegError: the model's trials are others now.
+    """
+    rows = _of_study(model, study)
+    wanted, found = set(rows["trial"]), []
+    units = rows.select("layer", "unit").unique(maintain_order=True).sort("layer", maintain_order=True).rows()
+    for layer, pairs in groupby(units, key=lambda pair: pair[0]):
+        numbers, design = [unit for _, unit in pairs], study.design
+        settings = TrialSettings(str(layer), numbers, per_unit=design.per_unit, matched=design.matched)
+        found += [trial for trial in trials_of(model, settings) if trial.id in wanted]
+    if len(found) < len(wanted):
+        raise ThalwegError(
+            f"study {study.name!r}: of its {len(wanted)} trials about rung {model.rung!r} the run still makes "
+            f"{len(found)}; the run was made again since, so make the study again too"
+        )
+    return found
 
 
 @dataclass
@@ -231,6 +296,7 @@ class Session:
     models: list[RecordedModel]
     agree: Callable[[Plan], bool]
     progress: Progress
+    study: Study | None = None
     answered: int = 0
     in_a_row: int = 0
     first_failure: str = ""
@@ -240,6 +306,10 @@ class Session:
     def directory(self) -> RunDirectory:
         """The run's directory."""
         return RunDirectory(self.run.path)
+
+    def trials_about(self, model: RecordedModel) -> list[Trial]:
+        """The two-alternative trials about a model."""
+        return _trials_of_study(model, self.study) if self.study else list(trials_of(model, self.trials))
 
     def run_all(self) -> Asked:
         """Ask all that is not answered yet; the run is locked meanwhile."""
@@ -415,7 +485,7 @@ class Material:
         _check_shown(pools)
         with session.progress.stage("trials", len(session.models)) as advance:
             for model in session.models:
-                own = list(trials_of(model, session.trials))
+                own = session.trials_about(model)
                 trials += own
                 for layer, unit in dict.fromkeys((trial.layer, trial.unit) for trial in own):
                     if made := _unit(model, layer, unit):
