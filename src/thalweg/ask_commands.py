@@ -34,6 +34,8 @@ STUDY = typer.Option(
     help="A study of this run: the trials that its participants are asked; other forms about the same units.",
     metavar="NAME",
 )
+MATCHED = typer.Option("--matched", help="Only trials that low-level statistics can't decide.")
+MOST_TOKENS = typer.Option(help="The most tokens of a reply; more for models that reason first.", min=1)
 PRICE = "The price of a million tokens of {what}."
 
 
@@ -61,9 +63,7 @@ def ask(
     per_unit: Annotated[
         int | None, typer.Option(help="Trials with two choices of a unit; by default 12.", min=1)
     ] = None,
-    matched: Annotated[
-        bool, typer.Option("--matched", help="Only trials that low-level statistics can't decide.")
-    ] = False,
+    matched: Annotated[bool, MATCHED] = False,
     study: Annotated[str | None, STUDY] = None,
     references: Annotated[int, typer.Option(help="References shown of each kind, nine at most.", min=1, max=9)] = 9,
     explainer: Annotated[str, EXPLAINER] = "",
@@ -75,9 +75,7 @@ def ask(
     parallel: Annotated[int, typer.Option(help="Requests on their way at once.", min=1)] = 8,
     timeout: Annotated[float, typer.Option(help="Seconds after which a request is given up.")] = 60,
     retries: Annotated[int, typer.Option(help="How often a failing request is sent again.", min=0)] = 6,
-    reply_tokens: Annotated[
-        int | None, typer.Option(help="The most tokens of a reply; more for models that reason first.", min=1)
-    ] = None,
+    reply_tokens: Annotated[int | None, MOST_TOKENS] = None,
 ) -> None:
     """Ask a language model the trials of a finished run, and score it beside the other observers.
 
