@@ -18,6 +18,7 @@ from thalweg.files.whole import write_frame, write_json
 from thalweg.pipeline import descriptions
 from thalweg.pipeline.settings import Settings
 from thalweg.report import lead, text
+from thalweg.report.figures import verdict_note
 from thalweg.report.page import render, write_report
 from thalweg.report.text import MINUS
 from thalweg.runs.run import Run
@@ -583,3 +584,12 @@ def test_the_report_of_one_model_shows_its_layers_and_no_verdict(tmp_path):
     assert "Interpretability against strength" not in page
     assert re.search(r"0\.\d\d \(0\.\d\d to 0\.\d\d\), the mean over layers", page)
     assert "Its twins: untrained 0.55" in page
+
+
+def test_a_chart_says_where_its_verdict_rests_on_single_models():
+    verdict = {"verdict": "increasing", "changes_without": {}}
+    assert verdict_note(verdict) == "verdict: increasing"
+    resting = verdict | {"changes_without": {"wide": "cannot tell"}}
+    assert verdict_note(resting) == "verdict: increasing (rests on single models)"
+    assert verdict_note(resting | {"verdict": "cannot tell"}) == "verdict: cannot tell"
+    assert verdict_note(None) == "no verdict"

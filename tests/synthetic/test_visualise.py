@@ -23,6 +23,7 @@ from thalweg.observers.embedding import build_view
 from thalweg.pipeline.settings import Settings
 from thalweg.progress import Silent, Stages
 from thalweg.report.conditions import figures
+from thalweg.report.figures import verdict_note
 from thalweg.report.ladder import ladders
 from thalweg.synthetic.conditions import conditions, keep
 from thalweg.synthetic.maximise import Pictures
@@ -148,7 +149,7 @@ def test_the_report_has_both_conditions_until_the_run_is_made_anew(run: Run, tab
     assert not figure.failed
     assert [panel.title for panel in figure.panels[:2]] == ["two_choice, natural", "two_choice, synthetic"]
     verdict = found.verdicts["tiny", "two_choice", "synthetic"]
-    assert figure.panels[1].note == f"verdict: {verdict['verdict']}"
+    assert figure.panels[1].note == verdict_note(verdict)
     copy.models.with_columns(pl.col("bits") + 1).write_parquet(copy.path / "models.parquet")
     assert figures(ladder) == []
 

@@ -45,9 +45,15 @@ def made_or_failed(name: str, make: Callable[[], Figure]) -> Figure:
         return Figure(name, name.capitalize(), (), (), failed=reason(wrong))
 
 
+def badge(verdict: Row) -> str:
+    """A verdict in few words, and whether single models carry it."""
+    carried = verdict["changes_without"] and verdict["verdict"] != "cannot tell"
+    return str(verdict["verdict"]) + (" (rests on single models)" if carried else "")
+
+
 def verdict_note(verdict: Row | None) -> str:
-    """A verdict in few words."""
-    return f"verdict: {verdict['verdict']}" if verdict else "no verdict"
+    """A verdict beside a chart."""
+    return f"verdict: {badge(verdict)}" if verdict else "no verdict"
 
 
 def unscored(points: Sequence[Row]) -> str:

@@ -145,7 +145,7 @@ def sentences(run: Run) -> list[dict[str, Any]]:
                     "ladder": ladder,
                     "headline": name,
                     "measure": measure,
-                    "verdict": badge(overall) if overall else "none",
+                    "verdict": figures.badge(overall) if overall else "none",
                     "sentence": overall["sentence"] if overall else "No curve of this headline was judged.",
                     "within": within,
                     "mixed": bool(
@@ -157,12 +157,6 @@ def sentences(run: Run) -> list[dict[str, Any]]:
                 }
             )
     return records
-
-
-def badge(verdict: Row) -> str:
-    """A verdict in few words, and whether single models carry it."""
-    carried = verdict["changes_without"] and verdict["verdict"] != "cannot tell"
-    return str(verdict["verdict"]) + (" (rests on single models)" if carried else "")
 
 
 def scores(ladder: Ladder) -> list[dict[str, str]]:
