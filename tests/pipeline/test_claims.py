@@ -13,7 +13,7 @@ from thalweg.pipeline.claims import claims
 from thalweg.report.why import AS_PREDICTED, OPEN, OTHERWISE, between, says
 
 FACTORS = (
-    *("generalisation_gap_bits", "polysemanticity", "activation_density", "latent_density"),
+    *("generalisation_gap_bits", "polysemanticity", "features_per_unit", "activation_density", "latent_density"),
     "representation_gap_density",
 )
 RUNGS = 12
@@ -33,6 +33,7 @@ def ladder(name: str, modality: str, shares: tuple[float, float], density: float
             scores = {"crisp": 0.5 + 0.02 * rung - 0.01 * gaps[rung], "crisp_coverage": 1.0}
             scores |= {"predictable": 0.7, "predictable_coverage": 0.1}
             numbers = {"generalisation_gap_bits": gaps[rung], "polysemanticity": math.nan}
+            numbers |= {"features_per_unit": gaps[-1 - rung]}
             numbers |= {"activation_density": density + 0.1 * (control == "untrained")}
             numbers |= {"latent_density": density / 10}
             numbers |= {"representation_gap_density": -0.2 + 0.01 * rung % 3, "parameters": 10.0 * (rung + 1)}
@@ -52,12 +53,21 @@ def table_of(*ladders: list[dict]) -> pl.DataFrame:
         high=pl.col("crisp") + 0.01,
         coverage=pl.lit(1.0),
     )
-    gains = models.filter(control="trained").select(
-        *("ladder", "rung", "seed"),
-        basis=pl.lit("sae"),
-        measure=pl.lit("one_sided_single"),
-        statistic=pl.lit("gain_minus_untrained"),
-        score=pl.lit(0.04),
+    gained = {  # more where more features share a unit
+        "gain": 0.05 + 0.01 * pl.col("features_per_unit"),
+        "gain_minus_untrained": pl.lit(0.04),
+        "gain_minus_rerandomised": pl.lit(0.03),
+    }
+    gains = pl.concat(
+        models.filter(control="trained").select(
+            *("ladder", "rung", "seed", "control"),
+            basis=pl.lit("sae"),
+            measure=pl.lit("one_sided_single"),
+            statistic=pl.lit(statistic),
+            score=score,
+            coverage=pl.lit(1.0),
+        )
+        for statistic, score in gained.items()
     )
     return claims(models, rungs, gains, FACTORS, axis="bits", seed=0)
 
@@ -81,8 +91,15 @@ def test_planted_associations_come_out_with_strength_held(table: pl.DataFrame):
     falls = row_of(table, "H2", headline="crisp", quantity="generalisation_gap_bits")
     assert falls["value"] < -0.7
     assert (falls["held"], says(falls)) == ("strength", AS_PREDICTED)
-    gained = row_of(table, "H3", headline="crisp", statistic="mean")
-    assert gained["value"] == pytest.approx(0.04)
+
+
+def test_dictionaries_are_weighed_against_twins_and_where_more_is_shared(table: pl.DataFrame):
+    for twin, gain in (("untrained", 0.04), ("rerandomised", 0.03)):
+        gained = row_of(table, "H3", headline="crisp", quantity=f"gain of dictionaries less the {twin} twin's")
+        assert gained["value"] == pytest.approx(gain)
+    shared = row_of(table, "H3", headline="crisp", quantity="features_per_unit and gain of dictionaries")
+    assert shared["value"] > 0.9
+    assert (shared["held"], says(shared)) == ("strength", AS_PREDICTED)
 
 
 def test_what_is_missing_says_why(table: pl.DataFrame):

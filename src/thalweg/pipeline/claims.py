@@ -18,12 +18,13 @@ from thalweg.factors.relation import Relation, difference_of_means, mean_over_ru
 from thalweg.measures.base import MEAN
 from thalweg.measures.headlines import HEADLINES
 from thalweg.pipeline.verdicts import LEAST_COVERAGE
-from thalweg.scoring.gains import minus
+from thalweg.scoring.gains import GAIN, minus
 from thalweg.strength.axes import SHARE
 
 STRENGTH = "strength"
 DENSITIES = ("activation_density", "latent_density")
 MEANS = (*((made.SPARSER, name, 0) for name in DENSITIES), (made.SPECIFIC, "representation_gap_density", -1))
+CONTROLS_OF_GAINS = ("untrained", "rerandomised")
 LEAST_IN_COMMON = 2  # rungs of each ladder at strengths that both reach
 Row = dict[str, Any]
 
@@ -38,7 +39,7 @@ class Surveyed:
         trained: A row for each trained model: its strength, scores and factors.
         untrained: The same for untrained twins.
         scores: The rows of whole rungs by the headlines.
-        gains: What dictionaries gain on the neurons, less what they gain in the untrained twin.
+        gains: What dictionaries gain on the neurons in trained models, and that less what they gain in each twin.
         factors: The names of the factors.
         seed: Of drawing rungs again.
     """
@@ -119,13 +120,14 @@ def _surveyed(
             continue
         of_rungs = (pl.col("ladder") == name) & pl.col("seed").is_null() & (pl.col("control") == "trained")
         gained = (pl.col("ladder") == name) & pl.col("seed").is_not_null() & (pl.col("basis") == "sae")
+        of_trained = (pl.col("statistic") != GAIN) | (pl.col("control") == "trained")
         yield Surveyed(
             str(name),
             str(group["modality"][0]),
             group.filter(control="trained"),
             group.filter(control="untrained"),
             scores.filter(of_rungs & (pl.col("band") == MEAN), pl.col("basis") == group["basis"][0]),
-            populations.filter(gained & (pl.col("statistic") == minus("untrained"))),
+            populations.filter(gained & of_trained, pl.col("coverage") >= LEAST_COVERAGE),
             factors,
             seed,
         )
@@ -144,16 +146,30 @@ def _hypotheses(ladder: Surveyed) -> Iterator[Row]:
         for word in HEADLINES:
             estimate = ladder.correlation(name, word, STRENGTH)
             yield ladder.row(claim, name, sign, estimate, headline=word, held=STRENGTH)
-    for word, measure in HEADLINES.items() if len(ladder.gains) else ():
-        gains = ladder.gains.filter(measure=measure)
-        estimate = mean_over_rungs(_numbers(gains, "score"), gains["rung"].to_list(), seed=ladder.seed)
-        quantity = "gain of dictionaries less the untrained twin's"
-        yield ladder.row("H3", quantity, 1, estimate, headline=word, statistic="mean")
+    yield from _dictionary_test(ladder)
     for name, other in product(ladder.overfitting, ladder.sharing):
         estimate = ladder.correlation(name, other, STRENGTH)
         yield ladder.row("H4", f"{name} and {other}", 1, estimate, held=STRENGTH)
     for name in ladder.sharing:
         yield ladder.row("H5", f"{STRENGTH} and {name}", -1, ladder.correlation(STRENGTH, name))
+
+
+def _dictionary_test(ladder: Surveyed) -> Iterator[Row]:
+    """What dictionaries say of the third: whether they gain more than in twins, and more where more is shared."""
+    for control, (word, measure) in product(CONTROLS_OF_GAINS, HEADLINES.items()):
+        gains = ladder.gains.filter(measure=measure, statistic=minus(control))
+        if len(gains):
+            estimate = mean_over_rungs(_numbers(gains, "score"), gains["rung"].to_list(), seed=ladder.seed)
+            quantity = f"gain of dictionaries less the {control} twin's"
+            yield ladder.row("H3", quantity, 1, estimate, headline=word, statistic="mean")
+    for name, (word, measure) in product(ladder.sharing, HEADLINES.items()):
+        gains = ladder.gains.filter(measure=measure, statistic=GAIN).select("rung", "seed", gained="score")
+        if len(gains):
+            both = gains.join(ladder.trained, on=["rung", "seed"], maintain_order="left")
+            factor, gained, held = (_numbers(both, column) for column in (name, "gained", STRENGTH))
+            estimate = partial_relation(factor, gained, held, both["rung"].to_list(), seed=ladder.seed)
+            quantity = f"{name} and gain of dictionaries"
+            yield ladder.row("H3", quantity, 1, estimate, headline=word, held=STRENGTH)
 
 
 def _smaller(ladder: Surveyed) -> Iterator[Row]:
