@@ -2,6 +2,7 @@
 from changes.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -123,5 +124,16 @@ def test_edited_weights_are_evaluated(place: Path, first: pl.DataFrame):
     save_file(weights, file, {"format": "pt"})
     models, looked = measured(place, "another weight", shards=2)
     file.write_bytes(kept)
+    assert set(looked) == {"trained", "untrained"}
+    assert strength(models)[0] != strength(first)[0]
+
+
+def test_an_edited_configuration_is_evaluated(place: Path, first: pl.DataFrame):
+    """What a printed architecture does not show."""
+    file = place / "model/config.json"
+    kept = file.read_text()
+    file.write_text(json.dumps({**json.loads(kept), "layer_norm_epsilon": 0.1}))
+    models, looked = measured(place, "another configuration", shards=2)
+    file.write_text(kept)
     assert set(looked) == {"trained", "untrained"}
     assert strength(models)[0] != strength(first)[0]

@@ -5,6 +5,7 @@ of libraries about their own future (deprecations, experimental features) are ke
 is about the model.
 """
 
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -53,6 +54,16 @@ def built(build: Callable[[], nn.Module], rung: str) -> nn.Module:
         ThalwegError: `build` failed, or returned what cannot be measured.
     """
     return _made(build, f"the function `build` of {rung!r}")
+
+
+def printed(network: nn.Module) -> str:
+    """A network as it is printed, with the configuration that models of transformers carry: modules do not print all of
+    it. Where it was read from, and by which release, is no part of it.
+    """
+    config = getattr(network, "config", None)
+    told = config.to_dict() if callable(getattr(config, "to_dict", None)) else {}
+    told = {name: value for name, value in told.items() if name not in ("_name_or_path", "transformers_version")}
+    return f"{network}\n{json.dumps(told, sort_keys=True, default=str)}" if told else str(network)
 
 
 def weights_of(subject: Subject) -> str:

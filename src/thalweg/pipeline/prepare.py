@@ -11,6 +11,7 @@ from thalweg.errors import ThalwegError, user_code
 from thalweg.factors.base import DICTIONARIES, LABEL_NOISE, factors_for
 from thalweg.models import checks
 from thalweg.models import untrained as twins
+from thalweg.models.loading import printed
 from thalweg.models.records import Ladder, Rung
 from thalweg.observers.base import Observer
 from thalweg.pipeline.bases import in_main_basis, trains_beside
@@ -166,7 +167,7 @@ def _try_all(models: Sequence[Model], stimuli: int, progress: Progress) -> tuple
     for model in (each for each in models if each.seed == 0):
         try:
             network = model.build()
-            architectures[model.rung.name] = str(network)
+            architectures[model.rung.name] = printed(network)
             normalising |= {model.rung.name} if twins.normalisations(network) else set()
             memory_note, own_warnings = _tried(network, model, stimuli, tasks_at_once(models, model))
         except ThalwegError as wrong:
