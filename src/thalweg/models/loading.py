@@ -60,8 +60,8 @@ def printed(network: nn.Module) -> str:
     """A network as it is printed, with the configuration that models of transformers carry: modules do not print all of
     it. Where it was read from, and by which release, is no part of it.
     """
-    config = getattr(network, "config", None)
-    told = config.to_dict() if callable(getattr(config, "to_dict", None)) else {}
+    to_dict = getattr(getattr(network, "config", None), "to_dict", None)
+    told = to_dict() if callable(to_dict) else {}
     told = {name: value for name, value in told.items() if name not in ("_name_or_path", "transformers_version")}
     return f"{network}\n{json.dumps(told, sort_keys=True, default=str)}" if told else str(network)
 
