@@ -61,7 +61,7 @@ def ask(
         int | None, typer.Option(help="Units of each layer, the same of twins; by default 4.", min=1)
     ] = None,
     per_unit: Annotated[
-        int | None, typer.Option(help="Trials with two choices of a unit; by default 12.", min=1)
+        int | None, typer.Option(help="Two-alternative trials of a unit; by default 12.", min=1)
     ] = None,
     matched: Annotated[bool, MATCHED] = False,
     study: Annotated[str | None, STUDY] = None,
