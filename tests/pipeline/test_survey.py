@@ -19,7 +19,6 @@ from thalweg import Classifier, Ladder, Layer, Observer, Rung, Splits, ThalwegEr
 from thalweg.capability.columns import CAPABILITY
 from thalweg.files.whole import read_tensors, write_json
 from thalweg.recording.result import from_tensors
-from thalweg.runs import directory
 from thalweg.scoring.columns import UNITS
 from thalweg.scoring.populations import STATISTICS
 
@@ -249,7 +248,7 @@ def test_a_damaged_file_is_derived_again_to_the_same_bytes(short: thalweg.Run, v
 
 
 def test_a_damaged_table_is_named_when_it_is_read(done: thalweg.Run, tmp_path: Path):
-    write_json(tmp_path / "run.json", {"format": directory.FORMAT})
+    write_json(tmp_path / "run.json", done.record)
     (tmp_path / "models.parquet").write_bytes((done.path / "models.parquet").read_bytes()[:200])
     with pytest.raises(ThalwegError, match=r"models\.parquet: damaged.*survey command again"):
         _ = thalweg.open_run(tmp_path).models
