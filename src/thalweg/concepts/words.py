@@ -89,13 +89,13 @@ def emoji_pairs(language: str) -> WordPairs:
     return _cleaned(named, (ENGLISH, language), "emoji", single=True)
 
 
-def table_pairs(path: Path, columns: str | None = None, *, option: str = "--pairs-column") -> WordPairs:
+def table_pairs(path: Path, columns: str | None = None) -> WordPairs:
     """The pairs of a table of two columns: Parquet, CSV, TSV or JSON.
 
     Raises:
         ThalwegError: As `two_columns` does, or too few pairs are left.
     """
-    table = two_columns(path, columns, option=option)
+    table = two_columns(path, columns, option="--pairs-column")
     return replace(_cleaned(table.rows, table.names, readable(path), single=False), note=table.note)
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -272,9 +271,9 @@ def _trials_of_study(model: RecordedModel, study: Study) -> list[Trial]:
     """
     rows = _of_study(model, study)
     wanted, found = set(rows["trial"]), []
-    units = rows.select("layer", "unit").unique(maintain_order=True).sort("layer", maintain_order=True).rows()
-    for layer, pairs in groupby(units, key=lambda pair: pair[0]):
-        numbers, design = [unit for _, unit in pairs], study.design
+    design = study.design
+    for (layer,), of_layer in rows.sort("layer", maintain_order=True).group_by("layer", maintain_order=True):
+        numbers = of_layer["unit"].unique(maintain_order=True).to_list()
         settings = TrialSettings(str(layer), numbers, per_unit=design.per_unit, matched=design.matched)
         found += [trial for trial in trials_of(model, settings) if trial.id in wanted]
     if len(found) < len(wanted):

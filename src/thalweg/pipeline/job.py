@@ -27,7 +27,7 @@ from thalweg.files.identity import digest, identity, is_packaged
 from thalweg.files.names import file_name
 from thalweg.measures.base import MEASURES, Measure
 from thalweg.models import untrained as twins
-from thalweg.models.loading import built, loaded, weights_of
+from thalweg.models.loading import built, loaded, printed, weights_of
 from thalweg.models.records import DerivedTwin, Evaluation, Ladder, Layer, Rung, Subject, Summary, Trainer
 from thalweg.models.rerandomised import DERIVED
 from thalweg.observers.base import Observer
@@ -365,7 +365,7 @@ class Model:
             subject = [self.subject.name, weights_of(self.subject)]
             made = [subject, code, self.twin_version, self.controls]
             return digest(release(), *made, self.settings.seed, self.data_hash)
-        ways = [self.architecture or str(self.build()), self.rung.checkpoint, code]
+        ways = [self.architecture or printed(self.build()), self.rung.checkpoint, code]
         ways += [self.label_noise] if self.label_noise else []
         made = [ways, self.twin_version, self.controls]
         return digest(release(), *made, self.seed, self.settings.seed, self.data_hash)

@@ -5,7 +5,7 @@ Only a strength that takes a pass of its own is kept, and only of models that a 
 says a hash. What a user's own function loads may change without a sign.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ def with_known_strengths(model: Model) -> Model:
     return replace(model, strengths=_known(model))
 
 
-def keep_strengths(models: Sequence[Model]) -> None:
+def keep_strengths(models: Iterable[Model]) -> None:
     """Keep in the cache what was found out of these models."""
     for model in models:
         found = whole.read_json(model.run / model.about_file)

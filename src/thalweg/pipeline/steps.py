@@ -63,15 +63,15 @@ def train_all(models: list[Model], stages: Stages) -> None:
     """
     if normalising := [model for model in models if model.estimated]:
         _do("settle", settle_models, normalising, Model.train_inputs, stages)
-    models = [with_known_strengths(model) if is_sought(model) else model for model in models]
-    sought = list(filter(is_sought, models))
+    sought = {model.task: with_known_strengths(model) for model in models if is_sought(model)}
+    models = [sought.get(model.task, model) for model in models]
     together = [model for model in models if model.recorded_with_strength]
     in_pieces = [model for model in models if model.in_pieces and not model.recorded_with_strength]
     unknown = [model for model in in_pieces if {*model.controls} - {*model.strengths, "rotated"}]
     _share_out("strength", look_at_shards, unknown, Model.train_inputs, stages)
     _share_out("record", record_shards, together, Model.measure_inputs, stages)
     _do("train", train_models, models, Model.train_inputs, stages)
-    keep_strengths(sought)
+    keep_strengths(sought.values())
 
 
 def dictionaries_all(models: list[Model], stages: Stages) -> None:

@@ -71,7 +71,7 @@ def create(
     models = _models(run, settings)
     ladder = str(models[0]["ladder"])
     names = names_of(models)
-    asked = _units(run, models, settings, progress)
+    asked = _units(run, models, names, settings, progress)
     models = [model for model in models if names[_key(model)] in asked]
     lists = _lists(asked, settings)
     kinds = {**_beside(run, ladder, asked, settings), "main": _main(asked, lists)}
@@ -137,7 +137,11 @@ def _key(model: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _units(
-    run: Run, models: Sequence[Mapping[str, Any]], settings: StudySettings, progress: Progress
+    run: Run,
+    models: Sequence[Mapping[str, Any]],
+    names: Mapping[tuple[Any, ...], str],
+    settings: StudySettings,
+    progress: Progress,
 ) -> dict[str, dict[Unit, list[Trial]]]:
     """By model, the trials of the units that are asked about; models without any are left out, unless they are named.
 
@@ -145,7 +149,7 @@ def _units(
         ThalwegError: a named model has none, or a participant would be asked about a unit twice.
     """
     per = {"per_unit": settings.per_unit, "matched": settings.matched}
-    names, asked = names_of(models), {}
+    asked = {}
     with progress.stage("stimuli", 1) as advance:
         run.stimuli(str(models[0]["ladder"]))  # before the other work: they may be gone
         advance()
