@@ -43,6 +43,13 @@ def largest(keys: Int64[Tensor, "row key"], k: int) -> Int64[Tensor, "row k"]:
     return keys[:, -k:]
 
 
+def largest_first(keys: Int64[Tensor, "row key"]) -> Int64[Tensor, "row key"]:
+    """Each row in falling order; on a CPU NumPy sorts faster than PyTorch."""
+    if keys.device.type == "cpu":
+        return torch.from_numpy(np.sort(keys.numpy())).flip(1)
+    return keys.sort(1, descending=True).values
+
+
 def by_row(row: Int64[Tensor, " entry"], rows: int) -> Int64[Tensor, " entry"]:
     """Indices that sort entries by their row; NumPy sorts 16-bit numbers ten times faster than longer ones on a CPU."""
     if rows > 1 << 16:

@@ -223,18 +223,16 @@ class _Group:
             self.recorder.make_way(rows)
 
     def recordings(self, device: str) -> dict[tuple[str, str], Recording]:
-        """What was kept of each layer."""
+        """What was kept of each layer, on the CPU."""
         with self._kept(device):
             whole = self.recorder.compute()
-        if len(self.names) == 1:
-            return {self.names[0]: whole}
-        parts = {name: to_tensors(whole.units(columns)) for name, columns in self.columns.items()}
-        return {  # copies, for a view would keep the whole in memory
-            name: from_tensors(
-                {what: tensor.clone(memory_format=torch.contiguous_format) for what, tensor in part.items()}
-            )
-            for name, part in parts.items()
-        }
+            if not sorts_blocks(device):
+                return {self.names[0]: whole}
+            parts = {name: to_tensors(whole.units(columns)) for name, columns in self.columns.items()}
+            return {  # copies, for a view would keep the whole in memory
+                name: from_tensors({what: _copied(tensor) for what, tensor in part.items()})
+                for name, part in parts.items()
+            }
 
     @contextmanager
     def _kept(self, device: str) -> Iterator[None]:
@@ -252,3 +250,8 @@ class _Group:
         else:
             return
         raise ThalwegError(f"{text}; give the model fewer stimuli at once (--batch-size), or measure fewer units")
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A copy on the CPU that holds no more than itself."""
+    return tensor.clone(memory_format=torch.contiguous_format).cpu()

@@ -9,12 +9,11 @@ sends a number back, so nothing waits for anything.
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from thalweg.recording.extremes import Extremes, Scratch, at_least, positions_where
+from thalweg.recording.extremes import Extremes, Scratch, at_least, largest_first, positions_where
 from thalweg.recording.keys import MASK, Scramble
 from thalweg.recording.moments import Moments, moments_of_union
 from thalweg.recording.result import Recording
@@ -249,24 +248,23 @@ class Recorder:
             self.bar = int(self.sample_order[self.sampled - 1])
 
     def compute(self) -> Recording:
-        """The recording of all that was offered, on the CPU."""
+        """The recording of all that was offered, where it was recorded."""
         self._empty_block()
         if not self.sorts:
             self._settle_sums()
         self._settle_sample()
         self.extremes.settle()
-        keys = torch.from_numpy(np.sort(self.extremes.keys.cpu().numpy())).flip(1)  # faster than PyTorch's sort
-        high, low = keys.split(self.extremes.units)
+        high, low = largest_first(self.extremes.keys).split(self.extremes.units)
         return Recording(
             high_keys=high.contiguous(),
             low_keys=low.contiguous(),
-            sample_keys=self.sample_order[: self.sampled].to("cpu", copy=True),
-            sample=self.sample[: self.sampled].to("cpu", copy=True),
-            count=self.count.cpu(),
-            nonfinite=self.nonfinite.cpu(),
-            mean=self.mean.cpu(),
-            deviations=self.deviations.cpu(),
-            products={name: product.cpu() for name, product in self.products.items()},
+            sample_keys=self.sample_order[: self.sampled].clone(),
+            sample=self.sample[: self.sampled].clone(),
+            count=self.count,
+            nonfinite=self.nonfinite,
+            mean=self.mean,
+            deviations=self.deviations,
+            products=self.products,
             unit_ids=torch.arange(self.extremes.units),
             scramble=self.scramble,
             size=self.size,
