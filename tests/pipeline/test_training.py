@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from support.tiny import corners, network
+from support.tiny import convnet, corners, network
 from thalweg import Classifier, Ladder, Layer, Rung, Source
 from thalweg.compute import devices
 from thalweg.files import whole
@@ -15,6 +15,7 @@ from thalweg.pipeline.settings import settings_of
 from thalweg.pipeline.steps import _together
 from thalweg.pipeline.train import train_models
 from thalweg.runs.directory import RunDirectory
+from thalweg.training.one_cycle import OneCycle
 
 RUNGS = tuple(Rung(f"mlp {width}", "dense", lambda width=width: network(width), (Layer("1"),)) for width in (2, 3))
 
@@ -61,3 +62,24 @@ def test_models_that_are_trained_at_once_are_kept_each_by_itself(tmp_path):
         assert list(summaries[0]) == list(summaries[1]) == ["untrained", "trained", "again"]
         assert summaries[1]["trained"]["epochs"] == 2
         assert summaries[1]["trained"]["bits"] == pytest.approx(summaries[0]["trained"]["bits"], abs=1e-3)
+
+
+def test_what_an_interrupted_training_kept_is_used_and_then_deleted(tmp_path, monkeypatch):
+    def interrupt(*_given) -> None:
+        raise KeyboardInterrupt
+
+    rung = Rung("conv", "convolutional", lambda: convnet(4), (Layer("0"),))
+    ladder = Ladder("own", (rung,), corners, OneCycle(epochs=2, batch_size=64, crop=1, learning_rate=0.1))
+    for folder in ("interrupted", "whole"):
+        (tmp_path / folder / "weights").mkdir(parents=True)
+        (tmp_path / folder / "steps").mkdir()
+    model, other = (seeds_of(ladder, tmp_path / folder)[0] for folder in ("interrupted", "whole"))
+    with monkeypatch.context() as patched:
+        patched.setattr(OneCycle, "_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_models([model])
+    assert (model.run / model.unfinished("trained")).is_file()
+    assert train_models([model]) == train_models([other]) == ""
+    assert not list(model.run.path.glob("weights/*.pt"))
+    kept, same = (whole.read_tensors(each.run / each.weights("trained")) for each in (model, other))
+    assert all(torch.equal(kept[name], same[name]) for name in kept)

@@ -259,6 +259,10 @@ class Model:
         twin = "" if control == "trained" else f"-{file_name(control)}"
         return f"weights/{self.network_name}{twin}.safetensors"
 
+    def unfinished(self, control: str) -> str:
+        """The name of the file of a training that is under way, where its trainer keeps what it goes on from."""
+        return f"{self.weights(control).removesuffix('.safetensors')}-unfinished.pt"
+
     @property
     def about_file(self) -> str:
         """The name of the file of what its training and that of its twins ended with, by control."""

@@ -16,6 +16,7 @@ from thalweg.pipeline.strengths import published_summary, with_strengths
 from thalweg.pipeline.twins import statistics, twin_note
 from thalweg.pipeline.user_results import PlainSummary, checked_summary, code_of_user
 from thalweg.training.course import noted
+from thalweg.training.interrupted import keep_in
 
 
 def train_models(models: Sequence[Model]) -> str:
@@ -86,7 +87,7 @@ def _trained(models: Sequence[Model]) -> list[Weights]:
     made: list[Weights] = [{} for _ in models]
     for control, trainer in models[0].trainers.items():
         at_once = len(models) > 1 and isinstance(trainer, Together)
-        ends = _at_once(trainer, models) if at_once else map(partial(_alone, trainer), models)
+        ends = _at_once(trainer, models) if at_once else map(partial(_alone, trainer, control), models)
         for weights, model, (network, result) in zip(made, models, ends, strict=True):
             summary = with_strengths(network, model, checked_summary("train", model, result))
             weights[control] = Ended(_state(network), summary, noted(network))
@@ -94,9 +95,10 @@ def _trained(models: Sequence[Model]) -> list[Weights]:
     return made
 
 
-def _alone(trainer: Trainer, model: Model) -> tuple[nn.Module, object]:
+def _alone(trainer: Trainer, control: str, model: Model) -> tuple[nn.Module, object]:
     """A trained network, and what its trainer returned."""
     network = model.build().to(model.settings.resolved_device)
+    keep_in(network, model.run / model.unfinished(control), model.train_inputs())
     with code_of_user("train", model, trainer):
         return network, trainer(network, model.taught, model.seed)
 
@@ -144,3 +146,5 @@ def _keep_weights(model: Model, weights: Weights) -> None:
         outputs.append(model.course_file)
         whole.write_json(model.run / model.course_file, courses)
     model.run.finish(f"train-{model.name}", model.train_inputs(), outputs)
+    for control in weights:
+        (model.run / model.unfinished(control)).unlink(missing_ok=True)

@@ -4,6 +4,8 @@ Stopping by the validation loss and Adam (`classifier`) leave a residual network
 What takes it further is known: random crops and mirror images, a learning rate that rises and then falls to zero,
 momentum, labels that are not quite certain. The weights at the end are kept: the rate has fallen to zero by then, and
 the schedule has no better place to stop.
+
+It can take hours. In a survey it goes on after the last epoch that was finished, and ends with the same weights.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from thalweg.stimuli.base import Splits
 from thalweg.strength.axes import evaluate
 from thalweg.training.classifier import Summary, check_loss
 from thalweg.training.course import note
+from thalweg.training.interrupted import go_on, keep
 
 RISING = 0.25  # of the steps, in which the learning rate rises
 
@@ -71,11 +74,26 @@ class OneCycle:
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout
         size = min(self.batch_size, len(splits.train))
-        steps = self.epochs * (len(splits.train) // size)
+        optimiser, rate = self._schedule(model, steps=self.epochs * (len(splits.train) // size))
+        done = go_on(model, (optimiser, rate), generator)
+        for epoch in range(done + 1, self.epochs + 1):
+            losses = []
+            order = torch.randperm(len(splits.train), generator=generator)
+            for which in order[: len(order) // size * size].split(size):  # a small last batch would have noisy means
+                losses.append(self._step(model, splits, which, optimiser, generator))
+                rate.step()
+            note(model, epoch, train_loss=float(torch.stack(losses).mean()))
+            keep(model, epoch, (optimiser, rate), generator)
+        return self._end(model, splits)
+
+    def _schedule(
+        self, model: nn.Module, steps: int
+    ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+        """What takes the steps, and what sets their rates."""
         optimiser = torch.optim.SGD(
             model.parameters(), self.learning_rate, momentum=0.9, weight_decay=self.weight_decay, nesterov=True
         )
-        rate = torch.optim.lr_scheduler.OneCycleLR(
+        return optimiser, torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             self.learning_rate,
             total_steps=steps + 1,
@@ -83,14 +101,6 @@ class OneCycle:
             anneal_strategy="linear",
             cycle_momentum=False,
         )
-        for epoch in range(1, self.epochs + 1):
-            losses = []
-            order = torch.randperm(len(splits.train), generator=generator)
-            for which in order[: len(order) // size * size].split(size):  # a small last batch would have noisy means
-                losses.append(self._step(model, splits, which, optimiser, generator))
-                rate.step()
-            note(model, epoch, train_loss=float(torch.stack(losses).mean()))
-        return self._end(model, splits)
 
     def _step(
         self,

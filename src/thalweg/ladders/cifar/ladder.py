@@ -13,7 +13,7 @@ so that the ladder takes well under an hour on two cores, 20,000 train; `cifar:4
 `cifar-strong` adds residual networks at the right-hand end, and trains all models on all the rest. The residual ones
 have a recipe of their own, with augmentation, which for published CIFAR-10 reaches about 90, 94 and 96 % of right
 answers. Training them takes some 4e14, 4e15 and 3e16 floating-point operations: minutes on a GPU, but on two cores an
-hour, half a day and several days.
+hour, half a day and several days. One that is interrupted goes on after the last epoch that it finished.
 
 The python layout is a pickle: it is read by an unpickler that knows arrays, dictionaries, lists, texts and numbers, and
 refuses all else.
