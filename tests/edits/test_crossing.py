@@ -146,10 +146,14 @@ def test_edits_have_curves_against_strength_and_size():
     models = models.with_columns(
         pl.col("bits").alias(name) for name in (*strength.AXES, strength.SHARE) if name not in columns
     )
-    made = list(edit_curves(models, edits, Settings(), {"a": "tokens"}))
+    other = edits.with_columns(method=pl.lit("memit"), value=1 - pl.col("value"))
+    made = list(edit_curves(models, pl.concat([edits, other]), Settings(), {"a": "tokens"}))
     assert [(curve.measure, curve.axis) for curve in made] == [
         ("edit_transfer", "bits"),
         ("edit_transfer", "parameters"),
+        ("edit_transfer:memit", "bits"),
+        ("edit_transfer:memit", "parameters"),
     ]
     assert len(made[0].score) == 12
     assert not any(map(math.isnan, made[0].score))
+    assert made[2].score == pytest.approx([1 - score for score in made[0].score])

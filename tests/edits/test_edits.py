@@ -29,6 +29,7 @@ from thalweg.edits.values import ValueSettings, descend, find_deltas, keys_and_v
 from thalweg.models.hooks import capture_activations
 from thalweg.models.records import Layer
 from thalweg.networks.language import Transformer
+from thalweg.pipeline import edit as pipeline_edit
 from thalweg.stimuli.windows import Vocabulary, Windows
 
 REQUESTS = [world.request(subject) for subject in (0, 1, 2)]
@@ -495,10 +496,30 @@ def test_facts_become_tokens_or_are_left_out(folder: Path):
         encode_facts([same], tokenizer())
 
 
+def edited_until(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edit by three methods, and be interrupted at one of them."""
+
+    def interrupted(setup: Setup, name: str, *arguments: object, **options: object) -> pl.DataFrame:
+        if name == method:
+            raise KeyboardInterrupt
+        return measure_edits(setup, name, *arguments, **options)  # type: ignore[arg-type]
+
+    methods = ("rome", "fine-tune-matched", "steer")
+    options = {"text": "text.jsonl", "ridge": 0.01, "continued": 0, "out": "edits", "cache": "cache"}
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline_edit, "measure_edits", interrupted)
+        thalweg.edit("mine.py:subject", "facts.json", method=methods, **options)  # type: ignore[arg-type]
+
+
 def test_the_command_edits_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     run_example(thalweg.edit)
     (folder / "edits/parts/rome.parquet").unlink()
     kept = (folder / "edits/parts/unedited.parquet").stat().st_mtime_ns
+    with pytest.raises(KeyboardInterrupt):
+        edited_until("steer", monkeypatch)
+    there = pl.read_parquet(folder / "edits/edits.parquet")
+    assert there["method"].unique(maintain_order=True).to_list() == ["unedited", "rome"]
+    assert set(pl.read_parquet(folder / "edits/facts.parquet")["method"]) == {"unedited", "rome"}
     options = ["--text", "text.jsonl", "--ridge", ".01", "--continued", "0", "--cache", "cache", "--out", "edits"]
     words = ["thalweg", "edit", "mine.py:subject", "--facts", "facts.json", "--method", "rome"]
     words += ["--method", "fine-tune-matched", "--method", "steer"]
@@ -515,6 +536,7 @@ def test_the_command_edits_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyP
         "ladder", "rung", "seed", "control", "layer", "method", "measure", "value", "low", "high", "n", "note"
     ]  # fmt: skip
     assert rows["method"].unique(maintain_order=True).to_list() == ["unedited", "rome", "steer", "fine-tune-matched"]
+    assert rows.filter(pl.col("method").is_in(["unedited", "rome"])).equals(there)
     page = (folder / "edits/edits.html").read_text()
     assert "its answers have different numbers of tokens" in page
     assert "harmonic mean of efficacy, paraphrase and neighbourhood" in page

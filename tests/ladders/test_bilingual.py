@@ -140,6 +140,12 @@ def test_a_transformer_learns_the_world():
     assert summary["train_examples"] == 150 * 128
 
 
+def test_the_wide_ladder_goes_on_to_four_blocks_of_width_256():
+    wide, usual = ([rung.name for rung in each.rungs] for each in (bilingual.WIDE_LADDER, bilingual.LADDER))
+    assert wide == [*usual, "transformer-4x128", "transformer-4x256"]
+    assert sum(weight.numel() for weight in bilingual.WIDE_LADDER.rungs[-1].build().parameters()) > 3_000_000
+
+
 def test_the_ladder_and_its_labels():
     ladder = bilingual.ladder()
     assert ladder.rungs[0].name == "transformer-1x4"

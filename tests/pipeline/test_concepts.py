@@ -65,7 +65,7 @@ def test_units_that_answer_in_both_languages_stand_beside_all_units(run: thalweg
 def test_goals_are_redirected_in_trained_networks_the_untrained_one_and_the_control(run: thalweg.Run):
     redirected = run.edits.filter(method="redirect", measure="redirected")
     assert set(redirected["control"]) == {"trained", "two-worlds", "untrained", "shuffled"}
-    assert {"edit_redirected", "edit_redirected_kept"} <= {record["measure"] for record in run.shape}
+    assert {"edit_redirected", "edit_reached", "edit_redirected_kept"} <= {record["measure"] for record in run.shape}
     untrained = redirected.filter(control="untrained")
     assert 0 <= untrained["value"].item() < 0.6
     assert untrained["n"].item() == 26  # a third of the entities, in both languages

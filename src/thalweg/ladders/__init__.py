@@ -24,6 +24,7 @@ LADDERS = {
         addition.LADDER,
         addition.TRAINING,
         bilingual.LADDER,
+        bilingual.WIDE_LADDER,
         causal.GPT2,
         causal.PYTHIA,
         causal.PYTHIA_TRAINING,

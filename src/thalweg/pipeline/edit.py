@@ -254,13 +254,14 @@ def _settle(path: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _measured(source: _Source, options: _Options, path: Path, seed: int, stages: Stages) -> Edits:
-    """Edit by each method that is not done, and put the tables together."""
+    """Edit by each method that is not done, and put the tables together anew after each."""
     held_out, setup = _setup(source, options, stages)
     requests = source.encoded.requests
-    parts: dict[str, pl.DataFrame] = {}
-    for name in sorted((UNEDITED, *options.methods), key=MATCHED.__eq__):  # it needs the rows of ROME
-        part = path / "parts" / f"{name}.parquet"
-        if not _is_done(part):
+    names = sorted((UNEDITED, *options.methods), key=MATCHED.__eq__)  # it needs the rows of ROME
+    files = {name: path / "parts" / f"{name}.parquet" for name in names}
+    parts = {name: rows for name, file in files.items() if (rows := _finished(file)) is not None}
+    for name in names:
+        if name not in parts:
             if name in WITH_MOMENTS:
                 _check(setup)
             with stages(name, 1 if name in (UNEDITED, "memit") else len(requests)) as advance:
@@ -269,17 +270,19 @@ def _measured(source: _Source, options: _Options, path: Path, seed: int, stages:
                 else:
                     asked = {"held_out": held_out, "continued": options.continued, "seed": seed}
                     frame = measure_edits(setup, name, requests, advance=advance, **asked)  # type: ignore[arg-type]
-            whole.write_frame(part, frame)
-        parts[name] = whole.read_frame(part, FACTS_SCHEMA)
-    return _tables(source, parts, setup, path, seed)
+            whole.write_frame(files[name], frame)
+            parts[name] = frame
+            _tables(source, parts, setup, path, seed)
+    return _tables(source, {name: parts[name] for name in names}, setup, path, seed)
 
 
-def _is_done(part: Path) -> bool:
-    """Whether a method's rows are there and can be read."""
+def _finished(file: Path) -> pl.DataFrame | None:
+    """A method's rows, if they are there and can be read."""
     try:
-        return len(whole.read_frame(part, FACTS_SCHEMA)) > 0
+        rows = whole.read_frame(file, FACTS_SCHEMA)
     except ThalwegError:
-        return False
+        return None
+    return rows if len(rows) else None
 
 
 def _setup(source: _Source, options: _Options, stages: Stages) -> tuple[Callable[[nn.Module], float], Setup]:

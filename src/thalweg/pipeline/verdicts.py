@@ -3,7 +3,7 @@ rungs.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +31,17 @@ LEAST_COVERAGE = (
     0.25  # a mean over fewer of a model's units is that of an unusual few: shown, but no verdict rests on it
 )
 CONCEPT = "concept_"  # before the name of a measure of sharing, in a verdict
-CONCEPT_MEASURES = ("retrieval", "cka", "overlap", "probe", "patch", "carried", "crisp_shared")  # of patching bits
+CONCEPT_MEASURES = (
+    *("retrieval", "cka", "overlap", "shared_units", "probe", "patch", "carried"),  # of patching bits
+    *("crisp_shared", "crisp_all"),
+)
 EDIT = "edit_"  # before the name of a measure of edits, in a verdict
+OF_FACTS = ("efficacy", "paraphrase", "neighbourhood", "score", "transfer", "transfer_neighbourhood")
 EDIT_MEASURES = {  # of a method
-    "rome": ("efficacy", "paraphrase", "neighbourhood", "score", "transfer", "transfer_neighbourhood"),
-    "redirect": ("redirected", "redirected_kept"),
+    **dict.fromkeys(("rome", "memit", "steer", "fine-tune-matched"), OF_FACTS),
+    "redirect": ("redirected", "reached", "redirected_kept"),
 }
+UNNAMED = ("rome", "redirect")  # methods that a verdict does not name
 CAPABILITY_MEASURES = {"tic": "tic", "tic_excess": "excess"}  # the measure in a verdict, and its column
 
 
@@ -200,36 +205,42 @@ def concept_curves(
     """The curves of how far concepts are shared, by measure: means over layers, against the headline's strength axis
     and against the number of parameters.
     """
-    yield from _named_curves(models, concepts.filter(layer=""), CONCEPT, CONCEPT_MEASURES, settings, observers)
+    named = {f"{CONCEPT}{measure}": measure for measure in CONCEPT_MEASURES}
+    yield from _named_curves(models, concepts.filter(layer=""), named, settings, observers)
 
 
 def edit_curves(
     models: pl.DataFrame, edits: pl.DataFrame, settings: Settings, observers: Mapping[str, str]
 ) -> Iterator[Curve]:
-    """The curves of what edits of facts by ROME do, and edits of goals, by measure."""
+    """The curves of what edits of facts by each method do, and edits of goals, by measure."""
     for method, measures in EDIT_MEASURES.items():
-        yield from _named_curves(models, edits.filter(method=method), EDIT, measures, settings, observers)
+        named = {edit_measure(method, measure): measure for measure in measures}
+        yield from _named_curves(models, edits.filter(method=method), named, settings, observers)
+
+
+def edit_measure(method: str, measure: str) -> str:
+    """What a verdict on edits calls its measure: with the method behind a colon, but for ROME and for goals."""
+    return f"{EDIT}{measure}" if method in UNNAMED else f"{EDIT}{measure}:{method}"
 
 
 def _named_curves(
     models: pl.DataFrame,
     table: pl.DataFrame,
-    prefix: str,
-    measures: Sequence[str],
+    measures: Mapping[str, str],
     settings: Settings,
     observers: Mapping[str, str],
 ) -> Iterator[Curve]:
-    """The curves of some measures of a table of trained models, against the headline's strength axis and against the
-    number of parameters.
+    """The curves of some measures of a table of trained models, by their names in verdicts, against the headline's
+    strength axis and against the number of parameters.
     """
     rows = table.filter(control="trained").rename({"value": "score"}).with_columns(coverage=pl.lit(1.0))
-    for measure in measures:
+    for name, measure in measures.items():
         grouped = _rows(models, rows.filter(measure=measure)).group_by("ladder", maintain_order=True)
         for (ladder,), group in grouped:
             for axis in dict.fromkeys((settings.strength, "parameters")):
                 yield Curve(
                     ladder=str(ladder),
-                    measure=f"{prefix}{measure}",
+                    measure=name,
                     observer=observers[str(ladder)],
                     axis=axis,
                     **_points(group, axis),

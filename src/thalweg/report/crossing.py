@@ -7,19 +7,21 @@ import functools
 import polars as pl
 
 from thalweg.edits.columns import GOALS_KNOWN, REDIRECT
+from thalweg.pipeline.verdicts import edit_measure
 from thalweg.report import concepts, rows
 from thalweg.report.charts import Figure, Panel
-from thalweg.report.figures import TRAINED, made_or_failed, verdict_note
+from thalweg.report.figures import TRAINED, made_or_failed, rests_on_single_models, verdict_note
 from thalweg.report.ladder import Ladder
 from thalweg.report.listings import Cell, Table, number, table, word
 from thalweg.report.styles import Row
 from thalweg.report.text import NONE, decimal, missing, whole
 
 NAME, GOALS = "edits", "goals"
+ROME, STAR = "rome", "*"
 Series = dict[str, tuple[str, str]]  # of a figure, with their methods and controls; bars are of the first
-SERIES: Series = {"ROME": ("rome", "trained"), "MEMIT": ("memit", "trained"), "steering": ("steer", "trained")}
+SERIES: Series = {"ROME": (ROME, "trained"), "MEMIT": ("memit", "trained"), "steering": ("steer", "trained")}
 SERIES |= {"fine-tuning, as specific": ("fine-tune-matched", "trained")}
-SERIES |= {"ROME, two worlds": ("rome", "two-worlds")}
+SERIES |= {"ROME, two worlds": (ROME, "two-worlds")}
 GOAL_SERIES: Series = {
     TRAINED: (REDIRECT, "trained"),
     "two-worlds": (REDIRECT, "two-worlds"),
@@ -50,7 +52,7 @@ def figures(ladder: Ladder) -> list[Figure]:
     if len(ladder.order) == 1:
         return []
     methods = set(ladder.run.edits.filter(ladder=ladder.name)["method"])
-    makers = {NAME: (_facts, "rome" in methods), GOALS: (_goals, REDIRECT in methods)}
+    makers = {NAME: (_facts, ROME in methods), GOALS: (_goals, REDIRECT in methods)}
     return [made_or_failed(name, functools.partial(make, ladder)) for name, (make, there) in makers.items() if there]
 
 
@@ -88,7 +90,9 @@ def _panel(ladder: Ladder, measure: str, title: str, series: Series) -> list[Pan
     trained = [row for row in points if row["series"] == first_series]
     if not trained:
         return []
-    verdict = verdict_note(ladder.verdict(f"edit_{measure}"))
+    method = series[first_series][0]
+    note = verdict_note(ladder.verdict(edit_measure(method, measure)))
+    verdict = note if method == REDIRECT else f"{first_series}, {note}"
     first, last = trained[0], trained[-1]
     says = f"{decimal(first['value'])} at {first['rung']}, {decimal(last['value'])} at {last['rung']}; {verdict}"
     chart = concepts.chart(ladder, points, title, series=tuple(series), barred=first_series)
@@ -126,6 +130,26 @@ def relations(ladder: Ladder) -> Table:
         for row in rows.plain(ladder.run.edits.filter(ladder=ladder.name, rung=""))
     )
     return table("edit-relations", "What the share of edits that cross over goes with", lines)
+
+
+def verdicts(ladder: Ladder) -> Table:
+    """The verdict on every measure of edits of facts, by method, against strength and against parameters."""
+    there = set(ladder.run.edits.filter(ladder=ladder.name)["method"])
+    methods = {name: method for name, (method, control) in SERIES.items() if control == "trained" and method in there}
+    lines = []
+    for measure in MEASURES if methods else ():
+        for axis in dict.fromkeys((ladder.axis, "parameters")):
+            found = {name: ladder.verdict(edit_measure(method, measure), axis=axis) for name, method in methods.items()}
+            badges = {name: word(_starred(verdict)) for name, verdict in found.items()}
+            lines.append({"measure": word(measure.replace("_", " ")), "against": word(axis), **badges})
+    return table("edit-verdicts", f"Verdicts on edits of facts, by method ({STAR} rests on single models)", lines)
+
+
+def _starred(verdict: Row | None) -> str:
+    """A verdict in few words; none where nothing was judged."""
+    if verdict is None:
+        return ""
+    return f"{verdict['verdict']}{STAR if rests_on_single_models(verdict) else ''}"
 
 
 def values(ladder: Ladder) -> Table:

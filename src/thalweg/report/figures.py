@@ -47,8 +47,12 @@ def made_or_failed(name: str, make: Callable[[], Figure]) -> Figure:
 
 def badge(verdict: Row) -> str:
     """A verdict in few words, and whether single models carry it."""
-    carried = verdict["changes_without"] and verdict["verdict"] != "cannot tell"
-    return str(verdict["verdict"]) + (" (rests on single models)" if carried else "")
+    return str(verdict["verdict"]) + (" (rests on single models)" if rests_on_single_models(verdict) else "")
+
+
+def rests_on_single_models(verdict: Row) -> bool:
+    """Whether another verdict, or none, would be given without one of the models."""
+    return bool(verdict["changes_without"]) and verdict["verdict"] != "cannot tell"
 
 
 def verdict_note(verdict: Row | None) -> str:

@@ -370,6 +370,7 @@ def _section(ladder: Ladder, made: list[Figure], anchor: str) -> dict[str, Any]:
         "capability_says": capability.sentences(ladder),
         "edits": crossing.values(ladder),
         "goals": crossing.goal_values(ladder),
+        "edit_verdicts": crossing.verdicts(ladder),
         "edit_relations": crossing.relations(ladder),
         "concepts": concepts.values(ladder),
         "concept_relations": concepts.relations(ladder),

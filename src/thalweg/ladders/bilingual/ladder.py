@@ -1,4 +1,4 @@
-"""The ladder `bilingual`: transformers that learn one world from two artificial languages.
+"""The ladders `bilingual` and `bilingual-wide`: transformers that learn one world from two artificial languages.
 
 The question is whether the two words for a concept meet inside a network, and whether that depends on how strong it is.
 Here every word's concept and every fact is known. See `world` for the languages, `lines` for what is trained on,
@@ -23,6 +23,8 @@ from thalweg.networks.language import Transformer
 HEAD = 32  # width of a head; narrower models have one
 MOST = 64  # units measured of a layer
 TWO_WORLDS = "two-worlds"
+DESCRIPTION = "facts of a small world, told in two artificial languages that share no word"
+ON_TO = "`bilingual`, and on to four blocks of width 256: five minutes more for each training"
 # blocks, width, and whether a quick survey takes it
 RUNGS = (
     (1, 4, True),
@@ -34,13 +36,15 @@ RUNGS = (
     (2, 32, True),
     (2, 64, False),
 )
+WIDE = ((4, 128, False), (4, 256, False))  # training takes about 100 and 270 s of a core, of width 64 a few
 
 
-def ladder(settings: Settings | None = None) -> Ladder:
+def ladder(settings: Settings | None = None, *, wide: bool = False) -> Ladder:
     """The ladder of a world.
 
     Args:
         settings: The world's; by default the one that the ladder `bilingual` has.
+        wide: Whether it goes on to four blocks of width 256, as `bilingual-wide`.
 
     Example:
         >>> from thalweg.ladders import bilingual
@@ -50,10 +54,10 @@ def ladder(settings: Settings | None = None) -> Ladder:
     """
     world = settings or Settings()
     return Ladder(
-        name="bilingual",
-        rungs=tuple(_rung(world, *rung) for rung in RUNGS),
+        name="bilingual-wide" if wide else "bilingual",
+        rungs=tuple(_rung(world, *rung) for rung in (*RUNGS, *(WIDE if wide else ()))),
         splits=partial(splits, settings=world),
-        description="facts of a small world, told in two artificial languages that share no word",
+        description=ON_TO if wide else DESCRIPTION,
         modality="text",
         train=ValueTrainer(world),
         twins={TWO_WORLDS: ValueTrainer(world, two_worlds=True)},
@@ -83,3 +87,4 @@ def _build(vocabulary: int, width: int, blocks: int) -> nn.Module:
 
 
 LADDER = ladder()
+WIDE_LADDER = ladder(wide=True)

@@ -29,7 +29,6 @@ from thalweg.training.next_token import rise_and_fall
 
 BETAS = (0.9, 0.98)  # as for the networks that add
 MOST_LEARNING_RATE, RATE_BY_WIDTH = 0.005, 0.32  # of 0.005 to 0.02, tried at widths 32 and 64
-STEPS_BY_WIDTH = 128_000  # steps of a width of 1: wide networks learn a world in fewer steps, and each takes longer
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class ValueTrainer:
 
     Attributes:
         settings: The world's.
-        steps: Of the optimiser, at most: 2,000 up to width 64, 128,000 / width of wider networks.
+        steps: Of the optimiser.
         batch_size: Lines in a step.
         weight_decay: Of matrices; biases and layer norms have none.
         two_worlds: Whether sentences with the order of language B tell of another world.
@@ -64,24 +63,22 @@ class ValueTrainer:
         tokens, last = train.batch(slice(None)).to(device), train.following.to(device)
         generator = torch.Generator().manual_seed(seed)
         width = model.tokens.weight.shape[1]
-        rate, steps = min(MOST_LEARNING_RATE, RATE_BY_WIDTH / width), min(self.steps, STEPS_BY_WIDTH // width)
+        rate = min(MOST_LEARNING_RATE, RATE_BY_WIDTH / width)
         optimisers = _optimisers(model, rate, self.weight_decay)
         model.train()
-        for step in range(steps):
+        for step in range(self.steps):
             which = torch.randint(len(train), (self.batch_size,), generator=generator).to(device)
             loss = functional.cross_entropy(last_logits(model, tokens[which]), last[which])
             for optimiser in optimisers:
                 optimiser.zero_grad()
             loss.backward()
             for optimiser in optimisers:
-                optimiser.learning_rate = rate * rise_and_fall((step + 1) / steps)
+                optimiser.learning_rate = rate * rise_and_fall((step + 1) / self.steps)
                 optimiser.step()
-        return self._summary(model, steps, train, validation)
+        return self._summary(model, train, validation)
 
-    def _summary(
-        self, model: Transformer, steps: int, train: Windows, validation: Windows
-    ) -> dict[str, float | int | str]:
-        seen = steps * self.batch_size
+    def _summary(self, model: Transformer, train: Windows, validation: Windows) -> dict[str, float | int | str]:
+        seen = self.steps * self.batch_size
         losses = {"train_loss": _loss(model, train), "validation_loss": _loss(model, validation)}
         check_loss(torch.tensor(losses["train_loss"]))
         return {
