@@ -128,7 +128,7 @@ def tables(rungs: int = 6) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
 
 
 def test_crossing_goes_with_sharing_and_not_with_strength():
-    made = edit_relations(*tables(), seed=0)
+    made = edit_relations(*tables())
     value = {row["measure"]: row["value"] for row in made.iter_rows(named=True)}
     assert value["transfer ~ probe"] == pytest.approx(1)
     assert abs(value["transfer ~ strength"]) < 0.7

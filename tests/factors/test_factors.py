@@ -179,14 +179,15 @@ def test_a_gap_has_an_interval_from_its_blocks(generator: torch.Generator):
 def test_independent_factors_have_no_relation_and_equal_ones_have_all(generator: torch.Generator):
     names = [f"r{rung}" for rung in range(9) for _ in range(2)]
     missed = 0
-    for seed in range(40):
+    for _ in range(40):
         x, y = (torch.randn(9, generator=generator).repeat_interleave(2).tolist() for _ in range(2))
-        found = relation(x, y, names, seed=seed)
+        found = relation(x, y, names)
         missed += not found.low <= 0 <= found.high
     assert missed <= 6  # 5 % of 40 are 2
     assert (found.n_models, found.n_rungs) == (18, 9)
     same = relation([*map(float, range(9))], [value**3.0 for value in range(9)], names[::2])
-    assert (same.rho, same.low, same.high) == (1, 1, 1)
+    assert (same.rho, same.high) == (1, 1)
+    assert 0.85 < same.low < 1  # an order of nine rungs may be perfect by chance
     assert relation([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], ["a", "b", "c"]).rho == -1
     assert "fewer than 5 rungs" in relation([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], ["a", "b", "c"]).note
     assert relation([1.0, 1.0, math.nan], [1.0, 2.0, 3.0], ["a", "b", "c"]).note.startswith("the factor or the score")

@@ -137,7 +137,7 @@ def test_what_is_not_trained_anew_says_why(tmp_path: Path):
     assert "checkpoints of one training run" in memorised_share(retrained(course, "trained")).note
     nameless = replace(images, label_names=())
     silent = replace(model, splits=Splits(nameless, nameless, nameless))
-    assert "says no class" in memorisation(retrained(silent, "trained")).note
+    assert "tells no labels" in memorisation(retrained(silent, "trained")).note
 
 
 class Heard(Silent):

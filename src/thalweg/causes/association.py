@@ -44,7 +44,7 @@ def associations(run: Run) -> pl.DataFrame:
 
     Returns:
         A row for each ladder, headline and factor: `rho` of factor and score; `beyond_strength`, the same with strength
-        held, with its 95 % interval `low` to `high` (rungs are drawn again with their seeds); `strength`, the
+        held, with its 95 % interval `low` to `high` (rungs count, not models); `strength`, the
         correlation of strength and score; `strength_beyond_factor`, the same with the factor held; `n_models`,
         `n_rungs`; `note` says why a number is missing (NaN).
 
@@ -57,7 +57,6 @@ def associations(run: Run) -> pl.DataFrame:
     """
     axis: str = run.record["settings"]["strength"]
     factors = list(run.record["factors"])
-    seed = int(run.record["settings"]["seed"])
     trained = run.in_basis(run.bases[0]).models.filter(pl.col("control") == "trained")
     rows = []
     for (ladder,), models in trained.group_by("ladder", maintain_order=True):
@@ -65,25 +64,25 @@ def associations(run: Run) -> pl.DataFrame:
             scored = models.filter(pl.col(f"{word}_coverage") >= LEAST_COVERAGE)
             x, y, z = (scored[name].cast(pl.Float64).fill_null(math.nan).to_list() for name in (factor, word, axis))
             key = {"ladder": ladder, "headline": word, "factor": factor}
-            rows.append(key | _row(x, y, z, scored["rung"].to_list(), seed=seed))
+            rows.append(key | _row(x, y, z, scored["rung"].to_list()))
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def _row(
-    factor: Sequence[float], score: Sequence[float], strength: Sequence[float], rungs: Sequence[str], *, seed: int
+    factor: Sequence[float], score: Sequence[float], strength: Sequence[float], rungs: Sequence[str]
 ) -> dict[str, Any]:
     known = np.flatnonzero(np.isfinite(np.array([factor, score, strength], float)).all(0)).tolist()
     x, y, z = ([values[index] for index in known] for values in (factor, score, strength))
     names = [rungs[index] for index in known]
-    plain = relation(x, y, names, seed=seed)
-    beyond = partial_relation(x, y, z, names, seed=seed)
+    plain = relation(x, y, names)
+    beyond = partial_relation(x, y, z, names)
     return {
         "rho": plain.rho,
         "beyond_strength": beyond.rho,
         "low": beyond.low,
         "high": beyond.high,
-        "strength": relation(z, y, names, seed=seed).rho,
-        "strength_beyond_factor": partial_relation(z, y, x, names, seed=seed).rho,
+        "strength": relation(z, y, names).rho,
+        "strength_beyond_factor": partial_relation(z, y, x, names).rho,
         "n_models": plain.n_models,
         "n_rungs": plain.n_rungs,
         "note": beyond.note or plain.note,

@@ -56,8 +56,8 @@ INDEX = """# Factors
 Made from the code by `python -m thalweg.factors.pages docs/factors`.
 
 A factor is a number of a whole model beside its strength and its score. The report shows how each goes with the
-headlines over the models of a ladder: Spearman's correlation, with an interval from drawing rungs again. That is an
-association, not a cause.
+headlines over the models of a ladder: Spearman's correlation, with [an interval](../causes.md#intervals-over-few-rungs)
+in which rungs count more than their seeds. That is an association, not a cause.
 
 {listed}
 

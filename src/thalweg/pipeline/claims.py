@@ -41,7 +41,7 @@ class Surveyed:
         scores: The rows of whole rungs by the headlines.
         gains: What dictionaries gain on the neurons in trained models, and that less what they gain in each twin.
         factors: The names of the factors.
-        seed: Of drawing rungs again.
+        seed: Of drawing rungs again, for means.
     """
 
     name: str
@@ -68,8 +68,8 @@ class Surveyed:
         first, second = (_numbers(self.trained, name) for name in (x, y))
         names = self.trained["rung"].to_list()
         if not held:
-            return relation(first, second, names, seed=self.seed)
-        return partial_relation(first, second, _numbers(self.trained, held), names, seed=self.seed)
+            return relation(first, second, names)
+        return partial_relation(first, second, _numbers(self.trained, held), names)
 
     def row(self, claim: str, quantity: str, predicted: int, estimate: Relation, **more: str) -> Row:
         """A row of the table."""
@@ -98,7 +98,7 @@ def claims(
         populations: Statistics of units, with the gains of bases on the neurons.
         factors: Their names.
         axis: Of strength.
-        seed: Of drawing rungs again.
+        seed: Of drawing rungs again, for means.
     """
     ladders = list(_surveyed(models, scores, populations, factors, axis, seed))
     rows = [row for ladder in ladders for row in (*_hypotheses(ladder), *_smaller(ladder))]
@@ -167,7 +167,7 @@ def _dictionary_test(ladder: Surveyed) -> Iterator[Row]:
         if len(gains):
             both = gains.join(ladder.trained, on=["rung", "seed"], maintain_order="left")
             factor, gained, held = (_numbers(both, column) for column in (name, "gained", STRENGTH))
-            estimate = partial_relation(factor, gained, held, both["rung"].to_list(), seed=ladder.seed)
+            estimate = partial_relation(factor, gained, held, both["rung"].to_list())
             quantity = f"{name} and gain of dictionaries"
             yield ladder.row("H3", quantity, 1, estimate, headline=word, held=STRENGTH)
 

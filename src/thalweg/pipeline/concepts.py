@@ -44,7 +44,7 @@ def concepts_file(model: Model) -> str:
     return f"parts/{model.name}-concepts.parquet"
 
 
-def concept_relations(models: pl.DataFrame, concepts: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+def concept_relations(models: pl.DataFrame, concepts: pl.DataFrame) -> pl.DataFrame:
     """Rows without a rung: how two measures go together over the trained models of a ladder, and each with strength, as
     Spearman's correlation.
     """
@@ -56,7 +56,7 @@ def concept_relations(models: pl.DataFrame, concepts: pl.DataFrame, *, seed: int
         names = [STRENGTH, *(name for name in RELATED if name in group.columns)]
         for first, second in combinations(names, 2):
             x, y = (group[name].cast(pl.Float64).fill_null(math.nan).to_list() for name in (first, second))
-            found = relation(x, y, group["rung"].to_list(), seed=seed)
+            found = relation(x, y, group["rung"].to_list())
             row = {"value": found.rho, "low": found.low, "high": found.high, "n": found.n_models, "note": found.note}
             key = {"ladder": ladder, "rung": "", "control": "trained", "layer": "", "measure": f"{first} ~ {second}"}
             rows.append(key | row)

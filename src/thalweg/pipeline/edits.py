@@ -71,7 +71,7 @@ def _keyed(model: Model, control: str, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.lit(key[name]).alias(name) for name in ("ladder", "rung", "seed", "control"))
 
 
-def edit_relations(models: pl.DataFrame, concepts: pl.DataFrame, edits: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+def edit_relations(models: pl.DataFrame, concepts: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
     """Rows without a rung: how the share of edits that cross over goes with strength and with each measure of sharing
     over the trained models of a ladder, and the latter with strength held; Spearman's correlations.
     """
@@ -89,9 +89,9 @@ def edit_relations(models: pl.DataFrame, concepts: pl.DataFrame, edits: pl.DataF
         numbers = {name: _numbers(group, name) for name in (TRANSFER, "strength", *SHARING) if name in group.columns}
         for name in numbers:
             if name != TRANSFER:
-                rows.append(_row(ladder, name, relation(numbers[name], numbers[TRANSFER], rungs, seed=seed)))
+                rows.append(_row(ladder, name, relation(numbers[name], numbers[TRANSFER], rungs)))
             if name in SHARING:
-                held = partial_relation(numbers[name], numbers[TRANSFER], numbers["strength"], rungs, seed=seed)
+                held = partial_relation(numbers[name], numbers[TRANSFER], numbers["strength"], rungs)
                 rows.append(_row(ladder, f"{name}{HELD}", held))
     return pl.DataFrame(rows, schema=EDITS)
 

@@ -18,6 +18,7 @@ from thalweg.pipeline.bases import in_main_basis, trains_beside
 from thalweg.pipeline.dictionaries import check_dictionaries
 from thalweg.pipeline.embed import embed_pool, write_views
 from thalweg.pipeline.job import Model, cut
+from thalweg.pipeline.labels import check_labels, for_rungs
 from thalweg.pipeline.request import check_kinship
 from thalweg.pipeline.settings import Settings
 from thalweg.progress import Progress, Stages
@@ -164,18 +165,21 @@ def _try_all(models: Sequence[Model], stimuli: int, progress: Progress) -> tuple
     warnings: list[str] = []
     normalising: set[str] = set()
     architectures: dict[str, str] = {}
+    left_out: dict[str, list[str]] = {}
     for model in (each for each in models if each.seed == 0):
         try:
             network = model.build()
             architectures[model.rung.name] = printed(network)
             normalising |= {model.rung.name} if twins.normalisations(network) else set()
             memory_note, own_warnings = _tried(network, model, stimuli, tasks_at_once(models, model))
+            for text in check_labels(network, model):
+                left_out.setdefault(text, []).append(model.rung.name)
         except ThalwegError as wrong:
             raise ThalwegError(f"ladder {model.ladder.name!r}, rung {model.rung.name!r}: {wrong}") from wrong
         warnings += own_warnings
         if memory_note:
             progress.say(memory_note)
-    return warnings, normalising, architectures
+    return [*warnings, *for_rungs(models[0].ladder, left_out, len(architectures))], normalising, architectures
 
 
 def tasks_at_once(models: Sequence[Model], model: Model) -> int:

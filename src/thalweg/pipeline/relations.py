@@ -26,7 +26,7 @@ SCHEMA = {
 }
 
 
-def relations(models: pl.DataFrame, factors: Sequence[str], *, seed: int) -> pl.DataFrame:
+def relations(models: pl.DataFrame, factors: Sequence[str]) -> pl.DataFrame:
     """A row for each ladder, kind, factor and headline. As for verdicts, models of which less than a quarter of the
     units could be measured have no score here.
     """
@@ -38,7 +38,7 @@ def relations(models: pl.DataFrame, factors: Sequence[str], *, seed: int) -> pl.
             shown = of_ladder if kind == ALL else of_ladder.filter(pl.col("kind") == kind)
             for factor, word in product(factors, HEADLINES):
                 key = {"ladder": ladder, "kind": kind, "factor": factor, "headline": word}
-                rows.append(key | asdict(_relation(shown, factor, word, seed)))
+                rows.append(key | asdict(_relation(shown, factor, word)))
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
@@ -47,9 +47,7 @@ def gain_name(word: str, basis: str) -> str:
     return f"{word} gain ({basis})"
 
 
-def gain_relations(
-    models: pl.DataFrame, populations: pl.DataFrame, factors: Sequence[str], *, seed: int
-) -> pl.DataFrame:
+def gain_relations(models: pl.DataFrame, populations: pl.DataFrame, factors: Sequence[str]) -> pl.DataFrame:
     """A row for each ladder, factor, and basis that gains on the neurons by a headline, over all kinds: how the gain
     goes with the factor over the trained models.
     """
@@ -62,11 +60,11 @@ def gain_relations(
             scored = group.filter(pl.col("measure") == measure, pl.col("coverage") >= LEAST_COVERAGE)
             x, y = (scored[name].cast(pl.Float64).fill_null(math.nan).to_list() for name in (factor, "score"))
             key = {"ladder": ladder, "kind": ALL, "factor": factor, "headline": gain_name(word, str(basis))}
-            rows.append(key | asdict(relation(x, y, scored["rung"].to_list(), seed=seed)))
+            rows.append(key | asdict(relation(x, y, scored["rung"].to_list())))
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _relation(models: pl.DataFrame, factor: str, word: str, seed: int) -> Relation:
+def _relation(models: pl.DataFrame, factor: str, word: str) -> Relation:
     scored = models.filter(pl.col(f"{word}_coverage") >= LEAST_COVERAGE)
     x, y = (scored[name].cast(pl.Float64).fill_null(math.nan).to_list() for name in (factor, word))
-    return relation(x, y, scored["rung"].to_list(), seed=seed)
+    return relation(x, y, scored["rung"].to_list())

@@ -23,7 +23,7 @@ from thalweg.stimuli.base import Splits, Stimuli
 AT_ONCE = 250  # stimuli
 NOT_ITSELF = "only a model that is trained by its rung's own trainer is trained again, and no twin"
 A_COURSE = "the models are checkpoints of one training run, which is not done again"
-NO_ANSWERS = "the model says no class of its stimuli"
+NO_ANSWERS = "the model tells no labels of its stimuli apart"
 TOO_FEW = "there are fewer than two training stimuli"
 
 
@@ -56,8 +56,8 @@ def why_not(model: Model, control: str) -> str:
 
 
 def no_classes(stimuli: Stimuli) -> bool:
-    """Whether a model is to say no class of these: the next token, or nothing that is known."""
-    return hasattr(stimuli, "following") or not len(stimuli.label_names)
+    """Whether a model is to tell no classes of these apart: it says the next token, or there is one class at most."""
+    return hasattr(stimuli, "following") or len(stimuli.label_names) < 2
 
 
 def retrained(model: Model, control: str) -> Retrained:

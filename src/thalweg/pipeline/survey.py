@@ -274,7 +274,7 @@ def _gather(run: RunDirectory, models: list[Model], others: list[Model], stages:
     done = [(step, model) for model in models for step in (*steps, *_optional(model))]
     stamps = [whole.read_json(run / f"steps/{step}-{model.name}.json") for step, model in done]
     stamps += [whole.read_json(run / f"steps/measure-{model.name}.json") for model in others]
-    inputs = digest(stamps, made)
+    inputs = digest(stamps, made, gathering.VERSION)
     with stages("tables", 1) as advance:
         if run.stale_reason("tables", inputs):
             remove_others(run.path, [model.name for model in (*models, *others)])

@@ -27,6 +27,8 @@ from thalweg.scoring.populations import Population, populations_table
 from thalweg.stimuli import modalities
 from thalweg.strength import axes as strength
 
+VERSION = 2  # of what is made of the parts; raised when numbers of a table change
+
 
 def gather(run: RunDirectory, models: Sequence[Model], others: Sequence[Model] = ()) -> dict[str, pl.DataFrame]:
     """All tables of a run, by name, put together from the parts of its models, and of those in `others` bases."""
@@ -48,7 +50,7 @@ def gather(run: RunDirectory, models: Sequence[Model], others: Sequence[Model] =
     return {
         "models": pl.concat([rows, *in_others], how="diagonal_relaxed"),
         "factors": factors,
-        "relations": pl.concat([relations(rows, names, seed=seed), gain_relations(rows, of_units, names, seed=seed)]),
+        "relations": pl.concat([relations(rows, names), gain_relations(rows, of_units, names)]),
         "claims": claims(
             rows, scores.filter(is_headline(observers)), of_units, names, axis=models[0].settings.strength, seed=seed
         ),
@@ -128,7 +130,7 @@ def _concepts(run: RunDirectory, models: Sequence[Model], rows: pl.DataFrame) ->
     if not parts:
         return pl.DataFrame(schema=CONCEPTS)
     together = pl.concat(parts)
-    return pl.concat([together, concept_relations(rows, together, seed=models[0].settings.seed)])
+    return pl.concat([together, concept_relations(rows, together)])
 
 
 def _edits(run: RunDirectory, models: Sequence[Model], rows: pl.DataFrame, concepts: pl.DataFrame) -> pl.DataFrame:
@@ -137,7 +139,7 @@ def _edits(run: RunDirectory, models: Sequence[Model], rows: pl.DataFrame, conce
     if not parts:
         return pl.DataFrame(schema=EDITS)
     together = pl.concat(parts)
-    return pl.concat([together, edit_relations(rows, concepts, together, seed=models[0].settings.seed)])
+    return pl.concat([together, edit_relations(rows, concepts, together)])
 
 
 def _with_factors(rows: pl.DataFrame, factors: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

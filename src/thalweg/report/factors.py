@@ -52,7 +52,7 @@ def _figure(ladder: Ladder) -> Figure:
             panels.append(Panel(title, f"{headline} of trained rungs against {spoken(name)}: {says}.", chart, says))
     caption = (
         "Each point is a trained rung at the mean of its seeds, each dot a seed. The number is Spearman's rank "
-        "correlation over models, with a 95 % interval from drawing rungs again.",
+        "correlation over models, with a 95 % interval in which rungs count more than their seeds.",
         "This is an association, not a cause: whatever changes from rung to rung (strength, width, the kind of "
         "network) changes the factor and the score together.",
         *([f"Factors without a number: {said}."] if (said := "; ".join(missing_in_words(ladder))) else []),

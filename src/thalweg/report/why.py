@@ -15,9 +15,9 @@ from thalweg.runs.run import Run
 AS_PREDICTED, OTHERWISE, OPEN = "as predicted", "the other way", "cannot tell"
 SIGNS = {1: "above 0", -1: "below 0", 0: NONE}
 INTRODUCTION = (
-    "Associations over the models of a ladder, with 95 % intervals from drawing rungs again. They are no causes: "
-    "whatever else changes from rung to rung changes with them. The experiment thalweg causes moves one thing at a "
-    "time; nothing of it is in this table."
+    "Associations over the models of a ladder, with 95 % intervals in which rungs count more than their seeds. "
+    "They are no causes: whatever else changes from rung to rung changes with them. The experiment thalweg causes "
+    "moves one thing at a time; nothing of it is in this table."
 )
 BETWEEN = (
     "Differences between ladders of different stimuli, with 95 % intervals from drawing rungs again. They are no "
