@@ -112,16 +112,15 @@ def difference_of_means(
 
 def _correlated(numbers: Sequence[Sequence[float]], rungs: Sequence[str], empty: str) -> Relation:
     """Spearman's correlation of the first two numbers of each model, with the third held if there is one."""
-    columns, names, index = _known(numbers, rungs)
+    (x, y, *held), names, index = _known(numbers, rungs)
     counts = len(index), len(names)
-    once = np.ones((1, len(index)))
-    value = float((_partial if len(columns) > 2 else spearman)(*columns, once)[0])
+    value = float((_partial(x, y, held[0]) if held else spearman(x, y, _once(x)))[0])
     if math.isnan(value) or len(names) < LEAST_RUNGS:
         return Relation(value, math.nan, math.nan, *counts, empty if math.isnan(value) else TOO_FEW)
-    ranks = [_centred_ranks(values, once)[0] for values in columns]
-    if len(ranks) > 2:
-        ranks = [_rest(each, ranks[2]) for each in ranks[:2]]
-    error = _error(value, _worth(*ranks, index), len(columns) - 2)
+    first, second, *third = (_centred_ranks(values, _once(x))[0] for values in (x, y, *held))
+    if third:
+        first, second = (_rest(each, third[0]) for each in (first, second))
+    error = _error(value, _worth(first, second, index), len(held))
     most = 1 - 6 / (len(names) * (len(names) ** 2 - 1))
     z = math.atanh(max(-most, min(most, value)))
     return Relation(value, min(value, math.tanh(z - Z * error)), max(value, math.tanh(z + Z * error)), *counts)
@@ -155,7 +154,7 @@ def _share_of_rungs(values: Numbers, rung: Places) -> float:
 
 def _rest(ranks: Numbers, held: Numbers) -> Numbers:
     """What a straight line of the held ranks leaves of others; all of mean 0."""
-    return ranks - held * (ranks @ held) / (held @ held)  # type: ignore[no-any-return]
+    return ranks - held * (ranks @ held) / (held @ held)
 
 
 def _mean_of(
@@ -208,12 +207,17 @@ def spearman(x: Numbers, y: Numbers, times: Numbers) -> Numbers:
         return products / np.sqrt((times * first**2).sum(1) * (times * second**2).sum(1))  # type: ignore[no-any-return]
 
 
-def _partial(x: Numbers, y: Numbers, z: Numbers, times: Numbers) -> Numbers:
-    """Spearman's correlation of x and y with z held, as `spearman`; NaN where z says all of x or y."""
-    xy, xz, yz = spearman(x, y, times), spearman(x, z, times), spearman(y, z, times)
+def _partial(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
+    """Spearman's correlation of x and y with z held; NaN where z says all of x or y."""
+    xy, xz, yz = (spearman(first, second, _once(x)) for first, second in ((x, y), (x, z), (y, z)))
     left = (1 - xz**2) * (1 - yz**2)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(left > ROUNDING, (xy - xz * yz) / np.sqrt(left), np.nan)
+
+
+def _once(values: Numbers) -> Numbers:
+    """Each model occurs once."""
+    return np.ones((1, len(values)))
 
 
 def _mean(x: Numbers, times: Numbers) -> Numbers:
