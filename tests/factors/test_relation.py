@@ -59,6 +59,11 @@ def test_means_of_few_rungs_are_as_sure_as_they_say():
         found = mean_over_rungs(rng.standard_normal(5).tolist(), names)
         held += found.low <= 0 <= found.high
     assert held > 180  # of 200; percentiles alone: 164
+    sides, held = [list("abc"), list("uvwxyz")], 0
+    for _ in range(200):
+        found = difference_of_means(rng.standard_normal(3).tolist(), rng.standard_normal(6).tolist(), *sides)
+        held += found.low <= 0 <= found.high
+    assert held > 180
     single = difference_of_means([1.0], [1.0, 2.0, 3.0, 5.0], ["x"], list("abcd"))
     assert np.isnan(single.low)
     assert "a single rung" in single.note

@@ -23,6 +23,7 @@ LEAST_RUNGS = 5  # fewer leave no interval worth the name
 DRAWS = 2000
 PERCENTILES = (2.5, 97.5)
 ROUNDING = 1e-9
+NONE = "no model has all the numbers"
 TOO_FEW = f"fewer than {LEAST_RUNGS} rungs: no interval"
 
 
@@ -95,8 +96,8 @@ def difference_of_means(
     *,
     seed: int = 0,
 ) -> Relation:
-    """The mean of a number over some models less that over others, with the same interval, stretched by the side with
-    fewer rungs. Where both have a rung of the same name, it is drawn for both.
+    """The mean of a number over some models less that over others, with the same interval, stretched as Welch's t
+    asks. Where both have a rung of the same name, it is drawn for both.
 
     Args:
         first: of each of these models.
@@ -116,7 +117,8 @@ def _correlated(numbers: Sequence[Sequence[float]], rungs: Sequence[str], empty:
     counts = len(index), len(names)
     value = float((_partial(x, y, held[0]) if held else spearman(x, y, _once(x)))[0])
     if math.isnan(value) or len(names) < LEAST_RUNGS:
-        return Relation(value, math.nan, math.nan, *counts, empty if math.isnan(value) else TOO_FEW)
+        why = NONE if not len(index) else empty if math.isnan(value) else TOO_FEW
+        return Relation(value, math.nan, math.nan, *counts, why)
     first, second, *third = (_centred_ranks(values, _once(x))[0] for values in (x, y, *held))
     if third:
         first, second = (_rest(each, third[0]) for each in (first, second))
@@ -162,7 +164,8 @@ def _mean_of(
 ) -> Relation:
     """A mean, or a difference of two, with the interval of drawing rungs again.
 
-    Of n rungs, such an interval shows (n - 1) / n of the variance, and takes the normal distribution for Student's t.
+    Of n rungs, such an interval shows (n - 1) / n of the variance, and takes the normal distribution for Student's t,
+    whose degrees of freedom are n - 1, or Welch's for two sides that are different rungs.
     """
     columns, names, index = _known(numbers, rungs)
     counts = len(index), len(names)
@@ -172,13 +175,28 @@ def _mean_of(
     share = np.full(len(names), 1 / len(names))
     times = np.random.default_rng(seed).multinomial(len(names), share, DRAWS)[:, index]  # (draw, model)
     ends = np.nanpercentile(statistic(*columns, times.astype(float)), PERCENTILES)
-    sides = [index] if len(columns) == 1 else [index[columns[1] == side] for side in (0, 1)]
-    few = min(len(np.unique(side)) for side in sides)
+    sides = [columns[1] == side for side in (0, 1)] if len(columns) > 1 else [np.full(len(index), fill_value=True)]
+    of_rungs = [_means_of_rungs(columns[0][side], index[side]) for side in sides]
+    few = min(map(len, of_rungs))
     if few < 2:
         return Relation(value, math.nan, math.nan, *counts, "a side has a single rung: no interval")
-    stretched = float(stdtrit(few - 1, 0.975)) / Z * math.sqrt(few / (few - 1))
+    apart = len(sides) > 1 and sum(map(len, of_rungs)) == len(names)
+    degrees = _welch(*of_rungs) if apart else few - 1
+    stretched = float(stdtrit(degrees, 0.975)) / Z * math.sqrt(few / (few - 1))
     low, high = (value + stretched * (float(end) - value) for end in ends)
     return Relation(value, min(value, low), max(value, high), *counts)
+
+
+def _means_of_rungs(values: Numbers, rung: Places) -> Numbers:
+    _, place = np.unique(rung, return_inverse=True)
+    return np.bincount(place, values) / np.bincount(place)
+
+
+def _welch(first: Numbers, second: Numbers) -> float:
+    """The degrees of freedom of a difference of two means (Welch 1947)."""
+    errors = [float(side.var(ddof=1)) / len(side) for side in (first, second)]
+    parts = sum(error**2 / (len(side) - 1) for error, side in zip(errors, (first, second), strict=True))
+    return sum(errors) ** 2 / parts if parts else math.inf
 
 
 def _known(numbers: Sequence[Sequence[float]], rungs: Sequence[str]) -> tuple[list[Numbers], Sequence[str], Places]:
