@@ -1,5 +1,5 @@
-"""The tables of the pages of results on concepts and edits, in markdown, from a run of the ladder `bilingual`:
-`python -m benchmarks.bilingual RUN`.
+"""The tables of the pages of results on concepts and edits, in markdown, from a run of the ladder `bilingual` or
+`bilingual-wide`: `python -m benchmarks.bilingual RUN`.
 
 Values are means over seeds, of concepts over layers too, the weakest rung first. The verdicts are today's, whenever the
 run was made.
@@ -22,7 +22,8 @@ from thalweg.pipeline.settings import Settings
 from thalweg.pipeline.verdicts import Curve, concept_curves, edit_curves, judged
 from thalweg.runs.run import Run
 
-LADDER, AXES = "bilingual", ("bits", "parameters")
+LADDERS, AXES = ("bilingual", "bilingual-wide"), ("bits", "parameters")
+OF_WORLD = pl.col("ladder").is_in(LADDERS)
 TRAINED, TWO_WORLDS, UNTRAINED, SHUFFLED = "trained", "two-worlds", "untrained", "shuffled"
 CONTROLS = (SHUFFLED, TWO_WORLDS, UNTRAINED, "rerandomised")
 SHARING = ("carried", "probe", "patch", "retrieval", "cka", "overlap")
@@ -55,7 +56,7 @@ def means(rows: pl.DataFrame) -> dict[tuple[str, Part], float]:
 
 def by_rung(run: Run, rows: pl.DataFrame, columns: Mapping[str, Sequence[Part]]) -> str:
     """A row a rung, the weakest first: its size, its strength, and the parts of each column with bars between."""
-    trained = run.models.filter(ladder=LADDER, control=TRAINED).group_by("rung")
+    trained = run.models.filter(OF_WORLD, control=TRAINED).group_by("rung")
     rungs = trained.agg(pl.col("parameters").first(), pl.col("bits").mean()).sort("bits")
     values = means(rows)
     lines = [
@@ -89,7 +90,7 @@ def verdicts(curves: Iterator[Curve]) -> str:
     """A row a measure, a column an axis."""
     cells: dict[str, dict[str, str]] = {}
     for curve in curves:
-        if curve.ladder == LADDER:
+        if curve.ladder in LADDERS:
             cells.setdefault(curve.measure, {})[curve.axis] = described(judged(curve))
     return table(["measure", *AXES], [[name, *(of.get(axis, "") for axis in AXES)] for name, of in cells.items()])
 
@@ -108,7 +109,7 @@ def net_relations(run: Run, edits: pl.DataFrame, method: str) -> str:
     key = ["rung", "seed"]
     crossed = edits.filter(method=method, measure="transfer").pivot("control", index=key, values="value")
     net = crossed.select(*key, net=pl.col(TRAINED) - pl.col(TWO_WORLDS))
-    sharing = run.concepts.filter(ladder=LADDER, control=TRAINED, layer="").pivot("measure", index=key, values="value")
+    sharing = run.concepts.filter(OF_WORLD, control=TRAINED, layer="").pivot("measure", index=key, values="value")
     joined = net.join(sharing, on=key).sort(key)
     lines = []
     for name in SHARING:
@@ -118,7 +119,7 @@ def net_relations(run: Run, edits: pl.DataFrame, method: str) -> str:
 
 
 def concept_tables(run: Run, settings: Settings, observers: Mapping[str, str]) -> Iterator[str]:
-    rows = run.concepts.filter(ladder=LADDER).with_columns(method=pl.lit(""))
+    rows = run.concepts.filter(OF_WORLD).with_columns(method=pl.lit(""))
     of_networks, twins = rows.filter(layer=""), (TRAINED, TWO_WORLDS)
     for measures in (SHARING, REACHED):
         yield f"In each cell: trained / two-worlds.\n\n{by_rung(run, of_networks, beside('', measures, twins))}"
@@ -130,7 +131,7 @@ def concept_tables(run: Run, settings: Settings, observers: Mapping[str, str]) -
 
 
 def edit_tables(run: Run, settings: Settings, observers: Mapping[str, str]) -> Iterator[str]:
-    rows, twins = run.edits.filter(ladder=LADDER), (TRAINED, TWO_WORLDS)
+    rows, twins = run.edits.filter(OF_WORLD), (TRAINED, TWO_WORLDS)
     yield f"What is known.\n\n{by_rung(run, rows, beside('unedited', ('known_in_both', 'goals_known'), twins))}"
     for method in ("rome", "memit", "steer", MATCHED):
         columns = beside(method, FACTS, twins)
