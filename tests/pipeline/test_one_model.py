@@ -65,16 +65,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measured(place: Path, name: str, **told) -> thalweg.Run:
-    return thalweg.measure(
-        f"{place / 'mine.py'}:subject",
-        place / "pictures",
-        observer="hog",
-        out=place / name,
-        cache=place / "cache",
-        workers=1,
-        resamples=100,
-        **told,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        return thalweg.measure(
+            "mine.py:subject",
+            place / "pictures",
+            observer="hog",
+            out=place / name,
+            cache=place / "cache",
+            workers=1,
+            resamples=100,
+            **told,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,7 @@ def test_stimuli_of_a_measured_model_are_read_again_by_its_name(run: thalweg.Run
     opened = thalweg.open_run(run.path)
     (ladder,) = opened.record["ladders"]
     assert opened.record["ladders"][ladder]["source"]["path"] == str(place / "pictures")
+    assert opened.record["ladders"][ladder]["source"]["subject"] == f"{place / 'mine.py'}:subject"
     assert opened.stimuli(ladder).content_hash() == run.stimuli(ladder).content_hash()
     assert opened.trials(ladder, ladder, layer="3", units=2, per_unit=3)[0].show().queries[0].png
 
@@ -190,7 +193,7 @@ def test_the_report_says_how_to_do_it_again(run: thalweg.Run, place: Path):
     page = thalweg.write_report(run).read_text()
     assert "How interpretable are the units of mine?" in page
     said = run.record["command"]
-    assert said.startswith(f"thalweg measure {place / 'mine.py'}:subject --stimuli {place / 'pictures'}")
+    assert said.startswith(f"thalweg measure mine.py:subject --stimuli {place / 'pictures'}")
     assert "--seeds" not in said
 
 

@@ -453,3 +453,20 @@ class Custom6(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         return values @ self.weight
+
+
+def test_a_file_named_from_one_folder_is_found_from_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "weights").mkdir()
+    for file in ("tiny.gguf", "weights/net.pth", "mine.py", "resnet18"):
+        (tmp_path / file).touch()
+    monkeypatch.chdir(tmp_path)
+    told = {
+        "hf:tiny.gguf": f"hf:{tmp_path}/tiny.gguf",
+        "hf:weights": f"hf:{tmp_path}/weights",
+        "mine.py:subject": f"{tmp_path}/mine.py:subject",
+        "torchvision:resnet18@weights/net.pth": f"torchvision:resnet18@{tmp_path}/weights/net.pth",
+    }
+    assert {name: subjects.anywhere(name) for name in told} == told
+    assert {subjects.anywhere(name) for name in told.values()} == set(told.values())
+    published = ("hf:gpt2", "hf:google/gemma@main", "torchvision:resnet18", "torchvision:resnet18@DEFAULT", "timm:net")
+    assert [subjects.anywhere(name) for name in published] == list(published)

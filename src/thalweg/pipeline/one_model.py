@@ -341,7 +341,7 @@ def _stimuli_from(subject: str | Subject, stimuli: str | Path | Stimuli | None, 
     """What the stimuli can be made from again, where the subject and they can be named."""
     if not isinstance(subject, str) or isinstance(stimuli, Stimuli):
         return {}
-    return {"subject": subject, "path": str(stimuli) if stimuli else None, "length": length}
+    return {"subject": subjects.anywhere(subject), "path": str(stimuli) if stimuli else None, "length": length}
 
 
 @fetches_on_request

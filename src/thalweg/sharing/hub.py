@@ -31,8 +31,12 @@ def plan(run: Run, repository: str, *, also: Sequence[str] = (), public: bool = 
     lines += [f"  {line}" for line in parcel.lines()]
     lines.append(f"  in all {len(parcel.names) + 1} files with the card, {parcel.megabytes:,.1f} MB")
     sources = [about.get("source") or {} for about in run.record["ladders"].values()]
-    paths = [str(source["path"]) for source in sources if source.get("path")]
-    return lines + ([f"  run.json names the path of your data: {', '.join(paths)}"] if paths else [])
+    said = [(source.get("subject") or "", source.get("path") or "") for source in sources]
+    models = [model for model, _ in said if any(Path(part).is_absolute() for part in re.split("[:@]", model))]
+    paths = {"model": models, "data": [path for _, path in said if path]}
+    return lines + [
+        f"  run.json names the path of your {what}: {', '.join(found)}" for what, found in paths.items() if found
+    ]
 
 
 def push(

@@ -8,8 +8,9 @@ error for a package or file that is missing says what to install, or which file 
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
-from thalweg.errors import ThalwegError, unknown
+from thalweg.errors import ThalwegError, readable, unknown
 from thalweg.models.records import Subject
 from thalweg.subjects import efficientnet_lite, language, open_clip_models, timm_models, torchvision_models
 from thalweg.subjects.own import from_file
@@ -81,3 +82,14 @@ def find(name: str, *, trust_remote_code: bool = False, device_map: str | None =
         raise unknown("kind of subject", kind, KINDS)
     loading = {"trust_remote_code": trust_remote_code, "device_map": device_map} if kind == "hf" else {}
     return KINDS[kind](rest, **loading)
+
+
+def anywhere(name: str) -> str:
+    """A subject's name that means the same in every folder: the path of a file or folder in it is made absolute."""
+    kind, colon, rest = name.partition(":")
+    if kind.lower().endswith(".py"):
+        return f"{readable(Path(kind).absolute())}{colon}{rest}"
+    before, at, path = rest.rpartition("@") if kind == "torchvision" else ("", "", rest)
+    place = Path(path).expanduser()
+    named = place.exists() if kind == "hf" else bool(at) and place.is_file()
+    return f"{kind}:{before}{at}{readable(place.absolute())}" if named else name

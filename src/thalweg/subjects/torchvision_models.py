@@ -58,7 +58,7 @@ def torchvision(rest: str, *, bare: bool = False) -> Subject:
         notes = ()
     full = str(weights)
     return Subject(
-        name=f"{name}@{chosen or weights.name}" if chosen else name,
+        name=f"{name}@{Path(chosen).name}" if chosen else name,
         load=partial(load, name, full, file, who),
         build=partial(torchvision_untrained, name, full),
         weights=f"torchvision {named(file)}",
