@@ -21,6 +21,11 @@ WHOLE, BEST, BY_LOSS, RANDOM = "whole model", "best units by crisp", "units chos
 SERIES = {BEST: "tic", BY_LOSS: "by_loss", RANDOM: "random", WHOLE: "carried"}  # and their columns
 HEIGHT = 260
 ALPHA = 0.05
+MORE_THAN_ALL = "more than the whole model"
+MORE = (
+    "with all its units the model does worse on these held-out stimuli than with its best alone, after the confidence "
+    "of both was set right: what is replaced adds noise there, as what was learnt by heart of training stimuli does"
+)
 
 
 def figures(ladder: Ladder) -> list[Figure]:
@@ -109,7 +114,13 @@ def _fractions(ladder: Ladder) -> Panel:
     chart = _chart(ladder, points, [], "share of the model's bits")
     shown = [row["value"] for row in points]
     spoken = f"{percent(min(shown))} to {percent(max(shown))}" if shown else "no numbers"
-    return Panel("fraction, mean ablation", f"Fraction of the model's bits in its best units: {spoken}.", chart)
+    note = f"above 100 % in {listing(above)}" if (above := _above(_kept(ladder, "mean"))) else ""
+    return Panel("fraction, mean ablation", f"Fraction of the model's bits in its best units: {spoken}.", chart, note)
+
+
+def _above(models: Sequence[Row]) -> list[str]:
+    """The rungs whose best units carry more than the whole model."""
+    return list(dict.fromkeys(row["rung"] for row in models if not missing(row["fraction"]) and row["fraction"] > 1))
 
 
 def _points(means: Sequence[Row], series: str, column: str) -> list[Row]:
@@ -179,7 +190,7 @@ def _line(row: Row) -> dict[str, Cell]:
         "excess, like variance": number(row["excess_matched"], decimal),
         "p, like variance": number(row["p_matched"], p_value),
         "least excess to be seen": number(row["least_excess"], decimal),
-        "note": word(row["note"]),
+        "note": word("; ".join(filter(None, (row["note"], MORE_THAN_ALL * bool(_above([row])))))),
     }
 
 
@@ -199,6 +210,8 @@ def sentences(ladder: Ladder) -> list[str]:
     for measure, about in (("tic", "TIC"), ("tic_excess", "Excess over random units")):
         if verdict := ladder.verdict(measure):
             lines.append(f"{about}, as a share of the bits that can be gained: {verdict['sentence']}")
+    if above := _above([*_kept(ladder, "mean"), *_kept(ladder, "resample")]):
+        lines.append(f"A fraction above 100 %, in {listing(above)}: {MORE}.")
     part = [row["rung"] for row in _rungs([row for row in _kept(ladder, "mean") if row["note"]], ())]
     if part:
         lines.append(

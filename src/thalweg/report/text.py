@@ -79,7 +79,7 @@ def signed(value: Number, digits: int = 2) -> str:
 
 def percent(value: Number) -> str:
     """A share in percent."""
-    return NONE if value is None or missing(value) else f"{100 * value:.0f} %"
+    return NONE if value is None or missing(value) else f"{100 * value:z.0f} %".replace("-", MINUS)
 
 
 def whole(value: Number) -> str:

@@ -13,6 +13,7 @@ from thalweg.report.text import NONE, decimal, missing, whole
 from thalweg.runs.run import Run
 
 AS_PREDICTED, OTHERWISE, OPEN = "as predicted", "the other way", "cannot tell"
+NARROW = 0.1  # of an interval
 SIGNS = {1: "above 0", -1: "below 0", 0: NONE}
 INTRODUCTION = (
     "Associations over the models of a ladder, with 95 % intervals in which rungs count more than their seeds. "
@@ -88,8 +89,11 @@ def _line(row: Row, texts: Mapping[str, str]) -> dict[str, Cell]:
 def _with_ends(row: Row) -> str:
     if missing(row["value"]):
         return NONE
-    ends = "" if missing(row["low"]) else f" ({decimal(row['low'])} to {decimal(row['high'])})"
-    return decimal(row["value"]) + ends
+    if missing(row["low"]):
+        return decimal(row["value"])
+    digits = 3 if row["high"] - row["low"] < NARROW else 2  # else an end may look like 0 that is not
+    value, low, high = (decimal(row[name], digits) for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def says(row: Row) -> str:
