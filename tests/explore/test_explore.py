@@ -319,6 +319,18 @@ def test_axe_and_the_width_of_the_screen(browser, index: Path, width: int, schem
         page.close()
 
 
+def test_a_page_is_printed_as_it_is_shown(browser, index: Path):
+    page = opened(browser, index.parent / "units/tiny/dense-4/0/trained/1/1.html", scheme="dark")
+    folded = page.locator("details:not([open])").count()
+    page.pdf(format="A4")
+    assert page.locator("details:not([open])").count() == folded > 0
+    page.emulate_media(media="print")
+    assert page.locator("nav").first.is_hidden()
+    page.locator("main").evaluate("place => place.innerHTML += '<p class=window><b class=s9>a token</b></p>'")
+    assert page.locator(".window b").last.evaluate("shade => getComputedStyle(shade).printColorAdjust") == "exact"
+    page.close()
+
+
 def test_a_page_shows_its_pictures(browser, index: Path):
     page = opened(browser, index.parent / "units/tiny/dense-4/0/trained/1/1.html")
     until(page, "[...document.images].slice(0, 18).every(image => image.complete)")

@@ -18,12 +18,3 @@ for (const button of document.querySelectorAll("button.whole")) {
     document.head.append(element);
   });
 }
-
-let closed = [];
-addEventListener("beforeprint", () => {
-  closed = [...document.querySelectorAll("details:not([open])")];
-  for (const one of closed) one.open = true;
-});
-addEventListener("afterprint", () => {
-  for (const one of closed) one.open = false;
-});

@@ -130,8 +130,23 @@ def write_report(run: Run, path: str | Path | None = None, *, workers: int | Non
     return path
 
 
-def chart(run: Run, name: str = "curve", ladder: str = "") -> alt.ConcatChart:
+class RunChart(alt.ConcatChart):
+    """An Altair chart that a notebook shows without a network, as an SVG picture, unless another renderer is chosen.
+
+    Altair's usual one has the notebook fetch the library that draws.
+    """
+
+    def _repr_mimebundle_(self, *args: Any, **options: Any) -> Any:
+        if alt.renderers.active != "default":
+            return super()._repr_mimebundle_(*args, **options)
+        return {"image/svg+xml": vl_convert.vegalite_to_svg(self.to_json(), vl_version=VEGA_LITE)}
+
+
+def chart(run: Run, name: str = "curve", ladder: str = "") -> RunChart:
     """One figure of a run's report as an Altair chart, to be shown in a notebook or changed.
+
+    A notebook shows it as a picture; after `altair.renderers.enable("html")` it can be zoomed and pointed at, and needs
+    a network.
 
     Args:
         run: The run.
@@ -147,7 +162,7 @@ def chart(run: Run, name: str = "curve", ladder: str = "") -> alt.ConcatChart:
     Example:
         >>> import thalweg
         >>> type(thalweg.chart(thalweg.open_run("runs/small-digits"))).__name__
-        'ConcatChart'
+        'RunChart'
     """
     ladders = {each.name: each for each in report_ladder.ladders(_main(run))}
     if ladder and ladder not in ladders:
@@ -158,7 +173,7 @@ def chart(run: Run, name: str = "curve", ladder: str = "") -> alt.ConcatChart:
             raise unknown("figure of the report", name, made)
         if made[name].failed:
             raise ThalwegError(f"the figure {name!r} cannot be drawn: {made[name].failed}")
-        return alt.ConcatChart.from_dict(charts.printed(made[name]), validate=False)
+        return RunChart.from_dict(charts.printed(made[name]), validate=False)
 
 
 # What reading tables leads to whose columns are there, but hold something else
