@@ -76,11 +76,11 @@ def _line(row: Row, texts: Mapping[str, str]) -> dict[str, Cell]:
         "claim": word(texts.get(row["claim"], row["claim"])),
         "what stands for it": word(quantity),
         "headline": word(row["headline"]),
+        "value": Cell(_with_ends(row), number(row["value"], decimal).key),
+        "says": word(says(row)),
         "held": word(factors.spoken(row["held"])),
         "statistic": word(row["statistic"]),
         "predicted": word(SIGNS[row["predicted"]]),
-        "value": Cell(_with_ends(row), number(row["value"], decimal).key),
-        "says": word(says(row)),
         "models": number(row["n_models"] or None, whole),
         "note": word(row["note"]),
     }
