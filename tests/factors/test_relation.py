@@ -67,3 +67,14 @@ def test_means_of_few_rungs_are_as_sure_as_they_say():
     single = difference_of_means([1.0], [1.0, 2.0, 3.0, 5.0], ["x"], list("abcd"))
     assert np.isnan(single.low)
     assert "a single rung" in single.note
+
+
+def test_a_rung_with_most_of_the_models_leaves_no_interval():
+    names = [*"abcd", *["e"] * 3]  # of the other rungs two seeds failed
+    factor, score = [1.0, 2.0, 3.0, 5.0, 4.0, 4.01, 4.02], [2.0, 1.0, 3.0, 4.0, 5.0, 5.01, 5.02]
+    found = relation(factor, score, names)
+    assert found.low < -0.5 < 0.9 < found.high
+    held = partial_relation(factor, score, [1.0, 3.0, 2.0, 5.0, 4.0, 4.01, 4.03], names)
+    assert np.isfinite(held.rho)
+    assert np.isnan(held.low)
+    assert held.note == "one rung has most of the models: no interval"

@@ -24,6 +24,7 @@ DRAWS = 2000
 PERCENTILES = (2.5, 97.5)
 ROUNDING = 1e-9
 NONE = "no model has all the numbers"
+UNEVEN = "one rung has most of the models: no interval"
 TOO_FEW = f"fewer than {LEAST_RUNGS} rungs: no interval"
 
 
@@ -123,14 +124,18 @@ def _correlated(numbers: Sequence[Sequence[float]], rungs: Sequence[str], empty:
     if third:
         first, second = (_rest(each, third[0]) for each in (first, second))
     error = _error(value, _worth(first, second, index), len(held))
+    if math.isinf(error):
+        return Relation(value, math.nan, math.nan, *counts, UNEVEN)
     most = 1 - 6 / (len(names) * (len(names) ** 2 - 1))
     z = math.atanh(max(-most, min(most, value)))
     return Relation(value, min(value, math.tanh(z - Z * error)), max(value, math.tanh(z + Z * error)), *counts)
 
 
 def _error(rho: float, n: float, held: int) -> float:
-    """The standard error of Fisher's z of Spearman's correlation of n models, with so many numbers held."""
-    return math.sqrt((1 + rho**2 / 2) / (n - 3 - held))
+    """The standard error of Fisher's z of Spearman's correlation of n models, with so many numbers held; infinite where
+    these leave nothing.
+    """
+    return math.sqrt((1 + rho**2 / 2) / (n - 3 - held)) if n > 3 + held + ROUNDING else math.inf
 
 
 def _worth(x: Numbers, y: Numbers, rung: Places) -> float:
