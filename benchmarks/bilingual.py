@@ -1,8 +1,8 @@
 """The tables of the pages of results on concepts and edits, in markdown, from a run of the ladder `bilingual` or
 `bilingual-wide`: `python -m benchmarks.bilingual RUN`.
 
-Values are means over seeds, of concepts over layers too, the weakest rung first. The verdicts are today's, whenever the
-run was made.
+Values are means over seeds, of concepts over layers too, the weakest rung first. Verdicts and correlations are
+today's, whenever the run was made.
 """
 
 import argparse
@@ -18,6 +18,8 @@ import thalweg
 from benchmarks.results import described, table
 from thalweg.edits.columns import REDIRECT
 from thalweg.factors.relation import relation
+from thalweg.pipeline.concepts import concept_relations
+from thalweg.pipeline.edits import edit_relations
 from thalweg.pipeline.settings import Settings
 from thalweg.pipeline.verdicts import Curve, concept_curves, edit_curves, judged
 from thalweg.runs.run import Run
@@ -113,13 +115,14 @@ def net_relations(run: Run, edits: pl.DataFrame, method: str) -> str:
     joined = net.join(sharing, on=key).sort(key)
     lines = []
     for name in SHARING:
-        found = relation(joined[name].to_list(), joined["net"].to_list(), joined["rung"].to_list(), seed=0)
+        found = relation(joined[name].to_list(), joined["net"].to_list(), joined["rung"].to_list())
         lines.append([name, f"{short(found.rho)} ({between(found.low, found.high)})", str(found.n_models)])
     return table([f"{method}: net transfer with", "rank correlation", "networks"], lines)
 
 
 def concept_tables(run: Run, settings: Settings, observers: Mapping[str, str]) -> Iterator[str]:
-    rows = run.concepts.filter(OF_WORLD).with_columns(method=pl.lit(""))
+    of_ladder = run.concepts.filter(OF_WORLD, pl.col("rung") != "")
+    rows = of_ladder.with_columns(method=pl.lit(""))
     of_networks, twins = rows.filter(layer=""), (TRAINED, TWO_WORLDS)
     for measures in (SHARING, REACHED):
         yield f"In each cell: trained / two-worlds.\n\n{by_rung(run, of_networks, beside('', measures, twins))}"
@@ -127,7 +130,7 @@ def concept_tables(run: Run, settings: Settings, observers: Mapping[str, str]) -
     yield f"In each cell: {' / '.join(every)}.\n\n{by_rung(run, of_networks, beside('', CRISP, every))}"
     yield extremes(of_networks, "", SHARING, CONTROLS)
     yield verdicts(concept_curves(run.models, rows, settings, observers))
-    yield relations(rows)
+    yield relations(concept_relations(run.models, of_ladder))
 
 
 def edit_tables(run: Run, settings: Settings, observers: Mapping[str, str]) -> Iterator[str]:
@@ -141,7 +144,7 @@ def edit_tables(run: Run, settings: Settings, observers: Mapping[str, str]) -> I
         yield f"{control}; in each cell: rome / {MATCHED}.\n\n{by_rung(run, rows, columns)}"
     yield extremes(rows, "rome", OVER_FACTS, twins)
     yield verdicts(edit_curves(run.models, rows, settings, observers))
-    yield relations(rows)
+    yield relations(edit_relations(run.models, run.concepts, rows))
     for method in ("rome", "memit", MATCHED):
         yield net_relations(run, rows, method)
     controls = (*twins, SHUFFLED, UNTRAINED)
