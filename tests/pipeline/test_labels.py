@@ -63,14 +63,16 @@ def copies(model: nn.Module, stimuli: Images, *, device: str = "cpu") -> dict[st
     return {"loss": float((model(seen) - seen).square().mean()), "bits": 1.0}
 
 
-def told(tmp_path: Path, build: Callable, splits: Callable, evaluate: Callable | None) -> tuple[list[str], str]:
+def told(
+    tmp_path: Path, build: Callable, splits: Callable, evaluate: Callable | None, **settings: str
+) -> tuple[list[str], str]:
     """The warnings before training, and the error in the end."""
     rung = Rung("only", "k", build, (Layer("1", nonlinearity=torch.relu),))
     ladder = Ladder("tiny", (rung,), splits, begins, "t", evaluate=evaluate)
     said = Said()
     asked: dict[str, Any] = {"capability": True, "factors": ("memorisation",), "seeds": 1, "workers": 1}
     with pytest.raises(ThalwegError) as wrong:
-        thalweg.survey(ladder, observer=OBSERVER, out=tmp_path / "run", progress=said, **asked)
+        thalweg.survey(ladder, observer=OBSERVER, out=tmp_path / "run", progress=said, **asked, **settings)
     return [line.removeprefix("warning: ") for line in said.lines if line.startswith("warning: ")], str(wrong.value)
 
 
@@ -111,8 +113,9 @@ def test_one_label_and_a_strength_without_loss_are_said(tmp_path: Path):
     )
 
 
-def test_a_ladder_with_labels_is_told_nothing(tmp_path: Path):
-    said, wrong = told(tmp_path, partial(network, 8), labelled, None)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_ladder_with_labels_is_told_nothing(tmp_path: Path, precision: str):
+    said, wrong = told(tmp_path, partial(network, 8), labelled, None, precision=precision)
     assert not said
     assert BEGAN in wrong
 

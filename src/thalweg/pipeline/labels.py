@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from thalweg.capability.answers import NO_LOGITS, Missing, answers_to
-from thalweg.compute.devices import given, placed
+from thalweg.compute.devices import PRECISIONS, given, in_precision, placed
 from thalweg.errors import ThalwegError
 from thalweg.factors.memorisation import ASKED
 from thalweg.files.identity import is_packaged
@@ -38,9 +38,10 @@ def check_labels(network: nn.Module, model: Model) -> list[str]:
         ThalwegError: Its strength needs labels, and it gives no logits for them.
     """
     stimuli = model.pool.take(torch.arange(min(FEW, len(model.pool))))
-    device = model.settings.resolved_device
+    device, precision = model.settings.resolved_device, PRECISIONS[model.settings.precision]
+    network = in_precision(placed(network.eval(), device), precision)
     with torch.inference_mode():
-        output = placed(network.eval(), device)(given(stimuli.batch(slice(None)), device))
+        output = network(given(stimuli.batch(slice(None)), device, precision))
     by_labels = model.ladder.evaluate is None and "trained" not in model.strengths
     if by_labels:
         _check_logits(output, stimuli)
