@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import typer
 from rich.console import Console
 
 import thalweg as package
@@ -67,6 +68,14 @@ def test_what_trains_networks_is_no_option_of_the_correlations_of_a_run():
     found = thalweg("causes", "runs/mnist", "--quick", "--out", "elsewhere")
     assert found.returncode == terminal.MISTAKE
     assert "leave out --quick and --out" in found.stderr
+
+
+@pytest.mark.parametrize(("flags", "asked"), [([], None), (["--capability"], True), (["--no-capability"], False)])
+def test_what_is_decided_by_other_options_can_be_asked_for_and_declined(flags: list[str], asked: bool | None):
+    group = typer.main.get_command(cli.app)
+    for command in ("survey", "measure"):
+        context = group.commands[command].make_context(command, ["mnist", *flags])
+        assert context.params["capability"] is asked
 
 
 @pytest.mark.parametrize(

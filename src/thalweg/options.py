@@ -36,7 +36,9 @@ def _option(setting: Field[Any], not_shown: Collection[str]) -> inspect.Paramete
     kind = list[str] if repeated else setting.type
     default = list(usual) if isinstance(usual, tuple) else usual
     shown = default not in (None, [], "") and setting.name not in not_shown
-    option = typer.Option(f"--{setting.name.replace('_', '-')}", help=setting.metadata["help"], show_default=shown)
+    flag = setting.name.replace("_", "-")
+    flags = f"--{flag}/--no-{flag}" if setting.type == bool | None else f"--{flag}"
+    option = typer.Option(flags, help=setting.metadata["help"], show_default=shown)
     return inspect.Parameter(
         setting.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )

@@ -20,6 +20,7 @@ from thalweg import Images, Ladder, Layer, Observer, Rung, Splits, ThalwegError
 from thalweg.bases import saved
 from thalweg.bases.converged import Training, train
 from thalweg.bases.trained import TrainedHere
+from thalweg.pipeline.settings import Settings
 from thalweg.report import bases
 from thalweg.report.ladder import ladders
 
@@ -88,6 +89,7 @@ def test_the_neurons_are_as_in_a_survey_of_them_alone_and_stay_the_headline(seve
     assert neurons.models.select(alone.models.columns).equals(alone.models)
     assert neurons.factors.filter(pl.col("factor") != "latent_density").equals(alone.factors)
     assert several.verdict == alone.verdict
+    assert alone.capability.is_empty()
     shared = [name for name in contents(alone.path) if name.startswith(("weights", "recordings", "units"))]
     assert shared
     assert all(contents(several.path)[name] == contents(alone.path)[name] for name in shared)
@@ -108,6 +110,16 @@ def test_every_table_says_what_the_units_are(several: thalweg.Run):
     assert set(latents["control"]) == {"trained", "untrained"}
     assert latents.filter(rung="own", control="trained")["unit"].n_unique() == 100
     assert several.scan_units().collect().equals(several.units)
+
+
+def test_capability_is_weighed_beside_dictionaries_unless_it_is_declined(several: thalweg.Run):
+    weighed = several.capability.filter(control="trained", ablation="mean", cut=0.25)
+    assert weighed["rung"].to_list() == ["shared", "own"]
+    assert weighed["n_sets"].to_list() == [200, 200]
+    assert Settings(basis=BASES).weighs_capability
+    assert Settings(capability=True).weighs_capability
+    without = ({}, {"basis": ("sae",)}, {"basis": ("neurons", "random")}, {"basis": BASES, "capability": False})
+    assert not any(Settings(**given).weighs_capability for given in without)
 
 
 def test_a_rotation_beside_the_neurons_is_their_rotated_twin(several: thalweg.Run):

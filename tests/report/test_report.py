@@ -248,6 +248,8 @@ def test_a_run_without_gallery_or_verdicts(small: Run, tmp_path: Path) -> None:
             {"observer": ["hog"], "strength": "compute"},
             "thalweg survey mnist --observer hog --strength compute",
         ),
+        (["mnist"], {"capability": True}, "thalweg survey mnist --capability"),
+        (["mnist"], {"capability": False}, "thalweg survey mnist --no-capability"),
         (["mine"], {"seed": 4}, "thalweg.survey(<ladder 'mine'>, seed=4)"),
     ],
 )

@@ -21,6 +21,7 @@ from typing import Any
 from joblib.externals.loky.process_executor import ProcessPoolExecutor
 
 PRELOADED = ["thalweg.pipeline.preloaded"]
+TORCHVISION = ["thalweg.compute.preloaded_torchvision"]  # where the process that workers work for has imported it
 LIMITS = dict.fromkeys(  # variables that libraries read while they are imported: a task has one thread
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
@@ -42,7 +43,7 @@ def pool(workers: int) -> ProcessPoolExecutor:
 def _server(_process: int) -> forkserver.ForkServer:
     """The server of a process: a fork of that one needs its own."""
     server = forkserver.ForkServer()
-    server.set_forkserver_preload(PRELOADED)
+    server.set_forkserver_preload(PRELOADED + TORCHVISION * ("torchvision" in sys.modules))
     return server
 
 

@@ -6,9 +6,7 @@ from dataclasses import replace
 from thalweg import bases
 from thalweg.models.records import Basis, Rung
 from thalweg.pipeline.job import Model
-from thalweg.pipeline.settings import Settings
-
-SAE = "sae"  # as `bases` calls the dictionaries that are trained in a survey
+from thalweg.pipeline.settings import SAE, Settings
 
 
 def trains_beside(model: Model) -> bool:

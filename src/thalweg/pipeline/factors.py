@@ -19,11 +19,12 @@ from thalweg.errors import NoRoom, reason
 from thalweg.factors.base import Blocks, Estimate, Factor, Retrained, Rows, Sample, WrongLabels
 from thalweg.files import whole
 from thalweg.models.records import Encode, Layer
-from thalweg.pipeline.bases import SAE, basis_of, trains_beside
+from thalweg.pipeline.bases import basis_of, trains_beside
 from thalweg.pipeline.job import Model, failure_of
 from thalweg.pipeline.places import values_at_places
 from thalweg.pipeline.record import Layers, fit_encoders, recording_settings
 from thalweg.pipeline.retraining import NO_ANSWERS, answered, retrained
+from thalweg.pipeline.settings import SAE
 from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.deviations import unit_deviations
 from thalweg.recording.readout import NEURONS, RANDOM, Reader

@@ -71,7 +71,7 @@ def _left_out(logits: Tensor | None, stimuli: Stimuli, model: Model) -> Iterator
     one_label = not hasattr(stimuli, "following") and entropy(model.pool.labels.long()) < LEAST_ENTROPY
     if one_label and model.ladder.evaluate is None:
         yield STRENGTH
-    if model.settings.capability and (reason := _why_no_capability(logits, stimuli, model)):
+    if model.settings.weighs_capability and (reason := _why_no_capability(logits, stimuli, model)):
         yield f"total interpretable capability (--capability) is left out: {reason}"
     if ASKED in model.settings.factors:
         classes = logits is not None and logits.shape == (len(stimuli), len(stimuli.label_names))

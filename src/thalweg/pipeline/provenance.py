@@ -104,7 +104,7 @@ def run_record(
         "measures": of_measures(),
         "factors": of_factors(factors_of(models)),
         "claims": {**HYPOTHESES, **SMALLER_CLAIMS},
-        "capability": [*dict.fromkeys(model.ladder.name for model in models if model.settings.capability)],
+        "capability": [*dict.fromkeys(model.ladder.name for model in models if model.settings.weighs_capability)],
         "edits": [*dict.fromkeys(model.ladder.name for model in models if model.ladder.edited)],
         "concepts": [*dict.fromkeys(model.ladder.name for model in models if model.ladder.concepts)],
         "twins": of_twins([model.ladder for model in models]),

@@ -40,6 +40,7 @@ OF_LADDERS = (
 )  # settings that one published model has no use for
 QUICK_SEEDS = 2
 NEURONS = "neurons"  # as `recording.readout` calls them, which needs PyTorch
+SAE = "sae"  # as `bases` calls the dictionaries that are trained in a survey
 LARGEST = (1 << 63) - 1  # PyTorch's generators take seeds of 64 bits, and some are made by adding to the user's
 
 
@@ -157,8 +158,12 @@ class Settings:
         ),
     )
     resamples: int = field(default=1000, metadata=_option("Bootstrap draws for a model's interval.", 100))
-    capability: bool = field(
-        default=False, metadata=_option("Weigh what a model's best-scored units carry of what it can do.")
+    capability: bool | None = field(
+        default=None,
+        metadata=_option(
+            "Weigh what a model's best-scored units carry of what it can do; by default only where dictionaries are "
+            "trained beside the neurons."
+        ),
     )
     cache: Path = field(
         default_factory=usual_cache,
@@ -214,6 +219,11 @@ class Settings:
     def other_bases(self) -> tuple[str, ...]:
         """The bases beside the main one."""
         return self.basis[1:]
+
+    @property
+    def weighs_capability(self) -> bool:
+        """Whether capability is weighed: as was asked or, where nothing was, beside the dictionaries of neurons."""
+        return {NEURONS, SAE} <= set(self.basis) if self.capability is None else self.capability
 
     @property
     def n_shards(self) -> int:

@@ -105,7 +105,7 @@ def factor_all(models: list[Model], stages: Stages) -> None:
 
 def capability_all(models: list[Model], stages: Stages) -> None:
     """Weigh what the best-scored units carry, of all models of which it is wanted."""
-    if wanted := [model for model in models if model.settings.capability]:
+    if wanted := [model for model in models if model.settings.weighs_capability]:
         _do("capability", capability_models, wanted, capability_inputs, stages)
 
 

@@ -244,7 +244,7 @@ def check_settings(run: RunDirectory, chosen: list[Ladder], settings: Settings, 
 
 def _optional(model: Model) -> list[str]:
     """The steps that only some models go through, of those whose rows the tables hold."""
-    return ["capability"] * model.settings.capability + _of_ladder(model)
+    return ["capability"] * model.settings.weighs_capability + _of_ladder(model)
 
 
 def _of_ladder(model: Model) -> list[str]:

@@ -118,7 +118,7 @@ def _factors(run: RunDirectory, models: Sequence[Model]) -> pl.DataFrame:
 
 def _capability(run: RunDirectory, models: Sequence[Model]) -> pl.DataFrame:
     """What the best-scored units carry, of all models of which it was weighed."""
-    weighed = [read_frame(run / capability_file(model)) for model in models if model.settings.capability]
+    weighed = [read_frame(run / capability_file(model)) for model in models if model.settings.weighs_capability]
     return pl.concat(weighed) if weighed else pl.DataFrame(schema=CAPABILITY)
 
 

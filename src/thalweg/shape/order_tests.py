@@ -24,7 +24,7 @@ from scipy.special import stdtr
 
 Basis = Literal["known", "replicates", "residuals", "within"]
 
-AT_ONCE = 4_000_000  # values that are fitted at once: more curves go through in turn, so that memory stays small
+AT_ONCE = 50_000  # values that are fitted at once: more would not stay in a processor's cache
 ROUNDING = 1e-9  # statistics of the order of 1 that differ by less are equal: they come from sums in another order
 
 
@@ -56,10 +56,8 @@ def prefix_fits(score: Float[np.ndarray, "draw point"], weight: Float[np.ndarray
     np.cumsum(heavy * centred**2, axis=0, out=sum_wyy[1:])
     every = np.arange(draws)
     for k in range(1, n + 1):
-        means = (sum_wy[k] - sum_wy[:k]) / (sum_w[k] - sum_w[:k])  # (start, draw)
-        start = means.argmax(axis=0)
+        start, last[k] = _last_block(sum_wy, sum_w, k)
         at = start * draws + every  # in a table that is read as one row: several times faster than by row and column
-        last[k] = means.take(at)
         start_w = sum_w.take(start if sum_w.shape[1] == 1 else at)
         block = sum_wyy[k] - sum_wyy.take(at) - last[k] ** 2 * (sum_w[k] - start_w)
         error[k] = error.take(at) + np.maximum(block, 0.0)
@@ -68,6 +66,24 @@ def prefix_fits(score: Float[np.ndarray, "draw point"], weight: Float[np.ndarray
     first[1:] += shift
     last[1:] += shift
     return PrefixFits(error.T, first.T, last.T)
+
+
+def _last_block(
+    sum_wy: Float[np.ndarray, "splits draw"], sum_w: Float[np.ndarray, "splits *#draw"], k: int
+) -> tuple[np.ndarray, Float[np.ndarray, " draw"]]:
+    """Where the last block of the fit to points 1..k starts in each curve, and its level. Of starts that are equally
+    good it is the first. (NumPy's argmax over rows takes five times as long.)
+    """
+    level = (sum_wy[k] - sum_wy[0]) / (sum_w[k] - sum_w[0])
+    start = np.zeros(len(level), dtype=np.intp)
+    mean, higher = np.empty_like(level), np.empty(len(level), dtype=bool)
+    for at in range(1, k):
+        np.subtract(sum_wy[k], sum_wy[at], out=mean)
+        mean /= sum_w[k] - sum_w[at]
+        np.greater(mean, level, out=higher)
+        np.maximum(mean, level, out=level)
+        np.copyto(start, at, where=higher)
+    return start, level
 
 
 class ValleyFits(NamedTuple):

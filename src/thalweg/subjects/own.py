@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+from collections.abc import Mapping
+from functools import cache
 from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -56,14 +58,20 @@ def _refuse_name_of_library(path: Path) -> None:
     """
     if path.stem in sys.stdlib_module_names:
         known = "Python's own"
-    elif _found_elsewhere(path) and path.stem in (packages := packages_distributions()):
-        known = f"that {packages[path.stem][0]} installs"
+    elif _found_elsewhere(path) and path.stem in _installed():
+        known = f"that {_installed()[path.stem][0]} installs"
     else:
         return
     raise ThalwegError(
         f"{path.name}: has the name of the module {path.stem!r}, {known}, and each would be taken for the other; give "
         "the file another name"
     )
+
+
+@cache
+def _installed() -> Mapping[str, list[str]]:
+    """The packages that install each module. To read them all takes a second."""
+    return packages_distributions()
 
 
 def _found_elsewhere(path: Path) -> bool:
