@@ -127,8 +127,9 @@ def test_a_form_of_lists_is_compared_as_an_observer(truth: np.ndarray):
 
 
 def test_a_form_that_always_says_the_same_agrees_with_nobody(truth: np.ndarray):
-    asked = lists(truth, 2).with_columns(pl.lit([], pl.List(pl.Int16)).alias("picked"))
-    table = agreements(planted(truth, 4), table_of_units(truth), HEADLINES, asked=asked)
+    few = truth[:2, :10]
+    asked = lists(few, 2).with_columns(pl.lit([], pl.List(pl.Int16)).alias("picked"))
+    table = agreements(planted(few, 4), table_of_units(few), HEADLINES, asked=asked)
     own = table.filter(observer=f"reader, {DETECTION}", level="units", other="hog")
     assert own["rho"].is_nan().all()
     assert own["note"].to_list() == ["all scores of one side are the same"]
@@ -196,8 +197,12 @@ def test_too_few_or_equal_scores_give_a_reason(truth: np.ndarray):
 
 
 def test_spearman_and_spearman_brown_by_hand():
-    assert spearman(np.array([[1.0, 2, 3, 4], [1, 1, 1, 1]]), np.array([[1.0, 3, 2, 4], [1, 2, 3, 4]]))[0] == 0.8
-    assert np.isnan(spearman(np.ones((1, 4)), np.arange(4.0)[None]))[0]
+    draws = np.array([[0, 1, 2, 3], [3, 0, 1, 1], [0, 0, 2, 3]])
+    one, two = np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])
+    assert spearman(one, two, draws).tolist() == [0.8, 1, 1]
+    assert np.isnan(spearman(np.ones(4), two, draws)).all()
+    two[2] = np.nan
+    assert np.isnan(spearman(one, two, draws)).tolist() == [True, False, True]
     assert spearman_brown(np.array([0.5, -0.3])).tolist() == [pytest.approx(2 / 3), 0.0]
 
 

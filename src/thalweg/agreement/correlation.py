@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 
 DRAWS = 500  # bootstrap samples
 LEAST = 5  # things below which nothing is said
@@ -81,7 +80,7 @@ def correlate(answered: Scores, other: Scores, *, seed: int = 0) -> Agreement:
     if n < LEAST:
         return Agreement(n=n, note=TOO_FEW)
     every = drawn(n, seed)
-    rho = spearman(answered.value[every], other.value[every])
+    rho = spearman(answered.value, other.value, every)
     if np.isnan(rho[0]):
         return Agreement(n=n, note=ALIKE)
     reliability = reliabilities(answered, seed)
@@ -110,7 +109,7 @@ def reliabilities(scores: Scores, seed: int) -> Float[np.ndarray, " draw"]:
     every = drawn(len(scores.value), seed)
     if scores.first is None or scores.second is None:
         return np.full(len(every), np.nan)
-    halves = [spearman(first[every], second[every]) for first, second in zip(scores.first, scores.second, strict=True)]
+    halves = [spearman(first, second, every) for first, second in zip(scores.first, scores.second, strict=True)]
     together = np.stack(halves)
     counted = (~np.isnan(together)).sum(0)
     mean = np.where(counted > 0, np.nansum(together, 0) / np.maximum(counted, 1), np.nan)
@@ -124,13 +123,29 @@ def spearman_brown(half: Float[np.ndarray, " ..."]) -> Float[np.ndarray, " ..."]
     return whole
 
 
-def spearman(one: Float[np.ndarray, "draw thing"], two: Float[np.ndarray, "draw thing"]) -> Float[np.ndarray, " draw"]:
-    """Spearman's correlation of each row with the same row of another; NaN where a row is constant."""
-    ranks = [rankdata(side, axis=1) for side in (one, two)]
+def spearman(
+    one: Float[np.ndarray, " thing"], two: Float[np.ndarray, " thing"], every: Int[np.ndarray, "draw drawn"]
+) -> Float[np.ndarray, " draw"]:
+    """Spearman's correlation of two sides in each draw of things; NaN where a side is constant or has a NaN."""
+    ranks = [_ranks(side, every) for side in (one, two)]
     ranks = [side - side.mean(1, keepdims=True) for side in ranks]
     product = (ranks[0] * ranks[1]).sum(1)
     size = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
     return np.where(size > 0, product / np.where(size > 0, size, 1.0), np.nan)
+
+
+def _ranks(values: Float[np.ndarray, " thing"], every: Int[np.ndarray, "draw drawn"]) -> Float[np.ndarray, "draw drawn"]:
+    """The ranks of the values within each draw, ties at their mean; NaN all over a draw that holds a NaN.
+
+    The values are sorted once, and counted in each draw: many times faster than sorting each draw.
+    """
+    levels, level = np.unique(values, return_inverse=True)
+    at = level[every] + np.arange(len(every))[:, None] * len(levels)  # in a table (draw, level) that is read as one row
+    count = np.bincount(at.ravel(), minlength=len(every) * len(levels)).reshape(len(every), len(levels))
+    ranks = (count.cumsum(1) - (count - 1) / 2).take(at)
+    if np.isnan(values).any():
+        ranks[np.isnan(values)[every].any(1)] = np.nan
+    return ranks
 
 
 def ends(draws: Float[np.ndarray, " draw"]) -> tuple[float, float]:

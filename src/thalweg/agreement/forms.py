@@ -9,7 +9,7 @@ import polars as pl
 from thalweg.agreement.correlation import Scores
 from thalweg.agreement.units import SPLITS, UNIT, Answering
 from thalweg.prompting.forms import EXPLANATION
-from thalweg.prompting.scores import score_replies
+from thalweg.prompting.scores import value_of_replies
 
 ASKED_BY = ["model", "form", "version", "ladder", "control"]
 LEAST_REPLIES = 2  # of a unit: a list of ten stimuli is one reply
@@ -38,7 +38,7 @@ def form_answering(asked: pl.DataFrame, *, seed: int = 0) -> dict[tuple[Any, ...
 
 def _answering(form: str, replies: pl.DataFrame, seed: int) -> Answering:
     of_units = [group.to_dicts() for _, group in replies.group_by(UNIT, maintain_order=True)]
-    value = np.array([_value(form, group) for group in of_units])
+    value = np.array([value_of_replies(form, group) for group in of_units])
     halves = np.array([[list(_halves(form, group, [seed, split])) for group in of_units] for split in range(SPLITS)])
     units = replies.group_by(UNIT, maintain_order=True).agg(pl.len().alias("n"))
     return Answering(units, Scores(value, halves[..., 0], halves[..., 1]), replies)
@@ -48,8 +48,4 @@ def _halves(form: str, replies: Sequence[Mapping[str, Any]], seed: Sequence[int]
     """The scores from every other of a unit's replies, in a random order, and from the rest."""
     order = np.random.default_rng(seed).permutation(len(replies))
     for half in (order[::2], order[1::2]):
-        yield _value(form, [replies[place] for place in half])
-
-
-def _value(form: str, replies: Sequence[Mapping[str, Any]]) -> float:
-    return score_replies(form, replies)["value"]
+        yield value_of_replies(form, [replies[place] for place in half])

@@ -50,23 +50,37 @@ def score_replies(form: str, answers: Sequence[Mapping[str, Any]]) -> dict[str, 
         return _simulated(answers)
     if not answers:
         return dict.fromkeys(NUMBERS, float("nan"))
-    if form.startswith(("detection", "fuzzing")):
-        return _listed(answers)
-    right = np.array([set(answer["picked"]) == set(answer["right"]) for answer in answers], dtype=float)
-    return {**_proportion(right.mean(), len(right)), "auc": float("nan")}
+    if _has_lists(form):
+        shares = [list(each["numbers"]) or [float("nan")] * len(each["queries"]) for each in answers]
+        right, _ = _judged(answers)
+        auc = area(np.concatenate(shares), right)
+        return {**_proportion(value_of_replies(form, answers), len(right)), "auc": auc}
+    return {**_proportion(value_of_replies(form, answers), len(answers)), "auc": float("nan")}
 
 
-def _listed(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Balanced accuracy over the stimuli of some lists, and the area under the ROC curve of their probabilities."""
-    belongs, picked, shares = [], [], []
-    for answer in answers:
-        places = range(len(answer["queries"]))
-        belongs += [place in answer["right"] for place in places]
-        picked += [place in answer["picked"] for place in places]
-        shares += list(answer["numbers"]) or [float("nan")] * len(places)
-    right, said, share = np.array(belongs), np.array(picked), np.array(shares)
-    value = (said[right].mean() + (~said[~right]).mean()) / 2
-    return {**_proportion(float(value), len(right)), "auc": area(share, right)}
+def value_of_replies(form: str, answers: Sequence[Mapping[str, Any]]) -> float:
+    """The score of a unit by some replies in one form; NaN where there is none. Its interval takes far longer."""
+    if form == SIMULATION:
+        return _correlation(answers)
+    if not answers:
+        return float("nan")
+    if _has_lists(form):
+        right, said = _judged(answers)
+        return float((said[right].mean() + (~said[~right]).mean()) / 2)
+    return float(np.mean([set(answer["picked"]) == set(answer["right"]) for answer in answers]))
+
+
+def _has_lists(form: str) -> bool:
+    return form.startswith(("detection", "fuzzing"))
+
+
+def _judged(answers: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Of all stimuli of some lists: whether each belongs, and whether it was said to."""
+    right, picked = (
+        np.array([place in answer[side] for answer in answers for place in range(len(answer["queries"]))])
+        for side in ("right", "picked")
+    )
+    return right, picked
 
 
 def area(share: np.ndarray, right: np.ndarray) -> float:
@@ -83,19 +97,25 @@ def _proportion(value: float, n: int) -> dict[str, float]:
 
 
 def _simulated(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Pearson's correlation over all tokens; missing where either side is constant."""
+    """Pearson's correlation over all tokens, and Fisher's interval over texts; missing where either side is constant."""
     score = dict.fromkeys(NUMBERS, float("nan"))
+    score["value"] = _correlation(answers)
+    if len(answers) > 3 and not np.isnan(score["value"]):
+        centre, half = np.arctanh(np.clip(score["value"], -0.9999, 0.9999)), Z / np.sqrt(len(answers) - 3)
+        score |= {"low": float(np.tanh(centre - half)), "high": float(np.tanh(centre + half))}
+    return score
+
+
+def _correlation(answers: Sequence[Mapping[str, Any]]) -> float:
+    """Pearson's correlation over all tokens of all texts; NaN where either side is constant."""
     if not answers:
-        return score
+        return float("nan")
     said, real = (
         np.concatenate([np.array(each[name], dtype=float) for each in answers]) for name in ("numbers", "truth")
     )
     if said.std() > 0 and real.std() > 0:
-        score["value"] = float(np.corrcoef(said, real)[0, 1])
-        if len(answers) > 3:
-            centre, half = np.arctanh(np.clip(score["value"], -0.9999, 0.9999)), Z / np.sqrt(len(answers) - 3)
-            score |= {"low": float(np.tanh(centre - half)), "high": float(np.tanh(centre + half))}
-    return score
+        return float(np.corrcoef(said, real)[0, 1])
+    return float("nan")
 
 
 def model_scores(asked: pl.DataFrame) -> pl.DataFrame:
