@@ -72,18 +72,14 @@ def _last_block(
     sum_wy: Float[np.ndarray, "splits draw"], sum_w: Float[np.ndarray, "splits *#draw"], k: int
 ) -> tuple[np.ndarray, Float[np.ndarray, " draw"]]:
     """Where the last block of the fit to points 1..k starts in each curve, and its level. Of starts that are equally
-    good it is the first. (NumPy's argmax over rows takes five times as long.)
+    good it is the first. (NumPy's argmax over rows takes several times as long.)
     """
-    level = (sum_wy[k] - sum_wy[0]) / (sum_w[k] - sum_w[0])
-    start = np.zeros(len(level), dtype=np.intp)
-    mean, higher = np.empty_like(level), np.empty(len(level), dtype=bool)
-    for at in range(1, k):
-        np.subtract(sum_wy[k], sum_wy[at], out=mean)
-        mean /= sum_w[k] - sum_w[at]
-        np.greater(mean, level, out=higher)
-        np.maximum(mean, level, out=level)
-        np.copyto(start, at, where=higher)
-    return start, level
+    mean = sum_wy[k] - sum_wy[:k]
+    mean /= sum_w[k] - sum_w[:k]
+    level = mean.max(axis=0)
+    places = np.arange(k, 0, -1, dtype=np.min_scalar_type(k))[:, None]  # small numbers: more of them at once
+    first = ((mean == level).view(np.uint8) * places).max(axis=0)
+    return k - first.astype(np.intp), level
 
 
 class ValleyFits(NamedTuple):
