@@ -134,7 +134,9 @@ def spearman(
     return np.where(size > 0, product / np.where(size > 0, size, 1.0), np.nan)
 
 
-def _ranks(values: Float[np.ndarray, " thing"], every: Int[np.ndarray, "draw drawn"]) -> Float[np.ndarray, "draw drawn"]:
+def _ranks(
+    values: Float[np.ndarray, " thing"], every: Int[np.ndarray, "draw drawn"]
+) -> Float[np.ndarray, "draw drawn"]:
     """The ranks of the values within each draw, ties at their mean; NaN all over a draw that holds a NaN.
 
     The values are sorted once, and counted in each draw: many times faster than sorting each draw.

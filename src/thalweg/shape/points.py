@@ -11,9 +11,10 @@ many levels as points: it leaves no residual and no degree of freedom, and the c
 can be said about.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -119,21 +120,27 @@ def rungs_of(
     for i in rows:
         members.setdefault(labels[i], []).append(i)
 
-    def each(value: object) -> Float[np.ndarray, " rung"]:
-        return np.array([value(ids) for ids in members.values()], dtype=float)  # type: ignore[operator]
+    seeds = np.array([len(ids) for ids in members.values()], dtype=int)
 
-    def floor(ids: list[int]) -> float:
-        known = se[ids][~np.isnan(se[ids])]
-        return float((known**2).mean() / len(ids)) if len(known) else 0.0
+    def each(of: Callable[[np.ndarray], Any], values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " rung"]:
+        """A number of each configuration from its values, of all those with as many rows at once: (rung, row)."""
+        numbers = np.zeros(len(members))
+        for count in set(seeds.tolist()):
+            rows = [ids for ids in members.values() if len(ids) == count]
+            numbers[seeds == count] = of(values[rows])
+        return numbers
 
-    mean_score = each(lambda ids: score[ids].mean())
+    def floors(errors: np.ndarray) -> list[float]:
+        known = [row[~np.isnan(row)] for row in errors]
+        return [float((row**2).mean() / errors.shape[1]) if len(row) else 0.0 for row in known]
+
     rungs = Rungs(
         names=tuple(members),
-        strength=each(lambda ids: strength[ids].mean()),
-        score=mean_score,
-        seeds=np.array([len(ids) for ids in members.values()], dtype=int),
-        spread=each(lambda ids: ((score[ids] - score[ids].mean()) ** 2).sum()),
-        floor=each(floor),
+        strength=each(lambda rows: rows.mean(axis=1), strength),
+        score=each(lambda rows: rows.mean(axis=1), score),
+        seeds=seeds,
+        spread=each(lambda rows: ((rows - rows.mean(axis=1, keepdims=True)) ** 2).sum(axis=1), score),
+        floor=np.zeros(len(members)) if np.isnan(se).all() else each(floors, se),
     )
     order = sorted(range(len(rungs)), key=lambda i: (rungs.strength[i], rungs.score[i], rungs.names[i]))
     ordered = Rungs(
