@@ -108,7 +108,7 @@ def test_softmax_regression_and_a_convnet_are_as_strong_as_expected():
         rung = next(rung for rung in mnist.RUNGS if rung.name == name)
         torch.manual_seed(0)
         model = rung.build()
-        settings = Classifier(patience=3, most_epochs=30)(model, splits, 0)
+        settings = Classifier(patience=1, most_epochs=30)(model, splits, 0)
         result[name] = evaluate(model, splits.pool)
         assert settings["train_loss"] < 0.5
         assert settings["validation_loss"] <= settings["last_validation_loss"]

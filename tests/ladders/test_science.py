@@ -135,7 +135,7 @@ def test_the_deepest_layer_of_a_trained_convnet_stands_above_its_untrained_twin_
     torch.manual_seed(0)
     untrained = rung.build()
     trained = copy.deepcopy(untrained)
-    Classifier(most_epochs=5)(trained, parts, 0)
+    Classifier(most_epochs=3)(trained, parts, 0)
     deeper = rung.layers[-1:]
     scores = {}
     for name, model in (("trained", trained), ("untrained", untrained)):

@@ -52,7 +52,7 @@ def scored(values: Tensor, pool: Stimuli, watchers: list[ObserverOnPool], low_le
 @cache
 def digits() -> Images:
     """Held-out digits: enough for thirty references of a class in each half, few enough for deep observers."""
-    return mnist.splits(Source(), 0).pool.take(slice(0, 1500))
+    return mnist.splits(Source(), 0).pool.take(slice(0, 1200))
 
 
 @cache

@@ -144,7 +144,7 @@ def _ranks(
     levels, level = np.unique(values, return_inverse=True)
     at = level[every] + np.arange(len(every))[:, None] * len(levels)  # in a table (draw, level) that is read as one row
     count = np.bincount(at.ravel(), minlength=len(every) * len(levels)).reshape(len(every), len(levels))
-    ranks = (count.cumsum(1) - (count - 1) / 2).take(at)
+    ranks: np.ndarray = (count.cumsum(1) - (count - 1) / 2).take(at)
     if np.isnan(values).any():
         ranks[np.isnan(values)[every].any(1)] = np.nan
     return ranks

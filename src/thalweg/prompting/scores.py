@@ -97,7 +97,7 @@ def _proportion(value: float, n: int) -> dict[str, float]:
 
 
 def _simulated(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Pearson's correlation over all tokens, and Fisher's interval over texts; missing where either side is constant."""
+    """Pearson's correlation over all tokens, with Fisher's interval over texts; NaN where either side is constant."""
     score = dict.fromkeys(NUMBERS, float("nan"))
     score["value"] = _correlation(answers)
     if len(answers) > 3 and not np.isnan(score["value"]):

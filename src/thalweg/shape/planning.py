@@ -47,17 +47,46 @@ def power_of(null: Null, level: float, shape: Float[np.ndarray, " point"]) -> Ca
     return power
 
 
-@lru_cache(maxsize=512)
+class DepthSearch:
+    """The bisection for the smallest depth that is found with power .8, taken only as far as each question needs."""
+
+    def __init__(self, null: Null, level: float) -> None:
+        self._power = power_of(null, level, np.abs(np.linspace(-1.0, 1.0, len(null.relative))))
+        self._low, self._high = 0.0, math.inf  # missed, found
+        if self._power(DEEPEST) >= POWER:
+            self._high = 16.0 if self._power(16.0) >= POWER else DEEPEST
+
+    def at_most(self, depth: float) -> bool:
+        """Whether a depth of so many standard deviations is enough."""
+        while self._low < depth < round(self._high, 3) and self._halve():
+            pass
+        return round(self._high, 3) <= depth
+
+    def end(self) -> float | None:
+        """The smallest depth that is found; None if none is."""
+        while self._halve():
+            pass
+        return None if math.isinf(self._high) else round(self._high, 3)
+
+    def _halve(self) -> bool:
+        if math.isinf(self._high) or self._high - self._low <= 0.05:
+            return False
+        middle = (self._low + self._high) / 2
+        if self._power(middle) >= POWER:
+            self._high = middle
+        else:
+            self._low = middle
+        return True
+
+
+@lru_cache(maxsize=128)
+def _search(null: Null, level: float) -> DepthSearch:
+    return DepthSearch(null, level)
+
+
 def detectable(null: Null, level: float) -> float | None:
     """Smallest depth found with power .8 at this level, in units of the root mean variance; None if no depth is."""
-    power = power_of(null, level, np.abs(np.linspace(-1.0, 1.0, len(null.relative))))
-    if power(DEEPEST) < POWER:
-        return None
-    low, high = 0.0, 16.0 if power(16.0) >= POWER else DEEPEST
-    while high - low > 0.05:
-        middle = (low + high) / 2
-        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
-    return round(high, 3)
+    return _search(null, level).end()
 
 
 def first_that(holds: Callable[[int], bool], low: int, high: int) -> int | None:
@@ -86,8 +115,7 @@ def rungs_needed(
     """Fewest rungs of this scatter (`sd` of a point) that would show a valley `effect` deep; None if more than 40."""
 
     def enough(rungs: int) -> bool:
-        depth = detectable(even_null(rungs, basis, seeds, seed), level)
-        return depth is not None and depth * sd <= effect
+        return _search(even_null(rungs, basis, seeds, seed), level).at_most(effect / sd)
 
     return first_that(enough, max(n, 4), MOST_RUNGS)
 
@@ -100,8 +128,8 @@ def seeds_needed(n: int, sd_of_one: float, seeds: int, *, effect: float, level: 
     """
 
     def enough(each: int) -> bool:
-        depth = detectable(even_null(n, "replicates", float(each), seed), level)
-        return depth is not None and depth * sd_of_one / math.sqrt(each) <= effect
+        null = even_null(n, "replicates", float(each), seed)
+        return _search(null, level).at_most(effect * math.sqrt(each) / sd_of_one)
 
     return first_that(enough, max(seeds, 2), MOST_SEEDS)
 
