@@ -130,17 +130,13 @@ def rungs_of(
             numbers[seeds == count] = of(values[rows])
         return numbers
 
-    def floors(errors: np.ndarray) -> list[float]:
-        known = [row[~np.isnan(row)] for row in errors]
-        return [float((row**2).mean() / errors.shape[1]) if len(row) else 0.0 for row in known]
-
     rungs = Rungs(
         names=tuple(members),
         strength=each(lambda rows: rows.mean(axis=1), strength),
         score=each(lambda rows: rows.mean(axis=1), score),
         seeds=seeds,
         spread=each(lambda rows: ((rows - rows.mean(axis=1, keepdims=True)) ** 2).sum(axis=1), score),
-        floor=np.zeros(len(members)) if np.isnan(se).all() else each(floors, se),
+        floor=np.zeros(len(members)) if np.isnan(se).all() else each(_floors, se),
     )
     order = sorted(range(len(rungs)), key=lambda i: (rungs.strength[i], rungs.score[i], rungs.names[i]))
     ordered = Rungs(
@@ -148,6 +144,12 @@ def rungs_of(
         *(values[order] for values in (rungs.strength, rungs.score, rungs.seeds, rungs.spread, rungs.floor)),
     )
     return ordered, len(strength) - len(rows)
+
+
+def _floors(errors: Float[np.ndarray, "rung row"]) -> list[float]:
+    """The mean squared standard error of each configuration, over the number of its rows; 0 where none is known."""
+    known = [row[~np.isnan(row)] for row in errors]
+    return [float((row**2).mean() / errors.shape[1]) if len(row) else 0.0 for row in known]
 
 
 def tie_starts(strength: Float[np.ndarray, " rung"]) -> Int[np.ndarray, " point"]:
