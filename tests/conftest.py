@@ -42,17 +42,27 @@ COSTLY = (  # files that take longest, longest first: a process that began one o
     "test_visualise.py",
 )
 WHOLE_RUNS = {  # folders and files with tests of these
+    "compare",
     "compute",
+    "dashboards",
+    "explore",
     "ladders",
+    "pipeline",
     "report",
     "runs",
+    "sharing",
+    "study",
+    "tracking",
     "validation",
-    "test_ask.py",
+    "test_experiment.py",
     "test_machine.py",
     "test_modality.py",
+    "test_notebooks.py",
+    "test_people_analysis.py",
     "test_readme.py",
     "test_text.py",
     "test_tutorials.py",
+    "test_visualise.py",
 }
 # A busy machine is no fault of the code; the same examples every time, so that a change is to blame for what fails.
 settings.register_profile("thalweg", deadline=None, derandomize=True)
@@ -92,11 +102,12 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The shapes of arrays are checked, at each call of a function, in the tests of rooms, of one survey and of one
-    model. Whole runs elsewhere go through the same code, and the checks would take a fifth of their time.
+    """The shapes of arrays are checked, at each call of a function, in the tests of rooms, and in those that are marked
+    `shapes`: of one survey, of one with several bases and of one model. Whole runs elsewhere go through the same code,
+    and the checks would take a fifth of their time.
     """
-    elsewhere = item.path.parent.name in WHOLE_RUNS or item.path.name in WHOLE_RUNS
-    jaxtyping.config.update("jaxtyping_disable", elsewhere)
+    whole_run = item.path.parent.name in WHOLE_RUNS or item.path.name in WHOLE_RUNS
+    jaxtyping.config.update("jaxtyping_disable", whole_run and not item.get_closest_marker("shapes"))
 
 
 @pytest.fixture(autouse=True, scope="session")

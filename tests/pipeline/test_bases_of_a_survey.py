@@ -79,6 +79,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> thalweg.Run:
     return run(planted_ladder(), tmp_path_factory.mktemp("bases") / "run", seeds=1, basis="sae,neurons,random")
 
 
+@pytest.mark.shapes
 def test_the_neurons_are_as_in_a_survey_of_them_alone_and_stay_the_headline(several: thalweg.Run, tmp_path: Path):
     alone = run(planted_ladder(), tmp_path / "run", seeds=1)
     assert several.bases == BASES

@@ -84,6 +84,7 @@ def run(place: Path) -> thalweg.Run:
     return measured(place, "run")
 
 
+@pytest.mark.shapes
 def test_stimuli_of_a_measured_model_are_read_again_by_its_name(run: thalweg.Run, place: Path):
     opened = thalweg.open_run(run.path)
     (ladder,) = opened.record["ladders"]

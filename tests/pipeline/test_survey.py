@@ -140,6 +140,7 @@ def as_format_8(run: thalweg.Run, path: Path, number: int = 8) -> None:
         write_json(path / name, settings)
 
 
+@pytest.mark.shapes
 @pytest.mark.parametrize("number", [7, 8])
 def test_a_run_of_a_format_before_is_read_and_not_continued(short: thalweg.Run, number: int, tmp_path: Path):
     (as_format_7 if number == 7 else as_format_8)(short, tmp_path / "run")
