@@ -221,7 +221,7 @@ def test_a_kill_loses_no_reply(run: Run, server: Callable[..., Server]):
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(run.path), reader.address], env=environment)
     while len(list((run.path / "asked").glob("*.parquet"))) < 8:
         assert child.poll() is None
-        time.sleep(0.002)
+        time.sleep(0.01)
     child.kill()
     child.wait()
     assert 8 <= len(run.asked) < 60
