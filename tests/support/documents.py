@@ -2,6 +2,7 @@
 
 import random
 import re
+from functools import cache
 
 from thalweg.stimuli.documents import Document, join
 
@@ -10,6 +11,11 @@ SYLLABLES = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "a
 
 def planted(count: int, *, words: int = 900, seed: int = 0, tagged: bool = False) -> list[Document]:
     """Documents of made-up words, capitalised and with punctuation, each with words of one of four subjects."""
+    return list(_planted(count, words, seed, tagged))
+
+
+@cache
+def _planted(count: int, words: int, seed: int, tagged: bool) -> tuple[Document, ...]:
     chance = random.Random(seed)
     vocabulary = ["".join(chance.choices(SYLLABLES, k=chance.randint(1, 4))) for _ in range(400)]
     documents = []
@@ -28,4 +34,4 @@ def planted(count: int, *, words: int = 900, seed: int = 0, tagged: bool = False
         else:
             text = " ".join(said[:10]) + "\n" + ", ".join(said[10:200]) + ".\n" + " ".join(said[200:]).capitalize()
             documents.append(Document(f"document {number}", text, f"kind {subject}"))
-    return documents
+    return tuple(documents)
