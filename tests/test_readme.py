@@ -288,9 +288,7 @@ def test_the_example_of_ones_own_model_is_measured_as_printed(folder: Path):
 
 
 def test_the_example_of_ones_own_ladder_runs(folder: Path, tmp_path: Path):
-    """With three of its five rungs, which takes half the time."""
-    assert "(2, 4, 8, 16, 32)" in examples()[1]
-    (tmp_path / "own.py").write_text(examples()[1].replace("(2, 4, 8, 16, 32)", "(2, 8, 32)"))
+    (tmp_path / "own.py").write_text(examples()[1])
     surveyed = run(tmp_path, "own.py", home=folder)  # the library of charts takes seconds to make
     assert surveyed.returncode == 0, surveyed.stderr[-2000:]
     assert "models" in surveyed.stdout
