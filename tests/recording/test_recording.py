@@ -99,7 +99,7 @@ def same(first: Recording, other: Recording) -> None:
             assert torch.equal(tensor.nan_to_num(nan=9e9), again.nan_to_num(nan=9e9)), name
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(tables(), st.integers(1, 70), st.sampled_from([1, BLOCK]), st.integers(0, 2**31), WAYS)
 def test_extremes_moments_and_sample_match_brute_force(values: Tensor, batch: int, block: int, seed: int, way: str):
     ids = torch.arange(len(values))
@@ -126,7 +126,7 @@ def test_extremes_moments_and_sample_match_brute_force(values: Tensor, batch: in
     assert torch.equal(recording.sample.nan_to_num(nan=9e9), values[recording.sample_ids()].nan_to_num(nan=9e9))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tables(), st.integers(1, 20), st.lists(st.integers(0, 2), min_size=60, max_size=60), st.permutations([0, 1, 2]))
 def test_shards_merge_into_the_whole_in_any_order(values: Tensor, batch: int, owner: list[int], order: list[int]):
     owners = torch.tensor(owner[: len(values)])
