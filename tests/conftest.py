@@ -66,15 +66,12 @@ WHOLE_RUNS = {  # folders and files with tests of these
     "study",
     "tracking",
     "validation",
-    "test_experiment.py",
     "test_machine.py",
     "test_modality.py",
     "test_notebooks.py",
-    "test_people_analysis.py",
     "test_readme.py",
     "test_text.py",
     "test_tutorials.py",
-    "test_visualise.py",
 }
 # A busy machine is no fault of the code; the same examples every time, so that a change is to blame for what fails.
 settings.register_profile("thalweg", deadline=None, derandomize=True)

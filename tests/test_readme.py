@@ -3,7 +3,6 @@ in one fresh folder and with its defaults; the rest is read by the command line,
 """
 
 import doctest
-import os
 import re
 import shlex
 import shutil
@@ -14,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -247,19 +245,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def one_core() -> None:
-    """Leave this process one core, if it can be told so: then the tasks of a survey run in it."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-
-
-def run(folder: Path, *words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process that imported nothing and finds no cache but that of an earlier one with the
     same home, as a newcomer's would.
     """
-    environment = {"HOME": str(settings.pop("home", folder)), "PATH": "", "COLUMNS": "200"}
-    given = {"cwd": folder, "env": environment, "capture_output": True, "text": True, "timeout": 600} | settings
-    return subprocess.run([sys.executable, *words], **given)
+    environment = {"HOME": str(home or folder), "PATH": "", "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
 
 
 RUN = [command for command in commands() if command.in_block and command.line not in NOT_RUN]
@@ -280,7 +273,7 @@ def test_a_command_runs_as_printed(
 
 def test_the_example_of_ones_own_model_is_measured_as_printed(folder: Path):
     assert OWN_MODEL in [command.line for command in RUN]
-    measured = run(folder, "-m", *shlex.split(OWN_MODEL), preexec_fn=one_core)  # own.py below has worker processes
+    measured = run(folder, "-m", *shlex.split(OWN_MODEL))
     assert measured.returncode == 0, measured.stderr[-2000:]
     models = thalweg.open_run(folder / "runs" / "mine").models
     assert set(models["control"]) == {"trained", "untrained", "rotated", "rerandomised"}

@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from thalweg.agreement.correlation import Scores, correlate, spearman, spearman_brown
+from thalweg.agreement.correlation import Scores, correlate, spearman_brown
 from thalweg.agreement.curves import answer_points, answer_verdicts
 from thalweg.agreement.table import agreements, biases
 from thalweg.agreement.units import answering, model_weights, within_models
+from thalweg.factors.relation import spearman
 from thalweg.prompting.forms import DETECTION
 from thalweg.runs.answers import ANSWERS
 from thalweg.runs.asked import ASKED
@@ -197,7 +198,7 @@ def test_too_few_or_equal_scores_give_a_reason(truth: np.ndarray):
 
 
 def test_spearman_and_spearman_brown_by_hand():
-    draws = np.array([[0, 1, 2, 3], [3, 0, 1, 1], [0, 0, 2, 3]])
+    draws = np.array([[1.0, 1, 1, 1], [1, 2, 0, 1], [2, 0, 1, 1]])  # how often each thing is there
     one, two = np.array([1.0, 2, 3, 4]), np.array([1.0, 3, 2, 4])
     assert spearman(one, two, draws).tolist() == [0.8, 1, 1]
     assert np.isnan(spearman(np.ones(4), two, draws)).all()

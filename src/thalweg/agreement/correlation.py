@@ -12,7 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
+
+from thalweg.factors.relation import spearman
 
 DRAWS = 500  # bootstrap samples
 LEAST = 5  # things below which nothing is said
@@ -79,8 +81,7 @@ def correlate(answered: Scores, other: Scores, *, seed: int = 0) -> Agreement:
     answered, other, n = answered.at(both), other.at(both), int(both.sum())
     if n < LEAST:
         return Agreement(n=n, note=TOO_FEW)
-    every = drawn(n, seed)
-    rho = spearman(answered.value, other.value, every)
+    rho = spearman(answered.value, other.value, drawn(n, seed))
     if np.isnan(rho[0]):
         return Agreement(n=n, note=ALIKE)
     reliability = reliabilities(answered, seed)
@@ -98,18 +99,19 @@ def correlate(answered: Scores, other: Scores, *, seed: int = 0) -> Agreement:
     return Agreement(rho=float(rho[0]), low=low, high=high, **numbers)
 
 
-def drawn(n: int, seed: int) -> Int[np.ndarray, "draw thing"]:
-    """Which of so many things each bootstrap draw holds; the first row holds each once."""
-    return np.concatenate([np.arange(n)[None], np.random.default_rng(seed).integers(n, size=(DRAWS, n))])
+def drawn(n: int, seed: int) -> Float[np.ndarray, "draw thing"]:
+    """How often each bootstrap draw holds each of so many things; the first row holds each once."""
+    every = np.concatenate([np.arange(n)[None], np.random.default_rng(seed).integers(n, size=(DRAWS, n))])
+    return np.stack([np.bincount(draw, minlength=n) for draw in every]).astype(float)
 
 
 @lru_cache(maxsize=64)  # one observer's scores are compared with those of many
 def reliabilities(scores: Scores, seed: int) -> Float[np.ndarray, " draw"]:
     """The split-half reliability in each draw of things: the mean correlation over the splits, at full length."""
-    every = drawn(len(scores.value), seed)
+    times = drawn(len(scores.value), seed)
     if scores.first is None or scores.second is None:
-        return np.full(len(every), np.nan)
-    halves = [spearman(first, second, every) for first, second in zip(scores.first, scores.second, strict=True)]
+        return np.full(len(times), np.nan)
+    halves = [spearman(first, second, times) for first, second in zip(scores.first, scores.second, strict=True)]
     together = np.stack(halves)
     counted = (~np.isnan(together)).sum(0)
     mean = np.where(counted > 0, np.nansum(together, 0) / np.maximum(counted, 1), np.nan)
@@ -121,33 +123,6 @@ def spearman_brown(half: Float[np.ndarray, " ..."]) -> Float[np.ndarray, " ..."]
     half = np.maximum(half, 0.0)
     whole: np.ndarray = 2 * half / (1 + half)
     return whole
-
-
-def spearman(
-    one: Float[np.ndarray, " thing"], two: Float[np.ndarray, " thing"], every: Int[np.ndarray, "draw drawn"]
-) -> Float[np.ndarray, " draw"]:
-    """Spearman's correlation of two sides in each draw of things; NaN where a side is constant or has a NaN."""
-    ranks = [_ranks(side, every) for side in (one, two)]
-    ranks = [side - side.mean(1, keepdims=True) for side in ranks]
-    product = (ranks[0] * ranks[1]).sum(1)
-    size = np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))
-    return np.where(size > 0, product / np.where(size > 0, size, 1.0), np.nan)
-
-
-def _ranks(
-    values: Float[np.ndarray, " thing"], every: Int[np.ndarray, "draw drawn"]
-) -> Float[np.ndarray, "draw drawn"]:
-    """The ranks of the values within each draw, ties at their mean; NaN all over a draw that holds a NaN.
-
-    The values are sorted once, and counted in each draw: many times faster than sorting each draw.
-    """
-    levels, level = np.unique(values, return_inverse=True)
-    at = level[every] + np.arange(len(every))[:, None] * len(levels)  # in a table (draw, level) that is read as one row
-    count = np.bincount(at.ravel(), minlength=len(every) * len(levels)).reshape(len(every), len(levels))
-    ranks: np.ndarray = (count.cumsum(1) - (count - 1) / 2).take(at)
-    if np.isnan(values).any():
-        ranks[np.isnan(values)[every].any(1)] = np.nan
-    return ranks
 
 
 def ends(draws: Float[np.ndarray, " draw"]) -> tuple[float, float]:

@@ -214,7 +214,7 @@ def _known(numbers: Sequence[Sequence[float]], rungs: Sequence[str]) -> tuple[li
 
 def spearman(x: Numbers, y: Numbers, times: Numbers) -> Numbers:
     """Spearman's correlation over models of which each occurs so many times, ties at their mean rank; NaN where nothing
-    varies.
+    varies, or a model without a number occurs.
 
     Args:
         x: (model).
@@ -227,7 +227,9 @@ def spearman(x: Numbers, y: Numbers, times: Numbers) -> Numbers:
     first, second = (_centred_ranks(values, times) for values in (x, y))
     with np.errstate(invalid="ignore"):
         products = (times * first * second).sum(1)
-        return products / np.sqrt((times * first**2).sum(1) * (times * second**2).sum(1))  # type: ignore[no-any-return]
+        rho: Numbers = products / np.sqrt((times * first**2).sum(1) * (times * second**2).sum(1))
+    rho[(times[:, np.isnan(x) | np.isnan(y)] > 0).any(1)] = np.nan
+    return rho
 
 
 def _partial(x: Numbers, y: Numbers, z: Numbers) -> Numbers:
@@ -255,7 +257,8 @@ def _difference(x: Numbers, group: Numbers, times: Numbers) -> Numbers:
 
 
 def _centred_ranks(values: Numbers, times: Numbers) -> Numbers:
-    below = (values[None] < values[:, None]) + 0.5 * (values[None] == values[:, None])  # (model, other model)
-    ranks = times @ below.T
+    _, level, size = np.unique(values, return_inverse=True, return_counts=True)
+    count = np.add.reduceat(times[:, level.argsort()], size.cumsum() - size, axis=1)  # (draw, different value)
+    ranks = (count.cumsum(1) - count / 2)[:, level]
     mean = (times * ranks).sum(1, keepdims=True) / np.maximum(1, times.sum(1, keepdims=True))
     return ranks - mean  # type: ignore[no-any-return]

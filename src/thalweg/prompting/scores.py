@@ -51,10 +51,9 @@ def score_replies(form: str, answers: Sequence[Mapping[str, Any]]) -> dict[str, 
     if not answers:
         return dict.fromkeys(NUMBERS, float("nan"))
     if _has_lists(form):
+        right, said = _judged(answers)
         shares = [list(each["numbers"]) or [float("nan")] * len(each["queries"]) for each in answers]
-        right, _ = _judged(answers)
-        auc = area(np.concatenate(shares), right)
-        return {**_proportion(value_of_replies(form, answers), len(right)), "auc": auc}
+        return {**_proportion(_balanced(right, said), len(right)), "auc": area(np.concatenate(shares), right)}
     return {**_proportion(value_of_replies(form, answers), len(answers)), "auc": float("nan")}
 
 
@@ -65,8 +64,7 @@ def value_of_replies(form: str, answers: Sequence[Mapping[str, Any]]) -> float:
     if not answers:
         return float("nan")
     if _has_lists(form):
-        right, said = _judged(answers)
-        return float((said[right].mean() + (~said[~right]).mean()) / 2)
+        return _balanced(*_judged(answers))
     return float(np.mean([set(answer["picked"]) == set(answer["right"]) for answer in answers]))
 
 
@@ -81,6 +79,11 @@ def _judged(answers: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarra
         for side in ("right", "picked")
     )
     return right, picked
+
+
+def _balanced(right: np.ndarray, said: np.ndarray) -> float:
+    """Balanced accuracy: the mean of the shares of those that belong, and of those that don't, that were said right."""
+    return float((said[right].mean() + (~said[~right]).mean()) / 2)
 
 
 def area(share: np.ndarray, right: np.ndarray) -> float:

@@ -56,11 +56,11 @@ class DepthSearch:
         if self._power(DEEPEST) >= POWER:
             self._high = 16.0 if self._power(16.0) >= POWER else DEEPEST
 
-    def at_most(self, depth: float) -> bool:
-        """Whether a depth of so many standard deviations is enough."""
-        while self._low < depth < round(self._high, 3) and self._halve():
+    def shows(self, effect: float, sd: float) -> bool:
+        """Whether the smallest depth is no more than the effect where points have this standard deviation."""
+        while self._low * sd < effect < round(self._high, 3) * sd and self._halve():
             pass
-        return round(self._high, 3) <= depth
+        return round(self._high, 3) * sd <= effect
 
     def end(self) -> float | None:
         """The smallest depth that is found; None if none is."""
@@ -115,7 +115,7 @@ def rungs_needed(
     """Fewest rungs of this scatter (`sd` of a point) that would show a valley `effect` deep; None if more than 40."""
 
     def enough(rungs: int) -> bool:
-        return _search(even_null(rungs, basis, seeds, seed), level).at_most(effect / sd)
+        return _search(even_null(rungs, basis, seeds, seed), level).shows(effect, sd)
 
     return first_that(enough, max(n, 4), MOST_RUNGS)
 
@@ -129,7 +129,7 @@ def seeds_needed(n: int, sd_of_one: float, seeds: int, *, effect: float, level: 
 
     def enough(each: int) -> bool:
         null = even_null(n, "replicates", float(each), seed)
-        return _search(null, level).at_most(effect * math.sqrt(each) / sd_of_one)
+        return _search(null, level).shows(effect, sd_of_one / math.sqrt(each))
 
     return first_that(enough, max(seeds, 2), MOST_SEEDS)
 
