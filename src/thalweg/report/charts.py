@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -204,12 +205,12 @@ def _hover(axis: str, *, seed: bool) -> list[alt.Tooltip]:
     return [tooltip for tooltip in tooltips if tooltip["title"] not in dropped]
 
 
-def layered(layers: Sequence[alt.Chart], height: int) -> Specification:
+def layered(layers: Sequence[alt.Chart | Specification], height: int) -> Specification:
     """Layers over each other, the last on top; rows that several share stand there once.
 
     The library's own layers copy all that is in them, again and again: they take most of a report's time.
     """
-    parts = [layer.to_dict(validate=False) for layer in layers]
+    parts = [layer.to_dict(validate=False) if isinstance(layer, alt.Chart) else layer for layer in layers]
     rows = {name: text for part in parts for name, text in part["datasets"].items()}
     alone = [{name: item for name, item in part.items() if name in ("data", "mark", "encoding")} for part in parts]
     return {"layer": alone, "height": height, "datasets": rows}
@@ -221,12 +222,14 @@ def _reference(value: float | int, *, vertical: bool = False) -> alt.Chart:
     return line
 
 
-def chance_line(value: float | int) -> list[alt.Chart]:
-    """Chance, named."""
+@cache
+def chance_line(value: float | int) -> tuple[Specification, ...]:
+    """Chance, named: a layer of nearly every chart, and so made once."""
     name = alt.Chart(inline([{}])).mark_text(
         align="right", baseline="bottom", dx=-2, dy=-2, fontSize=10, color=INK["faint"], text="chance"
     )
-    return [_reference(value), name.encode(x=alt.value("width"), y=alt.YDatum(value))]
+    named = name.encode(x=alt.value("width"), y=alt.YDatum(value))
+    return tuple(layer.to_dict(validate=False) for layer in (_reference(value), named))
 
 
 def curve(
@@ -245,7 +248,7 @@ def curve(
     """
     x = strength_axis(axis, rows, axis_title)
     y = _score_axis(score)
-    layers: list[alt.Chart] = chance_line(score.level) if score.level is not None else []
+    layers: list[alt.Chart | Specification] = [*chance_line(score.level)] if score.level is not None else []
     layers += _fitted(verdict, x, y)
     for index, control in reversed(list(enumerate(controls_of(rows)))):
         series = [row for row in rows if row["control"] == control]
@@ -333,7 +336,7 @@ def joint(
     colours, marks = ([style[part] for style in styles.values()] for part in (0, 1))
     colour = alt.Color("ladder:N", scale=alt.Scale(domain=list(styles), range=colours), title=None)
     shape = alt.Shape("ladder:N", scale=alt.Scale(domain=list(styles), range=marks), title=None)
-    layers = chance_line(score.level) if score.level is not None else []
+    layers: list[alt.Chart | Specification] = [*chance_line(score.level)] if score.level is not None else []
     for fit in fits:
         line = alt.Chart(inline([{**point, "ladder": fit["ladder"]} for point in fit["points"]]))
         dash = [5, 4] if fit["verdict"] == "cannot tell" else [1, 0]

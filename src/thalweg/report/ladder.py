@@ -109,11 +109,16 @@ class Ladder:
         )
 
     def points(self, measure: str, *, axis: str = "", observer: str = "", band: str = MEAN) -> list[Row]:
-        """Scores of seeds and rungs with their twins'."""
-        frame = rows.points(
-            self.run, self.name, axis or self.axis, measure=measure, observer=observer or self.observer, band=band
-        )
-        return list(rows.plain(frame))
+        """Scores of seeds and rungs with their twins'. Several figures show the same ones."""
+        wanted = measure, axis or self.axis, observer or self.observer, band
+        if wanted not in self._points:
+            frame = rows.points(self.run, self.name, wanted[1], measure=measure, observer=wanted[2], band=band)
+            self._points[wanted] = list(rows.plain(frame))
+        return list(self._points[wanted])
+
+    @cached_property
+    def _points(self) -> dict[tuple[str, ...], list[Row]]:
+        return {}
 
     def population_points(self, measure: str, statistic: str) -> list[Row]:
         """The same of another statistic of the units than their mean."""
