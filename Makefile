@@ -22,7 +22,7 @@ test: .venv/test
 	$(MAKE) --no-print-directory --jobs=2 types tests
 
 types: .venv/test
-	$(BIN)/mypy
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 # Three processes on two cores, because some tests wait. Where Python may keep no compiled files, each process that tests start would compile thalweg again.
 tests: export PYTHONDONTWRITEBYTECODE =
@@ -54,4 +54,4 @@ format: .venv/test
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf site .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf site .venv .pytest_cache .ruff_cache .hypothesis

@@ -66,6 +66,13 @@ def is_command(node: ast.FunctionDef) -> bool:
     return any("app.command" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
+def test_what_the_type_check_passes_over_is_named_with_a_reason():
+    lines = [line for path in ROOT.rglob("*.py") for line in path.read_text().splitlines()]
+    ignores = [line for line in lines if re.search(r"#\s*(type|pyrefly):\s*ignore", line)]
+    assert ignores
+    assert [line for line in ignores if not re.search(r"# pyrefly: ignore\[[a-z-]+\]  # \w", line)] == []
+
+
 def test_no_private_name_is_borrowed():
     borrowed = [
         f"{name}: {node.module}.{alias.name}"

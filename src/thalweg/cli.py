@@ -8,7 +8,7 @@ import platform
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, partialmethod
 from importlib.metadata import version
@@ -155,7 +155,7 @@ def survey(
 
 
 @contextmanager
-def going_on(shown: Shown) -> Iterator[None]:
+def going_on(shown: Shown) -> Generator[None]:
     """Leave at once when interrupted, and say that nothing is lost."""
     try:
         yield

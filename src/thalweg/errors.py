@@ -6,7 +6,7 @@ import difflib
 import os
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> ThalwegError:
 
 
 @contextmanager
-def user_code(what: str) -> Iterator[None]:
+def user_code(what: str) -> Generator[None]:
     """Run code that the user wrote: what it raises becomes an error that names it, the reason and the line.
 
     `what` names the code as the subject of a sentence, as "observer 'mine'". Errors of ours pass through as they are.

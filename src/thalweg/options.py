@@ -23,7 +23,8 @@ def as_options(
         parameters = inspect.signature(command).parameters.values()
         options = [_option(setting, not_shown) for setting in fields(record) if setting.name not in left_out]
         named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
-        command.__signature__ = inspect.Signature([*named, *options])  # type: ignore[attr-defined]
+        # pyrefly: ignore[missing-attribute]  # any function may have it: PEP 362
+        command.__signature__ = inspect.Signature([*named, *options])
         return command
 
     return given
@@ -33,7 +34,7 @@ def _option(setting: Field[Any], not_shown: Collection[str]) -> inspect.Paramete
     """A setting as a parameter of a command."""
     usual = setting.default if setting.default_factory is MISSING else setting.default_factory()
     repeated = isinstance(usual, tuple)
-    kind = list[str] if repeated else setting.type
+    kind: Any = list[str] if repeated else setting.type
     default = list(usual) if isinstance(usual, tuple) else usual
     shown = default not in (None, [], "") and setting.name not in not_shown
     flag = setting.name.replace("_", "-")

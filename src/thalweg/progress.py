@@ -1,7 +1,7 @@
 """What long work says while it runs, and what each of its stages cost."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol, runtime_checkable
 
@@ -36,7 +36,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, name: str, total: int) -> Iterator[Callable[[], None]]:
+    def __call__(self, name: str, total: int) -> Generator[Callable[[], None]]:
         """A stage of so many tasks."""
         start = time.perf_counter()
         with self.progress.stage(name, total) as advance:

@@ -1,6 +1,6 @@
 """The commands of `thalweg study`: from a run to a study with people, and to its published data."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +46,7 @@ def check_installed() -> None:
 
 
 @contextmanager
-def opened(name: Path, database: str) -> Iterator[tuple["Study", "Store"]]:
+def opened(name: Path, database: str) -> Generator[tuple["Study", "Store"]]:
     """A study and its database.
 
     Raises:

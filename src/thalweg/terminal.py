@@ -3,7 +3,7 @@
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -88,7 +88,7 @@ class Shown:
     """A survey's progress as bars on the terminal."""
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Callable[[], None]]:
+    def stage(self, name: str, total: int) -> Generator[Callable[[], None]]:
         """A stage of so many tasks: yields what to call when one is done."""
         columns = (
             SpinnerColumn(),

@@ -502,13 +502,13 @@ def edited_until(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(setup: Setup, name: str, *arguments: object, **options: object) -> pl.DataFrame:
         if name == method:
             raise KeyboardInterrupt
-        return measure_edits(setup, name, *arguments, **options)  # type: ignore[arg-type]
+        return measure_edits(setup, name, *arguments, **options)
 
     methods = ("rome", "fine-tune-matched", "steer")
     options = {"text": "text.jsonl", "ridge": 0.01, "continued": 0, "out": "edits", "cache": "cache"}
     with monkeypatch.context() as patch:
         patch.setattr(pipeline_edit, "measure_edits", interrupted)
-        thalweg.edit("mine.py:subject", "facts.json", method=methods, **options)  # type: ignore[arg-type]
+        thalweg.edit("mine.py:subject", "facts.json", method=methods, **options)
 
 
 def test_the_command_edits_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

@@ -203,7 +203,7 @@ if __name__ == "__main__":
 def test_another_interpreter_run_as_a_script_gives_the_same(tmp_path: Path):
     script = tmp_path / "mine.py"
     script.write_text(BASE + ALONE)
-    file = str(importlib.util.find_spec("thalweg.files.identity").origin)  # type: ignore[union-attr]
+    file = str(importlib.util.find_spec("thalweg.files.identity").origin)
     command, environment = [sys.executable, "-P", str(script), file], {**os.environ, "PYTHONHASHSEED": "77"}
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert result.stdout.strip() == identity(loaded(BASE, tmp_path / "imported").observe)

@@ -124,7 +124,7 @@ def test_strength_counts_values_alone():
     assert guessing["bits"] == pytest.approx(0.0, abs=1e-9)
     assert guessing["loss"] == pytest.approx(math.log(4))
     wrong = Oracle(WORLD, 0.0)
-    wrong.forward = lambda tokens: torch.full((*tokens.shape, len(WORLD)), torch.nan)  # type: ignore[method-assign]
+    wrong.forward = lambda tokens: torch.full((*tokens.shape, len(WORLD)), torch.nan)
     with pytest.raises(ThalwegError, match="NaN or infinite"):
         evaluate(wrong, pool, settings=SMALL)
 

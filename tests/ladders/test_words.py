@@ -316,7 +316,7 @@ def test_logits_that_are_not_as_they_should_be_are_refused(text: Splits):
 
 
 def trained(model: nn.Module, text: Splits, **named: float) -> tuple[nn.Module, dict[str, float | int | str]]:
-    return model, LanguageTrainer(**named)(model, text, 0)  # type: ignore[arg-type]
+    return model, LanguageTrainer(**named)(model, text, 0)
 
 
 def small() -> nn.Module:
@@ -360,7 +360,7 @@ def test_the_same_seed_trains_the_same_model(text: Splits):
 
 def test_a_loss_that_is_not_finite_and_stimuli_that_are_no_text_are_refused(text: Splits):
     with pytest.raises(ThalwegError, match="NaN or infinite; train with a smaller learning rate"):
-        trained(seeded(Table, torch.full((VOCABULARY, VOCABULARY), torch.nan)), text, tokens=1_000)  # type: ignore[arg-type]
+        trained(seeded(Table, torch.full((VOCABULARY, VOCABULARY), torch.nan)), text, tokens=1_000)
     with pytest.raises(ThalwegError, match="given list; windows of text were expected"):
         strength_language.windows([])
     with pytest.raises(ThalwegError, match="no windows of text"):

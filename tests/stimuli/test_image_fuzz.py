@@ -37,7 +37,7 @@ contents = st.one_of(st.binary(max_size=60), damaged, st.sampled_from(VALID))
 def read_or_said(path: Path, **options: object) -> None:
     """Read all images and look at each, unless an error of ours says why not."""
     try:
-        images = read_images(path, **options)  # type: ignore[arg-type]
+        images = read_images(path, **options)
         assert len(images) == len(images.labels)
         assert len(images.notes) == 1
         for index in range(len(images)):

@@ -40,7 +40,7 @@ def drawn(stimuli: TensorStimuli, which: int, values: object) -> Shown:
 
 def tones(count: int = 150, **fields: object) -> TensorStimuli:
     """Tones of eight numbers, whose modality has the fields."""
-    modality = Modality(**{"name": "tone", "low_level": means, "show": drawn, **fields})  # type: ignore[arg-type]
+    modality = Modality(**{"name": "tone", "low_level": means, "show": drawn, **fields})
     values = torch.randn(count, 8, generator=torch.Generator().manual_seed(0))
     return TensorStimuli(values, torch.arange(count) % 2, ("low", "high"), modality)
 
@@ -51,7 +51,7 @@ def ladder_of(stimuli: TensorStimuli, **fields: object) -> thalweg.Ladder:
     splits = Splits(stimuli, stimuli, stimuli)
     return thalweg.Ladder(
         "tones", (rung,), lambda _source, _seed: splits, thalweg.Classifier(), modality=stimuli.modality, **fields
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_the_file_of_the_tutorial_runs_as_printed_and_its_report_shows_traces(
@@ -204,7 +204,7 @@ def test_batch_sizes_and_reductions_come_from_the_record():
 
 
 def read(source: thalweg.Source, seed: int) -> Splits:
-    return Splits.of_pool(tones(int(source.path.read_text())))  # type: ignore[union-attr]
+    return Splits.of_pool(tones(int(source.path.read_text())))
 
 
 def test_a_subject_of_the_modality_reads_files_by_the_record(tmp_path: Path):

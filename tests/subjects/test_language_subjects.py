@@ -159,7 +159,7 @@ def test_a_split_by_a_published_tokenizer_keeps_documents_apart(tokenizer: Token
     assert [len(source) for source in sources] == [30, 2, 8]
     assert len(set.union(*sources)) == 40
     assert isinstance(result.pool, Windows)
-    whole = [window for part in (result.train, result.validation, result.pool) for window in part.texts()]  # type: ignore[attr-defined]
+    whole = [window for part in (result.train, result.validation, result.pool) for window in part.texts()]
     assert len(whole) == len(set(whole))
     assert result.pool.vocabulary.topics.shape == (32, len(pieces(tokenizer)))
     again = split(Texts(documents(40)), seed=1, length=WINDOW, tokenizer=tokenizer, pool=200, validation=40)
@@ -296,7 +296,7 @@ def saved(folder: Path, family: str, seed: int = 0) -> Path:
     """A folder with such a model and its tokenizer."""
     from transformers import PreTrainedTokenizerFast
 
-    made(family, seed).save_pretrained(folder)  # type: ignore[operator]
+    made(family, seed).save_pretrained(folder)
     tokenizer = families_of_models()[family][2]()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
     return folder
@@ -420,7 +420,7 @@ def test_units_are_those_of_the_published_equations(
 def test_no_logits_are_computed_that_nobody_reads(folders: dict[str, Path], texts_for: dict[str, Windows]):
     model = causal(str(folders["llama"])).load()
     sizes = []
-    handle = model.lm_head.register_forward_hook(lambda _m, _a, out: sizes.append(out.shape[1]))  # type: ignore[union-attr, operator]
+    handle = model.lm_head.register_forward_hook(lambda _m, _a, out: sizes.append(out.shape[1]))
     residual = Layer("model.layers.1", "last", unit_axis=2)
     record(model, [residual], texts_for["llama"], torch.arange(9), RecordingSettings(k=2, sample=2))
     logits = Layer("lm_head", "max", unit_axis=2, skip=1)
@@ -435,8 +435,8 @@ def test_no_logits_are_computed_that_nobody_reads(folders: dict[str, Path], text
 
 def test_a_model_called_by_names_is_unchanged(folders: dict[str, Path], texts_for: dict[str, Windows]):
     tokens = texts_for["llama"].batch(slice(0, 2))
-    result = causal(str(folders["llama"])).load().generate(tokens, max_new_tokens=4, do_sample=False)  # type: ignore[operator]
-    assert torch.equal(result, made("llama").generate(tokens, max_new_tokens=4, do_sample=False))  # type: ignore[operator]
+    result = causal(str(folders["llama"])).load().generate(tokens, max_new_tokens=4, do_sample=False)
+    assert torch.equal(result, made("llama").generate(tokens, max_new_tokens=4, do_sample=False))
 
 
 def test_a_subject_travels_to_other_processes_and_has_an_untrained_twin(folders: dict[str, Path]):
@@ -457,7 +457,7 @@ def test_a_subject_travels_to_other_processes_and_has_an_untrained_twin(folders:
 
 def test_half_precision_is_kept_in_loading_and_measured_in_single(tmp_path: Path, texts_for: dict[str, Windows]):
     folder = saved(tmp_path, "llama")
-    made("llama").bfloat16().save_pretrained(folder)  # type: ignore[operator]
+    made("llama").bfloat16().save_pretrained(folder)
     model = causal(str(folder)).load()
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     loss = language.evaluate(model, texts_for["llama"])["loss"]
@@ -538,7 +538,7 @@ def test_what_is_not_on_the_machine_is_said_at_once_and_where_it_belongs(cache: 
 def test_shards_are_looked_for_one_by_one(tmp_path: Path):
     folder = saved(tmp_path, "gpt2")
     (folder / "model.safetensors").unlink()
-    made("gpt2").save_pretrained(folder, max_shard_size="20KB")  # type: ignore[operator]
+    made("gpt2").save_pretrained(folder, max_shard_size="20KB")
     whole_hash = causal(str(folder)).weights
     shards = sorted(folder.glob("model-*.safetensors"))
     assert len(shards) > 1
@@ -637,8 +637,8 @@ def test_a_model_spread_by_its_library_stays_where_it_is(folders: dict[str, Path
     pytest.importorskip("accelerate")
     subject = causal(str(folders["llama"]), device_map="auto")
     model = subject.load()
-    model.hf_device_map = {"": "cpu"}  # type: ignore[assignment]  # as it has where there are several devices
-    model.to = None  # type: ignore[assignment, method-assign]  # nobody moves it
+    model.hf_device_map = {"": "cpu"}  # as it has where there are several devices
+    model.to = None  # nobody moves it
     result = language.evaluate(model, texts_for["llama"], device="cpu")
     assert result == pytest.approx(language.evaluate(causal(str(folders["llama"])).load(), texts_for["llama"]))
     record(model, subject.layers, texts_for["llama"], torch.arange(9), RecordingSettings(k=2, sample=2))
@@ -656,7 +656,7 @@ def test_a_gguf_file_gives_the_model_that_it_was_written_from(tmp_path: Path):
     writer.add_feed_forward_length(24)
     writer.add_head_count(4)
     writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)  # type: ignore[union-attr]
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(ENTRIES)
     writer.add_tokenizer_model("gpt2")
@@ -746,17 +746,17 @@ def test_a_ladders_models_share_their_windows_and_load(cache: Path, folders: dic
     assert isinstance(result.pool, Windows)
     assert len(result.pool.vocabulary) == len(pieces(byte_level()))
     assert ladder.evaluate is not None
-    weights = [rung.subject.weights() for rung in ladder.rungs]  # type: ignore[union-attr, operator, misc]
+    weights = [rung.subject.weights() for rung in ladder.rungs]
     assert len(set(weights)) == 2
     assert all("sha256:" in item for item in weights)
-    losses = {rung.name: ladder.evaluate(rung.subject.load(), result.pool)["loss"] for rung in ladder.rungs}  # type: ignore[union-attr]
+    losses = {rung.name: ladder.evaluate(rung.subject.load(), result.pool)["loss"] for rung in ladder.rungs}
     assert len(set(losses.values())) == 2
 
 
 def test_the_same_checkpoint_is_found_under_its_old_name(cache: Path, folders: dict[str, Path]):
     snapshot = cached(cache, "gpt2", folders["gpt2"])
     assert located(Checkpoint("openai-community/gpt2")) == snapshot == located(Checkpoint("gpt2"))
-    assert load(Checkpoint("openai-community/gpt2")).config.n_layer == 2  # type: ignore[union-attr]
+    assert load(Checkpoint("openai-community/gpt2")).config.n_layer == 2
 
 
 def test_encoding_nothing_gives_nothing(tokenizer: Tokenizer):

@@ -111,7 +111,7 @@ def test_tokens_have_their_units_on_the_last_axis() -> None:
     assert {(tap.layer.unit_axis, tap.layer.reduction, tap.units) for tap in blocks} == {(2, "max", 64)}
     hidden = result["blocks.0.mlp.fc1"]
     assert (hidden.units, hidden.layer.unit_axis) == (192, 2)
-    assert torch.equal(hidden.layer.nonlinearity(batch), functional.gelu(batch))  # type: ignore[misc]
+    assert torch.equal(hidden.layer.nonlinearity(batch), functional.gelu(batch))
     assert (result["head"].layer.unit_axis, result["head"].units) == (1, 1000)
 
 
@@ -357,7 +357,7 @@ def test_open_clip_loads_the_image_tower(hub: Path, tmp_path: Path, monkeypatch:
     subject = find("open-clip:Tiny@nobody")
     model = open_clip.create_model("Tiny")
     model.load_state_dict(state)
-    prepared = subject.view(picture())  # type: ignore[misc]
+    prepared = subject.view(picture())
     assert prepared.shape == (3, 32, 32)
     with torch.no_grad():
         assert torch.equal(subject.load()(prepared[None]), model.eval().encode_image(prepared[None]))
@@ -367,7 +367,7 @@ def test_open_clip_loads_the_image_tower(hub: Path, tmp_path: Path, monkeypatch:
 
 def test_efficientnet_lite_sees_what_is_in_a_picture() -> None:
     subject = find("efficientnet-lite:0")
-    cat, cup = (subject.view(Image.fromarray(pixels)) for pixels in (data.chelsea(), data.coffee()))  # type: ignore[misc]
+    cat, cup = (subject.view(Image.fromarray(pixels)) for pixels in (data.chelsea(), data.coffee()))
     with torch.no_grad():
         first, second = subject.load()(torch.stack([cat, cup])).argmax(1).tolist()
     assert first in range(281, 286)  # tabby, tiger cat, Persian, Siamese, Egyptian cat
@@ -392,7 +392,7 @@ def test_a_probe_reads_linear_features_and_not_noise(generator: torch.Generator)
     noise = torch.randn(400, 20, generator=generator)
     planted = noise + 6 * functional.one_hot(labels, 4).float() @ torch.randn(4, 20, generator=generator)
     halves = torch.arange(200), torch.arange(200, 400)
-    assert probe(planted, labels, *halves)[0] > 0.97  # type: ignore[operator]
+    assert probe(planted, labels, *halves)[0] > 0.97
     assert probe(noise, labels, *halves)[0] == pytest.approx(0.25, abs=0.1)
     accuracy, note = probe(planted, torch.arange(400), *halves)
     assert accuracy is None

@@ -85,4 +85,4 @@ def value(rows: pl.DataFrame, measure: str, band: str = "mean", observer: str = 
 
 
 def of_own(function: object) -> Observer:
-    return Observer("own", 1, function)  # type: ignore[arg-type]
+    return Observer("own", 1, function)

@@ -111,7 +111,7 @@ def test_the_page_stands_alone_shows_every_group_and_no_markup_of_a_user(result:
     for group in result.record["groups"]:
         assert f'<th scope="row" class="few">{group["name"]}</th>' in body
     assert not re.findall(r'(?:src|href)="(?!#|data:)', body)
-    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.S).group(1))["charts"]  # type: ignore[union-attr]
+    charts = json.loads(re.search(r'id="charts">(.*?)</script>', page, re.S).group(1))["charts"]
     assert len(charts) == len(re.findall('class="drawing"', body)) >= 10
     score = charts["figure-1-1"]
     (rows,) = (rows for rows in score["datasets"].values() if len(rows) > 1)
@@ -216,5 +216,5 @@ def test_mistakes_are_told_before_the_work(tmp_path: Path):
     ]
     for stimuli, options, message in mistakes:
         with pytest.raises(ThalwegError, match=re.escape(message)):
-            thalweg.validate(stimuli, out=tmp_path / "out", **options)  # type: ignore[arg-type]
+            thalweg.validate(stimuli, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()

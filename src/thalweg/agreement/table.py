@@ -126,7 +126,7 @@ def biases(answers: pl.DataFrame) -> pl.DataFrame:
     )
     counted = counted.with_columns(pl.col("value", "first").fill_null(float("nan"))).sort(GROUP)
     n = torch.from_numpy(counted["n"].to_numpy().astype(float))
-    columns = []
+    columns: list[pl.Series] = []
     for name, (low, high) in {"value": ("low", "high"), "first": ("first_low", "first_high")}.items():
         ends = wilson(torch.from_numpy(counted[name].to_numpy().copy()), n, Z)
         columns += [pl.Series(low, ends[0].numpy()), pl.Series(high, ends[1].numpy())]

@@ -9,10 +9,10 @@ def notes(summary: Mapping[str, Value]) -> str:
     """The `README.md` of a dictionary, from the summary of its training."""
     return f"""# A dictionary of {summary["subject"]}, layer {summary["layer"]}
 
-A TopK sparse autoencoder in the layout of SAELens, trained by thalweg: {summary["latents"]:,} latents, of which
-{summary["k"]} are active at once, on {summary["rows"]:,} rows of {summary["neurons"]:,} neurons from
-{summary["stimuli"]:,} stimuli. The numbers below are of {summary["held_out"]:,} other stimuli; `training.json` has them
-in full.
+A TopK sparse autoencoder in the layout of SAELens, trained by thalweg: {_many(summary["latents"])} latents, of which
+{summary["k"]} are active at once, on {_many(summary["rows"])} rows of {_many(summary["neurons"])} neurons from
+{_many(summary["stimuli"])} stimuli. The numbers below are of {_many(summary["held_out"])} other stimuli;
+`training.json` has them in full.
 
 - Places left out at the beginning of each stimulus: {summary["skipped_places"]} ({summary["skipped_because"]}).
 - Explained variance: {_by_place(summary, "explained_variance")}.
@@ -40,6 +40,10 @@ def _loss(summary: Mapping[str, Value]) -> str:
         f"Loss recovered: {_share(summary['recovered_from_zero'])} where zeros are the ablation, "
         f"{_share(summary['recovered_from_mean'])} where the mean is."
     )
+
+
+def _many(value: Value) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else "none"
 
 
 def _share(value: Value) -> str:

@@ -6,7 +6,7 @@ by SAELens's own loader, so every format that it converts can be used, on a cach
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -253,7 +253,7 @@ def _loaders() -> Any:
 
 
 @contextmanager
-def _on_this_machine(source: Published, used: list[Path] | None = None) -> Iterator[Any]:
+def _on_this_machine(source: Published, used: list[Path] | None = None) -> Generator[Any]:
     """SAELens's loaders with the cache of the hub's client and no network; the files that they read are noted. Pickled
     files are read as tensors alone.
 

@@ -44,7 +44,7 @@ def outputs(
 
     with capture_activations(model, layers, short=True) as seen:
         for batch in ids.split(BATCH):
-            parts = pieces(lambda part, batch=batch: values_of(batch[part]), len(batch))  # type: ignore[misc]
+            parts = pieces(lambda part, batch=batch: values_of(batch[part]), len(batch))
             yield (
                 parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             )

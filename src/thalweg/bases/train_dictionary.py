@@ -369,8 +369,8 @@ def _check_use(out: Path, layer: Layer, summary: Summary) -> None:
         return
     for name in (layouts.CONFIG, layouts.SAELENS):
         (out / name).unlink()
-    at_last = layer.reduction == "last"
-    elsewhere = f" ({summary['explained_variance_elsewhere']:.3g} elsewhere)" if at_last else ""
+    at_last, other = layer.reduction == "last", summary["explained_variance_elsewhere"]
+    elsewhere = f" ({other:.3g} elsewhere)" if at_last and isinstance(other, float) else ""
     raise ThalwegError(
         f"layer {layer.name!r}: the dictionary explains {explained:.3g} of the variance at "
         f"{'the last place, which is measured' if at_last else 'the places that are measured'}{elsewhere}; that is "

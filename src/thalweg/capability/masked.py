@@ -11,7 +11,7 @@ that a layer skips:
 Several sets share one pass: the stimuli are given once for each, and each row knows its set.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -117,7 +117,7 @@ class MaskedModel:
         return torch.cat(parts)
 
     @contextmanager
-    def _changing(self, change: Callable[..., Tensor], sets: Sets) -> Iterator[None]:
+    def _changing(self, change: Callable[..., Tensor], sets: Sets) -> Generator[None]:
         """The network whose layers' values are changed, for as long as the context lasts."""
 
         def way(part: slice, moments: Moments) -> Callable[[Tensor], Tensor]:
@@ -176,18 +176,20 @@ def masked_model(
     network = in_precision(placed(network.eval(), device), torch.float32)
     answers, folds = answers_to(stimuli, pool), _folds(stimuli, seed)
     values: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+    shape = torch.Size()
     first = []  # logit of each place: their shape is all that counts
     with torch.inference_mode(), capture_activations(network, layers) as captured:
         for chunk in torch.arange(len(stimuli)).split(at_once):
             logits = _logits_of(network, given(stimuli.batch(chunk), device))
             if not logits.isfinite().all():
                 raise Missing(NOT_FINITE)
+            shape = logits.shape
             first.append(logits[..., :1].cpu())
             for layer in layers:
                 values[layer.name].append(_rows(captured[layer.name], layer).cpu())
-    answers = answers.for_logits(torch.cat(first).expand(*[-1] * (logits.ndim - 1), logits.shape[-1]))
+    answers = answers.for_logits(torch.cat(first).expand(*[-1] * (len(shape) - 1), shape[-1]))
     rows = {name: torch.cat(parts) for name, parts in values.items()}
-    largest = max([logits[0].numel(), *(each.numel() // len(stimuli) for each in rows.values())])
+    largest = max([shape[1:].numel(), *(each.numel() // len(stimuli) for each in rows.values())])
     moments = [_moments(rows[layer.name], layer) for layer in layers]
     return MaskedModel(network, layers, stimuli, answers, folds, moments, at_once, largest, seed, device)
 

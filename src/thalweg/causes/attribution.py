@@ -93,10 +93,11 @@ def indirect(columns: Columns, factor: str) -> Column:
 def mediation(networks: pl.DataFrame, *, draws: int, seed: int) -> pl.DataFrame:
     """For each factor, its total effect and what goes through the mediators, with intervals and rho."""
     rows = factorial_rows(networks)
-    columns, lines = columns_of(rows), []
+    columns = columns_of(rows)
+    lines: list[dict[str, object]] = []
     for factor in MEDIATED:
         whole, errors, df = bootstrap(
-            lambda drawn, factor=factor: indirect(drawn, factor),  # type: ignore[misc]
+            lambda drawn, factor=factor: indirect(drawn, factor),
             columns,
             rows["cell"].to_list(),
             draws=draws,

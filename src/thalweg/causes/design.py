@@ -130,7 +130,7 @@ def plans(size: Size, seed: int) -> list[NetworkPlan]:
 
 def interventions(seed: int, steps: int) -> list[NetworkPlan]:
     """The networks of one seed that are intervened on, and their bases, in both modalities."""
-    planned = []
+    planned: list[NetworkPlan] = []
     for modality in MODALITIES:
         online = NetworkPlan(
             "intervention", seed, ONLINE, **BASE, modality=modality, label_noise=0.0, intervention="none", steps=steps

@@ -170,7 +170,8 @@ def _measure_into(path: Path, seed: int, plan: NetworkPlan) -> str:
 def _tables(planned: list[NetworkPlan], path: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The tables of networks and of units, in the order of the plan."""
     seed = json.loads((path / SETTINGS).read_text(encoding="utf-8"))["seed"]
-    rows, units = [], []
+    rows: list[dict[str, Any]] = []
+    units: list[pl.DataFrame] = []
     for number, plan in enumerate(planned):
         part = _part(path, plan, seed)
         values = {name: math.nan if value is None else value for name, value in whole.read_json(part).items()}

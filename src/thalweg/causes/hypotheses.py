@@ -83,7 +83,7 @@ def intervention_rows(networks: pl.DataFrame) -> pl.DataFrame:
     keys = ["seed", "modality", "examples"]
     base = frame.filter(intervention="none").select(*keys, base_crisp="crisp", base_superposition="superposition")
     moved = frame.filter((pl.col("intervention") != "none") & (pl.col("moves") == "superposition"))
-    scale = float(online_rows(networks)["superposition"].std() or 0.0)  # type: ignore[arg-type]
+    scale = float(online_rows(networks).select(pl.col("superposition").std()).item() or 0.0)
     return moved.join(base, on=keys, maintain_order="left").with_columns(
         d_crisp=pl.col("crisp") - pl.col("base_crisp"),
         d_superposition=pl.col("superposition") - pl.col("base_superposition"),

@@ -57,7 +57,8 @@ def measure_network(plan: NetworkPlan, *, task_seed: int = 0) -> tuple[dict[str,
 def measure_units(trained: Trained, new: Asked, task: Task, *, seed: int) -> tuple[pl.DataFrame, list[float]]:
     """The rows of a network's units, and the mean feature dimensionality of each layer."""
     features, names = new.draw.features, task.feature_names
-    rows, layers = [], []
+    rows: list[pl.DataFrame] = []
+    layers: list[float] = []
     hidden = trained.network.hidden(new.shown)
     sizes = [values.shape[1] for values in hidden]
     scores = single_feature_score(torch.cat(hidden, 1), features, seed=seed).split(sizes)  # all layers at once: faster

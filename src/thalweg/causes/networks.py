@@ -54,7 +54,8 @@ class Perceptron(nn.Module):
         self, shown: Float[Tensor, "batch input"]
     ) -> tuple[list[Float[Tensor, "batch unit"]], Float[Tensor, "batch circuit"]]:
         """What the hidden layers pass on, and the log-odds."""
-        values, kept = shown, []
+        values = shown
+        kept: list[Tensor] = []
         for linear, norm in zip(self.linear, self.norm, strict=True):
             kept.append(self.act(linear(values)))
             values = self.drop(norm(kept[-1]))

@@ -134,6 +134,7 @@ def _steps(network: Perceptron, plan: NetworkPlan, batches: Iterator[Asked], tea
     """
     network.train()
     optimiser = Adam(network.parameters(), LEARNING_RATE)
+    loss = torch.zeros(())
     for step in range(plan.steps):
         optimiser.learning_rate = LEARNING_RATE * (1 - step / plan.steps)
         batch = next(batches)

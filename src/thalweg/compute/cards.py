@@ -6,7 +6,7 @@ as the task runs; a process that dies leaves no lock behind.
 
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class Slots:
         return len(self.cards) * self.tasks_per_card
 
     @contextmanager
-    def card(self) -> Iterator[str]:
+    def card(self) -> Generator[str]:
         """A card for as long as the context lasts, and the one that `cuda` means: one with the fewest tasks and, of
         several, the most free memory. Waits until one is free.
         """

@@ -1,7 +1,7 @@
 """Where models run, in which precision, and how their numbers lie in memory."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -63,7 +63,7 @@ def repeats(device: str) -> str:
 
 
 @contextmanager
-def repeatable(device: str) -> Iterator[None]:
+def repeatable(device: str) -> Generator[None]:
     """On a CUDA device, deterministic algorithms where there are such, and products in the precision that was asked
     for (no TF32), for as long as the context lasts. Elsewhere nothing changes.
     """
@@ -102,7 +102,7 @@ def channels_last(model: Network) -> Network:
     Values differ in their last digits, and on a CPU convnets are faster (measured on one thread: ResNet-50 by a sixth,
     GoogLeNet twice). A model that asks for a `view` of its feature maps fails; it should ask to `flatten` or `reshape`.
     """
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)  # pyrefly: ignore[no-matching-overload]  # not in its types
     return model
 
 

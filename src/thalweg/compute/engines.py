@@ -47,4 +47,5 @@ def run(
         ThalwegError: workers died in the same tasks too often; the others are done.
     """
     ready(where)
-    return ENGINES[where.engine].run(function, items, where)  # type: ignore[no-any-return]
+    results: Iterator[tuple[int, Result]] = ENGINES[where.engine].run(function, items, where)
+    return results

@@ -12,7 +12,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn, util
@@ -63,7 +63,7 @@ def _begin(environment: dict[str, str]) -> None:
 
 
 @contextmanager
-def _environment_of_a_server() -> Iterator[None]:
+def _environment_of_a_server() -> Generator[None]:
     """What a process that starts inherits for as long as the context lasts; Python's own view of it stays.
 
     An interruption (Ctrl-C) does not reach the server and its workers: the process that they work for ends them.
@@ -97,9 +97,11 @@ class _Start(popen_forkserver.Popen):
         server = _server(os.getpid())
         with _environment_of_a_server():
             server.ensure_running()
-        self.sentinel, to_worker = server.connect_to_new_process(self._fds)  # type: ignore[attr-defined]
+        # pyrefly: ignore[missing-attribute]  # private, so not in its types
+        self.sentinel, to_worker = server.connect_to_new_process(self._fds)
         held = os.dup(to_worker)  # for as long as this process lives, the worker's sentinel of it is silent
-        self.finalizer = util.Finalize(self, util.close_fds, (held, self.sentinel))  # type: ignore[attr-defined]
+        # pyrefly: ignore[missing-attribute]  # private, so not in its types
+        self.finalizer = util.Finalize(self, util.close_fds, (held, self.sentinel))
         with open(to_worker, "wb") as pipe:
             pipe.write(sent.getbuffer())
         self.pid = forkserver.read_signed(self.sentinel)

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,7 +38,7 @@ class EngineConfig:
 
 
 @contextmanager
-def single_thread() -> Iterator[None]:
+def single_thread() -> Generator[None]:
     """PyTorch on one thread for as long as the context lasts."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -49,7 +49,7 @@ def single_thread() -> Iterator[None]:
 
 
 @contextmanager
-def memory_kept() -> Iterator[None]:
+def memory_kept() -> Generator[None]:
     """Memory that is freed stays with this process for as long as the context lasts, for what is made next.
 
     With glibc, a tensor of more than 32 MiB goes back to the system when it is freed, smaller ones often, and the

@@ -202,7 +202,8 @@ def _cleaned(rows: Iterable[tuple[str, ...]], names: tuple[str, str], where: str
     """The pairs that can be used: no word is missing or stands in two pairs; of emojis, both are one word."""
     listed = [(row[0], row[1]) for row in rows]
     seen: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    kept, left_out = [], []
+    kept: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str, str]] = []
     for first, second in listed:
         reason = ""
         if not first or not second:

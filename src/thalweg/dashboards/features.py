@@ -88,12 +88,13 @@ def features(
     logits = direct_logits(loaded, layer, list(units))
     last = loaded.layers[layer].reduction == "last"
     described = []
+    unknown: dict[str, list[float]] = {name: [] for name in UNKNOWN}
     for place, (unit, own) in enumerate(zip(units, values, strict=True)):
         shown = [each for group in binned[place] for each in _activations(group, along, place, files, at_the_end=last)]
         described.append(
             {
                 "feature_index": unit,
-                **{name: [] for name in UNKNOWN},
+                **unknown,
                 **_logits(None if logits is None else logits[place], files.pool),
                 **_spread(own),
                 "n_prompts_total": own.count,

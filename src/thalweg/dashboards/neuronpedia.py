@@ -26,7 +26,7 @@ def source_rows(source: Mapping[str, Any], described: Mapping[str, Any]) -> dict
     model = {"id": name, "displayNameShort": name, "displayName": name, "owner": "", "updatedAt": source["finished"]}
     model |= {"instruct": False, "inferenceEnabled": False}
     model |= {"layers": source["layers"], "neuronsPerLayer": source["units"]}
-    release = {"name": source["release"], "description": about, "descriptionShort": about, "urls": []}
+    release: dict[str, Any] = {"name": source["release"], "description": about, "descriptionShort": about, "urls": []}
     together = {"modelId": name, "name": source["set"], "description": about, "releaseName": source["release"]}
     itself = {"id": source["id"], "modelId": name, "setName": source["set"], "inferenceEnabled": False}
     itself |= {"dataset": described["dataset"], "notes": f"layer {source['layer']}"}

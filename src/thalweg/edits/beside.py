@@ -3,7 +3,7 @@
 The edit is a change of the edited matrix that is added to what the matrix gives. Weights stay as they are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -22,13 +22,14 @@ def ask_beside(
     setup: Setup, requests: Sequence[Request], changes: Float[Tensor, "fact value key"]
 ) -> list[dict[str, float]]:
     """What `ask` returns for each fact, with a change of its own added to the last layer's matrix."""
-    answered, start = [], 0
+    start = 0
+    answered: list[dict[str, float]] = []
     for group in groups(setup, requests):
         mine = changes[start : start + len(group)]
         start += len(group)
 
         @contextmanager
-        def edited(facts: Int[Tensor, " row"], mine: Tensor = mine) -> Iterator[None]:
+        def edited(facts: Int[Tensor, " row"], mine: Tensor = mine) -> Generator[None]:
             with added_by_row(setup.last, mine, facts):
                 yield
 
@@ -46,7 +47,7 @@ def groups(setup: Setup, requests: Sequence[Request]) -> list[Sequence[Request]]
 @contextmanager
 def added_by_row(
     projection: Projection, changes: Float[Tensor, "fact value key"], facts: Int[Tensor, " row"]
-) -> Iterator[None]:
+) -> Generator[None]:
     """Run a model with a change of its matrix for each row of the batch: that of the fact that the row is of."""
 
     def hook(_module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -59,7 +59,9 @@ def ask(model: nn.Module, requests: Sequence[Request], *, edited: Edited | None 
         edited: Where each fact has an edit of its own: a context for the model on rows that are of these facts.
     """
     asked = [(fact, name, probe) for fact, request in enumerate(requests) for name, probe in request.asked().items()]
-    prompts, answers, owners = [], [], []
+    prompts: list[tuple[int, ...]] = []
+    answers: list[tuple[int, ...]] = []
+    owners: list[int] = []
     for fact, _, probe in asked:
         rivals = probe.rivals()
         prompts += [prompt for prompt in probe.prompts for _ in rivals]
@@ -103,7 +105,7 @@ def measure_edits(
         A row for each fact and measure: fact, concept, method, measure, value.
     """
     before = held_out(setup.model) if held_out else math.nan
-    rows = []
+    rows: list[dict[str, object]] = []
     for edited, context in _edits(setup, name, requests):
         with context:
             answered = ask(setup.model, edited)

@@ -147,7 +147,8 @@ def encode_facts(facts: Sequence[Fact], tokenizer: Tokenizer) -> Encoded:
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    requests, left_out = [], {}
+    requests: list[Request] = []
+    left_out: dict[str, str] = {}
     for fact in facts:
         try:
             requests.append(_request(fact, tokenizer))

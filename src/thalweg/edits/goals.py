@@ -156,8 +156,9 @@ class _Study:
         best, found = -1.0, cls(*common, test, chosen, seed, None, torch.zeros(len(known), 0, 0))
         for site, values in _values(network, goals, learn).items():
             tried = cls(*common, choose, chosen, seed, site, values)
-            hits = [row["value"] for row in tried.rows("", measures=(REDIRECTED,))]
-            success = sum(hits) / max(1, len(hits))  # type: ignore[arg-type]
+            rows = tried.rows("", measures=(REDIRECTED,))
+            hits = [value for row in rows if isinstance(value := row["value"], float)]
+            success = sum(hits) / max(1, len(hits))
             if success > best:
                 best, found = success, cls(*common, test, chosen, seed, site, values)
         return found
@@ -182,7 +183,8 @@ class _Study:
                       both, own),
             KEPT: (after == self.before[goal][:, self.test], self.counted[goal][:, self.test], ~own),
         }  # fmt: skip
-        cases, made = self.test.tolist(), []
+        cases = self.test.tolist()
+        made: list[dict[str, object]] = []
         for measure in measures:
             hits, counts, chosen = kinds[measure]
             sums = (hits & counts)[chosen].sum(0).tolist(), counts[chosen].sum(0).tolist()
@@ -221,7 +223,8 @@ def _answers(
 ) -> Int[Tensor, " prompt"]:
     """The network's answers, with a vector for each prompt added at a site."""
     device = next(network.parameters()).device
-    candidates, parts = goals.candidates.to(device), []
+    candidates = goals.candidates.to(device)
+    parts: list[Tensor] = []
     for rows in torch.arange(len(inputs)).split(AT_ONCE):
         given = inputs[rows].to(device)
         with nullcontext() if vectors is None or site is None else _adding(network, site, vectors[rows], given):

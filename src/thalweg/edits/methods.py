@@ -9,7 +9,7 @@
   it shows what keys are good for.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
@@ -76,7 +76,7 @@ class Setup:
         """The deltas of facts at the last layer."""
         if new := [request for request in requests if request.name not in self.found]:
             options = {"site": self.settings.site, "prefixes": self.prefixes}
-            made = find_deltas(self.model, self.last, new, self.settings.values, **options)  # type: ignore[arg-type]
+            made = find_deltas(self.model, self.last, new, self.settings.values, **options)
             self.found.update(zip((request.name for request in new), made, strict=True))
         return torch.stack([self.found[request.name] for request in requests])
 
@@ -95,7 +95,7 @@ Method = Callable[[Setup, Sequence[Request]], Iterator[Edit]]
 
 
 @contextmanager
-def changed(changes: Mapping[Projection, Float[Tensor, "value key"]]) -> Iterator[None]:
+def changed(changes: Mapping[Projection, Float[Tensor, "value key"]]) -> Generator[None]:
     """Matrices with something added, as long as the context lasts; afterwards they are what they were, bit by bit.
 
     Args:
@@ -135,7 +135,7 @@ def rome_changes(setup: Setup, requests: Sequence[Request]) -> Iterator[Float[Te
     """ROME's change of the matrix for each fact by itself, one at a time."""
     options = {"site": setup.settings.site, "prefixes": setup.prefixes}
     deltas = setup.deltas(requests)
-    keys, _ = keys_and_values(setup.model, setup.last, requests, **options)  # type: ignore[arg-type]
+    keys, _ = keys_and_values(setup.model, setup.last, requests, **options)
     directions = updates.rome_directions(setup.ridged(setup.last), keys)
     for delta, direction in zip(deltas, directions, strict=True):
         yield torch.outer(delta.double(), direction).float()
@@ -152,7 +152,7 @@ def memit(setup: Setup, requests: Sequence[Request]) -> Iterator[Edit]:
     changes: dict[Projection, Tensor] = {}
     for index, projection in enumerate(setup.projections):
         with changed(changes):
-            keys, _ = keys_and_values(setup.model, projection, requests, **options)  # type: ignore[arg-type]
+            keys, _ = keys_and_values(setup.model, projection, requests, **options)
             missing = goal - _streams(setup, requests) if len(setup.projections) > 1 else goal
         shares = len(setup.projections) - index
         weight = settings.old_keys * keys.shape[1]

@@ -85,7 +85,8 @@ def projections(model: nn.Module, tokens: Int[Tensor, "batch token"]) -> tuple[P
     """
     turns = traced(model, tokens)
     modules = dict(model.named_modules())
-    made, reasons = [], []
+    reasons: list[str] = []
+    made: list[Projection] = []
     for number, block in enumerate(block_names(model)):
         name = _in_block(block, modules, turns)
         if not name:

@@ -16,7 +16,7 @@ and the mean key over prefixes is also the one whose value changes (Gupta, Baska
 bare prompt's key in one place and the mean in another, some edits break the model).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -72,7 +72,10 @@ class _Rows:
 
 
 def _rows(requests: Sequence[Request], prefixes: Sequence[Tokens], site: Site, *, answers: bool) -> _Rows:
-    prompts, given, facts, places = [], [], [], []
+    prompts: list[tuple[int, ...]] = []
+    given: list[tuple[int, ...]] = []
+    facts: list[int] = []
+    places: list[int] = []
     for fact, request in enumerate(requests):
         for prefix in ((), *prefixes):
             prompts.append((*prefix, *request.prompt))
@@ -93,7 +96,8 @@ def keys_and_values(
 ) -> tuple[Float[Tensor, "fact key"], Float[Tensor, "fact value"]]:
     """Each fact's key, and what the projection makes of the bare prompt's, both at the edited token."""
     layers = [Layer(f"{projection.name}{INPUT}", unit_axis=2), Layer(projection.name, unit_axis=2)]
-    keys, values = [], []
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
     for request in requests:
         rows = _rows([request], prefixes, site, answers=False)
         with capture_activations(model, layers) as kept:
@@ -216,7 +220,7 @@ def adding(
     projection: Projection,
     deltas: Float[Tensor, "row value"],
     places: Int[Tensor, " row"] | None,
-) -> Iterator[None]:
+) -> Generator[None]:
     """Run the model with a delta added to a projection's output for each row of the batch, at one token or at all."""
 
     def change(values: Tensor) -> Tensor:
@@ -231,7 +235,7 @@ def adding(
 
 
 @contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
+def _frozen(model: nn.Module) -> Generator[None]:
     """The model's weights without gradients, as long as the context lasts."""
     learning = [weight for weight in model.parameters() if weight.requires_grad]
     for weight in learning:

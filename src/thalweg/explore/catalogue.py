@@ -7,6 +7,7 @@ wherever the pages are made again.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -181,21 +182,22 @@ def catalogue(run: Run, *, rungs: Sequence[str] = ()) -> Catalogue:
     order: dict[str, list[str]] = {ladder: rows.rung_order(run, ladder, axis) for ladder in run.record["ladders"]}
     controls = {ladder: ["trained", *rows.controls(run, ladder)] for ladder in order}
 
-    def standing(key: tuple[object, ...]) -> tuple[int, int, int, int]:
+    def standing(key: tuple[Any, ...]) -> tuple[int, int, int, int]:
         ladder, rung, _, seed, control, _ = key
         return (
             list(order).index(str(ladder)),
             order[str(ladder)].index(str(rung)),
-            int(seed),  # type: ignore[call-overload]
+            int(seed),
             controls[str(ladder)].index(str(control)) if control in controls[str(ladder)] else 99,
         )
 
-    networks, first = [], 0
+    first = 0
+    networks: list[Network] = []
     for key in sorted(parts, key=standing):
         layers = []
         for layer in parts[key].partition_by("layer", maintain_order=True):
             layers.append(LayerUnits(layer["layer"][0], layer["unit"].to_numpy().astype(np.int64), first))
             first += len(layer)
         beside = key[5] in run.bases[1:] and key[4] != "rotated"
-        networks.append(Network(*key, main=not beside, layers=tuple(layers)))  # type: ignore[misc]
+        networks.append(Network(*key, main=not beside, layers=tuple(layers)))
     return Catalogue(tuple(networks))

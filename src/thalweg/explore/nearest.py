@@ -88,7 +88,9 @@ class Nearest:
         name = recordings_file(network.ladder, network.rung, network.seed, network.control, basis)
         recorded = read_recordings(self.run.path / name).layers
         most = max(16, NUMBERS // max(1, 2 * network.count))  # stimuli of each half
-        values, highest, units = [], [], []
+        units: list[tuple[str, int]] = []
+        values: list[Tensor] = []
+        highest: list[Tensor] = []
         for layer in network.layers:
             halves = recorded[layer.name]
             sample = torch.cat([half.sample[:most] for half in halves]).T

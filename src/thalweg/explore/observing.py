@@ -104,7 +104,8 @@ def watchers(run: Run, ladder: str, pool: Any, cache: Path, stages: Stages) -> W
     trivial = base.find("trivial")
     files = embed_pool(pool, (trivial,), settings, stages)
     reference = halves(pool, seed=run.record["settings"]["seed"])[0]
-    found, missing = [], {}
+    found: list[Watching] = []
+    missing: dict[str, str] = {}
     for about in run.record["ladders"][ladder]["observers"]:
         name = about["name"]
         try:
@@ -148,7 +149,8 @@ def observe(watchers: Watchers, recorded: RecordedHalves, upper: Sequence[bool])
 
 def _wrong(name: str, manner: str, given: Answers, trials: TrialSet, pairs: Pairs, unit: int) -> Wrong:
     """How an observer did on one unit. A tie counts as half a wrong answer, as in the scores."""
-    by_band, shown = {}, []
+    shown: list[tuple[float, WrongTrial]] = []
+    by_band: dict[str, tuple[float, int]] = {}
     for band, queries in trials.queries.items():
         margin = (given[band].high[unit][:, None] - given[band].low[unit]).numpy()
         allowed = pairs[band][unit].numpy() & ~np.isnan(margin)

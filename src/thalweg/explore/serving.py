@@ -46,7 +46,7 @@ def server_of(site: Site, port: int = 0) -> ThreadingHTTPServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     try:

@@ -200,7 +200,8 @@ def where_stimuli_lie(run: Run, named: Sequence[str]) -> dict[str, str | Path | 
     Raises:
         ThalwegError: a path without a ladder, where the run has several.
     """
-    ladders, found = list(run.record["ladders"]), {}
+    ladders = list(run.record["ladders"])
+    found: dict[str, str] = {}
     for text in named:
         ladder, equals, path = text.partition("=")
         if not equals or ladder not in ladders:

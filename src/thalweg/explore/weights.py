@@ -92,7 +92,8 @@ class Networks:
         layers = {layer.name: layer for layer in rung.layers}
         if rung.subject and not layers:
             layers = {info.layer.name: info.layer for info in layers_of(rung.subject, module)}
-        encoders, decoders = {}, {}
+        encoders: dict[str, Encode] = {}
+        decoders: dict[str, Tensor] = {}
         if network.basis == "sae":
             for layer in network.layers:
                 trained = saved.read(model.run / folder_of(model, network.control, layer.name))

@@ -145,7 +145,8 @@ def _over_layers(rows: Mapping[str, Rows], of: Callable[[Fit, Fit, int], Float64
     """The mean over layers of a number of each layer's fit, its surrogate's and its width, with the jackknife's
     interval.
     """
-    numbers, notes = {}, []
+    numbers: dict[str, Tensor] = {}
+    notes: list[str] = []
     for name, layer in rows.items():
         note, fits = _fits(layer)
         notes += [note] if note else []
@@ -273,7 +274,9 @@ def read_off(dictionary: TopK, values: Float[Tensor, "row unit"]) -> Fit:
     member = nn.functional.one_hot(torch.arange(len(values)) % GROUPS, GROUPS).double()
     keep = torch.cat([torch.ones(len(values), 1, dtype=torch.float64), 1 - member], 1)  # (row, left_out)
     variance = keep.T @ (values - values.mean(0)).square().sum(1).double()
-    grid, unexplained, features = dictionary.grid(), [], []
+    grid = dictionary.grid()
+    unexplained: list[Tensor] = []
+    features: list[Tensor] = []
     for k in grid:
         latents = dictionary.latents(values, k)
         error = (dictionary.restored(latents) - values).square().sum(1).double()

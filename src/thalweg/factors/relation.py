@@ -248,7 +248,8 @@ def _once(values: Numbers) -> Numbers:
 def _mean(x: Numbers, times: Numbers) -> Numbers:
     """The mean over models of which each occurs so many times; NaN where there are none."""
     with np.errstate(invalid="ignore"):
-        return (times @ x) / times.sum(1)  # type: ignore[no-any-return]
+        mean: Numbers = (times @ x) / times.sum(1)
+    return mean
 
 
 def _difference(x: Numbers, group: Numbers, times: Numbers) -> Numbers:
@@ -261,4 +262,5 @@ def _centred_ranks(values: Numbers, times: Numbers) -> Numbers:
     count = np.add.reduceat(times[:, level.argsort()], size.cumsum() - size, axis=1)  # (draw, different value)
     ranks = (count.cumsum(1) - count / 2)[:, level]
     mean = (times * ranks).sum(1, keepdims=True) / np.maximum(1, times.sum(1, keepdims=True))
-    return ranks - mean  # type: ignore[no-any-return]
+    centred: Numbers = ranks - mean
+    return centred

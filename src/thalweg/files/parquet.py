@@ -7,7 +7,7 @@ own and is no ordinary exception. Both become an error of ours here, and the tra
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ _redirecting = threading.RLock()
 
 
 @contextmanager
-def parquet(path: Path | str) -> Iterator[None]:
+def parquet(path: Path | str) -> Generator[None]:
     """Read from a Parquet file: whatever polars says of damage becomes an error that names the file.
 
     Raises:
@@ -34,6 +34,7 @@ def parquet(path: Path | str) -> Iterator[None]:
         raise ThalwegError(f"{readable(path)}: {_first_line(twice)}; rename one of the two") from twice
     except (pl.exceptions.PolarsError, OSError) as damage:
         raise ThalwegError(f"{readable(path)}: cannot be read as Parquet ({_first_line(damage)})") from damage
+    # pyrefly: ignore[unreachable-except-clause]  # its types call a panic a PolarsError
     except pl.exceptions.PanicException as panic:
         raise ThalwegError(f"{readable(path)}: cannot be read as Parquet (it is damaged)") from panic
 
@@ -79,7 +80,7 @@ def rows(path: Path | str, names: Sequence[str], start: int, count: int) -> pl.D
 
 
 @contextmanager
-def _traces_held_back() -> Iterator[None]:
+def _traces_held_back() -> Generator[None]:
     """Keep what is written to standard error and write it out afterwards, but not where the code panicked.
 
     Rust prints its traces to the file descriptor itself, so that is what has to be led elsewhere for the moment.

@@ -6,10 +6,10 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 import safetensors
@@ -27,7 +27,7 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """A path to write to that takes the place of `path` when all went well.
 
     Raises:
@@ -123,10 +123,11 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", notes: Mapping[st
 
 
 AGAIN = "give the survey command again: it derives again what is missing or damaged"
+Content = TypeVar("Content")
 DAMAGE = (pl.exceptions.PolarsError, safetensors.SafetensorError, ValueError, OSError, RecursionError)
 
 
-def _reading(path: Path, read: Callable[[Path], Any], mend: str) -> Any:
+def _reading(path: Path, read: Callable[[Path], Content], mend: str) -> Content:
     if not path.is_file():
         raise ThalwegError(f"{readable(path)}: there is no such file; {mend}")
     try:
@@ -136,6 +137,7 @@ def _reading(path: Path, read: Callable[[Path], Any], mend: str) -> Any:
         raise ThalwegError(
             f"{readable(path)}: cannot be read ({refused.strerror}); its owner can allow it: chmod a+r"
         ) from refused
+    # pyrefly: ignore[unreachable-except-clause]  # its types call a panic a PolarsError
     except (*DAMAGE, pl.exceptions.PanicException) as damage:
         raise Damaged(path, reason(damage), mend) from damage
 
@@ -162,7 +164,7 @@ def read_frame(path: Path, columns: Iterable[str] = (), *, least: int = 0, mend:
     Raises:
         ThalwegError: it is missing or damaged, or has not these columns or not so many rows.
     """
-    frame: pl.DataFrame = _reading(path, pl.read_parquet, mend)
+    frame = _reading(path, pl.read_parquet, mend)
     check_columns(path, frame.columns, columns, mend)
     if len(frame) < least:
         raise Damaged(path, "it has no rows", mend)
@@ -188,11 +190,11 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     """Tensors of the run directory; ThalwegError if the file is missing or damaged."""
     import safetensors.torch
 
-    return _reading(path, safetensors.torch.load_file, AGAIN)  # type: ignore[no-any-return]
+    return _reading(path, safetensors.torch.load_file, AGAIN)
 
 
 @contextmanager
-def open_tensors(path: Path) -> Iterator[Any]:
+def open_tensors(path: Path) -> Generator[Any]:
     """A file of tensors of which parts are to be read; ThalwegError if the file is missing or damaged."""
     with _reading(path, lambda file: safetensors.safe_open(file, "pt"), AGAIN) as opened:
         try:
@@ -208,4 +210,4 @@ def read_tensor_notes(path: Path) -> dict[str, str]:
         with safetensors.safe_open(file, "pt") as opened:
             return dict(opened.metadata() or {})
 
-    return _reading(path, notes, AGAIN)  # type: ignore[no-any-return]
+    return _reading(path, notes, AGAIN)

@@ -209,7 +209,8 @@ def _checkpoint(rung: Rung) -> Checkpoint:
 
 def _wanting(rung: Rung) -> list[ThalwegError]:
     """The errors for what a rung's model and its dictionaries lack."""
-    basis, lacking = rung.basis, []
+    basis = rung.basis
+    lacking: list[ThalwegError] = []
     looks: list[Callable[[], object]] = [partial(checkpoints.located, _checkpoint(rung))]
     looks += [basis.located] if isinstance(basis, Latents) else []
     for look in looks:

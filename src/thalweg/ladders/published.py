@@ -165,7 +165,8 @@ def with_models(ladder: Ladder, models: tuple[Published, ...]) -> Ladder:
     Raises:
         ThalwegError: packages or weights of some are missing; says of all what to install or which file to put where.
     """
-    model_subjects, missing = [], []
+    missing: list[ThalwegError] = []
+    model_subjects: list[Subject] = []
     for model in models:
         try:
             model_subjects.append(subjects.find(model.subject))

@@ -186,7 +186,8 @@ def proportion_correct(
     by_query = won_by_query(evidence, pairs)
     count = by_query[0][0].sum(1)
     value = by_query[0][1].sum(1) / count
-    variance, sides = torch.zeros_like(value), []
+    variance = torch.zeros_like(value)
+    sides: list[Tensor] = []
     for partners, won in by_query:
         taking_part = partners.clamp_max(1).sum(1).long()  # those that are in any pair
         influence = (won - value[:, None] * partners) / count[:, None]

@@ -1,6 +1,6 @@
 """Hooks that capture or replace a layer's output."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -32,7 +32,7 @@ def capture_activations(
     *,
     read: Callable[[str, Tensor], Any] | None = None,
     short: bool = False,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """A dictionary that holds what each layer gave in the last forward pass, for as long as the context lasts.
 
     Of a layer that returns several things, the first tensor counts. With `read`, what that makes of it is held instead,
@@ -110,25 +110,25 @@ def module_at(layer: str, modules: Mapping[str, nn.Module]) -> tuple[nn.Module, 
 
 
 @contextmanager
-def skip_logits(model: nn.Module, layers: Sequence[Layer]) -> Iterator[None]:
+def skip_logits(model: nn.Module, layers: Sequence[Layer]) -> Generator[None]:
     """Do not compute logits that nobody reads, for as long as the context lasts, in a model that can leave them out.
 
     A language model that has `logits_unread` need not compute its logits, which with a large vocabulary cost more than
     the layers; unless one of the layers is the module that computes them, its `read_out`.
     """
-    read_out = getattr(model, "read_out", "")
+    read_out: Any = getattr(model, "read_out", "")
     able = (
         bool(read_out)
         and hasattr(model, "logits_unread")
         and not any(layer.name.startswith(read_out) for layer in layers)
     )
     if able:
-        model.logits_unread = True  # type: ignore[assignment]
+        model.logits_unread = True  # pyrefly: ignore[bad-argument-type]  # a plain attribute
     try:
         yield
     finally:
         if able:
-            model.logits_unread = False  # type: ignore[assignment]
+            model.logits_unread = False  # pyrefly: ignore[bad-argument-type]  # a plain attribute
 
 
 def first_tensor(output: object) -> Tensor | None:
@@ -153,7 +153,7 @@ def answer_in(output: object) -> Tensor | None:
 
 
 @contextmanager
-def replacing_values(model: nn.Module, layer: Layer, way: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def replacing_values(model: nn.Module, layer: Layer, way: Callable[[Tensor], Tensor]) -> Generator[None]:
     """The model with a layer's values replaced by what a function on the last axis makes of them, at all places but
     those that the layer skips.
 
@@ -190,7 +190,7 @@ def _with_first(given: Any, old: Tensor, new: Tensor) -> Any:
     """A module's input or output with one tensor replaced by another."""
     if given is old:
         return new
-    if isinstance(given, tuple | list):
+    if isinstance(given, (tuple, list)):
         return type(given)(_with_first(part, old, new) for part in given)
     if isinstance(given, Mapping):
         made: Any = type(given)

@@ -5,7 +5,7 @@ are its neurons (all, or some `units`), or its coordinates along some `direction
 alone. Values come with their neurons on the last axis: (batch, *place, neuron).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace as with_fields
 from typing import Literal
@@ -34,7 +34,7 @@ def replace(
     *,
     units: Units | None = None,
     directions: Directions | None = None,
-) -> Iterator[None]:
+) -> Generator[None]:
     """Run the model with what a function makes of a layer's values in their place.
 
     Args:
@@ -82,7 +82,7 @@ def ablate(
     units: Units | None = None,
     directions: Directions | None = None,
     seed: int = 0,
-) -> Iterator[None]:
+) -> Generator[None]:
     """Run the model with values of a layer taken away.
 
     Args:
@@ -126,7 +126,7 @@ def patch(
     *,
     units: Units | None = None,
     directions: Directions | None = None,
-) -> Iterator[None]:
+) -> Generator[None]:
     """Run the model with values of a layer from another run.
 
     Args:
@@ -155,7 +155,7 @@ def patch(
 @contextmanager
 def add(
     model: nn.Module, layer: Layer | str, vector: Float[Tensor, "*row neuron"], *, scale: float = 1.0
-) -> Iterator[None]:
+) -> Generator[None]:
     """Run the model with a vector added to a layer's values, at all places (steering).
 
     Args:

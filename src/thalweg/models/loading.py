@@ -8,7 +8,7 @@ is about the model.
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import torch
@@ -24,7 +24,7 @@ NAMED = 3  # modules that a message names
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """Without the notices of libraries about themselves, as long as the context lasts."""
     before = logging.root.manager.disable
     with warnings.catch_warnings():

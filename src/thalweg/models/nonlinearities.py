@@ -4,6 +4,7 @@ import copy
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,8 @@ def as_function(module: nn.Module) -> Callable[[Tensor], Tensor]:
     if named in PLAIN:
         return PLAIN[named]
     if named == "gelu":
-        return partial(functional.gelu, approximate=getattr(module, "approximate", "none"))
+        approximate: Any = getattr(module, "approximate", "none")
+        return partial(functional.gelu, approximate=approximate)
     if isinstance(module, nn.LeakyReLU):
         return partial(functional.leaky_relu, negative_slope=module.negative_slope)
     if isinstance(module, nn.ELU):

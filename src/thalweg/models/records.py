@@ -51,9 +51,9 @@ def _check(owner: str, fields: Mapping[str, object], kind: type, *, several: boo
     name = f"thalweg.{kind.__name__}" if kind.__module__.startswith("thalweg") else kind.__name__
     expected = f"a tuple of {name}" if several else f"a {name}"
     for field_name, value in fields.items():
-        if several and not isinstance(value, list | tuple):
+        if several and not isinstance(value, (list, tuple)):
             raise ThalwegError(f"{owner}: `{field_name}` is {_named(value)}; {expected} was expected")
-        for item in value if isinstance(value, list | tuple) and several else [value]:
+        for item in value if isinstance(value, (list, tuple)) and several else [value]:
             if not isinstance(item, kind):
                 holds = "holds" if several else "is"
                 raise ThalwegError(f"{owner}: `{field_name}` {holds} {_named(item)}; {expected} was expected")

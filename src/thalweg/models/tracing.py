@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -96,7 +96,7 @@ def _runs(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> bool:
 
 
 @contextmanager
-def _noting(model: nn.Module) -> Iterator[list[Turn]]:
+def _noting(model: nn.Module) -> Generator[list[Turn]]:
     turns: list[Turn] = []
     running: list[Turn] = []
 

@@ -19,7 +19,7 @@ BATCH = 50
 VERSION = 1  # rises when untrained twins change
 
 
-def normalisations(model: nn.Module) -> dict[str, nn.Module]:
+def normalisations(model: nn.Module) -> dict[str, _NormBase]:
     """The layers that go by running statistics, by name."""
     return {
         name: module
@@ -45,8 +45,8 @@ def statistics(model: nn.Module, stimuli: Stimuli, ids: Int[Tensor, " stimulus"]
     normalising = normalisations(model)
     momenta = {name: module.momentum for name, module in normalising.items()}
     for module in normalising.values():
-        module.reset_running_stats()  # type: ignore[operator]
-        module.momentum = None  # type: ignore[assignment]
+        module.reset_running_stats()
+        module.momentum = None
         module.train()
     with torch.no_grad():
         for batch in ids.split(BATCH):

@@ -13,7 +13,7 @@ from thalweg.stimuli.base import Stimuli
 
 def centred(features: Float[Tensor, "stimulus feature"]) -> Float[Tensor, "stimulus feature"]:
     """Feature vectors minus their mean over the pool, scaled to length 1: dot products are then centred cosines."""
-    vectors = features - features.mean(0)
+    vectors: Tensor = features - features.mean(0)
     vectors /= vectors.norm(dim=1, keepdim=True).clamp_min(1e-12)  # in place, for a pool may be large
     return vectors
 

@@ -8,12 +8,14 @@ import functools
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from skimage.feature import hog as oriented_gradients
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from thalweg.compute.devices import channels_last
 from thalweg.errors import ThalwegError
@@ -78,22 +80,23 @@ def _channel_means(network: nn.Module, blocks: Sequence[int], stimuli: Pictures)
     """The spatial mean of each channel after some blocks of an EfficientNet-Lite."""
     means: dict[int, Tensor] = {}
 
-    def keep(block: int) -> object:
-        return network._blocks[block].register_forward_hook(  # type: ignore[index, union-attr]
+    def keep(block: int) -> RemovableHandle:
+        return network.get_submodule(f"_blocks.{block}").register_forward_hook(
             lambda _module, _inputs, output: means.__setitem__(block, output.mean((2, 3)))
         )
 
+    extract: Any = network.extract_features
     handles = [keep(block) for block in blocks]
     rows = []
     try:
         with torch.inference_mode():
             for chunk in stimuli.pixels.split(50):
                 colour = _resized(chunk.float().expand(-1, 3, -1, -1) / 127.5 - 1)
-                network.extract_features(colour.contiguous(memory_format=torch.channels_last))  # type: ignore[operator]
+                extract(colour.contiguous(memory_format=torch.channels_last))
                 rows.append(torch.cat([means[block] for block in blocks], 1))
     finally:
         for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
+            handle.remove()
     return torch.cat(rows)
 
 

@@ -8,7 +8,7 @@ torch.hub: it lies beside the weights.
 import contextlib
 import functools
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -110,7 +110,7 @@ def _made(folder: Path) -> tuple[Any, Any]:
 
 
 @contextlib.contextmanager
-def _hub_kept() -> Iterator[None]:
+def _hub_kept() -> Generator[None]:
     """torch.hub's folder stays what it was: the package sets its own."""
     before = torch.hub.get_dir()
     try:

@@ -209,7 +209,8 @@ def ask(
     given = {name: value for name, value in settings.items() if name in AskSettings.__dataclass_fields__}
     if isinstance(given.get("form"), str):
         given["form"] = (given["form"],)
-    chosen = AskSettings(**{**given, "form": tuple(dict.fromkeys(given.get("form", (TWO,))))}).check()
+    given["form"] = tuple(dict.fromkeys(given.get("form", (TWO,))))
+    chosen = AskSettings(**given).check()
     about = {name: value for name, value in settings.items() if name not in given}
     opened_study = _study_of(opened, study, about) if study is not None else None
     trials = trial_settings({"units": UNITS, **about})
@@ -270,7 +271,8 @@ def _trials_of_study(model: RecordedModel, study: Study) -> list[Trial]:
         ThalwegError: the model's trials are others now.
     """
     rows = _of_study(model, study)
-    wanted, found = set(rows["trial"]), []
+    wanted = set(rows["trial"])
+    found: list[Trial] = []
     design = study.design
     for (layer,), of_layer in rows.sort("layer", maintain_order=True).group_by("layer", maintain_order=True):
         numbers = of_layer["unit"].unique(maintain_order=True).to_list()
@@ -480,7 +482,8 @@ class Material:
             layer in model.recordings.layers for model in session.models for layer in session.trials.layers
         ):
             check_settings(session.models[0], session.trials)
-        trials, units = [], []
+        trials: list[Trial] = []
+        units: list[UnitStimuli] = []
         _check_shown(pools)
         with session.progress.stage("trials", len(session.models)) as advance:
             for model in session.models:

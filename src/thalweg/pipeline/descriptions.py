@@ -100,7 +100,7 @@ def command(settings: Mapping[str, Any], calls: Mapping[str, Sequence[str]]) -> 
 
 def _flags(settings: Mapping[str, Any]) -> list[str]:
     """Settings as they are given on a command line."""
-    words = []
+    words: list[str] = []
     for name, value in settings.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
@@ -111,7 +111,7 @@ def _flags(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _parts(observers: Sequence[str]) -> set[str]:

@@ -40,7 +40,7 @@ def _train(model: Model) -> None:
     basis = model.rung.basis
     assert isinstance(basis, TrainedHere)
     stimuli, held_out = training_stimuli(model)
-    outputs = []
+    outputs: list[str] = []
     for control in _networks(model):
         shutil.rmtree(model.run / _stem(model, control), ignore_errors=True)
         device = model.settings.resolved_device

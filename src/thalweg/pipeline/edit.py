@@ -269,7 +269,7 @@ def _measured(source: _Source, options: _Options, path: Path, seed: int, stages:
                     frame = fine_tuned_alike(setup, requests, parts[ROME], advance=advance)
                 else:
                     asked = {"held_out": held_out, "continued": options.continued, "seed": seed}
-                    frame = measure_edits(setup, name, requests, advance=advance, **asked)  # type: ignore[arg-type]
+                    frame = measure_edits(setup, name, requests, advance=advance, **asked)
             whole.write_frame(files[name], frame)
             parts[name] = frame
             _tables(source, parts, setup, path, seed)

@@ -38,7 +38,7 @@ def edits_file(model: Model) -> str:
 
 
 def _edits(model: Model) -> None:
-    rows = pl.concat(list(_rows(model))).select(*EDITS).cast(EDITS)  # type: ignore[arg-type]
+    rows = pl.concat(list(_rows(model))).select(*EDITS).cast(pl.Schema(EDITS))
     whole.write_frame(model.run / edits_file(model), rows)
     model.run.finish(f"edits-{model.name}", edit_inputs(model), [edits_file(model)])
 

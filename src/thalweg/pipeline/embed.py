@@ -31,7 +31,7 @@ def embed_pool(pool: Stimuli, observers: tuple[Observer, ...], settings: Setting
         / f"{file_name(observer.name)}-{observer.version}-{digest(_makes(observer, pool), content)}.safetensors"
         for observer in sources
     }
-    jobs = []
+    jobs: list[tuple[Observer, Stimuli]] = []
     for observer in sources:
         if not _whole(files[observer.name]):
             size = PIECE if observer.piecewise else len(pool)

@@ -194,8 +194,8 @@ def _classes(stimuli: Stimuli) -> Int64[Tensor, " stimulus"]:
     return torch.as_tensor(getattr(stimuli, "following", stimuli.labels)).long()
 
 
-def _number(value: object) -> float:
-    return math.nan if value is None or isinstance(value, str) else float(value)  # type: ignore[arg-type]
+def _number(value: float | str | None) -> float:
+    return math.nan if value is None or isinstance(value, str) else float(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +253,7 @@ class Inputs:
         settings = replace(recording_settings(model, (basis,)), k=1, sample=len(ids))
         if basis == RANDOM:
             settings = replace(settings, deviations=unit_deviations(network, layers, model.pool, settings))
-        encoders = {} if basis in (NEURONS, RANDOM) else self.of_network.encoders
+        encoders: Mapping[str, Encode] = {} if basis in (NEURONS, RANDOM) else self.of_network.encoders
         by_basis = {(layer, basis): encode for layer, encode in encoders.items()}
         recorded = record(network, layers, train, ids, settings, encoders=by_basis)
         values = {layer: self._passed_on[layer](each.sample) for (layer, _), each in recorded.items()}

@@ -61,7 +61,7 @@ def gallery(
     if ranked.is_empty():
         ranked = rows.filter(pl.col("measure") == PLAIN)
     ranked = ranked.sort("value", "depth", "unit", descending=[True, False, False])
-    records = []
+    records: list[dict[str, Any]] = []
     for standing, at in zip(PLACES, (0, len(ranked) // 2, len(ranked) - 1), strict=True):
         if ranked.is_empty():
             break

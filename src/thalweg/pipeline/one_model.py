@@ -113,7 +113,10 @@ def measure(
         stimuli_from=_stimuli_from(subject, stimuli, length),
     )
     directory = Path(out) if out else usual_directory([ladder])
-    alone = {"seeds": 1, "shards": checked.shards or shards_before(directory) or _shards(splits.pool, checked)}
+    alone: dict[str, Any] = {
+        "seeds": 1,
+        "shards": checked.shards or shards_before(directory) or _shards(splits.pool, checked),
+    }
     return survey(ladder, out=out, observer=observer, progress=progress, **{**settings, **alone})
 
 
@@ -306,7 +309,8 @@ def layers_and_others(model: Subject) -> tuple[tuple[LayerInfo, ...], list[str]]
     batch = given(_specimens(model), "cpu")
     layers = layers_of(model, network, batch)
     names: dict[str, list[str]] = {}
-    for name, reason in ({} if model.layers else layers_left_out(network, batch)).items():
+    left_out: dict[str, str] = {} if model.layers else layers_left_out(network, batch)
+    for name, reason in left_out.items():
         names.setdefault(reason, []).append(name)
     return layers, [f"left out: {listed(those)} {reason}" for reason, those in names.items()]
 

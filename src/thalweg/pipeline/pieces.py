@@ -58,7 +58,8 @@ def _extents(controls: Sequence[str], model: Model) -> list[Extent]:
 
 def _cut(extents: Sequence[Extent]) -> list[list[Extent]]:
     """Extents in pieces of so many units; the last one of fewer."""
-    cut, room = [[]], UNITS  # type: ignore[var-annotated]
+    cut: list[list[Extent]] = [[]]
+    room = UNITS
     for extent in extents:
         start = extent.start
         while start < extent.end:

@@ -62,7 +62,7 @@ def check_twins(chosen: Sequence[Ladder], asked: Sequence[str]) -> None:
 
 def as_list(given: Any) -> list[Any]:
     """One thing or a sequence of things, as a list."""
-    return list(given) if isinstance(given, list | tuple) else [given]
+    return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
 def sources_of(chosen: list[Ladder], settings: Settings) -> dict[str, Source]:

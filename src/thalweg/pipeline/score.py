@@ -23,11 +23,12 @@ from thalweg.pipeline.record import (
 from thalweg.pipeline.views import views_of_pool
 from thalweg.recording.readout import RANDOM
 from thalweg.recording.result import concat_units
+from thalweg.runs.recordings import RecordedHalves
 from thalweg.scoring.summary import Summary, summarise
 from thalweg.scoring.units import Halves, ObserverOnPool, StimulusMetadata, score_units
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import halves
-from thalweg.trials.one_sided import concat_tails
+from thalweg.trials.one_sided import Tails, concat_tails
 
 
 def measure_models(models: Sequence[Model]) -> str:
@@ -132,7 +133,8 @@ def _score(
     """The rows of the table of units for a model and its twins, or for those of their layers that are given, all scored
     together.
     """
-    pairs, poles = [], []
+    pairs: list[RecordedHalves] = []
+    poles: list[Tails] = []
     for control, layers in recordings.items():
         for layer in (layer for layer in model.rung.layers if layer.name in layers):
             pairs.append(layers[layer.name])

@@ -1,7 +1,7 @@
 """The tasks that find out how strong a model is, on every axis."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -77,7 +77,7 @@ class StrengthReader:
 
 
 @contextmanager
-def reading_strength(network: nn.Module, model: Model, control: str) -> Iterator[StrengthReader | None]:
+def reading_strength(network: nn.Module, model: Model, control: str) -> Generator[StrengthReader | None]:
     """What reads the strength in the pass that records a network, if it is read there."""
     if not model.recorded_with_strength or model.shard is None:
         yield None

@@ -54,7 +54,7 @@ def _course(models: Sequence[Model]) -> Iterator[Weights]:
         course = iter(first.ladder.checkpoint_trainer(network, first.taught, first.seed, checkpoints))
     for model in models:
         with code_of_user("checkpoint_trainer", model, first.ladder.checkpoint_trainer):
-            result = next(course, {})
+            result: Summary = next(course, {})
         yield {
             **made,
             **_derived(model, network),

@@ -1,7 +1,7 @@
 """What a user's trainer or evaluator returned, checked before it enters a table."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -19,7 +19,7 @@ def _is_number(value: Tensor | np.ndarray | np.generic) -> bool:
 
 
 @contextmanager
-def code_of_user(what: str, model: Model, function: object) -> Iterator[None]:
+def code_of_user(what: str, model: Model, function: object) -> Generator[None]:
     """Run a function that trains or judges a model: where it is the user's own, an error names it and its line."""
     with nullcontext() if is_packaged(function) else user_code(_called(what, model)):
         yield

@@ -133,7 +133,7 @@ def measure_concepts(
         _check_runs(network, contexts)
     chosen = _layers(model, network, [layers] if isinstance(layers, str) else list(layers))
     progress = progress or Silent()
-    for note in filter(None, [*(each.note for each in words), parallel.note if parallel else ""]):
+    for note in [said for said in [*(each.note for each in words), parallel.note if parallel else ""] if said]:
         progress.say(note)
     run = RunDirectory(Path(out) if out else Path("runs") / f"concepts-{model.name}")
     networks = {"trained": network} | ({"untrained": built(model.build, model.name)} if model.build else {})
@@ -339,7 +339,7 @@ def _counted(values: pl.Series) -> list[tuple[str, int]]:
 def _listed(words: Sequence[WordPairs]) -> pl.DataFrame:
     """All pairs of words: how alike they look, and why some were left out."""
     schema = dict.fromkeys(("languages", "first", "second", "kind", "left_out"), pl.String)
-    rows = []
+    rows: list[tuple[str, str, str, str, str]] = []
     for each in words:
         languages = "-".join(each.names)
         rows += [(languages, *pair, kind, "") for pair, kind in zip(each.pairs, each.kinds, strict=True)]

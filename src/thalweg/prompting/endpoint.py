@@ -315,7 +315,8 @@ def _numbers(question: Question, tokens: Sequence[Any]) -> tuple[float, ...]:
                 return tuple(share / sum(shares) for share in shares) if sum(shares) > 0 else ()
     if question.reply == NUMBERS:
         digits = [str(digit) for digit in range(10)]
-        numbers, before = [], ""
+        before = ""
+        numbers: list[float] = []
         for token in tokens:
             if token.token.strip() in digits and (before + token.token).rstrip()[:-1].endswith("\t"):
                 shares = [_alternatives(token).get(digit, 0.0) for digit in digits]

@@ -123,7 +123,9 @@ class LocalModel:
         return Reply(text, (), before, len(made))
 
     def _numbers(self, prompt: Prompt, question: Question) -> Reply:
-        read, numbers, lines = _Reading(self, _text(prompt)), [], []
+        read = _Reading(self, _text(prompt))
+        lines: list[str] = []
+        numbers: list[float] = []
         before = read.count
         for piece in question.pieces:
             read = read.after(f"{prompts.one_line(piece)}\t")

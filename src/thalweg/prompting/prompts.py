@@ -113,7 +113,8 @@ def one_line(text: str) -> str:
 
 def marked(pieces: Sequence[str], marks: Sequence[bool]) -> str:
     """A text with some of its tokens marked, neighbours together."""
-    out, inside = [], False
+    inside = False
+    out: list[str] = []
     for piece, mark in zip(pieces, marks, strict=True):
         out.append("<<" if mark and not inside else ">>" if inside and not mark else "")
         out.append(piece)

@@ -143,7 +143,7 @@ def _about(data: StudyData, run: Run | None) -> dict[str, Any]:
 def _exclusion(data: StudyData, excluded: pl.DataFrame) -> dict[str, Any]:
     """The rules, whom they excluded, and how often they let a guesser through."""
     status = dict(data.participants["status"].value_counts().sort("status").iter_rows())
-    catches = int(excluded.filter(pl.col("n_catch") > 0)["n_catch"].median() or 0)  # type: ignore[arg-type]
+    catches = int(excluded.filter(pl.col("n_catch") > 0).select(pl.col("n_catch").median()).item() or 0)
     rules = data.rules
     return {
         "rules": None if rules is None else asdict(rules),

@@ -55,7 +55,8 @@ def clustered(right: pl.Series, unit: pl.Series, participant: pl.Series) -> Clus
     if right.is_empty():
         return Clustered(*[float("nan")] * 6)
     rows = pl.DataFrame({"right": right.cast(pl.Float64), "unit": unit, "participant": participant})
-    n, effect, rhos = len(rows), 1.0, []
+    n, effect = len(rows), 1.0
+    rhos: list[float] = []
     for cluster in ("unit", "participant"):
         counts = rows.group_by(cluster, maintain_order=True).agg(pl.col("right").sum(), pl.len().cast(pl.Float64))
         rhos.append(correlation(counts["right"].to_numpy(), counts["len"].to_numpy()))

@@ -90,7 +90,8 @@ def fit_mixed(
     if right.all() or not right.any():
         return Mixed(n=len(right), note="all answers are right, or all wrong")
     groups = np.stack([people, units], 1)
-    effects, spreads = [], np.full((2, 2), np.nan)
+    spreads = np.full((2, 2), np.nan)
+    effects: list[Effect] = []
     for reference, name in enumerate(names):
         fitted = _fitted(right.astype(float), _design(models, len(names), reference), groups)
         (logit, se), spreads = fitted if reference == 0 else (fitted[0], spreads)

@@ -91,7 +91,7 @@ def _shown(people: People, generator: np.random.Generator) -> pl.DataFrame:
     """
     every = [(model, unit) for model in people.models for unit in range(people.units)]
     tilt = dict(zip(every, generator.normal(0, people.unit_sd, len(every)), strict=True))
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for who in range(people.participants):
         turns = -(-people.trials // len(every))
         order = np.concatenate([generator.permutation(len(every)) for _ in range(turns)])[: people.trials]

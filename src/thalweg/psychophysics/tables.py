@@ -77,14 +77,15 @@ def read_record(folder: Path) -> tuple[dict[str, Any], Rules | None]:
     if not path.is_file():
         raise ThalwegError(f"{readable(path)}: there is no such file; {EXPORT}")
     record = whole.read_json(path)
-    if not isinstance(record, dict) or not isinstance(record.get("rules", {}), dict | None):
+    given = record.get("rules") if isinstance(record, dict) else None
+    if not isinstance(record, dict) or not (given is None or isinstance(given, dict)):
         raise whole.Damaged(path, "the record of a study was expected", EXPORT)
-    given = record.get("rules")
     if given is None:
         return record, None
     try:
         low, high = map(float, given["total_seconds"])
-        return record, Rules(**{**given, "total_seconds": (low, high)})
+        rules: dict[str, Any] = {**given, "total_seconds": (low, high)}
+        return record, Rules(**rules)
     except (KeyError, TypeError, ValueError) as wrong:
         raise whole.Damaged(path, f"its rules for exclusion cannot be read: {wrong}", EXPORT) from wrong
 

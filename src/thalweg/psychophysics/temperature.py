@@ -58,7 +58,7 @@ def fit_temperature(
     Source:
         Zimmermann, Klindt & Brendel 2024; the errors are clustered by unit (Liang & Zeger 1986).
     """
-    slope = 0.0
+    slope, curvature = 0.0, 0.0
     for _ in range(STEPS):
         p = expit(slope * margin)
         curvature = float((p * (1 - p) * margin**2).sum())

@@ -14,7 +14,7 @@ that pass are the only ones packed.
 Limits: values are compared as float32; ids must lie below 2^32.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -191,7 +191,8 @@ class _Pass:
         """What was kept: {(layer, basis): recording}."""
         kept = {name: part for group in self.groups for name, part in group.recordings(self.device).items()}
         return {
-            name: replace(kept[name], unit_ids=reader.unit_ids.cpu())  # type: ignore[union-attr]
+            # pyrefly: ignore[missing-attribute]  # known once a batch is read
+            name: replace(kept[name], unit_ids=reader.unit_ids.cpu())
             for name, reader in self.readers.items()
         }
 
@@ -235,7 +236,7 @@ class _Group:
             }
 
     @contextmanager
-    def _kept(self, device: str) -> Iterator[None]:
+    def _kept(self, device: str) -> Generator[None]:
         """Say where memory ran out, as what was kept so far is not whole then.
 
         Raises:

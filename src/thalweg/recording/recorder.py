@@ -131,27 +131,34 @@ class Recorder:
             return
         values, (ids, order) = self.block[: self.filled], self.waiting[0][:2]
         if len(self.waiting) > 1:
-            ids, order = (torch.cat([batch[part] for batch in self.waiting]) for part in (0, 1))  # type: ignore[misc]
+            ids, order = (
+                torch.cat([batch[0] for batch in self.waiting]),
+                torch.cat([batch[1] for batch in self.waiting]),
+            )
         self._keep_sample(values, *self._entering(order))
         (self._sort_in if self.sorts else self._take_in)(values, ids, order)
-        self.waiting, self.filled = [], 0
+        self.waiting.clear()
+        self.filled = 0
 
     def _entering(self, order: Int64[Tensor, " stimulus"]) -> Entering:
         """The positions in the block of the stimuli that may enter the sample, and their scrambled ids."""
         if self.waiting[0][2] is None:
             positions = positions_where(order <= self.bar)
             return positions, order.take(positions)
-        each = [(positions + first, part) for _, _, (positions, part), first in self.waiting if len(part)]  # type: ignore[misc]
+        each = [
+            (found[0] + first, found[1]) for _, _, found, first in self.waiting if found is not None and len(found[1])
+        ]
         if not each:
             return NONE
-        positions, entered = zip(*each, strict=True)
-        return torch.cat(positions), torch.cat(entered)
+        places, entered = zip(*each, strict=True)
+        return torch.cat(places), torch.cat(entered)
 
     def _sort_in(
         self, values: Float32[Tensor, "block unit"], ids: Int64[Tensor, " block"], order: Int64[Tensor, " block"]
     ) -> None:
         """Take in a block without a look at its values, a few units at a time as memory allows."""
-        sums, many = [], self.extremes.at_once
+        many = self.extremes.at_once
+        sums: list[tuple[Tensor, Tensor, Tensor]] = []
         rows = {name: table[ids].double() for name, table in self.statistics.items()}
         for start in range(0, self.extremes.units, many):
             columns = slice(start, start + many)

@@ -31,7 +31,7 @@ def figures(ladder: Ladder) -> list[Figure]:
 
 def _figure(ladder: Ladder, others: tuple[str, ...]) -> Figure:
     """The gains of every basis by both headlines, against strength and against the factors of superposition."""
-    panels = []
+    panels: list[Panel] = []
     for basis in others:
         beside = replace(ladder, run=ladder.run.in_basis(basis))
         for word, measure in ladder.headlines.items():
@@ -76,7 +76,8 @@ def _against_strength(ladder: Ladder, beside: Ladder, word: str, measure: str) -
 
 def _against_factors(ladder: Ladder, beside: Ladder, word: str, measure: str) -> list[Panel]:
     """A basis' gain in the trained models against each factor that says how much is shared."""
-    panels, basis = [], str(beside.run.basis)
+    basis = str(beside.run.basis)
+    panels: list[Panel] = []
     for name, about in ladder.run.record["factors"].items():
         if name not in SHARING:
             continue

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 
@@ -40,6 +40,7 @@ SIDESTEP = 3.0  # pixels that twins are moved sideways, so that intervals do not
 SKETCH = ("simple models", "confused abstractions", "crisp abstractions")
 FILE_WIDTH = 320  # of a panel in a file
 Specification = dict[str, Any]  # of Vega-Lite
+Align = Literal["left", "center", "right"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Figure:
 
 def specification(panel: Panel, controls: Sequence[str] = ()) -> Specification:
     """A panel for the page: as wide as the page lets it be. `controls` are all that its figure names."""
-    return _only(_finished(panel.chart | {"width": "container"}), (*COLOURS, *others(controls)))  # type: ignore[no-any-return]
+    shown: Specification = _only(_finished(panel.chart | {"width": "container"}), (*COLOURS, *others(controls)))
+    return shown
 
 
 def printed(figure: Figure) -> Specification:
@@ -98,7 +100,8 @@ def printed(figure: Figure) -> Specification:
     text = json.dumps({**_finished(whole), "config": config(legend=True) | {"background": "white"}})
     for name, colour in PAPER.items():
         text = text.replace(f"var({name})", colour)
-    return _only(json.loads(text), figure.controls or tuple(COLOURS))  # type: ignore[no-any-return]
+    shown: Specification = _only(json.loads(text), figure.controls or tuple(COLOURS))
+    return shown
 
 
 def _only(part: Any, controls: Sequence[str]) -> Any:
@@ -301,10 +304,14 @@ def _sketch(verdict: Row | None, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         return []
     fit = verdict["fit"]
     bottom = min(range(len(fit["y"])), key=lambda index: fit["y"][index])
-    anchors = ((0, "left", -14), (bottom, "center", 18), (len(fit["x"]) - 1, "right", -14))
+    anchors: Sequence[tuple[int, Align, int]] = (
+        (0, "left", -14),
+        (bottom, "center", 18),
+        (len(fit["x"]) - 1, "right", -14),
+    )
     return [
         alt.Chart(inline([{"strength": fit["x"][at], "score": fit["y"][at], "name": name}]))
-        .mark_text(align=align, dy=dy, fontStyle="italic", fontSize=12, color=INK["ink"])  # type: ignore[arg-type]
+        .mark_text(align=align, dy=dy, fontStyle="italic", fontSize=12, color=INK["ink"])
         .encode(x=x, y=y, text=alt.Text("name:N"))
         for name, (at, align, dy) in zip(SKETCH, anchors, strict=True)
     ]

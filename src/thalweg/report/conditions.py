@@ -55,7 +55,8 @@ def of_conditions(
     strength = run.models.filter(control="trained").select("ladder", "rung", pl.col("seed").cast(pl.Int32), axis)
     keys = ["ladder", "rung", "seed"]
     placed = points.cast({"seed": pl.Int32}).join(strength.unique(), on=keys, maintain_order="left")
-    panels, kinds = [], styles.shapes(dict.fromkeys(placed["kind"]))
+    kinds = styles.shapes(dict.fromkeys(placed["kind"]))
+    panels: list[Panel] = []
     for measure in dict.fromkeys(placed["measure"]):
         mine = placed.filter(measure=measure)
         scale = charts.domain(mine.drop_nulls("score").to_dicts())

@@ -123,7 +123,8 @@ def headline_curves(ladder: Ladder) -> Figure:
 
 def within_kinds(ladder: Ladder) -> Figure:
     """The same within each kind of rungs, where there are several."""
-    panels, differences = [], []
+    differences: list[str] = []
+    panels: list[Panel] = []
     for word, measure in ladder.headlines.items() if ladder.several_kinds else ():
         differences += kind_differences(word, ladder.points(measure), ladder.several_kinds[0])
     for kind in ladder.several_kinds:
@@ -300,7 +301,7 @@ def populations(ladder: Ladder) -> Figure:
             level = LEVELS.get(statistic, plain.level)
             every = [row for points_shown in shown.values() for row in points_shown]
             ends = [row[end] for row in every for end in ("low", "high") if row[end] is not None]
-            scale = plain.range if level == plain.level else (min([level, *ends]), max([level, *ends]))
+            scale = plain.range if level is None or level == plain.level else (min([level, *ends]), max([level, *ends]))
             chart = charts.curve(
                 points,
                 axis=ladder.axis,

@@ -53,7 +53,8 @@ class Cell:
     @property
     def key_text(self) -> str:
         """The value as JavaScript reads it."""
-        return "Infinity" if self.key == float("inf") else f"{self.key:.6g}" if self.number else str(self.key)
+        key = self.key
+        return "Infinity" if key == float("inf") else f"{key:.6g}" if isinstance(key, float) else key
 
 
 @dataclass(frozen=True)
@@ -353,7 +354,8 @@ def measures(run: Run) -> Table:
 
 def about(run: Run) -> dict[str, list[tuple[str, str]]]:
     """What the numbers rest on: settings, stimuli with their hashes, versions."""
-    record, stimuli = run.record, []
+    record = run.record
+    stimuli: list[tuple[str, str]] = []
     for name, ladder in record["ladders"].items():
         counts = ", ".join(f"{whole(count)} {part}" for part, count in ladder["stimuli"].items())
         stimuli += [(name, counts), (f"{name}, hash", ladder["data_hash"])]

@@ -35,7 +35,7 @@ written beside its place and then moved there, so a run killed at any moment lea
 import json
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ class RunDirectory:
         return self.path / name
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> Generator[None]:
         """Hold the directory for this process alone; a lock left by a killed process does not count.
 
         Raises:

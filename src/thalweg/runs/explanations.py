@@ -112,7 +112,8 @@ def read_neuronpedia(
     known = {model_id(model): dict(model) for model in models}
     trained = [model for model in known.values() if model["control"] == "trained"]
     alone = trained[0] if len(trained) == 1 else None
-    names, rows = set(layers), []
+    names = set(layers)
+    rows: list[dict[str, Any]] = []
     for number, each in enumerate(_objects(path), 1):
         where = f"{readable(path)}: explanation {number}"
         lacking = [field for field in FIELDS if not isinstance(each, dict) or each.get(field) in (None, "")]

@@ -59,7 +59,10 @@ class ModelScores:
 def model_scores(units: UnitValues, *, resamples: int, seed: int) -> ModelScores:
     """The scores of one model from those of its units."""
     columns = units.columns
-    layer_scores, layer_draws, measured, layers = [], [], np.zeros(len(columns), np.int64), []
+    measured = np.zeros(len(columns), np.int64)
+    layer_scores: list[Numbers] = []
+    layer_draws: list[Numbers] = []
+    layers: list[pl.DataFrame] = []
     shown = columns.select(pl.col("measure").is_in([*HEADLINES.values(), PLAIN]) & (pl.col("band") == MEAN)).to_series()
     generator = np.random.default_rng(seed)
     for layer in units.layers:
@@ -101,7 +104,8 @@ def _redrawn(values: NDArray[np.float32], resamples: int, generator: np.random.G
 
 def _sums(weights: Numbers | None, values: NDArray[np.float32]) -> tuple[Numbers, Numbers]:
     """The sum over measured units of each column, and how many these are; or of several weightings of the units."""
-    sums, counts = [], []
+    sums: list[Numbers] = []
+    counts: list[Numbers] = []
     for start in range(0, values.shape[1], step := max(1, HELD // len(values))):
         block = values[:, start : start + step].astype(float)
         there = ~np.isnan(block)
@@ -115,7 +119,8 @@ def _mean(numbers: Numbers) -> Numbers:
     """The mean over axis 0 of what is not NaN; NaN where nothing is left."""
     there = ~np.isnan(numbers)
     with np.errstate(invalid="ignore"):
-        return np.where(there, numbers, 0).sum(0) / there.sum(0)  # type: ignore[no-any-return]
+        mean: Numbers = np.where(there, numbers, 0).sum(0) / there.sum(0)
+    return mean
 
 
 def rung_scores(seeds: Sequence[ModelScores], *, seed: int) -> ModelScores:

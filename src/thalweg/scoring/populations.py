@@ -86,7 +86,8 @@ def _population(
 ) -> Population:
     """The mean over layers of a statistic, and of its draws; layers without enough units are left out."""
     generator = np.random.default_rng(seed)
-    scores, draws = [], []
+    scores: list[float] = []
+    draws: list[Numbers] = []
     for values, rotated in zip(layers, others, strict=True):
         mine, theirs = (part[~np.isnan(part)] for part in (values, rotated))
         if min(len(mine), len(theirs)) < (LEAST_UNITS if statistic in AGAINST_ROTATED else LEAST_OF_TAIL):
@@ -116,11 +117,13 @@ def _above(values: Numbers, rotated: Numbers) -> Numbers:
     if least < 1:
         return np.full(len(values), np.nan)
     bar = np.sort(rotated, axis=1)[:, -least]
-    return (values > bar[:, None]).mean(1)  # type: ignore[no-any-return]
+    share: Numbers = (values > bar[:, None]).mean(1)
+    return share
 
 
 def _minus(values: Numbers, rotated: Numbers) -> Numbers:
-    return values.mean(1) - rotated.mean(1)  # type: ignore[no-any-return]
+    difference: Numbers = values.mean(1) - rotated.mean(1)
+    return difference
 
 
 BY_NAME: dict[str, Callable[[Numbers, Numbers], Numbers]] = {

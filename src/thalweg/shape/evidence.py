@@ -92,7 +92,7 @@ def examine_all(every: Sequence[Points], settings: Settings) -> list[Evidence]:
     alike = [i for i, points in enumerate(every) if points.uncertain is None]
     apart = [[i] for i, points in enumerate(every) if points.uncertain is not None]
     evidence: dict[int, Evidence] = {}
-    for group in filter(None, [alike, *apart]):
+    for group in [alike, *apart] if alike else apart:
         null = null_for(every[group[len(group) // 2]], settings.draws, settings.seed)
         evidence |= zip(group, _examined([every[i] for i in group], null, settings), strict=True)
     return [evidence[i] for i in range(len(every))]

@@ -212,6 +212,7 @@ def _fit(
     tau2 = 0.0
     equal = np.ptp(variance) <= 1e-9 * variance.max()
     theta, coefficients = np.zeros(0), np.zeros(0)
+    curve, constant = np.zeros_like(y), 0.0
     for _ in range(1 if equal else 3):
         weight = 1.0 / (variance + tau2)
         curve = np.zeros_like(y)

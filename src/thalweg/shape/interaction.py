@@ -133,15 +133,14 @@ def least_misfit(
 ) -> tuple[Float[np.ndarray, " draw"], Float[np.ndarray, " draw"]]:
     """The least misfit of each draw and its angle; among several angles the search zooms in on the best."""
     grid = np.broadcast_to(angles, (len(curves.first), len(angles)))
-    every, zooms = np.arange(len(grid)), ZOOMS if len(angles) > 1 else 0
-    for zoom in range(zooms + 1):
+    every, misfit = np.arange(len(grid)), misfits(curves, grid)
+    best = misfit.argmin(axis=1)
+    for _ in range(ZOOMS if len(angles) > 1 else 0):
+        low, high = grid[every, np.maximum(best - 1, 0)], grid[every, np.minimum(best + 1, grid.shape[1] - 1)]
+        grid = np.linspace(low, high, 9, axis=1)
         misfit = misfits(curves, grid)
         best = misfit.argmin(axis=1)
-        at = grid[every, best]
-        if zoom < zooms:
-            low, high = grid[every, np.maximum(best - 1, 0)], grid[every, np.minimum(best + 1, grid.shape[1] - 1)]
-            grid = np.linspace(low, high, 9, axis=1)
-    return misfit[every, best], at
+    return misfit[every, best], grid[every, best]
 
 
 def common_shape(

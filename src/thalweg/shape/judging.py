@@ -167,7 +167,8 @@ def _judge_sample(sample: Sample, settings: Settings, progress: Progress | None)
     if n < LEAST_POINTS:
         return speechless(f"a shape needs {LEAST_POINTS} distinct strengths, and there are {n}", sample, settings)
     by_basis = {basis: points for basis in noise_sources(rungs) if (points := points_of(rungs, basis)) is not None}
-    primary = next((basis for basis in ("replicates", "residuals") if basis in by_basis), None)
+    wanted: tuple[Basis, ...] = ("replicates", "residuals")
+    primary = next((basis for basis in wanted if basis in by_basis), None)
     if primary is None:
         why = "the scores lie on a line without any scatter, so nothing says how far chance moves them; add seeds"
         return speechless(why, sample, settings)

@@ -95,6 +95,7 @@ def _cells(column: pl.Series) -> Sequence[object]:
     """The values of a column as Python's; those of a kind that polars cannot hand out are named by their kind."""
     try:
         return column.to_list()
+    # pyrefly: ignore[unreachable-except-clause]  # its types call a panic a PolarsError
     except (ValueError, OverflowError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return [f"a {column.dtype}"] * len(column)
 

@@ -98,7 +98,7 @@ def _number(table: ModelTable, name: str, row: int, cell: object, decimal: str) 
         value = number_of(cell, decimal)
     elif not isinstance(cell, bool):
         try:
-            value = float(cell)  # type: ignore[arg-type]
+            value = float(cell)  # pyrefly: ignore[bad-argument-type]  # raises if it is none
         except (TypeError, ValueError):
             value = None
         except OverflowError:

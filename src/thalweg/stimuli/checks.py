@@ -67,7 +67,7 @@ def check_stimuli(stimuli: object, what: str, modality: str | Modality, *, stati
     checked = _attributes(stimuli, what, record.name)
     count = _length(checked, what)
     names = _of(checked, what, "label_names")
-    if not isinstance(names, tuple | list) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, (tuple, list)) or not all(isinstance(name, str) for name in names):
         raise _unlike(what, "label_names", names, "a tuple of names")
     labels = _whole_numbers(_of(checked, what, "labels"), what, "labels", count)
     if count and (int(labels.min()) < 0 or int(labels.max()) >= len(names)):
@@ -102,7 +102,8 @@ def _attributes(stimuli: object, what: str, modality: str) -> Stimuli:
     name = given.name if isinstance(given, Modality) else given
     if name != modality:
         raise ThalwegError(f"{what}: is of modality {name!r}; {modality!r} was expected")
-    return checked  # type: ignore[no-any-return]
+    whole: Stimuli = checked
+    return whole
 
 
 def _has(stimuli: object, what: str, name: str) -> bool:

@@ -208,7 +208,8 @@ def _starts(document: Encoded, vocabulary: Vocabulary, length: int) -> list[int]
         for cut, first, piece, before in zip(between, document.first, shown, [b"\n", *shown], strict=False)
     ]
     can_end = [*(document.first | between).tolist(), True]  # before this token
-    starts, position = [], 0
+    position = 0
+    starts: list[int] = []
     while position + length <= len(shown):
         taken = can_begin[position] and can_end[position + length]
         if taken:

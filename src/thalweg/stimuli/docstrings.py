@@ -24,7 +24,7 @@ import inspect
 import re
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -82,7 +82,7 @@ def cleaned(text: str) -> str:
 
 
 @contextmanager
-def _parsing() -> Iterator[None]:
+def _parsing() -> Generator[None]:
     """Without the search for cyclic garbage, which takes 40 % of the time of parsing and finds nothing in a tree; and
     without Python's warnings about other people's source.
     """

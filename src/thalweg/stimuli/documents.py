@@ -128,7 +128,8 @@ def without_repeats(documents: Iterable[Document]) -> tuple[list[Document], floa
     A tagged document stays whole, or goes if another has the same text. Documents of which nothing is left go.
     """
     seen: set[str] = set()
-    kept, paragraphs, repeats = [], 0, 0
+    paragraphs, repeats = 0, 0
+    kept: list[Document] = []
     for document in documents:
         parts = [document.text] if document.tags else document.text.split("\n")
         fresh = []
@@ -237,7 +238,8 @@ def _blocks(paragraphs: Iterable[str]) -> Iterator[str]:
         size += len(paragraph)
         if size >= BLOCK:
             yield even(block)
-            block, size = [], 0
+            block = []
+            size = 0
     if block:
         yield even(block)
 
@@ -341,7 +343,7 @@ def _name(where: str, column: str, row: Mapping[str, Any]) -> str | None:
     value = row.get(column)
     if value is None or value == "":
         return None
-    if isinstance(value, list | dict | bytes) or (isinstance(value, str) and _wrong(value)):
+    if isinstance(value, (list, dict, bytes)) or (isinstance(value, str) and _wrong(value)):
         raise ThalwegError(
             f"{where}: column {column!r:.60} holds {type(value).__name__} {value!r:.40}; a name or a number was "
             "expected"
@@ -392,7 +394,9 @@ def _document(name: str, rows: Sequence[Row]) -> Document:
     if any(row.tags is None for row in rows):
         texts = [row.content if isinstance(row.content, str) else join(row.content)[0] for row in rows]
         return Document(name, even(part for text in texts for part in _paragraphs(text)), rows[0].label)
-    lines, ends, before = [], [], 0
+    before = 0
+    lines: list[str] = []
+    ends: list[int] = []
     for row in rows:
         line, word_ends = join(row.content)
         lines.append(line)

@@ -33,7 +33,8 @@ def with_wrong_labels(stimuli: Stimuli, share: float, seed: int) -> Stimuli:
     shift = torch.randint(1, classes, (len(chosen),), generator=generator)
     labels[chosen] = ((labels[chosen].long() + shift) % classes).to(labels.dtype)
     changed: Any = stimuli
-    return replace(changed, labels=labels)  # type: ignore[no-any-return]
+    noisy: Stimuli = replace(changed, labels=labels)
+    return noisy
 
 
 def check_changeable(stimuli: Stimuli) -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def _as_tensor(given: object) -> Float[Tensor, "channel height width"]:
         ThalwegError: it is no array of numbers for one picture.
     """
     what = f"an object of type {type(given).__name__}"
-    pixels = given
+    pixels: Any = given
     if isinstance(pixels, Mapping) or hasattr(pixels, "pixel_values"):
         pixels = pixels.get("pixel_values") if isinstance(pixels, Mapping) else pixels.pixel_values
     if isinstance(pixels, list) and len(pixels) == 1:  # as processors return it unless they are asked for tensors

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,7 +47,7 @@ class _Object(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        counts = Counter(name for name, _ in pairs) if len(self) < len(pairs) else {}
+        counts: dict[str, int] = Counter(name for name, _ in pairs) if len(self) < len(pairs) else {}
         self.twice = [name for name, count in counts.items() if count > 1]
 
 
@@ -106,7 +106,7 @@ def _json(path: Path) -> Table:
     except (ValueError, RecursionError):
         first = None
     alone = len(lines) == 1 and path.suffix.lower() not in LINES
-    if isinstance(first, dict | str) and not (alone and isinstance(first, dict)):
+    if isinstance(first, (dict, str)) and not (alone and isinstance(first, dict)):
         return _of_objects(
             path, [(f"line {number}", _parsed(path, line, number)) for number, line in lines], content.unusual()
         )
@@ -128,7 +128,8 @@ def _parsed(path: Path, text: str, line: int) -> Any:
 
 def _whole(path: Path, value: Any, content: Decoded) -> Table:
     """A file that is one JSON value."""
-    unusual, twice = content.unusual(), {}
+    unusual = content.unusual()
+    twice: dict[str, str] = {}
     if isinstance(value, _Object):
         twice = dict.fromkeys(value.twice, "the object of columns")
         rows = _by_columns(path, value)
@@ -150,7 +151,7 @@ def _by_columns(path: Path, value: Mapping[str, Any]) -> list[Row] | None:
     columns = {
         name: list(entry.values()) if isinstance(entry, dict) else entry
         for name, entry in value.items()
-        if isinstance(entry, list | dict)
+        if isinstance(entry, (list, dict))
     }
     if (
         not value
@@ -170,7 +171,7 @@ def _of_objects(path: Path, entries: Sequence[tuple[str, Any]], unusual: Sequenc
     rows: list[tuple[str, Row]] = []
     twice: dict[str, str] = {}
     for row_name, entry in entries:
-        if not isinstance(entry, dict | str):
+        if not isinstance(entry, (dict, str)):
             raise ThalwegError(
                 f"{readable(path)}, {row_name}: holds a {type(entry).__name__}; an object or a string was expected"
             )
@@ -237,7 +238,7 @@ def _records(path: Path, text: str, separator: str) -> Iterator[tuple[str, list[
 
 
 @contextmanager
-def _fields_of(characters: int) -> Iterator[None]:
+def _fields_of(characters: int) -> Generator[None]:
     """Let values of CSV be so long for the time being; Python's own limit is 131,072 characters."""
     before = csv.field_size_limit(max(characters + 1, csv.field_size_limit()))
     try:

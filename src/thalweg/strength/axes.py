@@ -138,7 +138,7 @@ class _FlopCounter(TorchDispatchMode):
 
 def forward_flops(model: nn.Module, stimuli: Stimuli) -> int:
     """Floating-point operations of one forward pass over one stimulus, counted by running it."""
-    counter = _FlopCounter()  # type: ignore[no-untyped-call]
+    counter = _FlopCounter()
     with counter:
         model.eval()(stimuli.batch(slice(0, 1)))
     return counter.total

@@ -1,7 +1,7 @@
 """How strong a language model is: bits per byte gained over the unigram model."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -85,18 +85,19 @@ def _sums(model: nn.Module, stimuli: Windows, *, device: str = "cpu") -> dict[st
     parts: list[Mapping[str, Tensor]] = []
     with torch.inference_mode(), _alongside(model, stimuli) as rows_of:
         for which in torch.arange(len(stimuli)).split(batch_size):
-            parts += pieces(lambda part, which=which: look(which[part]), len(which))  # type: ignore[misc]
+            parts += pieces(lambda part, which=which: look(which[part]), len(which))
     return {name: torch.cat([part[name] for part in parts]) for name in ("nats", "right")}
 
 
 @contextmanager
-def _alongside(_model: nn.Module, stimuli: Windows) -> Iterator[ReadRows]:
+def _alongside(_model: nn.Module, stimuli: Windows) -> Generator[ReadRows]:
     """The same rows, of the logits of a pass that is made for something else."""
     needed = 1 + max(int(stimuli.tokens.max()), int(stimuli.following.max()))  # a large vocabulary may have more
 
     def rows_of(which: Tensor, logits: object) -> dict[str, Tensor]:
         targets = stimuli.targets(which)
-        checked = _check(logits, (*targets.shape, len(stimuli.vocabulary)), needed)
+        count, length = targets.shape
+        checked = _check(logits, (count, length, len(stimuli.vocabulary)), needed)
         targets = targets.to(checked.device)
         nats = in_double(_nats(checked.float(), targets)).sum(1).cpu()
         return {"nats": nats, "right": (checked.argmax(2) == targets).sum(1).cpu()}

@@ -1,6 +1,6 @@
 """How strong a published vision model is: bits where it says the pool's labels, and a linear probe."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -34,12 +34,12 @@ def _outputs(model: nn.Module, stimuli: Stimuli, *, device: str = "cpu") -> dict
 
     with torch.inference_mode(), _alongside(model, stimuli) as rows_of, quiet():
         for which in torch.arange(len(stimuli)).split(batch_size):
-            parts += pieces(lambda part, which=which: look(which[part]), len(which))  # type: ignore[misc]
+            parts += pieces(lambda part, which=which: look(which[part]), len(which))
     return {name: torch.cat([part[name] for part in parts]) for name in ("logits", "features")}
 
 
 @contextmanager
-def _alongside(model: nn.Module, stimuli: Stimuli) -> Iterator[ReadRows]:
+def _alongside(model: nn.Module, stimuli: Stimuli) -> Generator[ReadRows]:
     """The same rows, of what the model returns in a pass that is made for something else."""
     with last_features(model) as seen:
 

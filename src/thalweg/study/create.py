@@ -207,7 +207,7 @@ def _tables(
     """The tables of trials and of lists, and the one of stimuli."""
     shelf, catches = Shelf(names), kinds["catch"]
     rows = [shelf.row(trial, kind) for kind, trials in kinds.items() for trial in trials]
-    dealt = []
+    dealt: list[tuple[str, int, int, str]] = []
     for condition, each in lists.items():
         for number, one in enumerate(each):
             mine = [catches[(number + turn) % len(catches)].id for turn in range(settings.catches)]

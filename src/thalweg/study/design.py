@@ -233,12 +233,13 @@ def _study(path: Path, record: dict[str, Any]) -> Study:
         name: tuple(each) if isinstance(each, list) else each for name, each in record["design"].items()
     }
     low, high = map(float, record["rules"]["total_seconds"])
+    rules: dict[str, Any] = {**record["rules"], "total_seconds": (low, high)}
     return Study(
         path,
         name=record["name"],
         run=record["run"],
         design=Design(**design),
-        rules=Rules(**{**record["rules"], "total_seconds": (low, high)}),
+        rules=Rules(**rules),
         texts=Texts(**record["texts"]),
         modality=record["modality"],
         created=record["created"],

@@ -58,7 +58,7 @@ def export(study: Study, store: Store, out: Path, *, anonymous: bool = False) ->
     answers = answers.select(*RESPONSES).cast(pl.Schema(RESPONSES)).sort("participant", "position")
     whole.write_frame(out / "participants.parquet", people)
     whole.write_frame(out / "responses.parquet", answers)
-    record = study.record | ({"simulated": True} if simulated else {})
+    record: dict[str, Any] = study.record | ({"simulated": True} if simulated else {})
     if anonymous and "path" in record["run"]:
         record["run"] = {**record["run"], "path": Path(record["run"]["path"]).name}
     whole.write_json(out / RECORD, json.loads(json.dumps(record)))

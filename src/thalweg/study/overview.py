@@ -111,7 +111,7 @@ def _minutes(connection: sa.Connection) -> list[float]:
 
 def _latest(connection: sa.Connection, now: float) -> list[int]:
     """The responses of each of the last minutes, the latest last."""
-    ago = sa.cast(sa.func.floor((now - R.answered_at) / 60.0), sa.Integer).label("ago")
+    ago = sa.cast(sa.func.floor((now - R.answered_at) / 60.0), sa.Integer()).label("ago")
     query = sa.select(ago, sa.func.count()).where(R.answered_at > now - 60 * MINUTES).group_by(ago)
     counts = {int(minute): int(count) for minute, count in connection.execute(query)}
     return [counts.get(minute, 0) for minute in reversed(range(MINUTES))]

@@ -86,4 +86,4 @@ def spread_of(run: Run, ladder: str) -> float:
     scores = scores.group_by(*UNIT, "observer").agg(pl.col("value").mean())
     between = scores.group_by("rung", "seed", "observer").agg(pl.col("value").std(), pl.len())
     between = between.filter(pl.col("len") > 2, pl.col("value").is_not_null())
-    return float(np.sqrt((between["value"] ** 2).mean())) if len(between) else SPREAD  # type: ignore[arg-type]
+    return float(np.sqrt(between.select((pl.col("value") ** 2).mean()).item())) if len(between) else SPREAD

@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from threading import Thread
 from time import sleep
@@ -89,10 +89,9 @@ def server_of(app: ASGIApp, *, behind_proxy: bool = False) -> uvicorn.Server:
 
 
 @contextlib.contextmanager
-def in_background(app: ASGIApp, sock: socket.socket) -> Iterator[Callable[[], None]]:
+def in_background(app: ASGIApp, sock: socket.socket) -> Generator[Callable[[], None]]:
     """A server in a thread of its own, until the block ends."""
     server = server_of(app)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     thread = Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
     waited = 0.0

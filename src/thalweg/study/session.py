@@ -9,7 +9,7 @@ import json
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,10 @@ from thalweg.study.tokens import Refused, Session, Tokens
 CONSENT, INSTRUCTIONS, PRACTICE, MAIN = "consent", "instructions", "practice", "main"
 INSERT = sa.insert(responses)
 Row = Mapping[str, Any]
+
+
+def _plain(row: sa.RowMapping) -> dict[str, Any]:
+    return {str(name): value for name, value in row.items()}
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Sessions:
         with self.store.writing() as connection:
             current = connection.execute(sa.select(state.c.state).with_for_update()).scalar_one()
             query = sa.select(participants).where(participants.c.source == source, participants.c.external == external)
-            row: dict[str, Any] | None = next((dict(each) for each in connection.execute(query).mappings()), None)
+            row: dict[str, Any] | None = next((_plain(each) for each in connection.execute(query).mappings()), None)
             if current == CLOSED and (row is None or row["status"] == STARTED):
                 raise Refused(410, "this study is closed; thank you for your interest")
             if row is None:
@@ -201,7 +205,7 @@ class Sessions:
             Refused: it is another.
         """
         query = sa.select(responses).where(responses.c.participant == row["id"], responses.c.position == given.position)
-        stored = dict(connection.execute(query).mappings().one())
+        stored = _plain(connection.execute(query).mappings().one())
         if any(stored[name] != getattr(given, name) for name in ("trial", "picked", "confidence")):
             raise Refused(409, "another answer to this trial is stored already; please reload the page")
         return stored
@@ -230,14 +234,15 @@ class Sessions:
             rng = random.Random(f"{row['id']} {row['attempt']}")
             return tuple(rng.sample(self.study.practice, len(self.study.practice)))
         lists = self.study.lists[row["condition"]]
-        return lists[row["list"] % len(lists)]
+        order: tuple[str, ...] = lists[row["list"] % len(lists)]
+        return order
 
     def asked(self, row: Row) -> str | None:
         """The trial that a participant is asked now."""
         return self._order(row)[row["place"]] if row["phase"] in (PRACTICE, MAIN) else None
 
     @contextmanager
-    def _changing(self, session: Session) -> Iterator[tuple[sa.Connection, dict[str, Any], float]]:
+    def _changing(self, session: Session) -> Generator[tuple[sa.Connection, dict[str, Any], float]]:
         """A transaction on a participant's row, which waits for any other."""
         now = self.clock()
         with self.store.writing() as connection:

@@ -4,12 +4,13 @@ Every change is one transaction, on the disk before the browser is told of it. S
 its transactions share commits; PostgreSQL does that by itself.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from thalweg.errors import ThalwegError, reason
@@ -70,13 +71,13 @@ class Store:
         self._group = GroupCommit(engine) if engine.dialect.name == "sqlite" else None
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Generator[sa.Connection]:
         """A transaction, committed at the end."""
         with self._group.writing() if self._group else self.engine.begin() as connection:
             yield connection
 
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Generator[sa.Connection]:
         """A connection to read by, which sees one moment and waits for no writer."""
         with self.engine.connect().execution_options(**READING) as connection:
             yield connection
@@ -142,8 +143,8 @@ def _engine(url: str) -> sa.Engine:
     if not parsed.drivername.startswith("sqlite"):
         return sa.create_engine(parsed, pool_size=16, max_overflow=16, pool_pre_ping=True)
     engine = sa.create_engine(parsed, pool_size=16, max_overflow=32, connect_args={"timeout": 30})
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin)
     return engine
 
 

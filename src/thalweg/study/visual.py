@@ -53,7 +53,7 @@ async def go_through_in_browser(
     chromium: "Chromium", link: str, person: Person, choose: Callable[[Person, str], tuple[int, int, float]], wait: Wait
 ) -> None:
     """Take part in a window of one's own, by the keyboard where there is a key, else by buttons."""
-    context = await chromium.new_context(viewport=WINDOW)  # type: ignore[arg-type]
+    context = await chromium.new_context(viewport=WINDOW)
     context.set_default_timeout(PATIENCE)
     page = await context.new_page()
     views: list[dict[str, Any]] = [{}]

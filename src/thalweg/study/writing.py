@@ -6,7 +6,7 @@ and returns when the commit is on the disk.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ class GroupCommit:
         self._batch = Batch()
 
     @contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
+    def writing(self) -> Generator[sa.Connection]:
         """A transaction; when the block is left, it is on the disk. One that fails leaves nothing behind."""
         batch = None
         try:

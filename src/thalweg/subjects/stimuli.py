@@ -25,7 +25,8 @@ def splits_of_source(model: Subject, source: Source, seed: int, *, length: int) 
         tokenizer = tokenizer_of(model) if model.tokenizer else None
         return fitting(model, modality.read(source, seed, length=length, tokenizer=tokenizer))
     if modalities.ships(modality):
-        return modality.read(source, seed)  # type: ignore[no-any-return]
+        shipped: Splits = modality.read(source, seed)
+        return shipped
     with user_code(f"the function `read` of modality {modality.name!r}"):
         splits = modality.read(source, seed)
     return fitting(model, check_splits(splits, model.name, modality))

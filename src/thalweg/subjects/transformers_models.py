@@ -4,7 +4,7 @@ import copy
 import inspect
 import struct
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
@@ -48,7 +48,7 @@ QUANTISERS = {  # methods of quantisation, and the packages that their weights n
 
 
 @contextmanager
-def _loading(checkpoint: Checkpoint, folder: Path, what: str, reads: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def _loading(checkpoint: Checkpoint, folder: Path, what: str, reads: Sequence[Path]) -> Generator[dict[str, Any]]:
     """The options that tell transformers where a checkpoint lies. A failure becomes an error that names the file at
     fault: the first damaged file of those that it reads, or else the first file.
     """
@@ -96,7 +96,7 @@ def _full_reason(wrong: Exception) -> str:
 
 
 @contextmanager
-def _offline() -> Iterator[None]:
+def _offline() -> Generator[None]:
     """The hub's client without a network, for as long as the context lasts."""
     from huggingface_hub import constants
 

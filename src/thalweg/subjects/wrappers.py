@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -128,19 +129,20 @@ def _same(first: _Candidate, second: _Candidate) -> bool:
 def _with_metadata(chosen: _Candidate, content: object) -> dict[str, Tensor]:
     """The weights, with the versions of the modules, by which older names and layouts are known."""
     state = OrderedDict(chosen.state())
-    source = content
+    source: Any = content
     for name in chosen.entry:
-        source = source[name]  # type: ignore[index]
+        source = source[name]
     if not chosen.beginning:
-        state._metadata = getattr(source, "_metadata", None)  # type: ignore[attr-defined]
+        # pyrefly: ignore[missing-attribute]  # as state_dict adds it
+        state._metadata = getattr(source, "_metadata", None)
     return state
 
 
 def _note(chosen: _Candidate, content: object) -> str:
-    source = content
+    source: Any = content
     for name in chosen.entry:
-        source = source[name]  # type: ignore[index]
-    compiled = any(COMPILED in str(name) for name in source)  # type: ignore[attr-defined]
+        source = source[name]
+    compiled = any(COMPILED in str(name) for name in source)
     off = [repr(part) for part in (chosen.beginning, COMPILED if compiled else "") if part]
     parts = [f"its entry {'.'.join(chosen.entry)!r}"] if chosen.entry else []
     parts += [f"names without {' and '.join(off)}"] if off else []

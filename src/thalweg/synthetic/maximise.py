@@ -9,7 +9,7 @@ picture still exceeds the best natural one, by up to fifteen optimisations of ea
 where a picture exceeds it, so that one optimisation does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -111,7 +111,7 @@ def maximise(network: nn.Module, layer: Layer, goals: Goals, recipe: Recipe) -> 
 
 
 @contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
+def _frozen(network: nn.Module) -> Generator[None]:
     """The network's weights take no gradients meanwhile."""
     learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:

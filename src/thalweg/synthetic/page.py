@@ -94,7 +94,7 @@ def _reached(rows: pl.DataFrame) -> Table:
     lines = (
         {
             **{name: word(row[name]) for name in ("ladder", "rung", "control")},
-            "units": number(row["len"], lambda value: f"{value:.0f}"),
+            "units": number(row["len"], lambda value: f"{value or 0:.0f}"),
             "beyond the highest": number(row["exceeds_high"], decimal),
             "beyond the lowest": number(row["exceeds_low"], decimal),
         }

@@ -196,7 +196,7 @@ def _of_network(run: Run, network: Network, networks: Networks, plan: Plan) -> p
         pictures = _pictures(module, layer, part, preparation(loaded.pool), plan)
         frames.append(_scored(part, pictures, _rows(network, layer, depth, pictures), layer, plan))
         kept |= {f"{layer.name}/{name}": getattr(pictures, name) for name in ("units", "pixels", "values", "best")}
-    table = pl.concat(frames).select(*SYNTHETIC).cast(SYNTHETIC)  # type: ignore[arg-type]
+    table = pl.concat(frames).select(*SYNTHETIC).cast(pl.Schema(SYNTHETIC))
     write_frame(file, table)
     write_tensors(pictures_file, kept, {"made from": made_from})
     return table

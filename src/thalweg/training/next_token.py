@@ -58,7 +58,8 @@ class LanguageTrainer:
         run = _Training(model, splits, self, seed)
         steps = math.ceil(self.tokens / run.tokens_a_step)
         looks = sorted({math.ceil(steps * look / self.evaluations) for look in range(1, self.evaluations + 1)})
-        best, kept, since, loss = math.inf, {}, 0, math.inf
+        best, since, loss = math.inf, 0, math.inf
+        kept: dict[str, Tensor] = {}
         for before, after in zip([0, *looks], looks, strict=False):
             for step in range(before, after):
                 run.step(self.learning_rate * rise_and_fall((step + 1) / steps))

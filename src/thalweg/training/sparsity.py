@@ -1,6 +1,6 @@
 """What training sparse networks needs: the outputs of rectifiers, and weights of which only the largest stay."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @contextmanager
-def rectified(model: nn.Module) -> Iterator[list[Tensor]]:
+def rectified(model: nn.Module) -> Generator[list[Tensor]]:
     """A list that gathers the outputs of the model's rectifiers as it runs, for as long as the context lasts."""
     outputs: list[Tensor] = []
     parts = [part for part in model.modules() if isinstance(part, nn.ReLU)]

@@ -165,7 +165,7 @@ def questions(
     by_band = [_ordered_pairs(trials, unit, band, seed, pairs) for band in bands]
     turns = zip_longest(*by_band)
     drawn = (
-        Question(unit, band, high, low, *pair)
+        Question(unit, band, high, low, pair[0], pair[1], pair[2])
         for turn in turns
         for band, pair in zip(bands, turn, strict=True)
         if pair is not None

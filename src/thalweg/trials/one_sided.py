@@ -89,7 +89,8 @@ def tails(reference: Recording, query: Recording, nonlinearity: Callable[[Tensor
 
     It does not depend on which half is which, so that a unit keeps its main pole when they are exchanged.
     """
-    distances, errors = [], []
+    distances: list[Tensor] = []
+    errors: list[Tensor] = []
     for half in (reference, query):
         both = torch.stack([half.highest_values(REFERENCES), half.lowest_values(REFERENCES)])  # (end, unit, stimulus)
         median = _median(half)

@@ -231,7 +231,7 @@ def sentences(
     for word, measure in headlines.items():
         mine = table.filter(measure=measure, observer=observer, band=MEAN)
         means = {named: dict(mine.filter(named=named).select("group", "mean").iter_rows()) for named in (True, False)}
-        coverage = dict(mine.filter(named=True).select("group", "coverage").iter_rows())
+        coverage: dict[str, float] = dict(mine.filter(named=True).select("group", "coverage").iter_rows())
         first = f"{word.capitalize()} ({measure}, observer {observer})"
         if missing(means[True][ONE]):
             noisy = means[True].get(NOISY)
@@ -282,7 +282,7 @@ def for_json(part: Any) -> Any:
     """The same with numbers as Python has them, and None for those that are not finite."""
     if isinstance(part, Mapping):
         return {name: for_json(each) for name, each in part.items()}
-    if isinstance(part, list | tuple):
+    if isinstance(part, (list, tuple)):
         return [for_json(each) for each in part]
     if isinstance(part, np.generic):
         part = part.item()

@@ -150,7 +150,8 @@ def train_checkpoints(
     """
     assert isinstance(model, Adder)
     train, validation = _pairs(splits)
-    kept, grokked_at = {}, None
+    grokked_at = None
+    kept: dict[int, dict[str, Tensor]] = {}
     for epoch, _ in trainer.epochs(model, train):
         if epoch % EVERY == 0 and grokked_at is None and _accuracy(model, validation) > GROKKED:
             grokked_at = epoch

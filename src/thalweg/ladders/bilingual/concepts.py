@@ -28,7 +28,8 @@ def concept_pairs(settings: Settings, seed: int, splits: Splits | None = None) -
     """
     world = make_world(settings, seed=seed)
     entities = torch.arange(settings.entities)
-    tokens, places = [], []
+    places: list[Tensor] = []
+    tokens: list[Tensor] = []
     for language in LANGUAGES:
         contexts = [
             world.sentences(entities, torch.full_like(entities, relation), language, form)

@@ -53,7 +53,8 @@ class Block(nn.Module):
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch unit height width"]:
         """The branches' channels, one after another: four times the width."""
         branches = (self.conv_1x1(images), self.conv_3x3(images), self.conv_5x5(images), self.pooled(images))
-        return self.normalise(torch.cat(branches, 1))  # type: ignore[no-any-return]
+        side_by_side: Tensor = self.normalise(torch.cat(branches, 1))
+        return side_by_side
 
 
 def inception(width: int) -> nn.Sequential:
