@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: survey ladders docs test types tests format clean
+.PHONY: survey ladders docs test imports_and_types tests format clean
 
 survey: .venv/survey
 	$(BIN)/thalweg survey mnist --out runs/mnist
@@ -18,10 +18,10 @@ docs: .venv/docs
 test: .venv/test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
-	$(MAKE) --no-print-directory --jobs=2 types tests
+	$(MAKE) --no-print-directory --jobs=2 imports_and_types tests
 
-types: .venv/test
+imports_and_types: .venv/test
+	$(BIN)/lint-imports
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 # Three processes on two cores, because some tests wait. Where Python may keep no compiled files, each process that tests start would compile thalweg again.
