@@ -118,7 +118,7 @@ def main() -> None:
     for ladder in observers:
         asked = {*run.headlines.values(), PLAIN}
         wanted = [c for c in every if c.ladder == ladder and c.band == MEAN and c.measure in asked]
-        print(f"## {ladder}\n\n{verdicts(run, ladder, wanted)}\n{numbers(run, ladder)}")
+        print(f"## {ladder}\n\n{verdicts(run, ladder, wanted)}\n{numbers(run.in_basis(run.bases[0]), ladder)}")
 
 
 if __name__ == "__main__":

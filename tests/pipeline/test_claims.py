@@ -53,13 +53,15 @@ def table_of(*ladders: list[dict]) -> pl.DataFrame:
         high=pl.col("crisp") + 0.01,
         coverage=pl.lit(1.0),
     )
-    gained = {  # more where more features share a unit
-        "gain": 0.05 + 0.01 * pl.col("features_per_unit"),
-        "gain_minus_untrained": pl.lit(0.04),
-        "gain_minus_rerandomised": pl.lit(0.03),
-    }
+    shared = pl.col("features_per_unit")
+    gained = [  # more where more features share a unit; in untrained twins less
+        ("trained", "gain", 0.05 + 0.01 * shared),
+        ("untrained", "gain", 0.05 - 0.01 * shared),
+        ("trained", "gain_minus_untrained", pl.lit(0.04)),
+        ("trained", "gain_minus_rerandomised", pl.lit(0.03)),
+    ]
     gains = pl.concat(
-        models.filter(control="trained").select(
+        models.filter(control=control).select(
             *("ladder", "rung", "seed", "control"),
             basis=pl.lit("sae"),
             measure=pl.lit("one_sided_single"),
@@ -67,7 +69,7 @@ def table_of(*ladders: list[dict]) -> pl.DataFrame:
             score=score,
             coverage=pl.lit(1.0),
         )
-        for statistic, score in gained.items()
+        for control, statistic, score in gained
     )
     return claims(models, rungs, gains, FACTORS, axis="bits", seed=0)
 
@@ -100,6 +102,10 @@ def test_dictionaries_are_weighed_against_twins_and_where_more_is_shared(table: 
     shared = row_of(table, "H3", headline="crisp", quantity="features_per_unit and gain of dictionaries")
     assert shared["value"] > 0.9
     assert (shared["held"], says(shared)) == ("strength", AS_PREDICTED)
+    quantity = "features_per_unit and gain of dictionaries, untrained twins"
+    twins = row_of(table, "H3", headline="crisp", quantity=quantity)
+    assert twins["value"] < -0.9
+    assert (twins["held"], twins["predicted"], says(twins)) == ("strength", 0, "")
 
 
 def test_what_is_missing_says_why(table: pl.DataFrame):

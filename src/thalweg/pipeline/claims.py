@@ -7,6 +7,7 @@ a quarter of a model's units could be measured, as for verdicts.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, product
 from typing import Any
 
@@ -36,22 +37,25 @@ class Surveyed:
     Attributes:
         name: Of the ladder.
         modality: Of its stimuli.
-        trained: A row for each trained model: its strength, scores and factors.
-        untrained: The same for untrained twins.
+        models: A row for each model and twin: its strength, scores and factors.
         scores: The rows of whole rungs by the headlines.
-        gains: What dictionaries gain on the neurons in trained models, and that less what they gain in each twin.
+        gains: What dictionaries gain on the neurons in each model and twin, and in trained models less in each twin.
         factors: The names of the factors.
         seed: Of drawing rungs again, for means.
     """
 
     name: str
     modality: str
-    trained: pl.DataFrame
-    untrained: pl.DataFrame
+    models: pl.DataFrame
     scores: pl.DataFrame
     gains: pl.DataFrame
     factors: Sequence[str]
     seed: int
+
+    @cached_property
+    def trained(self) -> pl.DataFrame:
+        """The rows of trained models."""
+        return self.models.filter(control="trained")
 
     @property
     def overfitting(self) -> list[str]:
@@ -120,14 +124,12 @@ def _surveyed(
             continue
         of_rungs = (pl.col("ladder") == name) & pl.col("seed").is_null() & (pl.col("control") == "trained")
         gained = (pl.col("ladder") == name) & pl.col("seed").is_not_null() & (pl.col("basis") == "sae")
-        of_trained = (pl.col("statistic") != GAIN) | (pl.col("control") == "trained")
         yield Surveyed(
             str(name),
             str(group["modality"][0]),
-            group.filter(control="trained"),
-            group.filter(control="untrained"),
+            group,
             scores.filter(of_rungs & (pl.col("band") == MEAN), pl.col("basis") == group["basis"][0]),
-            populations.filter(gained & of_trained, pl.col("coverage") >= LEAST_COVERAGE),
+            populations.filter(gained, pl.col("coverage") >= LEAST_COVERAGE),
             factors,
             seed,
         )
@@ -155,21 +157,28 @@ def _hypotheses(ladder: Surveyed) -> Iterator[Row]:
 
 
 def _dictionary_test(ladder: Surveyed) -> Iterator[Row]:
-    """What dictionaries say of the third: whether they gain more than in twins, and more where more is shared."""
+    """What dictionaries say of the third: whether they gain more than in twins, and more where more is shared, which a
+    dictionary could do in any network: so twins are asked too, at the strengths of their trained networks.
+    """
     for control, (word, measure) in product(CONTROLS_OF_GAINS, HEADLINES.items()):
         gains = ladder.gains.filter(measure=measure, statistic=minus(control))
         if len(gains):
             estimate = mean_over_rungs(_numbers(gains, "score"), gains["rung"].to_list(), seed=ladder.seed)
             quantity = f"gain of dictionaries less the {control} twin's"
             yield ladder.row("H3", quantity, 1, estimate, headline=word, statistic="mean")
-    for name, (word, measure) in product(ladder.sharing, HEADLINES.items()):
-        gains = ladder.gains.filter(measure=measure, statistic=GAIN).select("rung", "seed", gained="score")
+    strengths = ladder.trained.select("rung", "seed", STRENGTH)
+    for name, (word, measure), control in product(ladder.sharing, HEADLINES.items(), ("trained", *CONTROLS_OF_GAINS)):
+        gains = ladder.gains.filter(measure=measure, statistic=GAIN, control=control)
         if len(gains):
-            both = gains.join(ladder.trained, on=["rung", "seed"], maintain_order="left")
+            factors = ladder.models.filter(control=control).select("rung", "seed", name)
+            both = gains.select("rung", "seed", gained="score")
+            for more in (factors, strengths):
+                both = both.join(more, on=["rung", "seed"], how="left", maintain_order="left")
             factor, gained, held = (_numbers(both, column) for column in (name, "gained", STRENGTH))
             estimate = partial_relation(factor, gained, held, both["rung"].to_list())
-            quantity = f"{name} and gain of dictionaries"
-            yield ladder.row("H3", quantity, 1, estimate, headline=word, held=STRENGTH)
+            quantity = f"{name} and gain of dictionaries" + ("" if control == "trained" else f", {control} twins")
+            predicted = int(control == "trained")
+            yield ladder.row("H3", quantity, predicted, estimate, headline=word, held=STRENGTH)
 
 
 def _smaller(ladder: Surveyed) -> Iterator[Row]:
@@ -180,8 +189,9 @@ def _smaller(ladder: Surveyed) -> Iterator[Row]:
                 _numbers(ladder.trained, name), ladder.trained["rung"].to_list(), seed=ladder.seed
             )
             yield ladder.row(claim, name, sign, estimate, statistic="mean")
-        if name in ladder.factors and len(ladder.untrained):
-            estimate = _difference(name, ladder.trained, ladder.untrained, seed=ladder.seed, paired=True)
+        untrained = ladder.models.filter(control="untrained")
+        if name in ladder.factors and len(untrained):
+            estimate = _difference(name, ladder.trained, untrained, seed=ladder.seed, paired=True)
             yield ladder.row(claim, f"{name}, less the untrained twins'", sign, estimate, statistic="difference")
     for name in ladder.sharing:
         estimate = ladder.correlation("parameters", name, STRENGTH)
