@@ -450,6 +450,7 @@ def causes(
         _associations(directory)
         return
     from thalweg.causes.experiment import run_causes
+    from thalweg.report.text import p_value
 
     shown = Shown()
     with going_on(shown):
@@ -457,7 +458,7 @@ def causes(
     table = Table("", "contrast", "effect", "95 %", "p (Holm)", "verdict", box=None, pad_edge=False)
     for row in result.hypotheses.iter_rows(named=True):
         ends = f"{row['low']:+.3f} to {row['high']:+.3f}"
-        numbers = (f"{row['effect']:+.3f}", ends, f"{row['p_holm']:.3f}")
+        numbers = (f"{row['effect']:+.3f}", ends, p_value(row["p_holm"]))
         table.add_row(*_cells(row["hypothesis"], row["contrast"], *numbers, row["verdict"]))
     out.print(table)
     out.print(f"page: {readable(result.page)}", markup=False)

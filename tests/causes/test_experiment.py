@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -85,8 +86,10 @@ def test_mistakes_are_found_before_anything_is_trained(result: Causes, tmp_path:
 
 
 def test_the_command_prints_six_lines(result: Causes, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(experiment, "run_causes", lambda **_: result)
+    small = result.hypotheses.with_columns(p_holm=pl.lit(0.0002))
+    monkeypatch.setattr(experiment, "run_causes", lambda **_: replace(result, hypotheses=small))
     shown = CliRunner().invoke(cli.app, ["causes", "--quick"])
     assert shown.exit_code == 0
     assert all(f"H{number}" in shown.output for number in range(1, 7))
+    assert "< 0.001" in shown.output
     assert "page:" in shown.output
