@@ -156,7 +156,8 @@ def test_the_trial_of_another_is_refused(study: Study, client: TestClient, new: 
 def test_forged_foreign_and_replayed_tokens_are_refused(study: Study, client: TestClient, tmp_path: Path):
     tokens = Tokens(study)
     link = tokens.link("link", "forger")
-    for forged in (link[:-1] + ("A" if link[-1] != "A" else "B"), link.split(".")[0], "x", tokens.session("a", 1)):
+    changed = link[:-2] + ("A" if link[-2] != "A" else "B") + link[-1]  # the last one holds bits that mean nothing
+    for forged in (changed, link.split(".")[0], "x", tokens.session("a", 1)):
         assert client.post("/api/enter", json={"link": forged}).status_code == 403
     (tmp_path / "secret.json").write_text('{"key": "guessed", "experimenter": "guessed"}')
     foreign = Tokens(replace(study, path=tmp_path))
