@@ -15,7 +15,7 @@ from thalweg.report.charts import Figure
 from thalweg.report.conditions import of_conditions
 from thalweg.report.listings import Table, number, table, word
 from thalweg.report.page import environment, frame, shown_figure
-from thalweg.report.text import decimal, interval
+from thalweg.report.text import decimal, interval, whole
 from thalweg.runs.run import Run
 from thalweg.stimuli.showing import png_of
 from thalweg.synthetic.conditions import SHOWN, Conditions, keep, sentences
@@ -94,7 +94,7 @@ def _reached(rows: pl.DataFrame) -> Table:
     lines = (
         {
             **{name: word(row[name]) for name in ("ladder", "rung", "control")},
-            "units": number(row["len"], lambda value: f"{value or 0:.0f}"),
+            "units": number(row["len"], whole),
             "beyond the highest": number(row["exceeds_high"], decimal),
             "beyond the lowest": number(row["exceeds_low"], decimal),
         }
