@@ -53,9 +53,13 @@ def text() -> Splits:
 
 @pytest.fixture(scope="module")
 def english() -> Splits:
-    """The embedded text's documents on Python's topics: 366 kilobytes."""
-    documents = [Document(name, cleaned(text), "Python topics") for name, text in sorted(topics.items())]
-    return corpus.split(Texts([item for item in documents if item.text]), seed=0, pool=400, validation=100)
+    """The embedded text on Python's topics, 366 kilobytes, in documents of about one length."""
+    paragraphs = [part for _, text in sorted(topics.items()) for part in cleaned(text).splitlines()]
+    documents = [
+        Document(f"from paragraph {first}", "\n".join(paragraphs[first : first + 20]), "Python topics")
+        for first in range(0, len(paragraphs), 20)
+    ]
+    return corpus.split(Texts(documents), seed=0, pool=400, validation=100)
 
 
 def seeded(build: partial[nn.Module] | type[nn.Module], *arguments: int, **named: int) -> nn.Module:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,11 @@ from thalweg.strength.published import NOTHING, published
 from thalweg.subjects import efficientnet_lite, find, published_view
 
 torchvision = imported("torchvision", said="torchvision is needed")
-timm = import_module("timm")
+
+
+def timm() -> Any:
+    """The library; it takes seconds to import, and every process of a test run reads this file."""
+    return import_module("timm")
 
 
 # Layers
@@ -105,7 +110,7 @@ def test_a_model_that_cannot_run_says_so() -> None:
 
 def test_tokens_have_their_units_on_the_last_axis() -> None:
     batch = torch.randn(2, 3, 160, 160)
-    result = {tap.layer.name: tap for tap in models_layers.discover_layers(timm.create_model("test_vit"), batch)}
+    result = {tap.layer.name: tap for tap in models_layers.discover_layers(timm().create_model("test_vit"), batch)}
     blocks = [tap for tap in result.values() if tap.kind == "block"]
     assert [tap.layer.name for tap in blocks] == [f"blocks.{index}" for index in range(6)]
     assert {(tap.layer.unit_axis, tap.layer.reduction, tap.units) for tap in blocks} == {(2, "max", 64)}
@@ -117,7 +122,7 @@ def test_tokens_have_their_units_on_the_last_axis() -> None:
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])  # with and without modules that do both
 def test_recorded_values_are_those_before_the_nonlinearity(name: str, generator: torch.Generator) -> None:
-    model = timm.create_model(name).eval()
+    model = timm().create_model(name).eval()
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.normal_(generator=generator)
@@ -330,10 +335,10 @@ def test_a_file_that_holds_code_or_other_weights_is_refused(checkpoints: Path) -
 def test_timm_loads_from_the_hubs_cache(hub: Path) -> None:
     with pytest.raises(ThalwegError, match=r"model\.safetensors of timm/test_vit.r160_in1k is not in"):
         find("timm:test_vit")
-    cached(hub, "timm/test_vit.r160_in1k", "model.safetensors", random_state(timm.create_model("test_vit")))
+    cached(hub, "timm/test_vit.r160_in1k", "model.safetensors", random_state(timm().create_model("test_vit")))
     subject = pickle.loads(pickle.dumps(find("timm:test_vit")))
-    inner = channels_last(timm.create_model("test_vit.r160_in1k", pretrained=True, cache_dir=str(hub)).eval())
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(inner), is_training=False)
+    inner = channels_last(timm().create_model("test_vit.r160_in1k", pretrained=True, cache_dir=str(hub)).eval())
+    transform = timm().data.create_transform(**timm().data.resolve_model_data_config(inner), is_training=False)
     prepared = subject.view(picture())
     assert torch.equal(prepared, transform(picture()))
     with torch.no_grad():
@@ -450,7 +455,7 @@ def test_the_published_layers_are_those_of_the_papers_code() -> None:
         model = torchvision.models.get_model("resnet50", weights=None)
     names = [name for name, _ in model.named_modules() if re.fullmatch(RESIDUAL.args[0], name)]
     assert len(names) == 16 * 6  # three convolutions and three normalisations in each of sixteen blocks
-    layers = CONVNEXT(timm.create_model("test_convnext"), batch[:, :, :160, :160])
+    layers = CONVNEXT(timm().create_model("test_convnext"), batch[:, :, :160, :160])
     assert sum(len(layer.unit_ids) for layer in layers) == 84
     assert {layer.reduction for layer in layers} == {"mean"}
     assert {layer.unit_axis for layer in layers if layer.name.endswith("conv_dw")} <= {1}
