@@ -15,7 +15,7 @@ from scipy.stats import bartlett
 from sklearn.isotonic import IsotonicRegression
 
 from thalweg.errors import ThalwegError
-from thalweg.shape import Verdict, deletions, judge, judge_table, order_restricted_p, read_table
+from thalweg.shape import Verdict, deletions, judge, judge_table, order_restricted_p, published_tests, read_table
 from thalweg.shape import order_tests as orders
 from thalweg.shape import points as pooling
 from thalweg.shape.calibration import turn_p
@@ -909,6 +909,14 @@ def test_two_lines_needs_four_models_a_segment():
     assert np.isnan(two_lines(x, np.abs(x - 0.5)).p_low)
     late = np.linspace(0, 1, 12)
     assert not two_lines(late, np.maximum(0, 0.85 - late) + 9 * np.maximum(0, late - 0.9)).applicable
+
+
+def test_two_lines_of_equal_scores_with_any_rounding_of_t(monkeypatch: pytest.MonkeyPatch):
+    """Where p is 1, t is 0: some releases of SciPy make it 7e-17 on either side."""
+    x, exact = np.linspace(0, 1, 12), published_tests.stdtrit
+    for off in (-7e-17, 0.0, 7e-17):
+        monkeypatch.setattr(published_tests, "stdtrit", lambda df, p, off=off: exact(df, p) + off)
+        assert not two_lines(x, np.full(12, 0.9)).valley
 
 
 def test_two_lines_with_enough_models():

@@ -274,7 +274,7 @@ def two_lines(
     inner = (x > np.quantile(x, 0.1)) & (x < np.quantile(x, 0.9))
     bottom = x[inner & (fit - error < fit[inner].min())]
     first = interrupted(x, score, float(np.median(bottom)), break_is_low=True)
-    pull = [float(-stdtrit(max(len(x) - 4, 1), max(p, 1e-300) / 2)) for _, p in first]  # |z| of each line
+    pull = [float(abs(stdtrit(max(len(x) - 4, 1), max(p, 1e-300) / 2))) for _, p in first]  # |z| of each line
     moved = float(np.quantile(bottom, pull[1] / sum(pull))) if sum(pull) > 0 else float(np.median(bottom))
     sides = int((x <= moved).sum()), int((x >= moved).sum())
     at = float(strength[0]) + moved * float(np.ptp(strength))
