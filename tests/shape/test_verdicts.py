@@ -15,7 +15,16 @@ from scipy.stats import bartlett
 from sklearn.isotonic import IsotonicRegression
 
 from thalweg.errors import ThalwegError
-from thalweg.shape import Verdict, deletions, judge, judge_table, order_restricted_p, published_tests, read_table
+from thalweg.shape import (
+    Verdict,
+    calibration,
+    deletions,
+    judge,
+    judge_table,
+    order_restricted_p,
+    published_tests,
+    read_table,
+)
 from thalweg.shape import order_tests as orders
 from thalweg.shape import points as pooling
 from thalweg.shape.calibration import turn_p
@@ -631,6 +640,14 @@ def test_a_lopsided_valley_is_rarely_called_monotone_and_a_monotone_curve_mostly
         assert verdicts("valley_asym", n, drop, seeds=seeds, sims=sims)["decreasing"] <= at_most(0.05, sims) * sims
     found = verdicts("linear", n, 6.0, seeds=seeds, sims=sims)
     assert found["decreasing"] / sims > (0.7 if seeds == 1 and n == 6 else 0.93)
+
+
+def test_the_shipped_table_of_false_turns_is_what_simulation_gives():
+    table = calibration.shipped()
+    assert list(table) == list(range(4, 25))
+    for points in (4, 9):
+        null = null_of(np.ones(points), basis="residuals", df=0.0)
+        assert np.array_equal(table[points], calibration.simulated(null))
 
 
 def test_calibration_gives_back_what_the_union_null_gives_away():
