@@ -648,6 +648,7 @@ def test_the_shipped_table_of_false_turns_is_what_simulation_gives():
     for points in (4, 9):
         null = null_of(np.ones(points), basis="residuals", df=0.0)
         assert np.array_equal(table[points], calibration.simulated(null))
+    assert turn_p(np.array([1.0]), null_of(np.ones(3), basis="residuals", df=0.0)) == 1.0  # fewer than the table has
 
 
 def test_calibration_gives_back_what_the_union_null_gives_away():

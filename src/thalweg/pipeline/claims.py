@@ -183,13 +183,13 @@ def _dictionary_test(ladder: Surveyed) -> Iterator[Row]:
 
 def _smaller(ladder: Surveyed) -> Iterator[Row]:
     """What one ladder says of the smaller claims."""
+    untrained = ladder.models.filter(control="untrained")
     for claim, name, sign in MEANS:
         if name in ladder.factors:
             estimate = mean_over_rungs(
                 _numbers(ladder.trained, name), ladder.trained["rung"].to_list(), seed=ladder.seed
             )
             yield ladder.row(claim, name, sign, estimate, statistic="mean")
-        untrained = ladder.models.filter(control="untrained")
         if name in ladder.factors and len(untrained):
             estimate = _difference(name, ladder.trained, untrained, seed=ladder.seed, paired=True)
             yield ladder.row(claim, f"{name}, less the untrained twins'", sign, estimate, statistic="difference")
