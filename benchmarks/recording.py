@@ -51,7 +51,7 @@ from thalweg.compute.devices import PRECISIONS, channels_last, given, in_precisi
 from thalweg.compute.workers import memory_kept
 from thalweg.models.hooks import skip_logits
 from thalweg.models.pooling import pooled, units_on_axis_1
-from thalweg.packages import torchvision_first
+from thalweg.packages import prepare_torchvision
 from thalweg.recording.limits import DIRECTIONS
 from thalweg.recording.readout import NEURONS, RANDOM
 from thalweg.recording.record import record
@@ -138,7 +138,7 @@ def digits(count: int) -> Tensor:
 
 
 def resnet50() -> nn.Module:
-    torchvision_first()
+    prepare_torchvision()
     from torchvision.models import resnet50
 
     return resnet50()
@@ -151,7 +151,7 @@ def convolutions(model: nn.Module) -> list[Layer]:
 
 
 def gpt2() -> nn.Module:
-    torchvision_first()
+    prepare_torchvision()
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from thalweg.subjects.transformers_models import adapted
@@ -251,7 +251,7 @@ def crp(model: nn.Module, layers: list[Layer], stimuli: Noise, size: int) -> Non
 
 def lens() -> nn.Module:
     """TransformerLens's network of GPT-2 small's shape."""
-    torchvision_first()
+    prepare_torchvision()
     from transformer_lens import HookedTransformer, HookedTransformerConfig
 
     shape = {"n_layers": 12, "d_model": 768, "n_ctx": 1024, "d_head": 64, "n_heads": 12, "d_mlp": 3072}

@@ -2,8 +2,9 @@
 
 import gc
 import os
+import ssl
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 gc.disable()  # until all is imported: a search for garbage meanwhile takes a sixth of the time
@@ -84,10 +85,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     import torch
 
-    from thalweg.packages import torchvision_first
+    from thalweg.packages import prepare_torchvision
 
     torch.set_num_threads(1)
-    torchvision_first()  # some tests import transformers themselves
+    prepare_torchvision()  # some tests import transformers or torchvision themselves
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -128,6 +129,16 @@ def drawn_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("vegalite_to_svg", "svg_to_png"):
             patch.setattr(vl_convert, name, lru_cache(maxsize=200)(getattr(vl_convert, name)))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def certificates_read_once() -> Iterator[None]:
+    """Whose word is taken for who a server is, read once in each process: a client of a test's own would read it anew
+    for a twentieth of a second.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
         yield
 
 

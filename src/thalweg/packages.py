@@ -6,8 +6,10 @@ missing. No model here uses these operators; where they are declared first, the 
 """
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 import torch
@@ -24,37 +26,72 @@ def imported(name: str, *, said: str) -> ModuleType:
     Raises:
         ThalwegError: it is not installed, or cannot be imported.
     """
-    torchvision_first()
+    prepare_torchvision()
     try:
         return import_module(name)
     except ImportError as missing:
         raise ThalwegError(f"{said} ({missing})") from missing
 
 
-def torchvision_first() -> None:
-    """Import torchvision, if it is installed, with the operators declared that it may lack.
+def prepare_torchvision() -> None:
+    """Let torchvision, whoever imports it next in this process, have the operators declared that it may lack.
 
-    Raises:
-        ThalwegError: it goes with another PyTorch in more than these operators.
+    It is not imported by this: that takes more than a second, and most models do without.
     """
-    if "torchvision" in sys.modules or find_spec("torchvision") is None:
-        return
-    try:
-        import_module("torchvision")
-        return
-    except RuntimeError as lacking:
-        if "torchvision::" not in str(lacking):
-            raise
-    for half_imported in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[half_imported]
-    if not _declared:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in OPERATORS:
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _declared.append(library)
-    try:
-        import_module("torchvision")
-    except RuntimeError as wrong:
-        raise ThalwegError(
-            f"torchvision does not go with this PyTorch, {torch.__version__} ({wrong}); install the one of its release"
-        ) from wrong
+    if not any(isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _TorchvisionFinder())
+
+
+class _TorchvisionFinder(MetaPathFinder):
+    """Finds torchvision where it is installed, and has it loaded by `_TorchvisionLoader`."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Where torchvision is; None for every other module, which other finders look for."""
+        spec = PathFinder.find_spec(fullname, path, target) if fullname == "torchvision" else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = _TorchvisionLoader(spec.loader)
+        return spec
+
+
+class _TorchvisionLoader(Loader):
+    """Imports torchvision as Python does and, if it lacks operators, once more with these declared."""
+
+    def __init__(self, python: Loader) -> None:
+        self.python = python
+
+    def __getattr__(self, name: str) -> object:
+        """All else, such as its source, is as of Python's own loader."""
+        return getattr(self.python, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """The empty module."""
+        return self.python.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Fill the module.
+
+        Raises:
+            ThalwegError: it goes with another PyTorch in more than these operators.
+        """
+        try:
+            self.python.exec_module(module)
+            return
+        except RuntimeError as lacking:
+            if "torchvision::" not in str(lacking):
+                raise
+        for half_imported in [name for name in sys.modules if name.startswith("torchvision.")]:
+            del sys.modules[half_imported]
+        if not _declared:
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            for operator in OPERATORS:
+                library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _declared.append(library)
+        try:
+            self.python.exec_module(module)
+        except RuntimeError as wrong:
+            raise ThalwegError(
+                f"torchvision does not go with this PyTorch, {torch.__version__} ({wrong}); install the one of its "
+                "release"
+            ) from wrong

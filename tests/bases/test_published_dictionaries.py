@@ -17,7 +17,7 @@ from thalweg.bases.hook_points import module_of
 from thalweg.bases.sources import sources_of
 from thalweg.downloads.missing import Missing
 from thalweg.models.records import Layer
-from thalweg.packages import torchvision_first
+from thalweg.packages import prepare_torchvision
 from thalweg.stimuli.windows import Vocabulary, Windows
 
 WIDTH, LATENTS = 8, 20
@@ -171,7 +171,7 @@ def test_places_that_gemma_scope_names():
 
 
 def tiny_pythia() -> nn.Module:
-    torchvision_first()
+    prepare_torchvision()
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     torch.manual_seed(0)
@@ -202,7 +202,7 @@ def test_a_ladder_of_dictionaries_names_its_layers_and_all_that_is_missing(hub: 
 
 def test_gemma_3_is_named_as_transformers_spells_its_modules(hub: Path):
     """From four billion parameters on it has an image tower beside it."""
-    torchvision_first()
+    prepare_torchvision()
     from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3TextConfig
 
     ladder = ladders.find("gemma-scope-2")

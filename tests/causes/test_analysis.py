@@ -20,7 +20,7 @@ from thalweg.causes.hypotheses import (
     judge,
     verdict,
 )
-from thalweg.causes.regression import bootstrap, holm, interval
+from thalweg.causes.regression import bootstrap, interval
 
 SIZE = replace(QUICK, seeds=3)
 SCATTER = 0.01
@@ -107,12 +107,11 @@ def test_intervals_cover_the_truth_at_their_rate():
     assert hits >= 21
 
 
-def test_the_rule_and_holm():
+def test_the_rule():
     assert verdict(-1, -0.08, -0.01, 0.01) == SUPPORTED
     assert verdict(-1, -0.02, 0.01, 0.5) == REFUTED
     assert verdict(1, -0.02, 0.05, 0.5) == CANNOT_TELL
     assert verdict(1, 0.01, 0.05, 0.06) == CANNOT_TELL
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert interval(1.0, 0.5, 1000).p == pytest.approx(0.0458, abs=1e-3)
 
 

@@ -121,9 +121,9 @@ def test_a_users_file_reaches_workers_with_its_neighbours_and_its_folder(
 
 def test_torchvision_is_prepared_before_a_task_is_read(monkeypatch: pytest.MonkeyPatch):
     order: list[str] = []
-    monkeypatch.setattr("thalweg.compute.sending.torchvision_first", lambda: order.append("torchvision"))
+    monkeypatch.setattr("thalweg.compute.sending.prepare_torchvision", lambda: order.append("torchvision"))
     monkeypatch.setattr("thalweg.compute.sending.pickle.loads", lambda _: order.append("task"))
-    unpacked(Packed(b"", (), ".", torchvision=True))
+    unpacked(Packed(b"", (), "."))
     assert order == ["torchvision", "task"]
 
 

@@ -21,7 +21,7 @@ from thalweg.observers.answers import answer
 from thalweg.observers.base import extract_features, find
 from thalweg.observers.embedding import build_view
 from thalweg.observers.perceptual import FILES
-from thalweg.packages import imported, torchvision_first
+from thalweg.packages import imported, prepare_torchvision
 from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
 from thalweg.stimuli.base import halves
@@ -75,7 +75,7 @@ def sentences(*given: str) -> Windows:
 
 def encoder_in(folder: Path) -> Path:
     """A tiny sentence encoder as its library writes it, without training."""
-    torchvision_first()
+    prepare_torchvision()
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer
     from tokenizers import Tokenizer, models, pre_tokenizers

@@ -11,7 +11,7 @@ from thalweg.psychophysics.alpha import nominal_alpha
 from thalweg.psychophysics.clustered import Clustered, clustered
 from thalweg.psychophysics.detection import by_sides, d_prime, lapse_of_all, lapse_of_one, without_lapses
 from thalweg.psychophysics.mixed import fit_mixed
-from thalweg.psychophysics.ranks import bootstrapped, compare_models, holm
+from thalweg.psychophysics.ranks import bootstrapped, compare_models
 from thalweg.psychophysics.temperature import fit_temperature
 
 CODED = (  # Krippendorff's example: four observers, twelve units, five values
@@ -108,8 +108,7 @@ def test_conover_is_that_of_another_library() -> None:
     assert compare_models({"a": np.full(5, 0.5), "b": np.full(4, 0.5)}).note
 
 
-def test_holm_and_the_bootstrap() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+def test_the_bootstrap() -> None:
     values = np.random.default_rng(0).normal(0.8, 0.1, 100)
     low, high = bootstrapped(values, 0)
     assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 10, rel=0.06)

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from thalweg.errors import ThalwegError
 from thalweg.shape import Models, compare
-from thalweg.shape.comparison import answer_of, holm_over, worst
+from thalweg.shape.comparison import answer_of, worst
 from thalweg.shape.interaction import (
     EQUAL,
     SIZES,
@@ -220,12 +220,6 @@ def test_the_overlap_is_one_less_the_total_variation_distance():
     one, other = {"flat": 0.5, "valley": 0.5, "hump": 0.0}, {"flat": 0.2, "valley": 0.2, "hump": 0.6}
     distance = sum(abs(one[shape] - other[shape]) for shape in one) / 2
     assert overlap_of(one, other) == pytest.approx(1 - distance)
-
-
-def test_holm_counts_what_was_tested():
-    assert holm_over([0.01, np.nan, 0.04]) == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)
-    assert holm_over([0.03, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])
-    assert holm_over([0.9, 0.8]) == pytest.approx([1.0, 1.0])
 
 
 # what is said

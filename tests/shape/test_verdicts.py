@@ -33,7 +33,6 @@ from thalweg.shape.exclusion import straight_error, turn_excluded
 from thalweg.shape.families import weigh
 from thalweg.shape.order_tests import (
     flat_p,
-    holm,
     local_df,
     local_variance,
     null_of,
@@ -367,14 +366,6 @@ def test_a_slope_excludes_a_turn_at_either_end():
             assert seen == (end == 1.0)
     assert not turn_excluded(points(x, after - 3 * (x > 4), np.full(9, 0.3)), "decreasing", 1e-6)
     assert turn_excluded(points(x, 0.1 * after, np.full(9, 0.003)), "decreasing", 0.9)  # the smallest effect is larger
-
-
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_holm(a, b):
-    adjusted = holm({"valley": a, "hump": b}, ("valley", "hump"))
-    assert min(adjusted.values()) == min(1, 2 * min(a, b))
-    assert max(adjusted.values()) >= max(a, b)
-    assert (adjusted["valley"] - adjusted["hump"]) * (a - b) >= 0
 
 
 @pytest.mark.parametrize(

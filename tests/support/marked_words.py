@@ -2,6 +2,7 @@
 
 import random
 import re
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ NAMES = tuple(
 )
 
 
+@cache
 def weights() -> Tensor:
     """How strongly each unit responds to each word: (word, unit)."""
     table = 0.05 * torch.rand(WORDS, UNITS, generator=torch.Generator().manual_seed(1))

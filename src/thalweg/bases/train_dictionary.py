@@ -44,7 +44,7 @@ from thalweg.errors import ThalwegError, check_utf8
 from thalweg.files import whole
 from thalweg.models.loading import loaded
 from thalweg.models.records import Evaluate, Layer, Subject
-from thalweg.packages import torchvision_first
+from thalweg.packages import prepare_torchvision
 from thalweg.progress import Progress, Silent
 from thalweg.recording.memory import GIB, available_memory
 from thalweg.stimuli.base import Splits, Stimuli, halves, viewed
@@ -222,7 +222,7 @@ def _check_folder(folder: Path) -> None:
 
 def _library() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """How SAELens makes a trainer and an autoencoder."""
-    torchvision_first()
+    prepare_torchvision()
     try:
         from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
         from sae_lens.config import LoggingConfig, SAETrainerConfig

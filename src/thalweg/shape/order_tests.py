@@ -320,16 +320,6 @@ def order_restricted_p(
     return order_p(score, variance, null_of(variance, draws=draws, seed=seed))
 
 
-def holm(p: dict[str, float], pair: tuple[str, str]) -> dict[str, float]:
-    """Adjust two p values for there being two: the smaller is doubled, the larger is at least that.
-
-    Source: Holm 1979, Scandinavian Journal of Statistics 6.
-    """
-    low, high = sorted(pair, key=lambda shape: p[shape])
-    adjusted = min(1.0, 2.0 * p[low])
-    return {low: adjusted, high: max(adjusted, p[high])}
-
-
 def flat_p(
     score: Float[np.ndarray, " point"], variance: Float[np.ndarray, " point"], df: float, effect: float
 ) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Layer
-from thalweg.packages import torchvision_first
+from thalweg.packages import prepare_torchvision
 
 HEADS = (  # the projection that writes heads' outputs to the residual stream
     "self_attn.o_proj",  # Llama, Gemma, Mistral, Qwen
@@ -43,7 +43,7 @@ class Activation:
 
     def __call__(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """What the model passes on."""
-        torchvision_first()
+        prepare_torchvision()
         from transformers.activations import ACT2FN
 
         result: Tensor = ACT2FN[self.name](values)

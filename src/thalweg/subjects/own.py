@@ -11,7 +11,7 @@ from pathlib import Path
 from thalweg.compute.sending import by_value
 from thalweg.errors import ThalwegError, line_of, reason, unknown, user_code
 from thalweg.models.records import Subject
-from thalweg.packages import torchvision_first
+from thalweg.packages import prepare_torchvision
 
 
 def from_file(file: str, name: str) -> Subject:
@@ -28,7 +28,7 @@ def from_file(file: str, name: str) -> Subject:
     spec = importlib.util.spec_from_file_location(path.stem, path, loader=loader)  # named, for an ending as .PY
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    torchvision_first()  # most such files import it
+    prepare_torchvision()  # many such files import it
     if sys.modules.setdefault(path.stem, module) is module:
         by_value(module)  # worker processes do not know the file
     if str(path.parent) not in sys.path:
