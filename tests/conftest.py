@@ -108,8 +108,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """All is imported, and need never be searched for garbage; what tests leave behind, less often than usual."""
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(100_000, 50, 50)
     gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    """Nothing is left that would have to be searched for garbage, which pytest asks for time after time at its end."""
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,6 +1,7 @@
 """Devices: what a user can name, which card a task runs on, and what happens when memory runs out."""
 
 import logging
+import math
 import os
 import subprocess
 import threading
@@ -292,6 +293,20 @@ def test_precision_is_doubled_where_the_device_can():
     assert memory.ran_out(RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"))
     assert not memory.ran_out(replace_cause(ValueError("x"), KeyError("y")))
     assert memory.ran_out(replace_cause(ThalwegError("the model failed"), torch.cuda.OutOfMemoryError("CUDA")))
+
+
+@pytest.mark.parametrize("precision", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_one_value_that_is_not_finite_is_found(precision: torch.dtype):
+    largest = torch.finfo(precision).max
+    values = torch.tensor([[largest, -largest, 0.0]], dtype=precision)
+    assert devices.all_finite(values)
+    assert devices.all_finite(values[:0])
+    assert devices.all_finite(torch.arange(3))
+    for wrong in (math.nan, math.inf, -math.inf):
+        for place in range(3):
+            spoilt = values.clone()
+            spoilt[0, place] = wrong
+            assert not devices.all_finite(spoilt)
 
 
 def replace_cause(error: Exception, cause: Exception) -> Exception:

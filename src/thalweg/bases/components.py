@@ -13,6 +13,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from thalweg.bases.streaming import BATCH, PLACES, outputs, rows, widths
+from thalweg.compute.devices import all_finite
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Encode, Layer
 from thalweg.stimuli.base import Stimuli
@@ -84,7 +85,7 @@ class Scatter:
 
 
 def _projection(name: str, scatter: Scatter) -> Projection:
-    if not scatter.products.isfinite().all():
+    if not all_finite(scatter.products):
         raise ThalwegError(f"layer {name!r} gave values that are NaN or infinite; principal components can't be fitted")
     return Projection(scatter.mean.float(), directions(scatter.products / scatter.count).float())
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from thalweg.bases.dictionaries import Dictionary
 from thalweg.bases.hook_points import STREAM_HOOKS
+from thalweg.compute.devices import all_finite
 from thalweg.errors import ThalwegError, unknown
 from thalweg.files.damage import check_file, json_object
 
@@ -110,7 +111,7 @@ def _made(
 ) -> Dictionary:
     """The dictionary that `make` makes of a folder's settings and of tensors, all of which must be finite and used."""
     weights = Weights({name: tensor.float() for name, tensor in tensors.items()})
-    if wrong := [name for name, tensor in weights.tensors.items() if not tensor.isfinite().all()]:
+    if wrong := [name for name, tensor in weights.tensors.items() if not all_finite(tensor)]:
         raise ThalwegError(f"{file}: {wrong[0]} has values that are NaN or infinite; the dictionary can't be used")
     dictionary = make(*described, weights)
     if unused := sorted(set(weights) - weights.used):

@@ -39,7 +39,7 @@ from thalweg.bases.dictionaries import Dictionary
 from thalweg.bases.notes import notes
 from thalweg.bases.sinks import SkippedPlaces, skipped_places
 from thalweg.bases.streaming import described, outputs, rows
-from thalweg.compute.devices import placed
+from thalweg.compute.devices import all_finite, placed
 from thalweg.errors import ThalwegError, check_utf8
 from thalweg.files import whole
 from thalweg.models.loading import loaded
@@ -275,7 +275,7 @@ def endless(
 
 
 def _finite(values: Tensor) -> Tensor:
-    if not values.isfinite().all():
+    if not all_finite(values):
         raise ThalwegError("the layer gave values that are NaN or infinite; no dictionary can be trained on them")
     return values
 

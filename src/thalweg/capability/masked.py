@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from thalweg.capability.answers import NO_LOGITS, Answers, Missing, answers_to
 from thalweg.capability.refit import Folds, gains
-from thalweg.compute.devices import given, in_precision, placed
+from thalweg.compute.devices import all_finite, given, in_precision, placed
 from thalweg.models.hooks import answer_in, capture_activations, replacing_values
 from thalweg.models.pooling import units_on_axis_1
 from thalweg.models.records import Layer
@@ -181,7 +181,7 @@ def masked_model(
     with torch.inference_mode(), capture_activations(network, layers) as captured:
         for chunk in torch.arange(len(stimuli)).split(at_once):
             logits = _logits_of(network, given(stimuli.batch(chunk), device))
-            if not logits.isfinite().all():
+            if not all_finite(logits):
                 raise Missing(NOT_FINITE)
             shape = logits.shape
             first.append(logits[..., :1].cpu())

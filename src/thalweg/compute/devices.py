@@ -86,6 +86,13 @@ def repeatable(device: str) -> Generator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = in_tf32
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether there is no NaN and nothing infinite: its largest and its smallest value are finite. (To ask each value
+    takes 20 times as long on a CPU.)
+    """
+    return not values.numel() or bool(values.amax().isfinite() & values.amin().isfinite())
+
+
 def in_double(values: Tensor) -> Tensor:
     """The values in double precision: on their device, or on the CPU where that has none (MPS)."""
     return (values.cpu() if values.device.type == "mps" else values).double()

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thalweg.compute.devices import all_finite
 from thalweg.explore.logits import direct_logits
 from thalweg.explore.showing import StimulusFiles
 from thalweg.explore.values import UnitValues
@@ -113,7 +114,7 @@ def _activations(
     listed = []
     for which in group.stimuli:
         tokens, values = list(files.shown(which).pieces), along[which][place]
-        if len(tokens) != len(values) or not bool(values.isfinite().all()):
+        if len(tokens) != len(values) or not all_finite(values):
             continue
         listed.append(
             {
@@ -143,7 +144,7 @@ def _logits(logits: Float[Tensor, " token"] | None, pool: Any) -> dict[str, Any]
     """The tokens that a unit promotes and suppresses, and how all logits spread; empty where they are not known."""
     names = ("pos_str", "pos_values", "neg_str", "neg_values")
     spread = ("logits_hist_data_bar_heights", "logits_hist_data_bar_values")
-    if logits is None or not bool(logits.isfinite().all()):
+    if logits is None or not all_finite(logits):
         return {name: [] for name in (*names, *spread)}
     known = logits[: len(pool.vocabulary)]
     sides: list[list[Any]] = []

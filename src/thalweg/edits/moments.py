@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
+from thalweg.compute.devices import all_finite
 from thalweg.edits.projections import Projection
 from thalweg.errors import ThalwegError
 from thalweg.files.identity import digest
@@ -55,7 +56,7 @@ def second_moments(
         for which in wanted.split(BATCH):
             run(model, windows.batch(which).to(device))
             keys = kept[layer.name][:, projection.offset :].flatten(0, 1).double()
-            if not keys.isfinite().all():
+            if not all_finite(keys):
                 raise ThalwegError(f"layer {projection.name!r} is given NaN or infinite numbers; edit another layer")
             products = (keys.T @ keys).cpu()
             total, count = products if not count else total + products, count + len(keys)

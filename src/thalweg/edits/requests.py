@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from thalweg.compute.devices import all_finite
 from thalweg.errors import ThalwegError, user_code
 from thalweg.models.hooks import answer_in
 from thalweg.recording.memory import GIB, available_memory
@@ -205,7 +206,7 @@ def answer_nats(
                 result[indices] = whole[place]
             else:
                 result[indices] = last[place, [answers[index][0] for index in indices]].double()
-    if not result.isfinite().all():
+    if not all_finite(result):
         raise ThalwegError("the model gave NaN or infinite logits on a fact's prompt")
     return result
 

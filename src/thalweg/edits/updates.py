@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from thalweg.compute.devices import all_finite
 from thalweg.errors import ThalwegError
 
 LEAST = 1e-12  # of the largest eigenvalue: below, second moments are singular in double precision
@@ -118,7 +119,7 @@ def check_moments(moments: Float[Tensor, "key key"], where: str = "a layer") -> 
     Raises:
         ThalwegError: they are singular or not finite; says what helps.
     """
-    if not moments.isfinite().all():
+    if not all_finite(moments):
         raise ThalwegError(f"the second moments of {where} are not finite: the model's activations overflow there")
     values = torch.linalg.eigvalsh(moments.double())
     if not float(values[0]) > LEAST * float(values[-1]):

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from thalweg.compute.devices import all_finite
 from thalweg.errors import ThalwegError, unknown, user_code
 from thalweg.files.identity import is_packaged
 from thalweg.stimuli import modalities
@@ -237,10 +238,10 @@ def _vectors(observer: Observer, function: FeatureFunction | None, stimuli: Stim
     with user_code(f"observer {observer.name!r}"):
         output = function(stimuli)
         vectors = output if isinstance(output, Tensor) else torch.as_tensor(output)
-    if vectors.ndim != 2 or len(vectors) != len(stimuli) or 0 in vectors.shape or not vectors.isfinite().all():
+    if vectors.ndim != 2 or len(vectors) != len(stimuli) or 0 in vectors.shape or not all_finite(vectors):
         raise ThalwegError(
             f"observer {observer.name!r} must return one finite vector for each of {len(stimuli)} stimuli; it returned "
             f"an array of shape {tuple(vectors.shape)}"
-            + ("" if vectors.isfinite().all() else " with NaN or infinite values")
+            + ("" if all_finite(vectors) else " with NaN or infinite values")
         )
     return vectors.detach().cpu().float()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thalweg.compute.devices import all_finite
 from thalweg.errors import ThalwegError, user_code
 from thalweg.stimuli import modalities
 from thalweg.stimuli.base import Splits, Stimuli
@@ -150,7 +151,7 @@ def _check_taking(stimuli: Stimuli, what: str, count: int) -> None:
         given = _called(stimuli, what, "batch", few)
         if not isinstance(given, Tensor) or given.ndim < 1 or len(given) != len(few):
             raise _unlike(what, f"batch of {len(few)} stimuli", given, f"a tensor whose first axis has {len(few)}")
-        if given.is_floating_point() and not given.isfinite().all():
+        if given.is_floating_point() and not all_finite(given):
             raise ThalwegError(f"{what}: `batch` gives NaN or infinite values; finite ones were expected")
     name = _called(stimuli, what, "content_hash")
     if not isinstance(name, str) or not name:

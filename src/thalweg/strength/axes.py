@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from thalweg.compute.devices import in_double, placed
+from thalweg.compute.devices import all_finite, in_double, placed
 from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError, unknown
 from thalweg.stimuli.base import Stimuli
@@ -75,7 +75,7 @@ def evaluate(model: nn.Module, stimuli: Stimuli, *, batch_size: int = 250, devic
         for which in torch.arange(len(stimuli)).split(batch_size):
             logits = pieces.rows(lambda ids: _logits(model(stimuli.batch(ids).to(device)), stimuli, len(ids)), which)
             labels = all_labels[which].to(logits.device)
-            if not logits.isfinite().all():
+            if not all_finite(logits):
                 raise ThalwegError(
                     "the model returned NaN or infinite logits; train it with a smaller learning rate or mend it"
                 )

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thalweg.compute.devices import in_double, in_precision, placed
+from thalweg.compute.devices import all_finite, in_double, in_precision, placed
 from thalweg.compute.memory import Pieces
 from thalweg.errors import ThalwegError
 from thalweg.models.records import Evaluation, ReadRows
@@ -141,7 +141,7 @@ def _check(logits: object, shape: tuple[int, int, int], needed: int) -> Tensor:
         raise ThalwegError(
             f"the model returned {returned}; logits of shape {shape} (window, token, vocabulary) were expected"
         )
-    if not logits.isfinite().all():
+    if not all_finite(logits):
         raise ThalwegError(
             "the model returned NaN or infinite logits; train it with a smaller learning rate or mend it"
         )

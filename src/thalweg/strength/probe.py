@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from thalweg.compute.devices import all_finite
 from thalweg.errors import reason
 from thalweg.models.hooks import answer_in, first_tensor
 from thalweg.stimuli.base import Stimuli, halves
@@ -47,7 +48,7 @@ def probe(
         return None, "the model returned no tensor with a row of features for each stimulus"
     if features.shape[1] > MOST_FEATURES:
         return None, f"the model's last features are more than {MOST_FEATURES:,}, too many for a probe"
-    if not features.isfinite().all():
+    if not all_finite(features):
         return None, "the features are not finite"
     reference, query = (half[known[labels[half].long()]] for half in (reference, query))
     try:

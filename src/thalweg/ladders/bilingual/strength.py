@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from thalweg.compute.devices import in_double, placed
+from thalweg.compute.devices import all_finite, in_double, placed
 from thalweg.errors import ThalwegError
 from thalweg.ladders.bilingual.lines import CARRIED
 from thalweg.ladders.bilingual.world import PARTICLES, Settings
@@ -54,7 +54,7 @@ def evaluate(model: nn.Module, stimuli: object, *, settings: Settings, device: s
     lines = windows(stimuli)
     asked = lines.take(torch.nonzero(lines.labels < 6).flatten())
     logits, right = value_logits(placed(model.eval(), device), asked.batch(slice(None)), asked.following, settings)
-    if not logits.isfinite().all():
+    if not all_finite(logits):
         raise ThalwegError(
             "the model returned NaN or infinite logits; train it with a smaller learning rate or mend it"
         )
