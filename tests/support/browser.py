@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+from thalweg.study.visual import NAMES
+
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -19,9 +20,11 @@ QUIET = [
 
 def chromium() -> str:
     """The path of Chromium; the test fails where there is none."""
-    found = next((path for name in CHROMIUMS if (path := shutil.which(name))), None)
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
-        pytest.fail(f"no browser: install Chromium (apt-get install chromium) as one of {', '.join(CHROMIUMS)}")
+        pytest.fail(
+            f"no browser: install Chromium (apt-get install chromium-headless-shell) as one of {', '.join(NAMES)}"
+        )
     return found
 
 

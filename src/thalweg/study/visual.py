@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser as Chromium
     from playwright.async_api import Page, Response
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the lightest first
 NEEDED = "participants in a browser need Chromium on the path and the package playwright (pip install playwright)"
 WINDOW = {"width": 1280, "height": 800}
 KEYS = ("123", "789")
