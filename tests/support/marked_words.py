@@ -77,9 +77,13 @@ def word_ladder() -> Ladder:
 
 def respond(text: str, unit: int) -> float:
     """A unit's value on a text."""
-    table = weights()
     known = [NAMES.index(word) for word in re.findall(r"[a-z]+", text) if word in NAMES]
-    return max((float(table[word, unit]) for word in known), default=0.0)
+    return max((_strengths()[word][unit] for word in known), default=0.0)
+
+
+@cache
+def _strengths() -> list[list[float]]:
+    return weights().tolist()
 
 
 def listed(prompt: str, pattern: str) -> list[str]:
