@@ -25,10 +25,9 @@ imports_and_types: .venv/test
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 # Three processes on two cores, because some tests wait. Where Python may keep no compiled files, each process that tests start would compile thalweg again.
-# Memory that is freed stays with them: the system would clear each page before the next test has it.
+# Memory that is freed stays with them, in large pages: the system would clear each page before the next test has it.
 tests: export PYTHONDONTWRITEBYTECODE =
-tests: export MALLOC_MMAP_THRESHOLD_ = 4294967296
-tests: export MALLOC_TRIM_THRESHOLD_ = 4294967296
+tests: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=4294967296
 tests: .venv/test
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 

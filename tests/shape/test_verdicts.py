@@ -123,6 +123,7 @@ def test_curves_that_are_fitted_in_turn_are_fitted_as_alone(monkeypatch):
     together = valley_fits(score, variance)
     for name in ("error", "falling", "rising", "depth"):
         assert getattr(together, name) == pytest.approx([getattr(one, name)[0] for one in alone], abs=1e-9)
+    assert (valley_fits(score, variance[:1]).error == valley_fits(score, variance[0]).error).all()  # one for all
 
 
 @given(curves)

@@ -102,8 +102,9 @@ def valley_fits(score: Float[np.ndarray, "draw point"], variance: Float[np.ndarr
     """
     together = max(1, AT_ONCE // score.shape[1])
     if len(score) > together:
+        own = variance.ndim == 2 and len(variance) > 1  # each curve has its own
         parts = [slice(at, at + together) for at in range(0, len(score), together)]
-        fits = [valley_fits(score[part], variance[part] if variance.ndim == 2 else variance) for part in parts]
+        fits = [valley_fits(score[part], variance[part] if own else variance) for part in parts]
         return ValleyFits(*map(np.concatenate, zip(*fits, strict=True)))
     weight = 1.0 / variance
     left = prefix_fits(-score, weight)  # falling prefixes; levels with their signs changed
