@@ -1,11 +1,10 @@
 """The Chromium that tests open pages with."""
 
-import shutil
 import time
 
 import pytest
 
-from thalweg.study.visual import NAMES
+from thalweg.study.visual import NAMES, chromium_path
 
 QUIET = [
     "--no-sandbox",
@@ -20,7 +19,7 @@ QUIET = [
 
 def chromium() -> str:
     """The path of Chromium; the test fails where there is none."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    found = chromium_path()
     if found is None:
         pytest.fail(
             f"no browser: install Chromium (apt-get install chromium-headless-shell) as one of {', '.join(NAMES)}"

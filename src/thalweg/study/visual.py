@@ -20,6 +20,11 @@ INSTRUCTIONS = 3  # pages
 Wait = Callable[[float], Any]
 
 
+def chromium_path() -> str | None:
+    """Where Chromium is; None where there is none."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
 class Browser:
     """A Chromium, for as long as a block lasts."""
 
@@ -29,13 +34,12 @@ class Browser:
         Raises:
             ThalwegError: there is none.
         """
-        path = next((path for name in NAMES if (path := shutil.which(name))), None)
         try:
             from playwright.async_api import async_playwright
 
             self._playwright = await async_playwright().start()
             self._chromium = await self._playwright.chromium.launch(
-                executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+                executable_path=chromium_path(), args=["--no-sandbox", "--disable-gpu"]
             )
         except ImportError as missing:
             raise ThalwegError(NEEDED) from missing
