@@ -302,6 +302,8 @@ def test_one_value_that_is_not_finite_is_found(precision: torch.dtype):
     assert devices.all_finite(values)
     assert devices.all_finite(values[:0])
     assert devices.all_finite(torch.arange(3))
+    assert devices.all_finite(torch.tensor([True, False]))
+    assert not devices.all_finite(torch.tensor([complex(1, math.nan)]))
     for wrong in (math.nan, math.inf, -math.inf):
         for place in range(3):
             spoilt = values.clone()
