@@ -22,7 +22,7 @@ import thalweg.shape
 from thalweg.files import whole
 from thalweg.files.identity import digest
 from thalweg.shape.evidence import Settings, examine_all, null_for
-from thalweg.shape.order_tests import flat_p, null_of, order_restricted_p
+from thalweg.shape.order_tests import Basis, flat_p, null_of, order_restricted_p
 from thalweg.shape.planning import detectable
 from thalweg.shape.points import Points, noise_sources, points_of, rungs_of
 from thalweg.shape.published_tests import quadratic, thirds, two_lines
@@ -66,6 +66,7 @@ class Kept:
 
 KEPT = Kept()
 UNEQUAL = (0.4, 0.7, 1.2, 2.0)
+APART = (0.0, 0.5, 1.0, 2.0)
 
 # Curves over x from 0 to 1 with a drop of d. The rates of the decays and the logistic's place and width are those that
 # bring the rates of the quadratic test nearest to the reference's, which does not state its own.
@@ -227,11 +228,21 @@ def test_rates(n: int, drop: float, truth: str, sims: int, line_sims: int) -> di
 
 
 def ladders(
-    truth: np.ndarray, sims: int, seeds: int, error: float, seed: int = 12, *, unequal: float = 0.0
+    truth: np.ndarray,
+    sims: int,
+    seeds: int,
+    error: float,
+    seed: int = 12,
+    *,
+    unequal: float = 0.0,
+    apart: float = 0.0,
+    basis: Basis | None = None,
 ) -> list[Points]:
     """What the tests see of simulated ladders: the mean of a model's seeds has standard deviation 1.
 
-    Where it is `unequal`, its logarithm has that standard deviation over the models, and its mean square is 1.
+    Where it is `unequal`, its logarithm has that standard deviation over the models, and its mean square is 1. Models
+    lie `apart` from the truth by an offset of that standard deviation, which their seeds share. The scatter is that of
+    the seeds, where there are any, or what `basis` says.
     """
     n = len(truth)
     rng = np.random.default_rng([n, seeds, seed])
@@ -240,9 +251,10 @@ def ladders(
     for _ in range(sims):
         scatter = np.exp(unequal * rng.standard_normal(n)) if unequal else np.ones(n)
         scatter *= np.sqrt(seeds / (scatter**2).mean())
-        score = np.repeat(truth, seeds) + rng.standard_normal(n * seeds) * np.repeat(scatter, seeds)
+        means = truth + apart * rng.standard_normal(n) if apart else truth
+        score = np.repeat(means, seeds) + rng.standard_normal(n * seeds) * np.repeat(scatter, seeds)
         rungs, _ = rungs_of(x, score, np.full(n * seeds, error * np.sqrt(seeds)), None if seeds == 1 else group)
-        points = points_of(rungs, noise_sources(rungs)[0])
+        points = points_of(rungs, basis or noise_sources(rungs)[0])
         assert points is not None
         every.append(points)
     return every
@@ -250,11 +262,18 @@ def ladders(
 
 @KEPT
 def verdict_rates(
-    truth: np.ndarray, sims: int, seeds: int, seed: int = 12, *, unequal: float = 0.0
+    truth: np.ndarray,
+    sims: int,
+    seeds: int,
+    seed: int = 12,
+    *,
+    unequal: float = 0.0,
+    apart: float = 0.0,
+    basis: Basis | None = None,
 ) -> dict[str, float]:
     """Share of each verdict over simulated ladders that report no standard error."""
     settings = Settings(seed=0, draws=4000, smallest_effect=1e-6, alpha=ALPHA)
-    every = ladders(truth, sims, seeds, np.nan, seed, unequal=unequal)
+    every = ladders(truth, sims, seeds, np.nan, seed, unequal=unequal, apart=apart, basis=basis)
     counts = Counter(evidence.verdict for evidence in examine_all(every, settings))
     return {name: count / sims for name, count in counts.items()}
 
@@ -365,6 +384,24 @@ digits it is about 1.2: seeds of two units scatter fifty times as much as seeds 
 as the rule had it before, a flat curve of 12 models had a turn in .12, .20 and .24 of ladders at .7, 1.2 and 2.
 """
 
+ALONE = """
+## One row a model, and models that scatter unequally
+
+Share of turns of a flat curve, {sims} simulated ladders a row, one seed and no standard errors. Nothing then says that
+models scatter unequally, and the rule takes them as alike: with many models of very unequal scatter it finds turns too
+often. Several seeds (above), or a right standard error for each score, mend it.
+"""
+
+OFFSETS = """
+## Models that differ by more than their strength
+
+Share of turns, and of any shape at all, where the truth is flat but each model lies apart from it by an offset of its
+own, which its seeds share: {sims} simulated ladders a row, three seeds. The offsets are in standard deviations of a
+model's mean. Seeds say whether *these* models lie on a curve without a turn: the larger their offsets, the more surely
+they do not. Whether other models of these strengths would turn as well is what the curve's own scatter says (last
+column). A verdict's sentence says so where the two differ.
+"""
+
 DEPTHS = """
 ## Smallest detectable depth of the verdict
 
@@ -445,9 +482,32 @@ def unequal_scatter(sims: int) -> list[str]:
     for n in (6, 12, 20):
         for truth, drop in (("flat", 0), ("linear", 6), ("expdec_fast", 6), ("valley", 4), ("valley", 6)):
             rates = [verdict_rates(truth_of(n, drop, truth), sims, SEEDS, unequal=spread) for spread in UNEQUAL]
-            turns = [each.get("valley", 0.0) + each.get("hump", 0.0) for each in rates]
-            table.append(row(n, drop, truth, *turns, *(each.get("valley", 0.0) for each in rates)))
+            table.append(row(n, drop, truth, *map(turns_in, rates), *(each.get("valley", 0.0) for each in rates)))
     return [SCATTER.format(sims=sims), *table]
+
+
+def turns_in(rates: dict[str, float]) -> float:
+    return rates.get("valley", 0.0) + rates.get("hump", 0.0)
+
+
+def unequal_without_seeds(sims: int) -> list[str]:
+    table = header("n", "truth", *(f"turns {spread}" for spread in UNEQUAL))
+    for n in (6, 12, 20):
+        rates = [verdict_rates(truth_of(n, 0, "flat"), sims, 1, unequal=spread) for spread in UNEQUAL]
+        table.append(row(n, "flat", *map(turns_in, rates)))
+    return [ALONE.format(sims=sims), *table]
+
+
+def own_offsets(sims: int) -> list[str]:
+    table = header("n", "apart by", "turns, by seeds", "any shape, by seeds", "turns, by the curve")
+    for n in (6, 12, 20):
+        for apart in APART:
+            truth = truth_of(n, 0, "flat")
+            seeds, curve = (
+                verdict_rates(truth, sims, SEEDS, apart=apart, basis=basis) for basis in ("replicates", "residuals")
+            )
+            table.append(row(n, apart, turns_in(seeds), 1 - seeds.get("cannot tell", 0.0), turns_in(curve)))
+    return [OFFSETS.format(sims=sims), *table]
 
 
 def depths_of_the_verdict(sims: int) -> list[str]:
@@ -484,7 +544,15 @@ def page(sims: int) -> str:
     parts = [*single_tests(sims), *detectable_depths(), *levels(verdicts), *whole_rule(verdicts)]
     return (
         "\n".join(
-            [INTRODUCTION, *parts, *unequal_scatter(verdicts), *depths_of_the_verdict(verdicts), *equivalence(sims)]
+            [
+                INTRODUCTION,
+                *parts,
+                *unequal_scatter(verdicts),
+                *unequal_without_seeds(verdicts),
+                *own_offsets(verdicts),
+                *depths_of_the_verdict(verdicts),
+                *equivalence(sims),
+            ]
         )
         + "\n"
     )

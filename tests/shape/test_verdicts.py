@@ -475,6 +475,22 @@ def test_a_verdict_that_hangs_on_models_names_them():
     assert "without" not in sure.sentence
 
 
+def test_a_turn_of_seeds_that_is_none_among_unlike_models_says_so():
+    apart = np.array([0.4, -0.5, 0.1, -0.1, -0.1, 0.0, -0.4, 0.0, -0.2, 0.7])  # each model's own, far beyond its seeds
+    spread = np.array([-0.02, 0.0, 0.02])
+    rows = {"strength": np.repeat(np.arange(10.0), 3), "group": [f"m{i}" for i in np.repeat(np.arange(10), 3)]}
+    verdict = judge(score=(apart[:, None] + spread).ravel(), **rows)
+    assert verdict.verdict == "valley"
+    assert verdict.sensitivity["residuals"].verdict == "cannot tell"
+    assert verdict.sentence.endswith("stood for that of their seeds, it would be 'cannot tell'.")
+    smooth = 0.4 * np.abs(np.linspace(-1, 1, 10))
+    agreeing = judge(score=(smooth[:, None] + spread).ravel(), **rows)
+    assert agreeing.sensitivity["residuals"].verdict == agreeing.verdict == "valley"
+    assert "stood for" not in agreeing.sentence
+    alone = judge(np.arange(10.0), apart)
+    assert "stood for" not in alone.sentence
+
+
 def test_a_deletion_is_judged_as_the_table_without_the_model_is():
     rows = ladder("valley_asym", 6, 4.0, noise=np.sqrt(3.0), seeds=3, seed=1)
     whole = judge(**rows, draws=1000)

@@ -32,11 +32,12 @@ FLAT = 1e-12  # of the mean square: less variance than this is rounding
 def participation_ratio(activations: Mapping[str, Float[Tensor, "stimulus unit"]]) -> Estimate:
     """The effective number of dimensions of a layer's activations: tr(C)^2 / tr(C^2), the mean over layers.
 
-    C is the covariance of the layer's measured units over stimuli. It is estimated from the random sample of stimuli
-    that all units share (by default 1,024, half of them from each half of the pool), not from sums over the whole pool.
-    Put into the formula as it is, a sample covariance of n stimuli and d units gives about 1 / (1/PR + 1/n), which is
-    too low. So tr(C)^2 and tr(C^2) are each estimated without bias, for any distribution with four moments; the bias of
-    their ratio is of order 1/n. The interval leaves out twenty groups of stimuli in turn (jackknife); n counts stimuli.
+    C is the covariance of the layer's measured units over stimuli, after the nonlinearity. It is estimated from the
+    random sample of stimuli that all units share (by default 1,024, half of them from each half of the pool), not from
+    sums over the whole pool. Put into the formula as it is, a sample covariance of n stimuli and d units gives about 1
+    / (1/PR + 1/n), which is too low. So tr(C)^2 and tr(C^2) are each estimated without bias, for any distribution with
+    four moments; the bias of their ratio is of order 1/n. The interval leaves out twenty groups of stimuli in turn
+    (jackknife); n counts stimuli.
 
     Units with values that are not finite are left out. A layer without variance has no number; NaN where no layer has
     one.

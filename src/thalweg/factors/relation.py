@@ -3,7 +3,7 @@ intervals in which rungs count more than their seeds.
 
 Seeds of one rung are alike, so they say less than as many rungs would. Ladders have few rungs, where percentiles of
 drawing rungs again are far too narrow: of a partial correlation over six rungs of one model each they held the truth in
-four to six of ten simulations. `benchmarks.intervals_over_rungs` simulates all intervals of this module.
+six to eight of ten simulations. `benchmarks.intervals_over_rungs` simulates all intervals of this module.
 """
 
 import math

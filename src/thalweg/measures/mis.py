@@ -20,8 +20,10 @@ def mis(cosines: Answers) -> Scores:
     """The mean probability of a right answer in the band `extreme`, if answers follow a logistic psychometric function.
 
     mean over pairs of sigmoid((d(high) - d(low)) / 0.16). The interval is normal, its variance DeLong's with the
-    probabilities in place of wins. By the observer `dreamsim` it is the published score: its similarity, nine
-    references a side and the published temperature, over all pairs of the band where the authors draw twenty.
+    probabilities in place of wins. By the observer `dreamsim` similarity, temperature and nine references a side are
+    the published ones. The trials are not: here the nine most extreme stimuli of one half explain all pairs of the nine
+    most extreme of the other half, where the authors draw twenty tasks from the 200 most extreme stimuli a side, each
+    with references of its own that span their ranks.
 
     A constant unit is NaN.
 

@@ -51,10 +51,11 @@ def one_sided(one_sided_evidence: Answers, one_sided_matched_pairs: Pairs) -> Sc
     References are the nine stimuli at the unit's main pole, and nine whose values lie nearest to its median. For a
     band, the score is the share of pairs (driving query, typical query) with d(driving) > d(typical), ties counting
     half, where d(q) = s(q, E+) - s(q, E-) and s is the mean similarity to nine references. Driving queries are the nine
-    at the pole (`extreme`), or up to thirty that lie nearest to 3/4 (`v75`) or to 1/2 (`v50`) of the way from the
-    median to the pole; typical queries are thirty others near the median, different ones for each band. Pairs count
-    that low-level statistics can't decide, as in `two_choice_matched`. The score is the mean over the bands with at
-    least ten such pairs: a unit that fires or does not, with nothing between, has `extreme` alone.
+    at the pole (`extreme`), or up to thirty that lie nearest to 3/4 (`v75`, .675 to .825) or to 1/2 (`v50`, .425 to
+    .575) of the way from the median to the mean of the nine references at the pole; typical queries are up to thirty
+    others near the median, different ones for each band and none further from it than a quarter of that way. Pairs
+    count that low-level statistics can't decide, as in `two_choice_matched`. The score is the mean over the bands with
+    at least ten such pairs: a unit that fires or does not, with nothing between, has `extreme` alone.
 
     NaN where no band has ten such pairs, "decided by low-level statistics". A constant unit is NaN.
 
@@ -78,8 +79,8 @@ def one_sided_single(one_sided_single: Answers, one_sided_matched_pairs: Pairs) 
     """How often one named feature, chosen by the references alone, tells what drives the unit from typical stimuli.
 
     The trials are those of `one_sided`, with thirty references a side. For feature f, separation = |m+ - m-| / sqrt(v),
-    with v the mean of the two variances (not below 0.05 of the feature's variance over the pool). The best feature's
-    value, signed, is the evidence.
+    with v the mean of the two variances plus 0.05 of the feature's variance over the pool: thirty references can't show
+    that a feature varies less. The best feature's value, signed, is the evidence.
 
     NaN where `one_sided` is NaN.
 

@@ -23,8 +23,9 @@ def two_choice_single(single: Answers, matched_pairs: Pairs) -> Scores:
     """How often one named feature, chosen by the references alone, decides pairs that low-level statistics can't.
 
     For feature f over thirty references a side, separation = |m+ - m-| / sqrt(v), with v the mean of the two variances
-    (not below 0.05 of the feature's variance over the pool). The best feature's value, signed, is the evidence; the
-    score is the mean of `v90` and `v75` over the pairs of `two_choice_matched`.
+    plus 0.05 of the feature's variance over the pool: thirty references can't show that a feature varies less. The best
+    feature's value, signed, is the evidence; the score is the mean of `v90` and `v75` over the pairs of
+    `two_choice_matched`.
 
     NaN where `two_choice_matched` is NaN.
 

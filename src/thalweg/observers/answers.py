@@ -10,7 +10,7 @@ from torch import Tensor
 from thalweg.trials.building import MANY_REFERENCES, REFERENCES, TrialSet, readout
 
 CAPACITIES = (1, 2, 5, 20, None)  # None: all features of the dictionary
-VARIANCE_FLOOR = 0.05  # of a feature's variance over the pool: thirty references can't show that it is less
+LEAST_VARIANCE = 0.05  # of a feature's variance over the pool, added: thirty references can't show that it is less
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def answer_by_features(
     """Evidence of an observer that may use only its c best features, for each capacity c (None: all).
 
     For each feature, over thirty references a side, separation = |m+ - m-| / sqrt(v), with v the mean of the two
-    variances and a floor of 0.05 pool variances. The c best are weighed by (m+ - m-) / v, a discriminant that takes
+    variances plus 0.05 pool variances. The c best are weighed by (m+ - m-) / v, a discriminant that takes
     features as independent.
     """
     difference, within = separations(trials, dictionary)
@@ -63,7 +63,7 @@ def answer_by_features(
 def separations(
     trials: TrialSet, dictionary: Float[Tensor, "stimulus feature"]
 ) -> tuple[Float[Tensor, "unit feature"], Float[Tensor, "unit feature"]]:
-    """How each feature tells a unit's references apart: m+ - m-, and the variance within the two sides with its floor;
+    """How each feature tells a unit's references apart: m+ - m-, and v, the variance within the two sides plus 0.05;
     |m+ - m-| / sqrt(v) is the separation that features are chosen by.
     """
     high, low = trials.high[:, :MANY_REFERENCES], trials.low[:, :MANY_REFERENCES]
@@ -72,7 +72,7 @@ def separations(
     squares = dictionary.square()
     within = (_mean(squares, high) + _mean(squares, low)) / 2
     within -= (high_mean.square() + low_mean.square()) / 2
-    return difference, within.clamp_min(0) + VARIANCE_FLOOR
+    return difference, within.clamp_min(0) + LEAST_VARIANCE
 
 
 def _mean(table: Float[Tensor, "stimulus feature"], ids: Tensor) -> Float[Tensor, "unit feature"]:

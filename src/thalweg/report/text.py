@@ -16,8 +16,9 @@ GLOSSARY = {
     "basis": "what the units of a layer are: neurons, a dictionary, a random rotation",
     "layer": "a named place in a model whose output holds units; its values are taken before the nonlinearity",
     "pool": "the held-out stimuli that a ladder is measured on, split once into a reference half and a query half",
-    "reference": "an exemplar: a stimulus shown as an explanation: the nine that drive a unit most "
-    "and the nine that drive it least",
+    "reference": "an exemplar: a stimulus shown as an explanation. For the headlines, the nine that drive a unit most "
+    "and nine typical ones (thirty of each where the observer picks one feature); of two-sided trials, the nine "
+    "highest and the nine lowest",
     "query": "a stimulus that must be placed: does it drive the unit more, or less?",
     "trial": "a two-alternative forced choice (2AFC): of these two queries, which one drives the "
     "unit more? Chance is 0.5",
@@ -53,7 +54,8 @@ GLOSSARY = {
     "gain": "of a basis: the mean score of its units, as a dictionary's latents, minus that of the neurons of the same "
     "network",
     "dictionary": "a sparse autoencoder (SAE), whose latents are units",
-    "interval": "95 %, from drawing units and seeds again",
+    "interval": "95 %, from drawing units and seeds again; of two or three seeds it is too narrow where they differ "
+    "more than their units explain",
     "verdict": "the shape of a curve by a rule fixed beforehand: valley, hump, increasing, decreasing, flat (only by "
     "an equivalence test), falls (or rises) and may turn, or cannot tell. n is the number of models, never of units",
 }

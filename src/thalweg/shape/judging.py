@@ -23,6 +23,7 @@ from thalweg.shape.points import Points, Rungs, column, distinct, noise_sources,
 from thalweg.shape.published_tests import Companions, quadratic, thirds, two_lines
 from thalweg.shape.sentences import (
     Prospects,
+    by_the_curve,
     flat_sentence,
     models,
     monotone_sentence,
@@ -232,7 +233,8 @@ def judged(
     fit = _fit(evidence)
     return Verdict(
         verdict=evidence.verdict,
-        sentence=_sentence(evidence, weighed, fit, how, len(sample.rungs), settings),
+        sentence=_sentence(evidence, weighed, fit, how, len(sample.rungs), settings)
+        + by_the_curve(evidence.verdict, every.get("residuals", evidence).verdict),
         reason=evidence.reason,
         p=evidence.p,
         class_weights=weighed.class_weights,

@@ -77,6 +77,13 @@ def resting_on(changes: Mapping[str, Name], n: int, *, sure: bool) -> str:
     return f" {'It rests on single models' if sure else 'Single models matter'}: {listed}."
 
 
+def by_the_curve(verdict: Name, other: Name) -> str:
+    """A sentence more where seeds give one verdict, and the models' scatter about their own curve another one."""
+    if verdict == other:
+        return ""
+    return f" If the models' own scatter about their curve stood for that of their seeds, it would be {other!r}."
+
+
 def monotone_sentence(
     shape: Name,
     p: Mapping[str, float],
