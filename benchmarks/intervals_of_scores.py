@@ -162,10 +162,11 @@ they share references.
 
 ## Of a network and of a rung
 
-The interval of one network is about other units of it: a layer's units are drawn again. That of a rung draws its
-networks again, then their units. {sims} simulations a row; a unit scatters by .1, a network by what the table says.
-*apart* is the share of pairs of equal rungs, measured apart, that [two runs beside each other](comparing.md) would call
-apart.
+The interval of one network is about other units of it: a layer's units are drawn again. Where a layer has a single
+unit, as in a measurement of few units (`--units`), whole layers are drawn again: the interval is about other layers
+too, for few units hit some and miss others. That of a rung draws its networks again, then their units. In
+{sims} simulations a row a unit scatters by .1, a network by what the table says. *apart* is the share of pairs of equal
+rungs, measured apart, that [two runs beside each other](comparing.md) would call apart.
 
 {rungs}
 

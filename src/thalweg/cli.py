@@ -274,12 +274,17 @@ def headline(run: "Run") -> dict[str, str]:
             {"trained": "the model"}.get(row["control"], row["control"]): (
                 why_no_score(run, row["control"], run.headlines[word])
                 if math.isnan(row[word])
-                else f"{row[word]:.2f} ({row[f'{word}_low']:.2f} to {row[f'{word}_high']:.2f})"
+                else _with_ends(row[word], row[f"{word}_low"], row[f"{word}_high"])
             )
             for row in run.models.iter_rows(named=True)
         }
         lines[word] = ", ".join(f"{who} {score}" for who, score in scores.items())
     return lines
+
+
+def _with_ends(score: float, low: float, high: float) -> str:
+    """A score with its interval, where it has one: a single unit has none."""
+    return f"{score:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
 
 
 def why_no_score(run: "Run", control: str, measure: str) -> str:

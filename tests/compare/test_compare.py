@@ -8,11 +8,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
+from torch import nn
 from typer.testing import CliRunner
 
 import thalweg
 from support.surveys import run
-from support.tiny import short_ladder
+from support.tiny import blobs, short_ladder
 from thalweg import Run, RunComparison, compare_runs, open_run
 from thalweg.cli import app
 
@@ -83,6 +85,27 @@ def test_units_are_compared_where_the_weights_are_the_same(first: Run, both: Run
         pl.col("rung") == "conv-2", pl.col("value").is_not_nan(), pl.col("value_right").is_not_nan()
     )
     assert len(joined) == (units.filter(rung="conv-2", control="trained", headline="predictable")["n"].sum())
+
+
+def test_units_of_a_model_that_exists_already_are_compared_whatever_it_is_measured_with(tmp_path: Path):
+    def load() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+
+    stimuli, subject = blobs(160, seed=0), thalweg.Subject("mine", load, layers=(thalweg.Layer("0"),), weights="one")
+    changed = replace(subject, weights="two")
+    runs = [
+        thalweg.measure(
+            which, stimuli, observer="hog", twins=["none"], workers=1, resamples=100, seed=seed, cache=tmp_path, out=out
+        )
+        for which, seed, out in (
+            (subject, 0, tmp_path / "a"),
+            (subject, 1, tmp_path / "b"),
+            (changed, 0, tmp_path / "c"),
+        )
+    ]
+    assert set(compare_runs(runs[0], runs[1]).units["headline"]) == {"predictable", "crisp"}
+    assert compare_runs(runs[0], runs[2]).units.is_empty()
 
 
 def test_a_verdict_that_changes_is_told(first: Run, tmp_path: Path):

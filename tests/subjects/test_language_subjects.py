@@ -1017,6 +1017,21 @@ def test_kinds_of_layers_outside_blocks():
     assert kind_of("model.decoder.final_layer_norm:in", opt) == "layernorm input"
 
 
+def test_tokens_are_not_taken_for_units(texts_for: dict[str, Windows], folders: dict[str, Path]):
+    subject, windows = causal(str(folders["gpt2"])), texts_for["gpt2"]
+    block = "transformer.h.0"
+    (problem,) = checks.problems(subject.load(), windows, [Layer(block)])
+    assert (problem.kind, problem.grave) == ("tokens", True)
+    assert problem.text.startswith(f"layer {block!r} would have a unit for each token")
+    assert checks.problems(subject.load(), windows, [Layer(block, "last", unit_axis=2)]) == []
+
+
+def test_layers_that_are_found_in_a_model_of_text_are_read_at_the_last_token(folders: dict[str, Path]):
+    subject = causal(str(folders["gpt2"]))
+    found, _ = layers_and_others(replace(subject, layers=()))
+    assert {tap.layer.reduction for tap in found} == {"last"}
+
+
 def test_a_model_that_looks_ahead_is_refused(tmp_path: Path, texts_for: dict[str, Windows], folders: dict[str, Path]):
     from transformers import BertConfig, BertLMHeadModel, PreTrainedTokenizerFast
 

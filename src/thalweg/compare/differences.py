@@ -192,12 +192,15 @@ def _models(run: Run) -> pl.DataFrame:
 
 
 def _weights(run: Run) -> dict[tuple[str, str, int], str]:
-    """What each model's weights are: the digest of their file, or of what a published model is made from."""
+    """What each model's weights are: the digest of their file, or of what a model that exists already is loaded
+    from.
+    """
     found = {}
     for ladder, rung, seed in run.models.select("ladder", "rung", "seed").unique().iter_rows():
         step = read_json(run.path / f"steps/train-{model_file(ladder, rung, seed)}.json")
         file = f"weights/{model_file(ladder, rung, seed)}.safetensors"
-        found[ladder, rung, seed] = step["outputs"].get(file, step["inputs"])
+        existing = run.record["ladders"][ladder].get("weights", {}).get(rung)  # not in runs of older versions
+        found[ladder, rung, seed] = step["outputs"].get(file, existing or step["inputs"])
     return found
 
 

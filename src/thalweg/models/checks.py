@@ -92,6 +92,15 @@ class Specimen:
 
         return self._read(inputs, read)
 
+    def units(self, inputs: Int[Tensor, "stimulus token"]) -> dict[str, int]:
+        """How many units each layer has on these inputs.
+
+        Raises:
+            ThalwegError: the model fails on the inputs.
+        """
+        counts = self._read(inputs, lambda output, layer: torch.empty(units_on_axis_1(output, layer).shape[1]))
+        return {name: len(each) for name, each in counts.items()}
+
     def _read(self, inputs: Tensor, read: Callable[[Tensor, Layer], Tensor]) -> Mapping[str, Tensor]:
         """What a function of a layer's output and the layer makes of each layer, in one pass over the inputs."""
         layers = {layer.name: layer for layer in self.layers}
@@ -128,7 +137,12 @@ def problems(
     """
     model = in_precision(placed(model.eval(), device), PRECISIONS[precision])
     specimen = Specimen(model, stimuli, tuple(layers), device, precision)
-    return [problem for check in CHECKS for problem in check(specimen)]
+    found: list[Problem] = []
+    for check in CHECKS:
+        found += check(specimen)
+        if any(problem.grave for problem in found):  # it would be met again by those that follow
+            break
+    return found
 
 
 def refuse(problems: Sequence[Problem], model: str) -> None:
@@ -167,6 +181,20 @@ def chance_and_batch(specimen: Specimen) -> list[Problem]:
     return _problem("batch", BATCH, cut, specimen.noise, training)
 
 
+def tokens_for_units(specimen: Specimen) -> list[Problem]:
+    """Windows of text and the same without their last token: no layer may have a unit for each token."""
+    if not modalities.of(specimen.stimuli).tokens:
+        return []
+    inputs = few(specimen.stimuli, FEW).batch(slice(None))
+    if inputs.ndim != 2 or inputs.shape[1] < 3:
+        return []
+    whole, shorter = specimen.units(inputs), specimen.units(inputs[:, :-1])
+    length = inputs.shape[1]
+    if not (names := [name for name, units in whole.items() if (units, shorter[name]) == (length, length - 1)]):
+        return []
+    return [Problem("tokens", f"{_listed(names)} {TOKENS}", grave=True)]
+
+
 def looks_ahead(specimen: Specimen) -> list[Problem]:
     """Windows of text whose second halves are exchanged: nothing may change in the first halves."""
     if not modalities.of(specimen.stimuli).tokens:
@@ -183,7 +211,12 @@ def looks_ahead(specimen: Specimen) -> list[Problem]:
     return [Problem("ahead", f"the values of {_listed(names)} {AHEAD}", grave=True)]
 
 
-CHECKS: tuple[Check, ...] = (chance_and_batch, looks_ahead)
+CHECKS: tuple[Check, ...] = (tokens_for_units, chance_and_batch, looks_ahead)
+
+TOKENS = (
+    "would have a unit for each token: their units lie on another axis; name it, and where a unit's value is read: "
+    "thalweg.Layer(NAME, unit_axis=2, reduction='last')"
+)
 
 VIEW = (
     "its `view` makes another input of the same picture each time; leave out what is drawn at random (crops, flips, "

@@ -362,6 +362,13 @@ class Model:
             makers.append(self.rung.build)
         return identity((type(self.splits.train), type(self.splits.pool), makers))
 
+    def existing_weights(self) -> str:
+        """The hash of what a model that exists already is loaded from, whatever it is measured on; empty of one that is
+        trained here.
+        """
+        code = self.code or self.made_by()
+        return digest(self.subject.name, weights_of(self.subject), code) if self.subject else ""
+
     def train_inputs(self) -> str:
         """The hash of what its weights are made from."""
         code = self.code or self.made_by()

@@ -287,7 +287,8 @@ def layers_of(model: Subject, network: nn.Module, batch: Tensor | None = None) -
     if not model.layers:
         if not (layers := discover_layers(network, batch)):
             raise nothing_found(network, batch)
-        return layers
+        reduction = modalities.of(model).reduction
+        return tuple(replace(tap, layer=replace(tap.layer, reduction=reduction)) for tap in layers)
     with torch.inference_mode(), capture_activations(network.eval(), model.layers) as outputs, quiet():
         try:
             network(batch)

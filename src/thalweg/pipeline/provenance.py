@@ -74,6 +74,11 @@ def _of_ladder(model: Model, models: list[Model], source: Source) -> dict[str, A
             for observer in model.observers
         ],
         "data_hash": model.data_hash,
+        "weights": {
+            other.rung.name: weights
+            for other in models
+            if other.ladder.name == model.ladder.name and (weights := other.existing_weights())
+        },
         "source": source_record(source, model.ladder.stimuli_from),
         "notes": [*notes_of(model.splits.pool), *_notes_on_labels(models, model.ladder)],
         "warnings": list(model.notes),

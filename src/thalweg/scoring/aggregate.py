@@ -5,6 +5,9 @@ Its interval comes from drawing each layer's units again (bootstrap, 95 % percen
 its seeds; its interval draws seeds, then units. Where seeds differ more than their units explain, that of three seeds
 is two fifths as wide as Student's and holds the mean in about .85 of cases (docs/intervals.md): tests of shape use the
 seeds' variance instead.
+
+A layer with a single unit shows no scatter. Such layers come from units drawn at random from many layers (`--units`),
+which hit some layers and miss others; so then whole layers are drawn again. One unit alone has no interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,11 +69,14 @@ def model_scores(units: UnitValues, *, resamples: int, seed: int) -> ModelScores
     layers: list[pl.DataFrame] = []
     shown = columns.select(pl.col("measure").is_in([*HEADLINES.values(), PLAIN]) & (pl.col("band") == MEAN)).to_series()
     generator = np.random.default_rng(seed)
+    single = [len(layer.values) == 1 for layer in units.layers]
     for layer in units.layers:
         sums, counts = _sums(None, layer.values)
         with np.errstate(invalid="ignore"):
             layer_scores.append(sums / counts)
         layer_draws.append(_redrawn(layer.values, resamples, generator))
+        if len(layer.values) == 1:
+            layer_draws[-1][:] = np.nan
         measured += counts.astype(np.int64)
         layers.append(
             _keyed(columns.filter(shown), {**units.key, "layer": layer.layer, "depth": layer.depth}).with_columns(
@@ -79,11 +85,12 @@ def model_scores(units: UnitValues, *, resamples: int, seed: int) -> ModelScores
                 *_with_interval(layer_scores[-1][shown.to_numpy()], layer_draws[-1][:, shown.to_numpy()]),
             )
         )
+    scores = np.stack(layer_scores)
     return ModelScores(
         units.key,
         columns,
-        _mean(np.stack(layer_scores)),
-        _mean(np.stack(layer_draws)),
+        _mean(scores),
+        _layers_redrawn(scores, resamples, generator) if any(single) else _mean(np.stack(layer_draws)),
         sum(len(layer.values) for layer in units.layers),
         measured,
         units.failed,
@@ -101,6 +108,18 @@ def _redrawn(values: NDArray[np.float32], resamples: int, generator: np.random.G
         with np.errstate(invalid="ignore"):
             draws.append(sums / measured)
     return np.concatenate(draws)
+
+
+def _layers_redrawn(scores: Numbers, resamples: int, generator: np.random.Generator) -> Numbers:
+    """The means over layers, drawn again with replacement so many times, of their scores (layer, column): (resample,
+    column). NaN where one layer alone has a score.
+    """
+    weights = generator.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), resamples).astype(float)
+    there = ~np.isnan(scores)
+    with np.errstate(invalid="ignore"):
+        draws: Numbers = (weights @ np.where(there, scores, 0)) / (weights @ there)
+    draws[:, there.sum(0) == 1] = np.nan
+    return draws
 
 
 def _sums(weights: Numbers | None, values: NDArray[np.float32]) -> tuple[Numbers, Numbers]:
