@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import thalweg
 from support.surveys import run
 from support.tiny import blobs, short_ladder
-from thalweg import Run, RunComparison, compare_runs, open_run
+from thalweg import Run, RunComparison, compare_runs, open_run, write_comparison
 from thalweg.cli import app
 
 
@@ -106,6 +106,10 @@ def test_units_of_a_model_that_exists_already_are_compared_whatever_it_is_measur
     ]
     assert set(compare_runs(runs[0], runs[1]).units["headline"]) == {"predictable", "crisp"}
     assert compare_runs(runs[0], runs[2]).units.is_empty()
+    same = compare_runs(runs[0], runs[1])
+    assert same.verdicts.is_empty()
+    assert not any("cannot tell" in sentence for sentence in same.sentences)
+    assert "mine" in write_comparison(same, tmp_path / "both.html").read_text()
 
 
 def test_a_verdict_that_changes_is_told(first: Run, tmp_path: Path):

@@ -131,10 +131,13 @@ class RunComparison:
     @cached_property
     def verdicts(self) -> pl.DataFrame:
         """The verdicts of both runs on each curve: the curve's key, its headline if it is one, what each run says, and
-        whether they say the `same`. A verdict that one run alone has is missing in the other.
+        whether they say the `same`. A verdict that one run alone has is missing in the other. A single model makes no
+        curve.
         """
         first, second = (
-            run.verdicts.select(*CURVE, "headline", pl.col("verdict").alias(side))
+            run.verdicts.filter(pl.col("ladder").is_in(_with_curves(run))).select(
+                *CURVE, "headline", pl.col("verdict").alias(side)
+            )
             for run, side in zip((self.first, self.second), SIDES, strict=True)
         )
         both = first.join(second, on=[*CURVE, "headline"], how="full", coalesce=True, nulls_equal=True)
@@ -202,6 +205,12 @@ def _weights(run: Run) -> dict[tuple[str, str, int], str]:
         existing = run.record["ladders"][ladder].get("weights", {}).get(rung)  # not in runs of older versions
         found[ladder, rung, seed] = step["outputs"].get(file, existing or step["inputs"])
     return found
+
+
+def _with_curves(run: Run) -> list[str]:
+    """The ladders of a run that have several models."""
+    rungs = run.models.group_by("ladder").agg(pl.col("rung").n_unique())
+    return rungs.filter(pl.col("rung") > 1)["ladder"].to_list()
 
 
 def _is_headline(run: Run) -> pl.Expr:
