@@ -475,6 +475,8 @@ def _associations(directory: Path) -> None:
     from thalweg.causes.association import associations
 
     frame = associations(thalweg.open_run(directory))
+    if frame["n_rungs"].max() == 1:
+        raise ThalwegError(f"{readable(directory)}: a run of one model; correlations are over the models of a ladder")
     for rows in frame.partition_by("ladder", "headline", maintain_order=True):
         ladder, headline = map(str, rows.row(0)[:2])
         strength = _correlation(rows["strength"][0]) or "unknown"

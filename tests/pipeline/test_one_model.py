@@ -10,11 +10,12 @@ import torch
 from polars.testing import assert_frame_equal
 from safetensors.torch import save_file
 from torch import nn
+from typer.testing import CliRunner
 
 import thalweg
 from support.tiny import blobs
 from thalweg import Images, Layer, Subject, ThalwegError, subjects
-from thalweg.cli import headline
+from thalweg.cli import app, headline
 from thalweg.pipeline import factors, pieces, places
 from thalweg.pipeline.job import Model
 from thalweg.pipeline.one_model import layers_of
@@ -188,6 +189,12 @@ def test_a_layers_row_is_the_mean_of_its_units(run: thalweg.Run):
     assert (both["n_measured"] == both["n"]).all()
     assert (both["low"] <= both["score"] + 1e-9).all()
     assert (both["score"] <= both["high"] + 1e-9).all()
+
+
+def test_a_run_of_one_model_has_no_correlations(run: thalweg.Run):
+    shown = CliRunner().invoke(app, ["causes", str(run.path)])
+    assert isinstance(shown.exception, ThalwegError)
+    assert "a run of one model; correlations are over the models of a ladder" in str(shown.exception)
 
 
 def test_the_report_says_how_to_do_it_again(run: thalweg.Run, place: Path):
