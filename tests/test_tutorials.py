@@ -7,6 +7,7 @@ import importlib
 import io
 import re
 import runpy
+import shlex
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -18,6 +19,8 @@ from safetensors import safe_open
 
 import thalweg
 from support.examples import run_example
+from support.tiny import blobs
+from thalweg import cli
 from thalweg.measures.base import MEASURES
 from thalweg.models import interventions
 from thalweg.runs.run import COLUMNS
@@ -94,6 +97,23 @@ def test_a_model_of_ones_own_is_measured(printed: dict[str, str]):
     models = thalweg.open_run("runs/digits").models
     assert models["n_units"].to_list() == [32] * 4
     assert models.filter(control="trained")["accuracy"].item() > 0.8
+
+
+def test_the_commands_of_a_model_of_ones_own_run_as_printed(
+    printed: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    Path("photographs").mkdir()
+    images = blobs(160, seed=3)
+    for number in range(len(images)):
+        images.picture(number).resize((40, 30)).save(f"photographs/{number}.png")
+    (block,) = re.findall(r"^```\n(thalweg .*?)^```", (PAGES / "own-model.md").read_text(), flags=re.S | re.M)
+    assert len(block.splitlines()) == 3
+    for line in block.splitlines():
+        monkeypatch.setattr(sys, "argv", shlex.split(line))
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert end.value.code == 0, capfd.readouterr().err[-2000:]
+    assert thalweg.open_run("runs/photographs").models["n_units"].to_list() == [32] * 4
 
 
 def test_an_observer_of_ones_own_stands_beside_others(printed: dict[str, str]):

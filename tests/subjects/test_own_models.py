@@ -217,6 +217,14 @@ def test_what_is_behind_a_failing_model_is_said(model: nn.Module, message: str) 
         layers_of(Subject("mine", lambda: model), model, blobs(2, seed=0).batch(slice(None)))
 
 
+@pytest.mark.parametrize("view", [None, lambda picture: torch.from_numpy(np.array(picture)).movedim(-1, 0) / 255])
+def test_a_model_of_small_pictures_is_told_which_it_was_given(view: Callable[[Image.Image], Tensor] | None) -> None:
+    subject = Subject("mine", lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 8)), view=view)
+    message = r"given pictures of 224 x 224 in three colours.*\(256 x 256 before a `view`\): give the subject a `view`"
+    with pytest.raises(ThalwegError, match=message):
+        layers_and_others(subject)
+
+
 def test_whole_numbers_from_a_view_are_named() -> None:
     bytes_ = torch.zeros(2, 1, 12, 12, dtype=torch.uint8)
     with pytest.raises(ThalwegError, match=r"of torch.uint8.*the `view` gives whole numbers"):

@@ -14,6 +14,8 @@ from thalweg.errors import ThalwegError, line_of
 from thalweg.errors import reason as reason_of
 from thalweg.models.hooks import first_tensor
 from thalweg.models.loading import quiet
+from thalweg.stimuli.files import SIDE
+from thalweg.stimuli.modalities import NOISE_SIDE
 
 TOO_MUCH = re.compile("out of (range|bounds)|must match|too long|maximum|exceed")  # of an embedding and its user
 
@@ -80,10 +82,18 @@ def _remedy(model: nn.Module, batch: Shaped[Tensor, "batch ..."], message: str) 
         return (
             "; the `view` gives whole numbers, and most models take float32: end it with ToTensor(), or divide by 255"
         )
-    return "" if len(batch) == 1 or not _runs(model, batch[:1]) else (
-        "; it takes one stimulus at a time, and batches are needed: return from `load` a module that runs it on each "
-        "stimulus and concatenates what it returns"
-    )  # fmt: skip
+    if len(batch) > 1 and _runs(model, batch[:1]):
+        return (
+            "; it takes one stimulus at a time, and batches are needed: return from `load` a module that runs it on "
+            "each stimulus and concatenates what it returns"
+        )
+    if batch.shape[1:] in ((3, SIDE, SIDE), (3, NOISE_SIDE, NOISE_SIDE)):
+        return (
+            f"; without a `view` a model is given pictures of {SIDE} x {SIDE} in three colours, and `thalweg layers` "
+            f"tries such ones ({NOISE_SIDE} x {NOISE_SIDE} before a `view`): give the subject a `view` that makes the "
+            "model's own size and colours of any picture"
+        )
+    return ""
 
 
 def _runs(model: nn.Module, batch: Shaped[Tensor, "batch ..."]) -> bool:

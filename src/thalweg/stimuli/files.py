@@ -26,6 +26,7 @@ from thalweg.stimuli.folders import regular_bytes
 from thalweg.stimuli.images import low_level
 from thalweg.stimuli.showing import Shown, View, png_of, prepared
 
+SIDE = 224  # pixels that pictures are resized to for a model without a view, and for observers
 PIECE = 25  # images decoded at once for their statistics
 SHOWN_SIDE = 112  # pixels of an image in the report
 DIGEST = 16  # bytes
@@ -47,7 +48,7 @@ class ImageFiles:
     labels: Int[Tensor, " stimulus"]
     label_names: tuple[str, ...]
     columns: tuple[str, ...] = ()  # of the Parquet files, the one with the images
-    side: int = 224
+    side: int = SIDE
     view: View | None = None
     left_out: tuple[str, ...] = ()
     white: int = WHITE

@@ -8,16 +8,20 @@ from torch import Tensor
 
 from thalweg.errors import ThalwegError
 from thalweg.stimuli import corpus
+from thalweg.stimuli.files import SIDE
 from thalweg.stimuli.image_pool import image_splits
 from thalweg.stimuli.modality import Modality
 from thalweg.stimuli.showing import View, prepared
 
+NOISE_SIDE = 256  # pixels, before a view; without one they are cut to what pictures of files are resized to
+
 
 def noisy_pictures(view: View | None) -> Tensor:
     """Two pictures of noise as a model with this preprocessing is given them."""
-    pixels = torch.randint(256, (2, 256, 256, 3), generator=torch.Generator().manual_seed(0)).byte().numpy()
+    shape = (2, NOISE_SIDE, NOISE_SIDE, 3)
+    pixels = torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).byte().numpy()
     if view is None:
-        return torch.from_numpy(pixels[:, :224, :224]).movedim(-1, 1) / 255
+        return torch.from_numpy(pixels[:, :SIDE, :SIDE]).movedim(-1, 1) / 255
     return prepared(view, map(Image.fromarray, pixels))
 
 
