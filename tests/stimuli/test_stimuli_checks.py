@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,25 @@ class Mine:
 
     def content_hash(self):
         return self.hash
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (torch.rand(4, 1, 8, 8), r"shape \(4, 1, 8, 8\) and float32; .*expected: \(255 \* pixels\).round\(\).byte\(\)"),
+        (255 * torch.ones(4, 1, 8, 8), r"expected: pixels.round\(\).byte\(\)"),
+        (torch.zeros(4, 1, 8, 8).long(), r"int64; .*expected: pixels.byte\(\)"),
+        (torch.zeros(4, 8, 8, 3).byte(), r"shape \(4, 8, 8, 3\) and uint8; .*expected: pixels.movedim\(-1, 1\)"),
+        (torch.rand(4, 8, 8, 3), r"movedim\(-1, 1\) .*, \(255 \* pixels\).round"),
+        (torch.zeros(4, 8, 8).byte(), r"expected: pixels\[:, None\]"),
+        (torch.zeros(4, 4, 8, 8).byte(), r"shape \(4, 4, 8, 8\) .*1 or 3 channels, was expected$"),
+        (np.zeros((4, 1, 8, 8), np.uint8), r"of type ndarray; .*expected: torch.from_numpy\(pixels\)"),
+        (None, "of type NoneType"),
+    ],
+)
+def test_pixels_of_another_type_or_shape_are_named_with_their_conversion(pixels: Any, message: str):
+    with pytest.raises(ThalwegError, match=f"thalweg.Images: `pixels` is .*{message}"):
+        thalweg.Images(pixels, torch.zeros(4).long(), ("all",))
 
 
 def test_a_set_that_is_as_it_should_be_is_returned():

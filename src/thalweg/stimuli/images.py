@@ -3,12 +3,16 @@
 import hashlib
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from thalweg.errors import ThalwegError
 from thalweg.stimuli.showing import Shown, View, png_of, prepared
+
+CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +26,9 @@ class Images:
         view: From a PIL picture to what a model is given. Without it, that is the pixels divided by 255.
         modality: `image`.
         notes: Lines about what the reader took, and what it passed over and why.
+
+    Raises:
+        ThalwegError: The pixels have another type or shape; says how to convert them.
 
     Example:
         >>> import torch, thalweg
@@ -37,6 +44,13 @@ class Images:
     view: View | None = None
     modality: str = "image"
     notes: tuple[str, ...] = ()  # what the reader took, and what it passed over and why: one line each
+
+    def __post_init__(self) -> None:
+        if found := _unlike_pixels(self.pixels):
+            raise ThalwegError(
+                f"thalweg.Images: `pixels` is {found[0]}; a tensor of bytes (torch.uint8) from 0 to 255, of shape "
+                f"(stimulus, channel, height, width) with 1 or 3 channels, was expected{found[1]}"
+            )
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
@@ -82,6 +96,27 @@ class Images:
         digest.update(self.pixels.contiguous().numpy().tobytes())
         digest.update(self.labels.long().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _unlike_pixels(pixels: object) -> tuple[str, str] | None:
+    """What is given in place of pixels and how it is converted, if they are none."""
+    if not isinstance(pixels, Tensor):
+        array = isinstance(pixels, np.ndarray)
+        return f"of type {type(pixels).__name__}", ": torch.from_numpy(pixels)" if array else ""
+    found = f"a tensor of shape {tuple(pixels.shape)} and {str(pixels.dtype).removeprefix('torch.')}"
+    mends = []
+    if pixels.ndim == 3:
+        mends.append("pixels[:, None] adds the channel")
+    elif pixels.ndim == 4 and pixels.shape[1] not in CHANNELS and pixels.shape[3] in CHANNELS:
+        mends.append("pixels.movedim(-1, 1) puts the channels in the second place")
+    if pixels.is_floating_point():
+        small = not pixels.numel() or float(pixels.max()) <= 1
+        mends.append(f"{'(255 * pixels)' if small else 'pixels'}.round().byte() makes bytes of them")
+    elif pixels.dtype != torch.uint8:
+        mends.append("pixels.byte() makes bytes of them")
+    if not mends and pixels.ndim == 4 and pixels.shape[1] in CHANNELS:
+        return None
+    return found, f": {', '.join(mends)}" if mends else ""
 
 
 def low_level(pixels: UInt8[Tensor, "stimulus channel height width"]) -> Float[Tensor, "stimulus statistic"]:
