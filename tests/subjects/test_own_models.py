@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from thalweg.models import layers as models_layers
 from thalweg.models.hooks import answer_in
 from thalweg.models.layers import layers_left_out, matching_layers
 from thalweg.models.loading import loaded, quiet
+from thalweg.packages import prepare_torchvision
 from thalweg.pipeline.one_model import layers_and_others, layers_of
 from thalweg.recording.record import record
 from thalweg.recording.settings import RecordingSettings
@@ -319,6 +321,40 @@ def test_weights_in_other_precisions_are_cast_before_layers_are_sought() -> None
 def _few() -> tuple[Tensor, Tensor, tuple[str, ...]]:
     part = blobs(8, seed=0)
     return part.pixels, part.labels, part.label_names
+
+
+# Language models
+
+
+class Tokens:
+    """As a tokenizer of transformers is: it can be called."""
+
+    def encode(self, text: str) -> list[int]:
+        return [0]
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": [0]}
+
+
+def test_a_tokenizer_in_place_of_a_function_that_returns_it_is_refused() -> None:
+    tokenizer: Any = Tokens()
+    with pytest.raises(ThalwegError, match=r"'mine': `tokenizer` is a tokenizer \(Tokens\); .*lambda: tokenizer$"):
+        Subject("mine", nn.Identity, modality="text", tokenizer=tokenizer)
+    Subject("mine", nn.Identity, modality="text", tokenizer=lambda: tokenizer)
+
+
+def test_a_hook_point_of_transformer_lens_is_a_layer() -> None:
+    prepare_torchvision()
+    with quiet():
+        from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+        config = HookedTransformerConfig(
+            n_layers=1, d_model=8, n_ctx=8, d_head=4, n_heads=2, d_mlp=12, d_vocab=16, act_fn="gelu", device="cpu"
+        )
+    layer = Layer("blocks.0.mlp.hook_pre", unit_axis=2, reduction="last")
+    subject = Subject("lens", lambda: HookedTransformer(config), layers=(layer,), modality="text")
+    (tap,), _ = layers_and_others(subject)
+    assert (tap.layer.name, tap.units) == ("blocks.0.mlp.hook_pre", 12)
 
 
 # The file of a user's own

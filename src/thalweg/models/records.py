@@ -207,7 +207,8 @@ class Subject:
             is measured again.
         view: The preprocessing of a vision model, from a PIL picture to a tensor (channel, height, width). Without it
             the model is given pixels from 0 to 1.
-        tokenizer: Returns the `tokenizers.Tokenizer` that a language model reads text with.
+        tokenizer: A function that returns the tokenizer that a language model reads text with: a
+            `tokenizers.Tokenizer`, or one of transformers.
         check: Raises an error for stimuli that do not fit the model, before any work with them.
         family: FAMILY/MEMBER of its weights. An observer that sees with the same weights is refused; one of the same
             family is named in the tables.
@@ -242,6 +243,11 @@ class Subject:
         owner = f"subject {self.name!r}"
         _check(owner, {"layers": self.layers}, Layer)
         _check_modality(owner, self.modality)
+        if hasattr(self.tokenizer, "encode"):  # of transformers, it can be called too
+            raise ThalwegError(
+                f"{owner}: `tokenizer` is a tokenizer ({type(self.tokenizer).__name__}); a function that returns it "
+                "was expected, as tokenizer=lambda: tokenizer"
+            )
         _check_calls(owner, {"load": self.load, "build": self.build, "view": self.view, "tokenizer": self.tokenizer})
 
     def rung(self, *, quick: bool = True) -> Rung:
