@@ -267,6 +267,12 @@ def test_units_of_another_basis_can_be_drawn(place: Path, dictionary: Path, basi
         measured(place, "none", basis=name, layers="1", units=layers + 1)
 
 
+def test_a_dictionary_of_another_width_is_refused_once_before_the_work(place: Path, dictionary: Path):
+    with pytest.raises(ThalwegError, match=r"^\S+dictionary: the dictionary reads 6 neurons, but layer '3' has 4; it "):
+        measured(place, "wide", basis=f"sae:{dictionary}", layers="3", shards=2)
+    assert not (place / "wide").exists()
+
+
 def test_the_layers_of_a_model_are_listed_with_their_units(place: Path):
     model = subjects.find(f"{place / 'mine.py'}:subject")
     found = layers_of(model, model.load(), torch.rand(2, 3, 12, 12))

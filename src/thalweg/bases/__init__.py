@@ -131,10 +131,10 @@ def unit_counts(
     vary.
 
     Raises:
-        ThalwegError: a layer that has no dictionary.
+        ThalwegError: a layer that has no dictionary, or one of another width.
     """
     if isinstance(basis, Latents):
-        return basis.latents(model, layers)
+        return basis.latents(model, layers, stimuli, device=device)
     values = next(outputs(model, layers, stimuli, torch.arange(1), device=device))
     counts = {layer.name: values[layer.name].shape[1] for layer in layers}
     if basis.name != RANDOM:

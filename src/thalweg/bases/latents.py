@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from thalweg.bases.dictionaries import Encoder
+from thalweg.bases.dictionaries import Dictionary, Encoder
 from thalweg.bases.hook_points import module_of
 from thalweg.bases.sources import DictionarySource, sources_of
 from thalweg.bases.streaming import described, widths
@@ -87,6 +88,22 @@ class Latents:
         Raises:
             ThalwegError: a layer that has no dictionary, or one of another width.
         """
+        dictionaries = self._of_layers(model, layers, stimuli, ids, device=device)
+        return {layer: Encoder(dictionary, self.active) for layer, dictionary in dictionaries.items()}
+
+    def latents(self, model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, *, device: str) -> dict[str, int]:
+        """How many latents the dictionary of each layer has.
+
+        Raises:
+            ThalwegError: a layer that has no dictionary, or one of another width.
+        """
+        dictionaries = self._of_layers(model, layers, stimuli, torch.arange(1), device=device)
+        return {layer: dictionary.latents for layer, dictionary in dictionaries.items()}
+
+    def _of_layers(
+        self, model: nn.Module, layers: Sequence[Layer], stimuli: Stimuli, ids: Int[Tensor, " stimulus"], *, device: str
+    ) -> dict[str, Dictionary]:
+        """The dictionary of each layer, of the layer's width."""
         width_of = widths(model, layers, stimuli, ids, device=device)
         chosen = {layer.name: self._source(layer.name, model, alone=len(layers) == 1) for layer in layers}
         read = {source: source.read() for source in set(chosen.values())}
@@ -96,16 +113,7 @@ class Latents:
                     f"{source.called}: the dictionary reads {read[source].neurons} neurons, but layer {layer!r} has "
                     f"{width_of[layer]}; it was trained on {read[source].hook!r}"
                 )
-        return {layer: Encoder(read[source], self.active) for layer, source in chosen.items()}
-
-    def latents(self, model: nn.Module, layers: Sequence[Layer]) -> dict[str, int]:
-        """How many latents the dictionary of each layer has.
-
-        Raises:
-            ThalwegError: a layer that has no dictionary.
-        """
-        alone = len(layers) == 1
-        return {layer.name: self._source(layer.name, model, alone=alone).read().latents for layer in layers}
+        return {layer: read[source] for layer, source in chosen.items()}
 
     def _source(self, layer: str, model: nn.Module, *, alone: bool) -> DictionarySource:
         """Where the dictionary of a layer comes from."""
