@@ -335,8 +335,13 @@ DECLARED = {"version": 1, "unit": "", "range": (0.0, 1.0), "chance": None, "high
     [
         (lambda: 1 / 0, r"measure 'mine' failed with ZeroDivisionError: division by zero \(test_measures.py, line"),
         (lambda: 0.5, "measure 'mine' returned float; a Score, or Scores by"),
+        (
+            lambda: of_values(math.nan, 1.5),
+            r"measure 'mine' declares range=\(0, 1\) and returned 1.5 for a unit; correct",
+        ),
+        (lambda: of_values(0.0, -0.01), r"measure 'mine' declares range=\(0, 1\) and returned -0.01 for a unit"),
     ],
-    ids=["fails", "returns a number"],
+    ids=["fails", "returns a number", "is too large", "is too small"],
 )
 def test_a_measure_of_ones_own_that_goes_wrong_is_named(world: World, monkeypatch, wrong, said: str):
     def mine(activations: Tensor):
@@ -345,3 +350,17 @@ def test_a_measure_of_ones_own_that_goes_wrong_is_named(world: World, monkeypatc
     monkeypatch.setitem(MEASURES, "mine", Measure(mine, **DECLARED))
     with pytest.raises(ThalwegError, match=said):
         world.scored(world.values)
+
+
+def of_values(first: float, other: float) -> Score:
+    """A score of some units, the first of which has this value, and all others that."""
+    value = torch.tensor([first, *[other] * (UNITS - 1)])
+    return Score(value, value, value, torch.ones(UNITS).int(), note="missing")
+
+
+def test_rounding_may_take_a_value_over_its_range(world: World, monkeypatch):
+    def mine(activations: Tensor) -> Score:
+        return of_values(math.nan, 1 + 5e-7)
+
+    monkeypatch.setitem(MEASURES, "mine", Measure(mine, **DECLARED))
+    assert world.scored(world.values).filter(pl.col("measure") == "mine")["value"].max() > 1

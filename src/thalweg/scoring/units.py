@@ -27,6 +27,7 @@ from thalweg.stimuli.base import Stimuli
 from thalweg.trials.building import Pairs, TrialSet, build_trials, group_means, matched_pairs, matched_pairs_by_group
 from thalweg.trials.one_sided import Tails, build_one_sided, tails
 
+ROUNDING = 1e-6  # by which a measure's value may leave its range
 COMMON_TOKEN = 5  # windows of the pool that end in a token, for it to have a mean of its own
 CHUNK = 512  # units at a time: bounds memory
 TOGETHER = 128  # units whose rows lie together in the table, measure by measure
@@ -395,7 +396,8 @@ def take(measure: Measure, inputs: Inputs) -> Mapping[tuple[str, str], Score]:
     """A measure's scores by band and capacity.
 
     Raises:
-        ThalwegError: it is the user's own, and it failed, asks for what there is not, or returned no scores.
+        ThalwegError: it is the user's own, and it failed, asks for what there is not, returned no scores, or values
+            outside its range.
     """
     function: Callable[..., Any] = measure.function
     given = {name: inputs.get(name) for name in measure.needs}
@@ -407,4 +409,23 @@ def take(measure: Measure, inputs: Inputs) -> Mapping[tuple[str, str], Score]:
             f"measure {measure.name!r} returned {type(result).__name__}; a Score, or Scores by (band, capacity), were "
             "expected"
         )
+    if not is_packaged(function):
+        for score in scores.values():
+            _check_range(measure, score)
     return scores
+
+
+def _check_range(measure: Measure, score: Score) -> None:
+    """Hold the values that a user's measure returned against the range that it declares.
+
+    Raises:
+        ThalwegError: one lies outside it by more than rounding.
+    """
+    least, greatest = measure.range
+    outside = (score.value < least - ROUNDING) | (score.value > greatest + ROUNDING)  # false of NaN
+    if outside.any():
+        value = float(score.value[outside][0])
+        raise ThalwegError(
+            f"measure {measure.name!r} declares range=({least:g}, {greatest:g}) and returned {value:g} for a unit; "
+            "correct the measure or the range, and raise its version"
+        )
