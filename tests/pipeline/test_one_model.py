@@ -260,7 +260,7 @@ def test_units_of_another_basis_can_be_drawn(place: Path, dictionary: Path, basi
     assert of_latents == (basis == "sae")  # the rotated twin of a dictionary has directions of the layer, and no more
     assert units.filter(pl.col("control") == "rotated")["unit"].max() in (None, *range(6))
     about = found.record["ladders"]["mine"]["description"]  # the report shows it
-    assert about == f"one model, as it was published; 3 of {kind} are measured, drawn at random"
+    assert about == f"one model that exists already; 3 of {kind} are measured, drawn at random"
     assert "--units 3" in found.record["command"]
     layers = int(kind.split()[0])
     with pytest.raises(ThalwegError, match=f"{layers + 1} units were to be drawn from 1 layers that hold {layers}"):

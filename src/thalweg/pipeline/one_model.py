@@ -221,7 +221,7 @@ def _ladder(model: Subject, splits: Splits, basis: Basis | None, measured: Measu
         name=model.name,
         rungs=(replace(model.rung(), basis=basis),),
         splits=lambda _source, _seed: splits,
-        description="; ".join(filter(None, ("one model, as it was published", measured.drawn))),
+        description="; ".join(filter(None, ("one model that exists already", measured.drawn))),
         modality=model.modality,
         evaluate=evaluator(model),
         strength=modalities.of(model).strength or STRENGTH,
