@@ -1,6 +1,7 @@
 """Models that users bring: what they return, what their views give, what cannot be measured and is said to be so."""
 
 import gc
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from thalweg.recording.settings import RecordingSettings
 from thalweg.strength.probe import last_features, probe
 from thalweg.strength.published import published
 from thalweg.subjects import find, own
+from thalweg.subjects.checkpoints import Checkpoint, check_causal
 from thalweg.subjects.weights import put_into, weights_in
 
 
@@ -355,6 +357,30 @@ def test_a_hook_point_of_transformer_lens_is_a_layer() -> None:
     subject = Subject("lens", lambda: HookedTransformer(config), layers=(layer,), modality="text")
     (tap,), _ = layers_and_others(subject)
     assert (tap.layer.name, tap.units) == ("blocks.0.mlp.hook_pre", 12)
+
+
+@pytest.mark.parametrize("find_it", [subjects.find, subjects.architecture])
+def test_what_is_no_causal_language_model_is_named(tmp_path: Path, find_it: Callable[[str], Subject]) -> None:
+    config = {"architectures": ["ViTForImageClassification"], "model_type": "vit"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    message = r"config.json: names the architecture ViTForImageClassification, and hf: takes causal .*of your own"
+    with pytest.raises(ThalwegError, match=message):
+        find_it(f"hf:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"},
+        {"architectures": ["NewForCausalLM"], "model_type": "new"},
+        {"architectures": ["NewModel"], "model_type": "new", "auto_map": {"AutoModelForCausalLM": "code.NewModel"}},
+        {"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3"},  # pictures and text
+    ],
+)
+def test_what_may_be_a_causal_language_model_is_looked_into(tmp_path: Path, config: dict[str, Any]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    check_causal(Checkpoint(str(tmp_path)))
 
 
 # The file of a user's own

@@ -111,6 +111,29 @@ def folder_of(checkpoint: Checkpoint) -> Path:
     return _in_cache(checkpoint)
 
 
+def check_causal(checkpoint: Checkpoint) -> None:
+    """Refuse a model of another kind; one that brings its own code, or says nothing of its kind, passes.
+
+    Raises:
+        ThalwegError: as `folder_of` does, or its configuration names a kind of which transformers has no causal
+            language model.
+    """
+    if checkpoint.name.endswith(".gguf"):
+        return
+    file = folder_of(checkpoint) / CONFIG
+    config = json_object(file)
+    named = config.get("architectures")
+    names = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+    if not names or "auto_map" in config or any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        return
+    auto = imported("transformers.models.auto.modeling_auto", said="language models need transformers")
+    if str(config.get("model_type")) not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ThalwegError(
+            f"{file}: names the architecture {' and '.join(names)}, and hf: takes causal language models; for another, "
+            "as one of pictures, write a thalweg.Subject of your own (FILE.py:NAME) whose `load` returns it"
+        )
+
+
 def _beside_gguf(path: Path) -> Path:
     if not path.is_file():
         raise ThalwegError(f"{path}: there is no such file; a GGUF file was expected")

@@ -24,7 +24,7 @@ from thalweg.errors import ThalwegError
 from thalweg.models.records import Subject
 from thalweg.stimuli.base import Stimuli
 from thalweg.stimuli.windows import Windows
-from thalweg.subjects.checkpoints import Checkpoint, family, located, named, weights
+from thalweg.subjects.checkpoints import Checkpoint, check_causal, family, located, named, weights
 from thalweg.subjects.language_layers import layers
 from thalweg.subjects.transformers_models import (
     beginning,
@@ -42,10 +42,12 @@ def causal(rest: str, *, trust_remote_code: bool = False, device_map: str | None
     architecture, newly initialised, for which a configuration alone will do.
 
     Raises:
-        ThalwegError: files are missing, with where they were expected, or damaged; an architecture that transformers
-            does not know, or whose own code would have to run; or a package is missing.
+        ThalwegError: files are missing, with where they were expected, or damaged; an architecture that is no causal
+            language model, that transformers does not know, or whose own code would have to run; or a package is
+            missing.
     """
     checkpoint = named(rest, trust_remote_code=trust_remote_code, device_map=device_map)
+    check_causal(checkpoint)
     if bare:
         architecture = partial(build, checkpoint)
         known = layers(skeleton(checkpoint))
