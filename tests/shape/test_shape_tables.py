@@ -398,6 +398,12 @@ HINTS = {
         {"group": "kind"},
         "'kind' names 1 configuration only",
     ),
+    "twins beside trained models": (
+        RISING.with_columns(control=pl.Series([*["trained"] * 4, "untrained", "rotated"])),
+        {},
+        "'control' names trained models and others (untrained, rotated), and all are judged together: to judge each "
+        "kind by itself give --by control",
+    ),
 }
 
 
@@ -414,6 +420,15 @@ def test_a_careful_readers_questions_are_asked(what: str):
 def test_nothing_is_asked_of_a_plain_table():
     (curve,) = curves_of(RISING, Choice("params", ("score",)))
     assert curve.notes == ()
+
+
+def test_twins_that_are_judged_by_themselves_or_not_at_all_raise_no_question():
+    both = pl.concat([RISING.with_columns(control=pl.lit(kind)) for kind in ("trained", "rotated")])
+    apart = curves_of(both, Choice("params", ("score",), by="control"))
+    assert [curve.notes for curve in apart] == [(), ()]
+    unscored = both.with_columns(score=pl.when(control="trained").then("score"))
+    (curve,) = curves_of(unscored, Choice("params", ("score",)))
+    assert not any("--by" in note for note in curve.notes)
 
 
 @pytest.mark.parametrize("ending", [".json", ".csv", ".parquet"])

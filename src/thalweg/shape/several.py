@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Bool
 
 from thalweg.errors import ThalwegError
 from thalweg.progress import Progress, Silent
@@ -16,6 +17,7 @@ from thalweg.shape.reading import ModelTable, table_of_frame
 from thalweg.shape.tables import Columns, columns_of, labels_of
 from thalweg.shape.verdict import Verdict, says
 
+CONTROL, TRAINED = "control", "trained"  # a run's column that tells trained models from their twins
 FEW = 5  # models: fewer can hardly show a shape
 
 
@@ -266,6 +268,7 @@ def _hints(table: ModelTable, columns: Columns, purposes: dict[str, str | None])
         listed = ", ".join(map(str, doubled[:5])) + (", ..." if len(doubled) > 5 else "")
         noun = table.noun if len(doubled) == 1 else f"{table.noun}s"
         yield f"{noun} {listed}: the same as an earlier one in every column; a model counted twice makes p too small"
+    yield from _control_hints(table, known)
     yield from _group_hints(columns, purposes["group"])
 
 
@@ -279,6 +282,21 @@ def _doubled(table: ModelTable) -> list[int]:
             lines.append(line)
         seen.add(cells)
     return lines
+
+
+def _control_hints(table: ModelTable, known: Bool[np.ndarray, " row"]) -> Iterator[str]:
+    """Whether a run's trained models are judged together with their twins; `known` says which rows are."""
+    if table.names.count(CONTROL) != 1:
+        return
+    cells = table.columns[table.names.index(CONTROL)]
+    kinds = list(dict.fromkeys(str(cell) for cell, judged in zip(cells, known, strict=True) if judged))
+    twins = [kind for kind in kinds if kind != TRAINED]
+    if twins and TRAINED in kinds:
+        listed = ", ".join(twins[:5]) + (", ..." if len(twins) > 5 else "")
+        yield (
+            f"{CONTROL!r} names {TRAINED} models and others ({listed}), and all are judged together: to judge each "
+            f"kind by itself give --by {CONTROL}"
+        )
 
 
 def _group_hints(columns: Columns, group: str | None) -> Iterator[str]:
