@@ -370,8 +370,10 @@ def test_names_that_do_not_exist_are_told_with_near_ones(tmp_path: Path):
         thalweg.survey("mnist", strength="bit", out=tmp_path)
     with pytest.raises(ThalwegError, match=r"setting.*'seedz'.*'seeds'"):
         thalweg.survey("mnist", seedz=2, out=tmp_path)
-    with pytest.raises(ThalwegError, match="seeds is 0; at least 1"):
+    with pytest.raises(ThalwegError, match=r"^seeds is 0; at least 1 was expected$"):
         thalweg.survey("mnist", seeds=0, out=tmp_path)
+    with pytest.raises(ThalwegError, match=rf"^seed is {1 << 63}; at most {(1 << 63) - 1} was expected$"):
+        thalweg.survey("mnist", seed=1 << 63, out=tmp_path)
     with pytest.raises(ThalwegError, match=r"batch_size \(--batch-size\) is 0; at least 1"):
         thalweg.survey("mnist", batch_size=0, out=tmp_path)
     with pytest.raises(ThalwegError, match="name at least one ladder"):

@@ -295,6 +295,8 @@ def test_a_folder_s_reader_says_what_it_took_and_what_it_skipped(folder: Path):
     )
     (folder / "emu/0.png").write_bytes(b"")
     assert f"left out 1 that cannot be used, first {folder}/emu/0.png is empty" in note(folder, skip_bad=True)
+    shutil.copytree(folder / "dog/more", folder / "one/puppy")
+    assert note(folder / "one") == "read 1 picture files (1 with .jpg), 1 class by subfolder"
     assert note(folder / "dog/more") == "read 1 picture files (1 with .jpg), no classes (there are no subfolders)"
 
 

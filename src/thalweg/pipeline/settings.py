@@ -203,7 +203,8 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ThalwegError(f"{called(name)} is {value!r}; a whole number was expected")
             if not least <= value <= LARGEST:
-                raise ThalwegError(f"{called(name)} is {value}; at least {least} and at most {LARGEST} was expected")
+                bound = f"at least {least}" if value < least else f"at most {LARGEST}"
+                raise ThalwegError(f"{called(name)} is {value}; {bound} was expected")
         axes.check(self.strength)
         if self.label_noise is not None:
             check_share(called("label_noise"), self.label_noise)

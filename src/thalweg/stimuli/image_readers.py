@@ -219,7 +219,8 @@ def _from_pictures(listing: Listing, pictures: Sequence[Path], skip_bad: bool) -
         label_names=names,
     )
     passed = (*remarks, *_others(listing, lambda file: file.suffix.lower() in ENDINGS))
-    classes = "no classes (there are no subfolders)" if names == ("",) else f"{len(names):,} classes by subfolder"
+    counted = f"{len(names):,} class{'' if len(names) == 1 else 'es'} by subfolder"
+    classes = "no classes (there are no subfolders)" if names == ("",) else counted
     account = _Account(f"picture files ({_endings(chosen)}), {classes}", passed)
     return _checked(folder, images, (partial(regular_bytes, file) for file in chosen), skip_bad, account)
 
