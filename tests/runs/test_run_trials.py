@@ -409,7 +409,8 @@ def test_the_report_shows_answers_where_there_are_any(copy: Run):
     assert [line for line in said if re.match(r"<b>first</b>\|trained\|.*\|1\.00 \(0\.\d\d to 1\.00\)\|48\|0", line)]
     biases = [line.split("|")[1] for line in said if re.match(r"<b>first</b>\|\w+\|[^|]*\|1\.00 ", line)]
     assert biases == ["trained", "rotated", "untrained"]
-    assert [line for line in said if re.match(r"corners\|corners\|two choice\|units\|[01]\.\d\d \(", line)]
+    assert [line for line in said if re.match(r"corners\|corners\|two choice\|units\|[01]\.\d\d", line)]
+    assert [line for line in said if re.match(r".*\|corners\|two choice\|units\|[01]\.\d\d \(", line)]  # an interval
     charts = json.loads(re.search(r'<script type="application/json" id="charts">(.*?)</script>', page, re.DOTALL)[1])
     shown = [row for rows in charts["charts"]["ladder-1-answers-2"]["datasets"].values() for row in rows]
     assert {row["control"] for row in shown if "control" in row} == {"trained", "untrained", "rotated"}

@@ -181,12 +181,17 @@ def chance_and_batch(specimen: Specimen) -> list[Problem]:
     return _problem("batch", BATCH, cut, specimen.noise, training)
 
 
+def _windows(specimen: Specimen, least: int) -> Int[Tensor, "stimulus token"] | None:
+    """A few windows of so many tokens at least; None where the stimuli are none."""
+    if not modalities.of(specimen.stimuli).tokens:
+        return None
+    inputs = few(specimen.stimuli, FEW).batch(slice(None))
+    return inputs if inputs.ndim == 2 and inputs.shape[1] >= least else None
+
+
 def tokens_for_units(specimen: Specimen) -> list[Problem]:
     """Windows of text and the same without their last token: no layer may have a unit for each token."""
-    if not modalities.of(specimen.stimuli).tokens:
-        return []
-    inputs = few(specimen.stimuli, FEW).batch(slice(None))
-    if inputs.ndim != 2 or inputs.shape[1] < 3:
+    if (inputs := _windows(specimen, 3)) is None:
         return []
     whole, shorter = specimen.units(inputs), specimen.units(inputs[:, :-1])
     length = inputs.shape[1]
@@ -197,10 +202,7 @@ def tokens_for_units(specimen: Specimen) -> list[Problem]:
 
 def looks_ahead(specimen: Specimen) -> list[Problem]:
     """Windows of text whose second halves are exchanged: nothing may change in the first halves."""
-    if not modalities.of(specimen.stimuli).tokens:
-        return []
-    inputs = few(specimen.stimuli, FEW).batch(slice(None))
-    if inputs.ndim != 2 or inputs.shape[1] < 2:
+    if (inputs := _windows(specimen, 2)) is None:
         return []
     end = inputs.shape[1] // 2
     changed = torch.cat([inputs[:, :end], inputs[:, end:].roll(1, 0).flip(1)], 1)
