@@ -106,6 +106,14 @@ def test_units_of_a_model_that_exists_already_are_compared_whatever_it_is_measur
     ]
     assert set(compare_runs(runs[0], runs[1]).units["headline"]) == {"predictable", "crisp"}
     assert compare_runs(runs[0], runs[2]).units.is_empty()
+    one = thalweg.measure(
+        subject, stimuli, units=1, observer="hog", twins=["none"], workers=1, cache=tmp_path, out=tmp_path / "unit"
+    )
+    assert one.models["predictable_low"].is_nan().all()  # one unit alone has no interval
+    sentences = compare_runs(runs[0], one).sentences
+    assert any(each.startswith("Models have the same weights in both, but no units") for each in sentences)
+    assert "– to" not in thalweg.write_report(one).read_text()
+    assert "– to" not in write_comparison(compare_runs(runs[0], one), tmp_path / "one.html").read_text()
     same = compare_runs(runs[0], runs[1])
     assert same.verdicts.is_empty()
     assert not any("cannot tell" in sentence for sentence in same.sentences)

@@ -56,7 +56,8 @@ class RunComparison:
     @cached_property
     def made(self) -> pl.DataFrame:
         """What differs in how the runs were made: settings, versions of packages, measures, observers and factors, the
-        device, and the hashes of the stimuli. A row each: what it is, and what each run says of it.
+        device, the hashes of the stimuli, and what `thalweg measure` was called with. A row each: what it is, and what
+        each run says of it.
         """
         first, second = (dict(_made(run.record)) for run in (self.first, self.second))
         names = [name for name in (first | second) if first.get(name, ABSENT) != second.get(name, ABSENT)]
@@ -97,6 +98,16 @@ class RunComparison:
         )
 
     @cached_property
+    def same_weights(self) -> pl.DataFrame:
+        """The models that have the same weights in both runs: ladder, rung, seed."""
+        first, second = (_weights(run) for run in (self.first, self.second))
+        return pl.DataFrame(
+            [name for name, weights in first.items() if second.get(name) == weights],
+            schema={"ladder": pl.String, "rung": pl.String, "seed": pl.Int32},
+            orient="row",
+        )
+
+    @cached_property
     def units(self) -> pl.DataFrame:
         """How the headline scores of single units agree, for each model that has the same weights in both runs: ladder,
         rung, seed, control, headline, n units with a score in both, Spearman's `rho`, the mean `difference` (second
@@ -104,12 +115,7 @@ class RunComparison:
         have nothing to do with each other.
         """
         key = [*MODEL, "layer", "unit", "headline"]
-        made = [_weights(run) for run in (self.first, self.second)]
-        same = pl.DataFrame(
-            [name for name, weights in made[0].items() if made[1].get(name) == weights],
-            schema={"ladder": pl.String, "rung": pl.String, "seed": pl.Int32},
-            orient="row",
-        )
+        same = self.same_weights
         first, second = (
             _unit_scores(run).rename({"value": side}).join(same.lazy(), on=same.columns, how="semi")
             for run, side in zip((self.first, self.second), SIDES, strict=True)
@@ -180,6 +186,8 @@ def _made(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "device", str(record.get("device"))
     for ladder, about in record["ladders"].items():
         yield f"stimuli of {ladder} (hash)", about["data_hash"]
+        if about.get("call"):
+            yield f"arguments of {ladder}", " ".join(about["call"])  # with choices of a measurement, as its units
         for observer in about["observers"]:
             yield f"observer {observer['name']} of {ladder}", f"version {observer['version']}"
     for what in ("measures", "factors"):
@@ -275,8 +283,10 @@ def _on_units(runs: RunComparison) -> Iterator[str]:
             f"Unit by unit, scores of trained models agree with a median rank correlation of {np.median(rho):.2f} "
             f"({rho.min():.2f} to {rho.max():.2f} over models and headlines)."
         )
-    elif len(runs.scores):
+    elif runs.same_weights.is_empty() and len(runs.scores):
         yield "No model has the same weights in both, so units cannot be compared one by one."
+    elif len(runs.scores):
+        yield "Models have the same weights in both, but no units with scores in both that could be ranked."
 
 
 def _on_making(runs: RunComparison) -> str:

@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from altair.utils.schemapi import debug_mode
 
-from thalweg.compare.differences import CURVE, RunComparison
+from thalweg.compare.differences import CURVE, SIDES, RunComparison
 from thalweg.files.whole import write_text
 from thalweg.report import charts
 from thalweg.report.charts import Figure, Panel
 from thalweg.report.listings import Table, number, table, word
 from thalweg.report.page import environment, frame, shown_figure
-from thalweg.report.text import decimal, interval, signed, whole
+from thalweg.report.text import NONE, decimal, interval, signed, whole
 
 HERE = Path(__file__).parent
 HEIGHT = 300
@@ -69,8 +70,8 @@ def _figures(runs: RunComparison) -> list[Figure]:
 
 def _panel(runs: RunComparison, headline: str) -> Panel:
     rows = runs.scores.filter(headline=headline).drop_nulls("difference")
-    ends = rows.select("first_low", "second_low", "first_high", "second_high").to_numpy()
-    scale = (float(ends.min()) - MARGIN, float(ends.max()) + MARGIN)
+    ends = rows.select(f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")).to_numpy()
+    scale = (float(np.nanmin(ends)) - MARGIN, float(np.nanmax(ends)) + MARGIN)
     difference = rows["difference"].to_numpy()
     span = f"differences from {decimal(float(difference.min()), 3)} to {decimal(float(difference.max()), 3)}"
     chart = charts.against(list(rows.iter_rows(named=True)), runs.names, scale, HEIGHT)
@@ -101,7 +102,7 @@ def _scores(runs: RunComparison) -> Table:
             first: word(interval(row["first"], row["first_low"], row["first_high"])),
             second: word(interval(row["second"], row["second_low"], row["second_high"])),
             "difference": number(row["difference"], lambda value: signed(value, 3)),
-            "interval": word(f"{signed(row['low'], 3)} to {signed(row['high'], 3)}"),
+            "interval": word(NONE if row["low"] is None else f"{signed(row['low'], 3)} to {signed(row['high'], 3)}"),
             "apart": word("yes" if row["apart"] else ""),
         }
         for row in runs.scores.iter_rows(named=True)

@@ -461,7 +461,9 @@ def against(rows: Sequence[Row], names: tuple[str, str], scale: Range, height: i
     hold `first`, `first_low`, `first_high`, and `second` likewise.
     """
     limits = alt.Scale(domain=list(scale), zero=False, nice=False, clamp=True)
-    x, y = alt.X("first:Q", title=names[0], scale=limits), alt.Y("second:Q", title=names[1], scale=limits)
+    few = alt.Axis(tickCount=6)
+    x = alt.X("first:Q", title=names[0], scale=limits, axis=few)
+    y = alt.Y("second:Q", title=names[1], scale=limits, axis=few)
     ends = alt.Chart(inline({"first": value, "second": value} for value in scale))
     layers = [ends.mark_line(color=INK["faint"], strokeDash=[2, 3]).encode(x=x, y=y)]
     hover = [alt.Tooltip(f"{name}:N") for name in ("ladder", "rung", "control")]
@@ -469,9 +471,9 @@ def against(rows: Sequence[Row], names: tuple[str, str], scale: Range, height: i
     for control in reversed(controls_of(rows)):
         base = alt.Chart(inline(row for row in rows if row["control"] == control))
         rules = base.mark_rule(opacity=0.4)
-        sideways = alt.X("first_low:Q", scale=limits, title=names[0])
+        sideways = alt.X("first_low:Q", scale=limits, title=names[0], axis=few)
         layers.append(rules.encode(x=sideways, x2=alt.X2("first_high:Q"), y=y, color=_colour()))
-        upright = alt.Y("second_low:Q", scale=limits, title=names[1])
+        upright = alt.Y("second_low:Q", scale=limits, title=names[1], axis=few)
         layers.append(rules.encode(x=x, y=upright, y2=alt.Y2("second_high:Q"), color=_colour()))
         points = base.mark_point(filled=control == "trained")
         layers.append(points.encode(x=x, y=y, color=_colour(), tooltip=hover))

@@ -176,12 +176,12 @@ def scores(ladder: Ladder) -> list[dict[str, str]]:
 
 
 def _scored(row: Row) -> str:
-    return f"{decimal(row.get('score'))} ({decimal(row.get('low'))} to {decimal(row.get('high'))})"
+    return interval(*(row.get(name) for name in ("score", "low", "high")))
 
 
 def beside_rotation(row: Row) -> str:
-    """Whether a rung's neurons score above, below or like their rotation, by whether the intervals overlap; nothing for
-    an interval without width, that of a single unit.
+    """Whether a rung's neurons score above, below or like their rotation, by whether the intervals overlap; nothing
+    where there is none, as of a single unit, or one without width.
     """
     trained, rotated = row.get(TRAINED), row.get(ROTATED)
     if not trained or not rotated or any(missing(each[end]) for each in (trained, rotated) for end in ("low", "high")):
