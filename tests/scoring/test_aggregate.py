@@ -15,7 +15,7 @@ def interval(layers: list[np.ndarray], seed: int = 0) -> tuple[float, float, flo
     """Score, low and high of a model whose layers hold units with these scores."""
     units = [LayerValues(str(depth), depth, values[:, None].astype(np.float32)) for depth, values in enumerate(layers)]
     return (
-        frame(model_scores(UnitValues(KEY, COLUMNS, units, 0), resamples=400, seed=seed))
+        frame(model_scores(UnitValues(KEY, COLUMNS, units, 0), resamples=200, seed=seed))
         .select("score", "low", "high")
         .row(0)
     )
@@ -24,14 +24,14 @@ def interval(layers: list[np.ndarray], seed: int = 0) -> tuple[float, float, flo
 def test_units_from_a_layer_each_have_an_interval_that_holds_the_truth():
     rng = np.random.default_rng(0)
     held, widths = [], []
-    for seed in range(200):
-        drawn = [0.05 * rng.standard_normal() + SD * rng.standard_normal(rng.integers(1, 4)) for _ in range(30)]
+    for seed in range(120):
+        drawn = [0.05 * rng.standard_normal() + SD * rng.standard_normal(rng.integers(1, 4)) for _ in range(12)]
         score, low, high = interval(drawn, seed)
         assert score == pytest.approx(np.mean([values.mean() for values in drawn]), abs=1e-6)
         held.append(low <= 0 <= high)
         widths.append(high - low)
-    assert np.mean(held) > 0.88
-    assert 0.04 < np.mean(widths) < 0.09
+    assert np.mean(held) > 0.85
+    assert 0.06 < np.mean(widths) < 0.13
 
 
 def test_one_unit_alone_has_no_interval():
