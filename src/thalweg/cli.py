@@ -268,23 +268,20 @@ def print_headline(run: "Run", lines: Sequence[str] = ()) -> None:
 
 def headline(run: "Run") -> dict[str, str]:
     """The headline scores of a run of one model, beside those of its twins."""
+    from thalweg.report.text import interval
+
     lines = {}
     for word in ("predictable", "crisp"):
         scores = {
             {"trained": "the model"}.get(row["control"], row["control"]): (
                 why_no_score(run, row["control"], run.headlines[word])
                 if math.isnan(row[word])
-                else _with_ends(row[word], row[f"{word}_low"], row[f"{word}_high"])
+                else interval(row[word], row[f"{word}_low"], row[f"{word}_high"])
             )
             for row in run.models.iter_rows(named=True)
         }
         lines[word] = ", ".join(f"{who} {score}" for who, score in scores.items())
     return lines
-
-
-def _with_ends(score: float, low: float, high: float) -> str:
-    """A score with its interval, where it has one: a single unit has none."""
-    return f"{score:.2f}" + ("" if math.isnan(low) else f" ({low:.2f} to {high:.2f})")
 
 
 def why_no_score(run: "Run", control: str, measure: str) -> str:

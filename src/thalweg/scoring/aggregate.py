@@ -69,7 +69,6 @@ def model_scores(units: UnitValues, *, resamples: int, seed: int) -> ModelScores
     layers: list[pl.DataFrame] = []
     shown = columns.select(pl.col("measure").is_in([*HEADLINES.values(), PLAIN]) & (pl.col("band") == MEAN)).to_series()
     generator = np.random.default_rng(seed)
-    single = [len(layer.values) == 1 for layer in units.layers]
     for layer in units.layers:
         sums, counts = _sums(None, layer.values)
         with np.errstate(invalid="ignore"):
@@ -85,12 +84,15 @@ def model_scores(units: UnitValues, *, resamples: int, seed: int) -> ModelScores
                 *_with_interval(layer_scores[-1][shown.to_numpy()], layer_draws[-1][:, shown.to_numpy()]),
             )
         )
-    scores = np.stack(layer_scores)
+    scores, draws = np.stack(layer_scores), _mean(np.stack(layer_draws))
+    if any(len(layer.values) == 1 for layer in units.layers):
+        draws = _redrawn(scores, resamples, generator)
+        draws[:, (~np.isnan(scores)).sum(0) == 1] = np.nan  # a layer alone
     return ModelScores(
         units.key,
         columns,
         _mean(scores),
-        _layers_redrawn(scores, resamples, generator) if any(single) else _mean(np.stack(layer_draws)),
+        draws,
         sum(len(layer.values) for layer in units.layers),
         measured,
         units.failed,
@@ -98,8 +100,8 @@ def model_scores(units: UnitValues, *, resamples: int, seed: int) -> ModelScores
     )
 
 
-def _redrawn(values: NDArray[np.float32], resamples: int, generator: np.random.Generator) -> Numbers:
-    """The means over units, drawn again with replacement so many times: (resample, column)."""
+def _redrawn(values: NDArray[np.float32] | Numbers, resamples: int, generator: np.random.Generator) -> Numbers:
+    """The means over units, or layers, drawn again with replacement so many times: (resample, column)."""
     n_units = len(values)
     draws = []
     for start in range(0, resamples, step := max(1, HELD // n_units)):
@@ -110,19 +112,7 @@ def _redrawn(values: NDArray[np.float32], resamples: int, generator: np.random.G
     return np.concatenate(draws)
 
 
-def _layers_redrawn(scores: Numbers, resamples: int, generator: np.random.Generator) -> Numbers:
-    """The means over layers, drawn again with replacement so many times, of their scores (layer, column): (resample,
-    column). NaN where one layer alone has a score.
-    """
-    weights = generator.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), resamples).astype(float)
-    there = ~np.isnan(scores)
-    with np.errstate(invalid="ignore"):
-        draws: Numbers = (weights @ np.where(there, scores, 0)) / (weights @ there)
-    draws[:, there.sum(0) == 1] = np.nan
-    return draws
-
-
-def _sums(weights: Numbers | None, values: NDArray[np.float32]) -> tuple[Numbers, Numbers]:
+def _sums(weights: Numbers | None, values: NDArray[np.float32] | Numbers) -> tuple[Numbers, Numbers]:
     """The sum over measured units of each column, and how many these are; or of several weightings of the units."""
     sums: list[Numbers] = []
     counts: list[Numbers] = []
